@@ -1,0 +1,45 @@
+"""HQTrack: tracks several objects through a video, with masks of high quality (arXiv 2307.13974)."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vots_hqtrack.config import PRESETS, TrackerConfig, load_preset
+    from vots_hqtrack.errors import HQTrackError
+    from vots_hqtrack.memory.state import TrackState
+    from vots_hqtrack.tracker import HQTracker
+    from vots_hqtrack.types import FrameResult, ObjectId
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "PRESETS": "vots_hqtrack.config",
+    "TrackerConfig": "vots_hqtrack.config",
+    "load_preset": "vots_hqtrack.config",
+    "HQTrackError": "vots_hqtrack.errors",
+    "TrackState": "vots_hqtrack.memory.state",
+    "HQTracker": "vots_hqtrack.tracker",
+    "FrameResult": "vots_hqtrack.types",
+    "ObjectId": "vots_hqtrack.types",
+}
+
+__all__ = [
+    "PRESETS",
+    "FrameResult",
+    "HQTrackError",
+    "HQTracker",
+    "ObjectId",
+    "TrackState",
+    "TrackerConfig",
+    "__version__",
+    "load_preset",
+]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - any public object
+    """Load a public name on first use, so that importing the package does not import torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'vots_hqtrack' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

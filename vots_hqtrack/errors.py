@@ -1,0 +1,44 @@
+"""Errors that the package raises on purpose, each with the exit code of the command line.
+
+Every public entry point raises one of these, and its text says what was wanted and what came.
+"""
+
+
+class HQTrackError(Exception):
+    """Base of every error that the package raises on purpose."""
+
+    exit_code = 1
+
+
+class ConfigError(HQTrackError):
+    """An option, preset or configuration file is not usable."""
+
+    exit_code = 2
+
+
+class InputError(HQTrackError):
+    """A frame, mask, box or data folder that the user gave is not usable."""
+
+    exit_code = 2
+
+
+class ShapeError(InputError):
+    """An array or tensor has another shape, dtype or size than the one wanted."""
+
+
+class WeightsError(HQTrackError):
+    """A weights file is missing, damaged, or does not fit the model."""
+
+    exit_code = 3
+
+
+class ProtocolError(HQTrackError):
+    """The talk with the VOT toolkit (TraX) broke, or one of its commands left no result."""
+
+    exit_code = 4
+
+
+class OpsError(HQTrackError):
+    """A compute backend that was asked for is not available."""
+
+    exit_code = 2

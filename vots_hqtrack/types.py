@@ -1,0 +1,160 @@
+"""Values that cross function borders: identifiers, sizes, features and results.
+
+Layouts are batch-first: tokens ``(B, L, C)``, maps ``(B, C, H', W')``. Frames are uint8 ``(H, W, 3)``
+RGB; masks are bool ``(H, W)``; pixel coordinates are ``(x, y)`` with the origin at the outer corner of
+the top-left pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, NamedTuple, NewType
+
+import numpy as np
+import numpy.typing as npt
+
+from vots_hqtrack.errors import InputError, ShapeError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ObjectId = NewType("ObjectId", int)
+"""The caller's name of an object, 1..255, for ever."""
+
+Slot = NewType("Slot", int)
+"""An object's place in a tensor, 1..10 inside its group; 0 is the background."""
+
+MaskArray = npt.NDArray[np.bool_]
+FrameArray = npt.NDArray[np.uint8]
+LabelArray = npt.NDArray[np.uint8]
+
+Source = Literal["given", "coarse", "refined", "absent"]
+"""Where a reported mask comes from: the caller, VMOS, the refiner, or nowhere (the object is not seen)."""
+
+SLOTS_PER_GROUP = 10
+MAX_OBJECTS = 255
+
+
+class Size(NamedTuple):
+    """Height and width in pixels or cells, always in this order."""
+
+    height: int
+    width: int
+
+    def __str__(self) -> str:
+        """Write ``height x width``."""
+        return f"{self.height}x{self.width}"
+
+
+@dataclass(frozen=True, slots=True)
+class FrameFeatures:
+    """What an encoder says about one network image.
+
+    Attributes:
+        s4: ``(B, C4, H/4, W/4)`` float, ``H, W`` being the network size.
+        s8: ``(B, C8, H/8, W/8)`` float.
+        s16: ``(B, C16, H/16, W/16)`` float.
+    """
+
+    s4: Tensor
+    s8: Tensor
+    s16: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class ImageEmbedding:
+    """SAM's view of one frame: what the refiner's decoder reads.
+
+    Attributes:
+        embedding: ``(1, 256, 64, 64)`` float, output of SAM's image encoder.
+        early: ``(1, 64, 64, C)`` float, early encoder features that the HQ head reads.
+        input_size: Size of the resized frame inside SAM's 1024 x 1024 input.
+        frame_size: Size of the video frame.
+    """
+
+    embedding: Tensor
+    early: Tensor
+    input_size: Size
+    frame_size: Size
+
+
+@dataclass(frozen=True, slots=True)
+class FrameResult:
+    """What the tracker reports for one frame.
+
+    Attributes:
+        frame_index: Place of the frame in the video; the reference frame is 0.
+        masks: Bool ``(H, W)`` for every object of the video; all False where it is not seen. The masks
+            of one frame do not overlap.
+        scores: Confidence in ``[0, 1]`` of every object; 0 where it is not seen.
+        sources: Where every mask comes from.
+        coarse_masks: VMOS's own masks before refinement, bool ``(H, W)``.
+    """
+
+    frame_index: int
+    masks: Mapping[ObjectId, MaskArray]
+    scores: Mapping[ObjectId, float]
+    sources: Mapping[ObjectId, Source]
+    coarse_masks: Mapping[ObjectId, MaskArray] = field(default_factory=dict)
+
+
+def check_frame(frame: object, *, expected: Size | None = None) -> Size:
+    """Check a video frame and return its size.
+
+    Args:
+        frame: Wanted: uint8 ``(H, W, 3)`` RGB array.
+        expected: Size that the video had so far, or None.
+
+    Returns:
+        The frame's size.
+
+    Raises:
+        ShapeError: It is no such array, or its size differs from ``expected``.
+    """
+    if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.shape[2] != 3:
+        got = getattr(frame, "shape", type(frame).__name__)
+        raise ShapeError(f"a frame must be a uint8 array (H, W, 3) in RGB, got {got}")
+    if frame.dtype != np.uint8:
+        raise ShapeError(f"a frame must be uint8, got {frame.dtype}")
+    size = Size(int(frame.shape[0]), int(frame.shape[1]))
+    if size.height < 1 or size.width < 1:
+        raise ShapeError(f"a frame must not be empty, got {size}")
+    if expected is not None and size != expected:
+        raise ShapeError(f"the frame size changed midway: the video began with {expected}, got {size}")
+    return size
+
+
+def check_masks(masks: Mapping[int, MaskArray], size: Size) -> dict[ObjectId, MaskArray]:
+    """Check the masks of new objects and return them under typed ids, in ascending order of the ids.
+
+    Args:
+        masks: Bool ``(H, W)`` by object id.
+        size: Frame size that every mask must have.
+
+    Returns:
+        The same masks, C-contiguous.
+
+    Raises:
+        InputError: No object, an id outside 1..255, or a mask without a pixel.
+        ShapeError: A mask is not bool or has another size than the frame.
+    """
+    if not masks:
+        raise InputError("no object to track: wanted at least one first-frame mask, got none")
+    if len(masks) > MAX_OBJECTS:
+        raise InputError(f"at most {MAX_OBJECTS} objects fit one video, got {len(masks)}")
+    checked: dict[ObjectId, MaskArray] = {}
+    for object_id in sorted(masks):
+        mask = masks[object_id]
+        if not 1 <= object_id <= MAX_OBJECTS:
+            raise InputError(f"object ids must be 1..{MAX_OBJECTS}, got {object_id}")
+        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
+            got = getattr(mask, "dtype", type(mask).__name__)
+            raise ShapeError(f"the mask of object {object_id} must be a bool array, got {got}")
+        if mask.shape != tuple(size):
+            shape = "x".join(str(side) for side in mask.shape)
+            raise ShapeError(f"the mask of object {object_id} must have the frame size {size}, got {shape}")
+        if not mask.any():
+            raise InputError(f"the mask of object {object_id} is empty: an object needs at least one pixel")
+        checked[ObjectId(int(object_id))] = np.ascontiguousarray(mask)
+    return checked
