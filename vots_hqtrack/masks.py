@@ -1,0 +1,228 @@
+"""Label maps, masks, one-hot maps, boxes and IoU: the conversions that every stage shares.
+
+Owns three conventions of the package: label 0 is the background; of two masks that claim one pixel
+the lower ``ObjectId`` gets it; a box is ``xyxy`` in pixel edges, right and bottom exclusive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from vots_hqtrack.errors import InputError, ShapeError
+from vots_hqtrack.types import MAX_OBJECTS, SLOTS_PER_GROUP, LabelArray, MaskArray, ObjectId
+
+BACKGROUND = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MaskOverlap:
+    """How many pixels pairs of masks have in common and together.
+
+    Attributes:
+        intersection: ``(N,)`` int64, pixels in both masks.
+        union: ``(N,)`` int64, pixels in at least one of them.
+    """
+
+    intersection: Tensor
+    union: Tensor
+
+
+def combine_masks(masks: Mapping[ObjectId, MaskArray]) -> LabelArray:
+    """Paint masks into one label map; where several claim a pixel, the lowest object id gets it.
+
+    The rule goes by id, so the order of the mapping does not matter.
+
+    Args:
+        masks: Bool ``(H, W)`` by object id, 1..255.
+
+    Returns:
+        ``(H, W)`` uint8, 0 = background.
+
+    Raises:
+        InputError: There is no mask, or an id is outside 1..255.
+        ShapeError: A mask is not bool ``(H, W)``, or the sizes differ.
+
+    Example:
+        >>> left, right = np.array([[True, True, False]]), np.array([[False, True, True]])
+        >>> combine_masks({ObjectId(7): right, ObjectId(2): left})
+        array([[2, 2, 7]], dtype=uint8)
+    """
+    if not masks:
+        raise InputError("a label map needs at least one mask, got none")
+    shape = next(iter(masks.values())).shape
+    label_map = np.zeros(shape, dtype=np.uint8)
+    for object_id in sorted(masks, reverse=True):
+        mask = masks[object_id]
+        if not 1 <= object_id <= MAX_OBJECTS:
+            raise InputError(f"object ids must be 1..{MAX_OBJECTS}, got {object_id}")
+        if mask.dtype != np.bool_ or mask.ndim != 2 or mask.shape != shape:
+            raise ShapeError(
+                f"masks must be bool (H, W) of one size, got {mask.dtype} {mask.shape} for "
+                f"object {object_id} where another mask has {shape}"
+            )
+        label_map[mask] = object_id
+    return label_map
+
+
+def split_label_map(
+    label_map: npt.NDArray[np.integer], object_ids: Iterable[ObjectId] | None = None
+) -> dict[ObjectId, MaskArray]:
+    """Take the masks of objects out of a label map.
+
+    Args:
+        label_map: ``(H, W)`` integer, 0 = background.
+        object_ids: The objects wanted; None wants every label that occurs.
+
+    Returns:
+        Bool ``(H, W)`` by object id, ids ascending; all False for an object that does not occur.
+
+    Raises:
+        InputError: An id is outside 1..255.
+        ShapeError: The label map is not an integer ``(H, W)``.
+
+    Example:
+        >>> masks = split_label_map(np.array([[0, 2, 2]]), [ObjectId(2), ObjectId(5)])
+        >>> masks[ObjectId(2)], masks[ObjectId(5)]
+        (array([[False,  True,  True]]), array([[False, False, False]]))
+    """
+    if label_map.ndim != 2 or not np.issubdtype(label_map.dtype, np.integer):
+        raise ShapeError(
+            f"a label map must be integer (H, W), got {label_map.dtype} {label_map.shape}"
+        )
+    if object_ids is None:
+        object_ids = (ObjectId(int(v)) for v in np.unique(label_map) if v != BACKGROUND)
+    masks: dict[ObjectId, MaskArray] = {}
+    for object_id in sorted(object_ids):
+        if not 1 <= object_id <= MAX_OBJECTS:
+            raise InputError(f"object ids must be 1..{MAX_OBJECTS}, got {object_id}")
+        masks[object_id] = label_map == object_id
+    return masks
+
+
+def one_hot_slots(label_map: Tensor, num_slots: int = SLOTS_PER_GROUP) -> Tensor:
+    """Turn a label map of slots into one channel per slot.
+
+    Args:
+        label_map: ``(B, H, W)`` integer; 0 = background, 1..``num_slots`` = slots.
+        num_slots: Slots beside the background.
+
+    Returns:
+        ``(B, num_slots + 1, H, W)`` float32 of 0 and 1. A pixel of any other value is 0 in every
+        channel.
+
+    Raises:
+        ShapeError: The label map is not an integer ``(B, H, W)``.
+
+    Example:
+        >>> one_hot_slots(torch.tensor([[[0, 1, 9]]]), num_slots=2)[0, :, 0]
+        tensor([[1., 0., 0.],
+                [0., 1., 0.],
+                [0., 0., 0.]])
+    """
+    if label_map.ndim != 3 or label_map.is_floating_point() or label_map.dtype == torch.bool:
+        raise ShapeError(
+            f"a label map of slots must be integer (B, H, W), got {_describe(label_map)}"
+        )
+    # As int64: a slot number must not wrap around in a narrow dtype such as int8.
+    slots = torch.arange(num_slots + 1, device=label_map.device).view(1, -1, 1, 1)
+    return (label_map.long().unsqueeze(1) == slots).to(torch.float32)
+
+
+def mask_overlap(left: Tensor, right: Tensor) -> MaskOverlap:
+    """Count the common and the joint pixels of masks, pair by pair.
+
+    Args:
+        left: ``(N, H, W)`` bool, frame pixels.
+        right: ``(N, H, W)`` bool, same objects in the same order.
+
+    Raises:
+        ShapeError: The shapes differ, or a mask is not bool.
+    """
+    check_mask_stack(left)
+    check_mask_stack(right)
+    if left.shape != right.shape:
+        raise ShapeError(
+            f"masks to compare must have one shape, got {_describe(left)} and {_describe(right)}"
+        )
+    intersection = (left & right).sum(dim=(1, 2))
+    union = (left | right).sum(dim=(1, 2))
+    return MaskOverlap(intersection, union)
+
+
+def mask_iou(left: Tensor, right: Tensor, *, both_empty: float = 1.0) -> Tensor:
+    """Intersection over union of masks, pair by pair.
+
+    Args:
+        left: ``(N, H, W)`` bool, frame pixels.
+        right: ``(N, H, W)`` bool, same objects in the same order.
+        both_empty: Score of a pair of empty masks.
+
+    Returns:
+        ``(N,)`` float32 in ``[0, 1]``.
+
+    Raises:
+        ShapeError: The shapes differ, or a mask is not bool.
+
+    Example:
+        >>> left = torch.tensor([[[1, 1, 0]], [[0, 0, 0]]], dtype=torch.bool)
+        >>> right = torch.tensor([[[0, 1, 1]], [[0, 0, 0]]], dtype=torch.bool)
+        >>> mask_iou(left, right)
+        tensor([0.3333, 1.0000])
+    """
+    overlap = mask_overlap(left, right)
+    iou = overlap.intersection.to(torch.float32) / overlap.union.clamp(min=1)
+    return torch.where(overlap.union == 0, iou.new_tensor(both_empty), iou)
+
+
+def mask_boxes(masks: Tensor) -> Tensor:
+    """Tight boxes around masks.
+
+    Args:
+        masks: ``(N, H, W)`` bool, frame pixels.
+
+    Returns:
+        ``(N, 4)`` float32, ``xyxy`` in pixel edges, right and bottom exclusive: the pixel in column
+        3, row 5 has the box ``(3, 5, 4, 6)``. Zeros for an empty mask.
+
+    Raises:
+        ShapeError: The masks are not bool ``(N, H, W)``.
+
+    Example:
+        >>> mask_boxes(torch.tensor([[[0, 1, 1, 0]], [[0, 0, 0, 0]]], dtype=torch.bool))
+        tensor([[1., 0., 3., 1.],
+                [0., 0., 0., 0.]])
+    """
+    check_mask_stack(masks)
+    left, right = _extent(masks.any(dim=1))
+    top, bottom = _extent(masks.any(dim=2))
+    return torch.stack([left, top, right, bottom], dim=1).to(torch.float32)
+
+
+def check_mask_stack(masks: Tensor) -> None:
+    """Check that masks are bool ``(N, H, W)``, N being any number and no side being 0.
+
+    Raises:
+        ShapeError: They are not.
+    """
+    if masks.ndim != 3 or masks.dtype != torch.bool or masks.shape[1] < 1 or masks.shape[2] < 1:
+        raise ShapeError(f"masks must be a bool tensor (N, H, W), got {_describe(masks)}")
+
+
+def _extent(occupied: Tensor) -> tuple[Tensor, Tensor]:
+    """First and one-past-last True of every row of ``(N, L)`` bool; both 0 in a row without one."""
+    length = occupied.shape[1]
+    flags = occupied.to(torch.uint8)
+    any_flag = occupied.any(dim=1)
+    first = flags.argmax(dim=1)
+    end = length - flags.flip(1).argmax(dim=1)
+    return first * any_flag, end * any_flag
+
+
+def _describe(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
