@@ -1,0 +1,1 @@
+"""Frames in, label maps and pictures out."""

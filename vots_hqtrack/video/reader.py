@@ -1,0 +1,244 @@
+"""Where frames come from: image files, folders of them, video files and cameras.
+
+The first stage of every run. Whatever is stored, a frame leaves this module as uint8
+``(H, W, 3)`` RGB.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from vots_hqtrack.errors import InputError, ShapeError
+from vots_hqtrack.types import FrameArray, Size, check_frame
+
+_logger = logging.getLogger(__name__)
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+DEFAULT_FPS = 25.0
+"""Frame rate of a source that does not tell its own."""
+
+SourceKind = Literal["folder", "video", "camera"]
+
+
+class NamedFrame(NamedTuple):
+    """A frame with the name that its results carry: its file's stem, or its number in a video."""
+
+    name: str
+    frame: FrameArray
+
+
+@dataclass(frozen=True, slots=True)
+class FrameSource:
+    """A video in whatever form; iterating yields its frames from the first one, each time anew.
+
+    Attributes:
+        location: Folder, video file, or the number of a camera, as text.
+        kind: What it is.
+        fps: Frames per second.
+        length: Number of frames; None if unknown. A video file's number is what its header says.
+        paths: The frames' files in order; empty unless it is a folder.
+    """
+
+    location: str
+    kind: SourceKind
+    fps: float
+    length: int | None
+    paths: tuple[Path, ...] = ()
+
+    def __iter__(self) -> Iterator[NamedFrame]:
+        """Yield the frames in order.
+
+        Raises:
+            InputError: A frame cannot be read.
+            ShapeError: A frame has another size than the first one.
+        """
+        expected: Size | None = None
+        frames = self._read_folder() if self.kind == "folder" else self._read_capture()
+        for named in frames:
+            try:
+                expected = check_frame(named.frame, expected=expected)
+            except ShapeError as error:
+                raise ShapeError(f"frame {named.name} of {self.location}: {error}") from error
+            yield named
+
+    def first(self) -> NamedFrame:
+        """Return the first frame. A camera is opened and closed for it.
+
+        Raises:
+            InputError: The source has no frame, or it cannot be read.
+        """
+        for named in self:
+            return named
+        raise InputError(f"no frame could be read from {self.location}")
+
+    def _read_folder(self) -> Iterator[NamedFrame]:
+        for path in self.paths:
+            yield NamedFrame(path.stem, read_frame(path))
+
+    def _read_capture(self) -> Iterator[NamedFrame]:
+        index = 0
+        with _open_capture(self.location, self.kind) as capture:
+            while True:
+                ok, picture = capture.read()
+                if not ok:
+                    break
+                yield NamedFrame(
+                    f"{index:05d}", _to_rgb8(picture, f"frame {index} of {self.location}")
+                )
+                index += 1
+        if self.length is not None and index < self.length:
+            # Headers of sound files may be a frame off, so this is not an error.
+            _logger.warning(
+                "%s announces %d frames, but %d could be read", self.location, self.length, index
+            )
+
+
+def read_frame(path: Path) -> FrameArray:
+    """Read an image file as a frame.
+
+    Grey and indexed images become RGB, 16-bit ones are scaled to 8 bits (65535 becomes 255), and
+    alpha is dropped. The EXIF orientation is ignored, because masks and annotations are stored unrotated.
+
+    Args:
+        path: Image file; its name may hold any characters.
+
+    Returns:
+        ``(H, W, 3)`` uint8 RGB.
+
+    Raises:
+        InputError: The file is missing, damaged, cut short, or no 8- or 16-bit image.
+    """
+    try:
+        data = np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"cannot read the frame {path}: {reason}") from error
+    if _is_cut_jpeg(data.tobytes()):
+        raise InputError(f"cannot read the frame {path}: the JPEG file is cut short")
+    try:
+        picture = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    except cv2.error as error:
+        raise InputError(f"cannot read the frame {path}: {error.err}") from error
+    if picture is None:
+        raise InputError(f"cannot read the frame {path}: it is no image, or a damaged one")
+    return _to_rgb8(picture, f"the frame {path}")
+
+
+def open_source(source: str | Path, *, fps: float | None = None) -> FrameSource:
+    """Find out what a source is and open it.
+
+    Args:
+        source: A folder of frames (sorted so that ``9.jpg`` comes before ``10.jpg``), a video file,
+            or the number of a camera. A video file's rotation is applied, as players do.
+        fps: Frame rate; by default what the source tells, or 25 if it tells none.
+
+    Returns:
+        The source. Its frames are read only when they are asked for.
+
+    Raises:
+        InputError: There is no such source, or no frame in it.
+    """
+    path = Path(source)
+    if path.is_dir():
+        paths = _list_frames(path)
+        return FrameSource(str(path), "folder", fps or DEFAULT_FPS, len(paths), paths)
+    kind: SourceKind = "video"
+    if not path.exists():
+        if not str(source).isdecimal():
+            raise InputError(
+                f"no such source: wanted a folder, a video file or a camera, got {path}"
+            )
+        kind = "camera"
+    elif path.suffix.lower() in IMAGE_SUFFIXES:
+        raise InputError(f"{path} is a single picture: give the folder that holds the frames")
+    with _open_capture(str(source), kind) as capture:
+        told = float(capture.get(cv2.CAP_PROP_FPS))
+        length = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if kind == "video" else 0
+    rate = fps or (told if np.isfinite(told) and told > 0 else DEFAULT_FPS)
+    return FrameSource(str(source), kind, rate, length if length > 0 else None)
+
+
+def natural_key(name: str) -> tuple[list[str | int], str]:
+    """Return a sorting key by which numbers inside names count as numbers.
+
+    Example:
+        >>> sorted(["10.jpg", "9.jpg", "1.jpg"], key=natural_key)
+        ['1.jpg', '9.jpg', '10.jpg']
+    """
+    parts = re.split(r"([0-9]+)", name.lower())
+    return [int(part) if part.isdecimal() else part for part in parts], name
+
+
+def _list_frames(folder: Path) -> tuple[Path, ...]:
+    found = [
+        path
+        for path in folder.iterdir()
+        # A leading dot marks other systems' side files, such as "._00000.jpg".
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and not path.name.startswith(".")
+        and path.is_file()
+    ]
+    if not found:
+        wanted = ", ".join(IMAGE_SUFFIXES)
+        raise InputError(f"no frame in the folder {folder}: wanted files that end in {wanted}")
+    found.sort(key=lambda path: natural_key(path.name))
+    by_stem: dict[str, Path] = {}
+    for path in found:
+        twin = by_stem.setdefault(path.stem.lower(), path)
+        if twin is not path:
+            raise InputError(
+                f"frame names must differ in {folder}, got both {twin.name} and {path.name}"
+            )
+    return tuple(found)
+
+
+@contextmanager
+def _open_capture(location: str, kind: SourceKind) -> Iterator[Any]:
+    capture = cv2.VideoCapture(int(location) if kind == "camera" else location)
+    try:
+        if not capture.isOpened():
+            what = "camera" if kind == "camera" else "video file"
+            raise InputError(f"cannot open the {what} {location}")
+        yield capture
+    finally:
+        capture.release()
+
+
+def _to_rgb8(picture: npt.NDArray[Any], what: str) -> FrameArray:
+    """Turn what OpenCV read, ``(H, W)`` or ``(H, W, 1 | 3 | 4)`` BGR(A), into a frame."""
+    if picture.dtype == np.uint16:
+        picture = ((picture.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if picture.dtype != np.uint8:
+        raise InputError(f"{what} must have 8 or 16 bits a channel, got {picture.dtype}")
+    channels = 1 if picture.ndim == 2 else picture.shape[2]
+    codes = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}
+    if channels not in codes:
+        raise InputError(f"{what} must have 1, 3 or 4 channels, got {channels}")
+    return np.ascontiguousarray(cv2.cvtColor(picture, codes[channels]), dtype=np.uint8)
+
+
+def _is_cut_jpeg(data: bytes) -> bool:
+    """Tell whether JPEG data lack their end, which OpenCV 4 fills with grey without a word.
+
+    Segments before the scan are skipped by their length, since a thumbnail in them has an end
+    of its own.
+    """
+    if not data.startswith(b"\xff\xd8"):
+        return False
+    place = 2
+    while place + 4 <= len(data) and data[place] == 0xFF and data[place + 1] != 0xDA:
+        if data[place + 1] == 0xFF:  # a fill byte
+            place += 1
+        else:
+            place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return data.find(b"\xff\xd9", place) < 0
