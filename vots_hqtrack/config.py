@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 import types
 import typing
@@ -242,6 +243,44 @@ def load_toml(config: TrackerConfig, path: Path) -> TrackerConfig:
         for option, value in options.items():
             config = _set_option(config, f"{section}.{option}", value)
     return config
+
+
+@dataclass(frozen=True, slots=True)
+class StartOptions:
+    """What a tracker is to be started with when its caller can only set environment variables.
+
+    Attributes:
+        preset: Name of the preset (``VOTS_HQTRACK_PRESET``).
+        device: Device in PyTorch's words, or ``auto`` (``VOTS_HQTRACK_DEVICE``).
+        weights: The user's own weights (``VOTS_HQTRACK_WEIGHTS``), or None for the preset's.
+        settings: ``section.option=value`` settings (``VOTS_HQTRACK_SETTINGS``, separated by blanks).
+    """
+
+    preset: str = "lite"
+    device: str = "auto"
+    weights: Path | None = None
+    settings: tuple[str, ...] = ()
+
+
+def options_from_environment(environment: Mapping[str, str] | None = None) -> StartOptions:
+    """Read how to start a tracker from ``VOTS_HQTRACK_*`` variables; an empty one counts as not set.
+
+    Args:
+        environment: The variables; None takes those of this process.
+
+    Example:
+        >>> options_from_environment({"VOTS_HQTRACK_SETTINGS": "memory.gap=5 memory.capacity=4"}).settings
+        ('memory.gap=5', 'memory.capacity=4')
+    """
+    variables = os.environ if environment is None else environment
+    default = StartOptions()
+    weights = variables.get("VOTS_HQTRACK_WEIGHTS", "")
+    return StartOptions(
+        preset=variables.get("VOTS_HQTRACK_PRESET") or default.preset,
+        device=variables.get("VOTS_HQTRACK_DEVICE") or default.device,
+        weights=Path(weights).expanduser() if weights else None,
+        settings=tuple(variables.get("VOTS_HQTRACK_SETTINGS", "").split()),
+    )
 
 
 def _set_option(config: TrackerConfig, name: str, value: object) -> TrackerConfig:
