@@ -107,7 +107,8 @@ def read_frame(path: Path) -> FrameArray:
     """Read an image file as a frame.
 
     Grey and indexed images become RGB, 16-bit ones are scaled to 8 bits (65535 becomes 255), and
-    alpha is dropped. The EXIF orientation is ignored, because masks and annotations are stored unrotated.
+    alpha is dropped. The EXIF orientation is ignored, because masks and annotations are stored
+    unrotated.
 
     Args:
         path: Image file; its name may hold any characters.
