@@ -1,0 +1,241 @@
+"""The talk with the VOT toolkit: TraX requests in, the tracker's masks out (multi-object TraX 4).
+
+The toolkit starts one process per sequence and expects, one reply per request, a region for each
+object in the order in which it sent them. It sends the objects of a sequence in the order of its
+file system, so they are numbered here by their masks: the result does not depend on the machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import logging
+import os
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
+
+import numpy as np
+import trax
+
+from vots_hqtrack.errors import HQTrackError, ProtocolError
+from vots_hqtrack.types import FrameArray, FrameResult, MaskArray, ObjectId, Size
+from vots_hqtrack.video.reader import read_frame
+from vots_hqtrack.vot.regions import mask_to_region, region_to_mask
+from vots_hqtrack.vot.streams import ProtocolStreams, describe_error
+
+LOAD_LIMIT_S = 300.0
+"""Seconds that loading may take; the toolkit itself would wait for ever."""
+
+_GIVE_UP_S = 30.0
+_CHANNEL = "color"
+
+
+class VideoTracker(Protocol):
+    """What the server needs of a tracker: the part of ``HQTracker`` that follows a video."""
+
+    def initialize(self, frame: FrameArray, masks: Mapping[int, MaskArray]) -> Any:  # noqa: ANN401
+        """Start a video and return its state, which the server only hands back."""
+
+    def track(self, frame: FrameArray, state: Any) -> FrameResult:  # noqa: ANN401
+        """Find the objects in the next frame."""
+
+    def add_objects(
+        self,
+        frame: FrameArray,
+        masks: Mapping[int, MaskArray],
+        state: Any,  # noqa: ANN401
+    ) -> None:
+        """Add objects on the frame seen last."""
+
+
+class VideoSession:
+    """One video as the toolkit sees it: objects have a place in its list, and no name."""
+
+    def __init__(self, tracker: VideoTracker) -> None:
+        """Begin a video that has no frame and no object yet.
+
+        Args:
+            tracker: The tracker that follows the objects.
+        """
+        self._tracker = tracker
+        self._state: Any = None
+        self._num_ids = 0
+        self._places: list[ObjectId | None] = []
+
+    def step(self, frame: FrameArray, new_masks: Sequence[MaskArray]) -> list[MaskArray]:
+        """Find the known objects in the next frame, then add those that begin in it.
+
+        An object whose first mask is empty cannot be tracked and is reported absent for ever.
+        Objects of one and the same mask are one object to the tracker and get the same answer.
+
+        Args:
+            frame: uint8 ``(H, W, 3)`` RGB.
+            new_masks: Bool ``(H, W)``, first masks of the objects that begin here, in any order.
+
+        Returns:
+            Bool ``(H, W)`` of every object so far, in the order in which they were given; empty
+            where an object is absent. New objects get the mask that they came with.
+
+        Raises:
+            HQTrackError: The tracker refuses the frame or the masks.
+        """
+        reported = self._track(frame)
+        self._add(frame, new_masks)
+        return [*reported, *new_masks]
+
+    def _track(self, frame: FrameArray) -> list[MaskArray]:
+        if self._state is None:
+            return [np.zeros(frame.shape[:2], dtype=np.bool_) for _ in self._places]
+        masks = self._tracker.track(frame, self._state).masks
+        absent = np.zeros(frame.shape[:2], dtype=np.bool_)
+        return [absent if place is None else masks[place] for place in self._places]
+
+    def _add(self, frame: FrameArray, new_masks: Sequence[MaskArray]) -> None:
+        contents = [np.packbits(mask).tobytes() if mask.any() else None for mask in new_masks]
+        ordered = sorted({content for content in contents if content is not None}, reverse=True)
+        ids = {content: ObjectId(self._num_ids + n) for n, content in enumerate(ordered, start=1)}
+        found: dict[int, MaskArray] = {}
+        for content, mask in zip(contents, new_masks, strict=True):
+            self._places.append(None if content is None else ids[content])
+            if content is not None:
+                found[ids[content]] = mask
+        self._num_ids += len(ids)
+        masks = {object_id: found[object_id] for object_id in sorted(found)}
+        if masks and self._state is None:
+            self._state = self._tracker.initialize(frame, masks)
+        elif masks:
+            self._tracker.add_objects(frame, masks, self._state)
+
+
+def run(load: Callable[[], VideoTracker], *, load_limit_s: float = LOAD_LIMIT_S) -> int:
+    """Serve the toolkit that started this process, until it says goodbye.
+
+    Standard output and standard error go to a log file in the system's folder of temporary files
+    from here on; the file is deleted when the session ends well. What goes wrong, in ``load`` too,
+    is told to the toolkit, which shows it to the user.
+
+    Args:
+        load: Makes the tracker; called once, before the toolkit's time limits begin to count.
+        load_limit_s: Seconds after which a load that hangs ends the process. Its stack is in the
+            log.
+
+    Returns:
+        Exit code of the process: 0, or that of the error.
+    """
+    streams = ProtocolStreams.take_over()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    faulthandler.enable()
+    loaded = _load(load, load_limit_s, streams)
+    server = _connect(streams)
+    try:
+        _serve(server, loaded)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the user must hear of it
+        return _report(server, streams, error)
+    streams.remove_log()
+    return 0
+
+
+def _load(
+    load: Callable[[], VideoTracker], limit_s: float, streams: ProtocolStreams
+) -> VideoTracker | BaseException:
+    """Make the tracker, or keep the error until the toolkit is there to hear of it."""
+    try:
+        with _time_limit(limit_s, lambda: _give_up_loading(limit_s, streams)):
+            return load()
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - raised again by _serve
+        return error
+
+
+@contextlib.contextmanager
+def _time_limit(limit_s: float, give_up: Callable[[], NoReturn]) -> Iterator[None]:
+    """Call ``give_up``, which ends the process, in another thread if the body takes too long."""
+    turn = threading.Lock()
+    finished = threading.Event()
+
+    def check() -> None:
+        with turn:
+            if not finished.is_set():
+                give_up()
+
+    timer = threading.Timer(limit_s, check)
+    timer.daemon = True
+    timer.start()
+    # Code that hangs inside the interpreter's lock keeps the timer from running, but not this.
+    faulthandler.dump_traceback_later(limit_s + _GIVE_UP_S, exit=True)
+    try:
+        yield
+    finally:
+        with turn:
+            finished.set()
+        timer.cancel()
+        faulthandler.cancel_dump_traceback_later()
+
+
+def _give_up_loading(limit_s: float, streams: ProtocolStreams) -> NoReturn:
+    faulthandler.dump_traceback(all_threads=True)
+    server = _connect(streams)
+    _wait(server)
+    error = HQTrackError(f"the tracker was not loaded within {limit_s:g} s")
+    os._exit(_report(server, streams, error))
+
+
+def _connect(streams: ProtocolStreams) -> trax.Server:
+    """Greet the toolkit. No metadata named ``vot``: it would make the toolkit start us twice."""
+    with streams.trax_environment():
+        return trax.Server(
+            [trax.Region.MASK],
+            [trax.Image.PATH],
+            [_CHANNEL],
+            tracker_name="HQTrack",
+            multiobject=True,
+        )
+
+
+def _serve(server: trax.Server, loaded: VideoTracker | BaseException) -> None:
+    session: VideoSession | None = None
+    while True:
+        request = _wait(server)
+        if request.type == trax.TraxStatus.QUIT:
+            return
+        if isinstance(loaded, BaseException):
+            raise loaded
+        if session is None or request.type == trax.TraxStatus.INITIALIZE:
+            session = VideoSession(loaded)
+        frame = _read_frame(request)
+        size = Size(*frame.shape[:2])
+        new_masks = [region_to_mask(region, size) for region, _ in request.objects or []]
+        masks = session.step(frame, new_masks)
+        server.status([(mask_to_region(mask), {}) for mask in masks])
+
+
+def _wait(server: trax.Server) -> trax.server.Request:
+    try:
+        return server.wait()
+    except trax.TraxException as error:
+        raise ProtocolError(
+            f"the toolkit went away or sent what TraX cannot read, such as a path with letters "
+            f"outside ASCII ({error})"
+        ) from error
+
+
+def _read_frame(request: trax.server.Request) -> FrameArray:
+    image = request.image.get(_CHANNEL)
+    if image is None or image.type() != trax.Image.PATH:
+        raise ProtocolError(f"a frame must come as the path of a {_CHANNEL} image, got {image}")
+    return read_frame(Path(image.path()))
+
+
+def _report(server: trax.Server, streams: ProtocolStreams, error: BaseException) -> int:
+    """Tell the toolkit why the session ends: the log's end for its log file, a line for the user.
+
+    Returns:
+        The exit code that goes with the error.
+    """
+    traceback.print_exception(error)
+    with contextlib.suppress(trax.TraxException, OSError):  # it may be gone, and the log has it all
+        streams.send_log_tail()
+        server.quit(reason=describe_error(error, streams.log_path))
+    return error.exit_code if isinstance(error, HQTrackError) else HQTrackError.exit_code

@@ -1,0 +1,125 @@
+"""Keeps everything but the protocol off the protocol's streams.
+
+The toolkit reads a tracker's standard output and standard error as one TraX stream, in which a
+progress bar, a letter outside ASCII or a line of another thread ends the session. Before the talk
+begins, both are therefore pointed at a log file, and TraX gets a private copy of the output.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_STDIN, _STDOUT, _STDERR = 0, 1, 2
+_TAIL_BYTES = 8_192
+_REASON_LENGTH = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class ProtocolStreams:
+    """Where the protocol is spoken, and where everything else is written.
+
+    Attributes:
+        protocol_in: File descriptor on which the toolkit's messages come.
+        protocol_out: File descriptor on which ours go.
+        log_path: File that took the place of standard output and standard error.
+    """
+
+    protocol_in: int
+    protocol_out: int
+    log_path: Path
+
+    @classmethod
+    def take_over(cls) -> ProtocolStreams:
+        """Point this process's standard streams away from the protocol, until the process ends."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        handle, name = tempfile.mkstemp(prefix="vots-hqtrack-", suffix=".log")
+        protocol_in, protocol_out = os.dup(_STDIN), os.dup(_STDOUT)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, _STDIN)
+        os.dup2(handle, _STDOUT)
+        os.dup2(handle, _STDERR)
+        os.close(nothing)
+        os.close(handle)
+        for stream in (sys.stdout, sys.stderr):
+            # A log must take any text, whatever the locale that the toolkit was started in.
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
+        return cls(protocol_in, protocol_out, Path(name))
+
+    @contextlib.contextmanager
+    def trax_environment(self) -> Iterator[None]:
+        """Tell a TraX server that is made in the body which descriptors are the protocol's."""
+        names = {"TRAX_IN": str(self.protocol_in), "TRAX_OUT": str(self.protocol_out)}
+        os.environ.update(names)
+        try:
+            yield
+        finally:
+            for name in names:
+                del os.environ[name]
+
+    def send_log_tail(self) -> None:
+        """Write the end of the log into the protocol's stream, for the toolkit's own log file.
+
+        Must be called between two messages. The text goes out as full lines of ASCII, none of which
+        looks like a message.
+        """
+        sys.stdout.flush()
+        sys.stderr.flush()
+        with self.log_path.open("rb") as log:
+            size = log.seek(0, os.SEEK_END)
+            log.seek(max(size - _TAIL_BYTES, 0))
+            tail = log.read().decode("utf-8", errors="replace")
+        text = to_ascii(tail).replace("@@TRAX", "@_TRAX").rstrip("\n") + "\n"
+        remaining = text.encode("ascii")
+        while remaining:
+            remaining = remaining[os.write(self.protocol_out, remaining) :]
+
+    def remove_log(self) -> None:
+        """Delete the log of a session that ended well."""
+        with contextlib.suppress(OSError):
+            self.log_path.unlink()
+
+
+def describe_error(error: BaseException, log_path: Path) -> str:
+    r"""Say in one line of ASCII why a session ended: the protocol takes no other letters.
+
+    Args:
+        error: What went wrong.
+        log_path: Log that holds the details; named at the end.
+
+    Returns:
+        The error's type and text, at most about a thousand letters.
+
+    Example:
+        >>> describe_error(ValueError("bad\nf\u00f6rm"), Path("/tmp/a.log"))
+        'ValueError: bad f\\xf6rm (log: /tmp/a.log)'
+    """
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    if len(text) > _REASON_LENGTH:
+        text = text[:_REASON_LENGTH] + " ..."
+    return to_ascii(f"{text} (log: {log_path})")
+
+
+def to_ascii(text: str) -> str:
+    r"""Escape what is no printable ASCII letter, line end or tab.
+
+    Example:
+        >>> to_ascii("100 % \u2588 done\r")
+        '100 % \\u2588 done\\x0d'
+    """
+    escaped = text.encode("ascii", errors="backslashreplace").decode("ascii")
+    return "".join(
+        letter if letter.isprintable() or letter in "\n\t" else f"\\x{ord(letter):02x}"
+        for letter in escaped
+    )
