@@ -1,0 +1,145 @@
+"""Label maps: what a pixel of a mask file means, and that writing keeps it."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from PIL import Image
+
+from vots_hqtrack.errors import InputError, ShapeError
+from vots_hqtrack.video.label_maps import palette, read_label_map, write_label_map
+
+LABELS = np.array([[0, 1, 2], [7, 0, 255]], dtype=np.uint8)
+
+
+def save(path, values, mode=None):
+    Image.fromarray(np.asarray(values)).convert(mode).save(path)
+    return path
+
+
+def test_palette_is_that_of_davis():
+    known = {1: (128, 0, 0), 3: (128, 128, 0), 4: (0, 0, 128), 8: (64, 0, 0), 255: (224, 224, 192)}
+    for label, colour in known.items():
+        assert tuple(palette()[label]) == colour
+    assert len(np.unique(palette(), axis=0)) == 256
+    with pytest.raises(ValueError, match="read-only"):
+        palette()[0] = 1
+
+
+def test_convention_value_is_the_object_id(tmp_path):
+    path = tmp_path / "map.png"
+    write_label_map(path, LABELS)
+    with Image.open(path) as image:
+        assert image.mode == "P"
+        np.testing.assert_array_equal(np.asarray(image), LABELS)
+        np.testing.assert_array_equal(np.asarray(image.convert("RGB")), palette()[LABELS])
+    assert [entry.name for entry in tmp_path.iterdir()] == ["map.png"]
+
+
+@settings(max_examples=30, deadline=None)
+@given(arrays.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9))))
+def test_round_trip(tmp_path_factory, label_map):
+    path = tmp_path_factory.mktemp("maps") / "ü.png"
+    write_label_map(path, label_map)
+    found = read_label_map(path)
+    # A file that knows no object but 255 cannot be told from a black-and-white mask.
+    wanted = label_map if set(np.unique(label_map)) - {0, 255} else (label_map > 0).astype(np.uint8)
+    np.testing.assert_array_equal(found, wanted)
+    assert found.dtype == np.uint8
+
+
+def test_indices_count_and_not_colours(tmp_path):
+    path = tmp_path / "odd.png"
+    image = Image.fromarray(np.array([[0, 3]], dtype=np.uint8))
+    image.putpalette([255, 255, 255] * 4)
+    image.save(path)
+    assert read_label_map(path).tolist() == [[0, 3]]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA"])
+def test_black_and_white_gives_object_one(tmp_path, mode):
+    path = save(tmp_path / "binary.png", np.array([[0, 255], [255, 0]], dtype=np.uint8), mode)
+    if mode == "P":
+        path = tmp_path / "indexed.png"
+        write_label_map(path, np.array([[0, 255], [255, 0]], dtype=np.uint8))
+    assert read_label_map(path).tolist() == [[0, 1], [1, 0]]
+
+
+def test_grey_values_are_ids(tmp_path):
+    path = save(tmp_path / "grey.png", LABELS)
+    np.testing.assert_array_equal(read_label_map(path), LABELS)
+    path = save(tmp_path / "grey-rgb.png", np.repeat(LABELS[..., None], 3, axis=2))
+    np.testing.assert_array_equal(read_label_map(path), LABELS)
+
+
+def test_sixteen_bit_ids(tmp_path):
+    path = save(tmp_path / "deep.png", LABELS.astype(np.uint16))
+    np.testing.assert_array_equal(read_label_map(path), LABELS)
+    path = save(tmp_path / "white.png", np.array([[0, 65535]], dtype=np.uint16))
+    assert read_label_map(path).tolist() == [[0, 1]]
+
+
+def test_davis_colours_give_their_ids(tmp_path):
+    path = save(tmp_path / "colours.png", palette()[LABELS])
+    np.testing.assert_array_equal(read_label_map(path), LABELS)
+
+
+def test_other_colours_are_numbered_in_order(tmp_path):
+    red, green, blue, black = (255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0)
+    path = save(tmp_path / "colours.png", np.array([[red, black, blue, green]], dtype=np.uint8))
+    assert read_label_map(path).tolist() == [[3, 0, 1, 2]]
+
+
+def test_transparent_pixels_are_background(tmp_path):
+    values = np.array([[[200, 0, 0, 0], [200, 0, 0, 255], [0, 200, 0, 255]]], dtype=np.uint8)
+    assert read_label_map(save(tmp_path / "alpha.png", values)).tolist() == [[0, 2, 1]]
+
+
+def test_empty_map_is_read(tmp_path):
+    assert not read_label_map(save(tmp_path / "empty.png", np.zeros((2, 3), np.uint8))).any()
+
+
+def test_three_hundred_objects_are_an_error(tmp_path):
+    path = save(tmp_path / "many.png", np.arange(301, dtype=np.uint16).reshape(7, 43))
+    with pytest.raises(InputError, match=r"many\.png must hold object ids from 1 to 255, got 300"):
+        read_label_map(path)
+
+
+def test_photo_is_an_error(tmp_path):
+    photo = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    with pytest.raises(InputError, match="at most 255 colours"):
+        read_label_map(save(tmp_path / "photo.png", photo))
+    with pytest.raises(InputError, match=r"must be lossless .* got JPEG"):
+        read_label_map(save(tmp_path / "photo.jpg", photo))
+
+
+def test_fractions_are_an_error(tmp_path):
+    path = save(tmp_path / "float.tif", np.array([[0.5, 1.0]], dtype=np.float32))
+    with pytest.raises(InputError, match="whole numbers, got float32"):
+        read_label_map(path)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no image", b"\x89PNG\r\n\x1a\n cut"])
+def test_unreadable_mask_is_named(tmp_path, content):
+    path = tmp_path / "mask.png"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=r"cannot read the mask .*mask\.png"):
+        read_label_map(path)
+
+
+def test_cut_mask_is_an_error(tmp_path):
+    path = tmp_path / "mask.png"
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
+    write_label_map(path, noise)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(InputError, match=r"cannot read the mask .*mask\.png"):
+        read_label_map(path)
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((2, 2), np.int64), np.zeros((2, 2, 1), np.uint8)])
+def test_only_label_maps_are_written(tmp_path, wrong):
+    with pytest.raises(ShapeError, match=r"uint8 \(H, W\)"):
+        write_label_map(tmp_path / "map.png", wrong)
+    assert not list(tmp_path.iterdir())

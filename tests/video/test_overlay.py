@@ -1,0 +1,114 @@
+"""Overlays: what is drawn where, and videos that open again."""
+
+import numpy as np
+import pytest
+
+from vots_hqtrack.errors import InputError, ShapeError
+from vots_hqtrack.types import Size
+from vots_hqtrack.video.label_maps import palette
+from vots_hqtrack.video.overlay import OverlayWriter, draw_overlay
+from vots_hqtrack.video.reader import open_source
+
+GREY = np.full((96, 128, 3), 100, dtype=np.uint8)
+
+
+def box_mask(x, y, width, height, size=(96, 128)):
+    mask = np.zeros(size, dtype=np.bool_)
+    mask[y : y + height, x : x + width] = True
+    return mask
+
+
+def test_tint_outline_and_tag():
+    picture = draw_overlay(GREY, {3: box_mask(40, 40, 30, 30)}, alpha=0.5)
+    red, green, blue = (int(level) for level in palette()[3])
+    assert picture[55, 55].tolist() == [(100 + red) // 2, (100 + green) // 2, (100 + blue) // 2]
+    outline = [(level + 255) // 2 for level in (red, green, blue)]
+    assert picture[40, 69].tolist() == outline
+    assert picture[69, 50].tolist() == outline
+    tag = picture[24:40, 40:56]
+    assert (tag == outline).all(axis=2).any()
+    assert (tag < 50).all(axis=2).any()
+    changed = (picture != GREY).any(axis=2)
+    assert not changed[72:].any()
+    assert not changed[:20].any()
+
+
+def test_input_stays_and_empty_masks_leave_no_trace():
+    frame = GREY.copy()
+    empty = np.zeros(GREY.shape[:2], dtype=np.bool_)
+    np.testing.assert_array_equal(draw_overlay(frame, {1: empty}), GREY)
+    draw_overlay(frame, {1: ~empty})
+    np.testing.assert_array_equal(frame, GREY)
+    np.testing.assert_array_equal(draw_overlay(frame, {}), GREY)
+
+
+def test_alpha_is_the_strength_of_the_tint():
+    mask = {1: box_mask(40, 40, 30, 30)}
+    assert draw_overlay(GREY, mask, alpha=0.0)[55, 55].tolist() == [100, 100, 100]
+    assert draw_overlay(GREY, mask, alpha=1.0)[55, 55].tolist() == palette()[1].tolist()
+    with pytest.raises(InputError, match=r"alpha must be a number from 0 to 1, got 1\.5"):
+        draw_overlay(GREY, mask, alpha=1.5)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 400)])
+def test_tiny_frames_can_be_drawn(size):
+    frame = np.zeros((*size, 3), dtype=np.uint8)
+    assert draw_overlay(frame, {255: np.ones(size, dtype=np.bool_)}).shape == frame.shape
+
+
+def test_order_of_the_mapping_does_not_matter():
+    left, right = box_mask(10, 10, 40, 40), box_mask(30, 30, 40, 40)
+    first = draw_overlay(GREY, {1: left, 2: right})
+    np.testing.assert_array_equal(first, draw_overlay(GREY, {2: right, 1: left}))
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((96, 127), dtype=np.bool_), np.zeros((96, 128), dtype=np.uint8)]
+)
+def test_wrong_mask_is_an_error(wrong):
+    with pytest.raises(ShapeError, match="mask of object 4 must be bool 96x128"):
+        draw_overlay(GREY, {4: wrong})
+
+
+@pytest.mark.parametrize("size", [Size(96, 128), Size(95, 127)])
+def test_video_opens_again(tmp_path, size):
+    path = tmp_path / "Überlagerung.mp4"
+    frame = np.zeros((*size, 3), dtype=np.uint8)
+    frame[..., 0] = 200
+    with OverlayWriter(path, 10.0, size) as writer:
+        for _ in range(3):
+            writer.write(frame, {2: box_mask(40, 40, 30, 30, size)})
+        assert not path.exists()
+    source = open_source(path)
+    assert (source.length, source.fps) == (3, 10.0)
+    found = source.first().frame
+    assert found.shape == (96, 128, 3)
+    assert np.abs(found[5, 5].astype(int) - [200, 0, 0]).max() < 25
+    assert np.abs(found[55, 55].astype(int) - [100, 64, 0]).max() < 25
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_error_midway_keeps_what_was_written(tmp_path):
+    path = tmp_path / "overlay.mp4"
+
+    def write_all(frames):
+        with OverlayWriter(path, 25.0, Size(96, 128)) as writer:
+            for frame in frames:
+                writer.write(frame, {})
+
+    with pytest.raises(ShapeError, match="began with 96x128, got 95x128"):
+        write_all([GREY, GREY[:-1]])
+    assert len(list(open_source(path))) == 1
+
+
+def test_without_a_frame_there_is_no_file(tmp_path):
+    with OverlayWriter(tmp_path / "overlay.mp4", 25.0, Size(96, 128)):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_impossible_video_is_an_error(tmp_path):
+    with pytest.raises(InputError, match="frame rate must be above 0, got 0"):
+        OverlayWriter(tmp_path / "overlay.mp4", 0.0, Size(96, 128))
+    with pytest.raises(InputError, match="cannot write the video"):
+        OverlayWriter(tmp_path / "no such folder" / "overlay.mp4", 25.0, Size(96, 128))
