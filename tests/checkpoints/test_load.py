@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from vots_hqtrack.checkpoints.load import load_into, load_tensors, load_weights, save_tensors
+from vots_hqtrack.checkpoints.manifest import MANIFEST, sha256_of
+from vots_hqtrack.errors import WeightsError
+
+
+class Small(nn.Module):
+    """Two layers and an integer buffer."""
+
+    steps: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(3, 2)
+        self.second = nn.Linear(2, 4)
+        self.register_buffer("steps", torch.tensor([5, 6]))
+
+
+def _tensors() -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    return {
+        key: torch.randn(value.shape, generator=generator)
+        if value.is_floating_point()
+        else value + 1
+        for key, value in Small().state_dict().items()
+    }
+
+
+def test_smoke_shipped_encoder() -> None:
+    tensors = load_weights("sam-vit-tiny")
+    assert len(tensors) == 435
+    assert sum(value.numel() for value in tensors.values() if value.is_floating_point()) > 9.7e6
+
+
+def test_round_trip_keeps_float16_values_and_integers(tmp_path: Path) -> None:
+    tensors = {
+        **_tensors(),
+        "turned": torch.randn(3, 2, generator=torch.Generator().manual_seed(0)).T,
+    }
+    path = tmp_path / "á.safetensors"
+    save_tensors(path, tensors, {"origin": "a test", "licence": "MIT"})
+    loaded = load_tensors(path, expected_sha256=sha256_of(path))
+    assert loaded.keys() == tensors.keys()
+    for key, value in tensors.items():
+        wanted = value.half() if value.is_floating_point() else value
+        assert loaded[key].dtype == wanted.dtype
+        assert torch.equal(loaded[key], wanted)
+    with safe_open(str(path), "pt") as file:
+        assert file.metadata() == {"format": "pt", "origin": "a test", "licence": "MIT"}
+
+
+def test_tied_tensors_can_be_saved(tmp_path: Path) -> None:
+    value = torch.ones(4)
+    save_tensors(tmp_path / "a", {"left": value, "right": value[:2]}, {}, dtype=torch.float32)
+    loaded = load_tensors(tmp_path / "a", expected_sha256=None)
+    assert loaded["left"].dtype == torch.float32
+    assert loaded["right"].tolist() == [1.0, 1.0]
+
+
+def test_values_float16_fills_float32_parameters(tmp_path: Path) -> None:
+    save_tensors(tmp_path / "a", _tensors(), {})
+    module = Small()
+    load_into(module, load_tensors(tmp_path / "a", expected_sha256=None), source="a")
+    for key, value in _tensors().items():
+        got = module.state_dict()[key]
+        assert got.dtype in (torch.float32, torch.int64)
+        assert torch.equal(got, value.half().float() if value.is_floating_point() else value)
+    assert module.steps.tolist() == [6, 7]
+    assert module.first.weight.requires_grad
+
+
+def test_allow_missing_keeps_the_module_s_own_values() -> None:
+    module = Small()
+    before = module.second.weight.detach().clone()
+    tensors = {key: value for key, value in _tensors().items() if not key.startswith("second")}
+    load_into(module, tensors, source="a", allow_missing=("second.*",))
+    assert torch.equal(module.second.weight, before)
+    assert torch.equal(module.first.weight, tensors["first.weight"])
+
+
+def test_exception_keys_that_do_not_fit_leave_the_module_alone() -> None:
+    module = Small()
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    tensors = _tensors()
+    tensors["first.weight"] = torch.zeros(2, 5)
+    tensors["steps"] = torch.zeros(2)
+    del tensors["second.bias"]
+    tensors["third.bias"] = torch.zeros(1)
+    with pytest.raises(WeightsError) as caught:
+        load_into(module, tensors, source="file.safetensors")
+    said = str(caught.value)
+    assert "file.safetensors do not fit Small" in said
+    assert "missing: second.bias;" in said
+    assert "unexpected: third.bias;" in said
+    assert "first.weight (wanted shape (2, 3), got (2, 5))" in said
+    assert "steps (wanted torch.int64, got torch.float32)" in said
+    assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
+
+
+def test_exception_names_five_keys_and_counts_the_rest() -> None:
+    extra = {f"extra.{number}": torch.zeros(1) for number in range(8)}
+    wanted = "unexpected: extra.0, extra.1, extra.2, extra.3, extra.4 and 3 more"
+    with pytest.raises(WeightsError, match=re.escape(wanted)):
+        load_into(Small(), {**_tensors(), **extra}, source="a")
+
+
+def test_exception_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"cannot read the weights file .*nowhere"):
+        load_tensors(tmp_path / "nowhere", expected_sha256=None)
+
+
+@pytest.mark.parametrize("kept", [0, 4, 60, -1])
+def test_exception_truncated_file(tmp_path: Path, kept: int) -> None:
+    path = tmp_path / "a.safetensors"
+    save_tensors(path, _tensors(), {})
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(WeightsError, match="no complete safetensors file"):
+        load_tensors(path, expected_sha256=None)
+
+
+def test_exception_pickle_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    torch.save(_tensors(), path)
+    with pytest.raises(WeightsError, match="no complete safetensors file"):
+        load_tensors(path, expected_sha256=None)
+
+
+def test_exception_one_changed_byte(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    save_tensors(path, _tensors(), {})
+    expected = sha256_of(path)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert load_tensors(path, expected_sha256=None)
+    with pytest.raises(WeightsError, match=f"damaged or another one: wanted sha256 {expected}"):
+        load_tensors(path, expected_sha256=expected)
+
+
+def test_exception_own_file_is_read_without_the_shipped_hash(tmp_path: Path) -> None:
+    path = tmp_path / "own.safetensors"
+    save_tensors(path, _tensors(), {})
+    assert sha256_of(path) != MANIFEST["sam-vit-tiny"].sha256
+    assert load_weights("sam-vit-tiny", path).keys() == _tensors().keys()
+
+
+def test_exception_numbers_that_do_not_fit_float16(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    with pytest.raises(WeightsError, match=r"as float16 hold numbers that are not finite: big"):
+        save_tensors(path, {"big": torch.tensor([7e4]), "small": torch.ones(1)}, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_exception_not_finite_in_a_file(tmp_path: Path) -> None:
+    import safetensors.torch
+
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(safetensors.torch.save({"first": torch.tensor([float("nan")])}))
+    with pytest.raises(WeightsError, match="not finite: first"):
+        load_tensors(path, expected_sha256=None)
+
+
+def test_exception_folder_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="cannot write"):
+        save_tensors(tmp_path / "none" / "a", _tensors(), {})
+
+
+def test_an_older_file_is_replaced_and_nothing_is_left_over(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_text("old", encoding="utf-8")
+    save_tensors(path, _tensors(), {})
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.safetensors"]
+    assert load_tensors(path, expected_sha256=None).keys() == _tensors().keys()

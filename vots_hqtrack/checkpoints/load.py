@@ -1,0 +1,185 @@
+"""Weights between files and modules: safetensors, float16 on disk, checked by hash and by key.
+
+Nothing is dropped on the way: a key that is missing, unexpected or of another shape is an error.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from vots_hqtrack.checkpoints.manifest import MANIFEST, resolve
+from vots_hqtrack.errors import WeightsError
+
+_NAMED_AT_MOST = 5
+
+
+def load_weights(name: str, path: Path | None = None) -> dict[str, Tensor]:
+    """Read shipped weights by name, checked by their hash, or the user's own file instead.
+
+    Args:
+        name: Name in the manifest.
+        path: File that the user wants instead, or None. It is not checked by hash.
+
+    Returns:
+        Tensors on the CPU by key, in the file's dtypes.
+
+    Raises:
+        WeightsError: There are no such weights, or the file is damaged.
+    """
+    found = resolve(name, path)
+    expected = MANIFEST[name].sha256 if path is None else None
+    return load_tensors(found, expected_sha256=expected)
+
+
+def load_tensors(path: Path, *, expected_sha256: str | None) -> dict[str, Tensor]:
+    """Read the tensors of a safetensors file.
+
+    Args:
+        path: The file.
+        expected_sha256: Hash that the file must have, or None for a file nobody vouches for.
+
+    Returns:
+        Tensors on the CPU by key, in the file's dtypes; float tensors are finite.
+
+    Raises:
+        WeightsError: The file is missing, has another hash, is no complete safetensors file, or
+            holds numbers that are not finite.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise WeightsError(
+            f"cannot read the weights file {path}: {error.strerror or error}"
+        ) from error
+    found = hashlib.sha256(content).hexdigest()
+    if expected_sha256 is not None and found != expected_sha256:
+        raise WeightsError(
+            f"the weights file {path} is damaged or another one: "
+            f"wanted sha256 {expected_sha256}, got {found}"
+        )
+    try:
+        tensors = safetensors.torch.load(content)
+    except SafetensorError as error:
+        raise WeightsError(
+            f"the weights file {path} ({len(content)} bytes) "
+            f"is no complete safetensors file: {error}"
+        ) from error
+    _require_finite(tensors, str(path))
+    return tensors
+
+
+def load_into(
+    module: nn.Module,
+    tensors: Mapping[str, Tensor],
+    *,
+    source: str,
+    allow_missing: tuple[str, ...] = (),
+) -> None:
+    """Copy tensors into a module's parameters and buffers; each key must find its place.
+
+    The numbers are cast to the dtype that the module has, so float16 files fill float32 parameters.
+
+    Args:
+        module: It is changed in place, or not at all if an error is raised.
+        tensors: By the keys of ``module.state_dict()``.
+        source: What to call the tensors in errors, such as the file's path.
+        allow_missing: Shell-style patterns of the module's keys that ``tensors`` need not have;
+            such parameters keep their values.
+
+    Raises:
+        WeightsError: Keys are missing, unexpected, of another shape, or float for an integer.
+    """
+    target = module.state_dict()
+    missing = [
+        key
+        for key in target
+        if key not in tensors and not any(fnmatch.fnmatchcase(key, rule) for rule in allow_missing)
+    ]
+    unexpected = [key for key in tensors if key not in target]
+    shared = [key for key in target if key in tensors]
+    unfit = [_difference(key, target[key], tensors[key]) for key in shared]
+    problems = [
+        f"{title}: {_some(keys)}"
+        for title, keys in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("unfit", [text for text in unfit if text]),
+        )
+        if keys
+    ]
+    if problems:
+        raise WeightsError(
+            f"the weights {source} do not fit {type(module).__name__}; {'; '.join(problems)}"
+        )
+    module.load_state_dict({key: tensors.get(key, value) for key, value in target.items()})
+
+
+def save_tensors(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, str],
+    *,
+    dtype: torch.dtype = torch.float16,
+) -> None:
+    """Write tensors as a safetensors file, whole or not at all.
+
+    Args:
+        path: The file; its folder must exist. An older file is replaced at the end.
+        tensors: On any device. Float ones are written as ``dtype``, others as they are.
+        metadata: Texts for the file's header, such as origin and licence.
+        dtype: Float dtype on disk.
+
+    Raises:
+        WeightsError: A number does not fit ``dtype``, or the file cannot be written.
+    """
+    stored = {
+        key: value.detach()
+        .to("cpu", dtype if value.is_floating_point() else value.dtype, copy=True)
+        .contiguous()
+        for key, value in tensors.items()
+    }
+    _require_finite(stored, f"for {path.name} as {str(dtype).removeprefix('torch.')}")
+    content = safetensors.torch.save(stored, {"format": "pt", **metadata})
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise WeightsError(
+            f"cannot write the weights file {path}: {error.strerror or error}"
+        ) from error
+
+
+def _difference(key: str, wanted: Tensor, got: Tensor) -> str:
+    if wanted.shape != got.shape:
+        return f"{key} (wanted shape {tuple(wanted.shape)}, got {tuple(got.shape)})"
+    if wanted.is_floating_point() != got.is_floating_point():
+        return f"{key} (wanted {wanted.dtype}, got {got.dtype})"
+    return ""
+
+
+def _require_finite(tensors: Mapping[str, Tensor], source: str) -> None:
+    broken = [key for key, value in tensors.items() if not bool(torch.isfinite(value).all())]
+    if broken:
+        raise WeightsError(
+            f"the weights {source} hold numbers that are not finite: {_some(broken)}"
+        )
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = list(names)
+    more = len(listed) - _NAMED_AT_MOST
+    return ", ".join(listed[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
