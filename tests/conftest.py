@@ -1,0 +1,76 @@
+"""Resources that tests ask for by marker or fixture; a missing one skips with a reason.
+
+``VOTS_HQTRACK_REQUIRE=gpu,weights`` (any of gpu, weights, vot, data) makes failures of those skips.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def _lacks_gpu() -> str:
+    import torch
+
+    return "" if torch.cuda.is_available() else "no CUDA device"
+
+
+def _lacks_weights() -> str:
+    from vots_hqtrack.checkpoints.manifest import resolve
+    from vots_hqtrack.errors import WeightsError
+
+    try:
+        for name in ("sam-vit-tiny", "vmos-lite"):
+            resolve(name)
+    except WeightsError as error:
+        return str(error)
+    return ""
+
+
+def _lacks_vot() -> str:
+    return "" if importlib.util.find_spec("vot") else "the extra 'toolkit' is not installed"
+
+
+_LACKS: dict[str, Callable[[], str]] = {
+    "gpu": _lacks_gpu,
+    "weights": _lacks_weights,
+    "vot": _lacks_vot,
+}
+
+
+def _skip_or_fail(resource: str, reason: str) -> None:
+    required = os.environ.get("VOTS_HQTRACK_REQUIRE", "").split(",")
+    if resource in [name.strip() for name in required]:
+        pytest.fail(f"{resource} is required by VOTS_HQTRACK_REQUIRE: {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip, or fail where it is required, a test whose resource is missing."""
+    for resource, lacks in _LACKS.items():
+        if item.get_closest_marker(resource) and (reason := lacks()):
+            _skip_or_fail(resource, reason)
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Top folder of the checkout."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder with ``davis2016-train`` and ``static-instances``: not in the repository."""
+    named = os.environ.get("VOTS_HQTRACK_DATA")
+    folder = Path(named) if named else REPOSITORY.parent / "shared" / "data"
+    if not folder.is_dir():
+        _skip_or_fail(
+            "data", "no real data: set VOTS_HQTRACK_DATA to a folder with davis2016-train"
+        )
+    return folder
