@@ -114,11 +114,13 @@ class RefinerConfig:
     Attributes:
         enabled: False reports VMOS's masks as they are.
         model: SAM size by ``segment-anything-hq``'s name.
+        weights: Name of its shipped weights, the image encoder included.
         prompt: What the refiner is given of VMOS's mask; the paper gives the box.
     """
 
     enabled: bool = True
     model: Literal["vit_tiny"] = "vit_tiny"
+    weights: str = "sam-vit-tiny"
     prompt: PromptKind = "box+mask+point"
 
 

@@ -63,6 +63,61 @@ class FrameFeatures:
 
 
 @dataclass(frozen=True, slots=True)
+class IdentityEmbedding:
+    """What the identity bank makes of one frame's labels.
+
+    Attributes:
+        s16: ``(B, L16, C16)`` float tokens.
+        s8: ``(B, L8, C8)`` float tokens.
+    """
+
+    s16: Tensor
+    s8: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class LayerProposal:
+    """What one propagation block would remember of a frame, before its labels are decided.
+
+    Attributes:
+        key: ``(B, L, C / 2)`` float; the query is the same.
+        value: ``(B, L, 2C)`` float visual value.
+        identity_tokens: ``(B, L, C)`` float that the identity value is made from; None in the first block.
+    """
+
+    key: Tensor
+    value: Tensor
+    identity_tokens: Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class LayerMemory:
+    """What one propagation block remembers of a frame.
+
+    Attributes:
+        key: ``(B, L, C / 2)`` float.
+        value: ``(B, L, 4C)`` float: visual value, then identity value.
+    """
+
+    key: Tensor
+    value: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryEntry:
+    """What VMOS remembers of a frame, block by block, those at 1/16 first."""
+
+    frame_index: int
+    layers: tuple[LayerMemory, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the entry's tensors hold."""
+        tensors = [tensor for layer in self.layers for tensor in (layer.key, layer.value)]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+@dataclass(frozen=True, slots=True)
 class ImageEmbedding:
     """SAM's view of one frame: what the refiner's decoder reads.
 

@@ -1,0 +1,53 @@
+"""Where and in which number format to compute, chosen once."""
+
+from __future__ import annotations
+
+import torch
+
+from vots_hqtrack.errors import ConfigError
+
+
+def pick_device(name: str) -> torch.device:
+    """Turn a device name into a usable device.
+
+    Args:
+        name: ``auto`` takes CUDA where there is one and the CPU elsewhere; else a name that PyTorch knows.
+
+    Raises:
+        ConfigError: PyTorch does not know the name, or has no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"cannot compute on the device {name!r}: {reason}") from error
+    return device
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """Turn the option ``runtime.dtype`` into a dtype.
+
+    Args:
+        name: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
+        device: Where the products run.
+
+    Raises:
+        ConfigError: The device does not multiply in that format.
+    """
+    if name == "auto":
+        native = torch.cuda.is_bf16_supported() if device.type == "cuda" else _cpu_has_bfloat16()
+        return torch.bfloat16 if native and device.type in ("cpu", "cuda") else torch.float32
+    if name == "float16" and device.type == "cpu":
+        raise ConfigError("runtime.dtype=float16 needs a GPU; on the CPU use bfloat16 or float32")
+    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    return dtypes[name]
+
+
+def _cpu_has_bfloat16() -> bool:
+    # Older PyTorch cannot tell; float32 is right everywhere.
+    read = getattr(torch.cpu, "get_capabilities", dict)
+    capabilities = read()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

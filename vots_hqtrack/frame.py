@@ -1,0 +1,144 @@
+"""From a video frame to the network's input, and the exact way back.
+
+Geometry of the lite preset: the frame is resized so that its long side is SAM's 1024 pixels and padded at the right
+and bottom to multiples of 32. VMOS's network image is half of that input in each direction; nothing is ever resized
+to it except labels, because the encoder's maps are what stands for it. Pixel centres lie at ``i + 0.5``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vots_hqtrack.types import FrameArray, Size
+
+PIXEL_MEAN = (123.675, 116.28, 103.53)
+PIXEL_STD = (58.395, 57.12, 57.375)
+NETWORK_STRIDE = 2
+"""Pixels of the encoder's input to one of the network image."""
+GRID = 32
+"""Both sides of the encoder's input are multiples of this: 16 network pixels."""
+LOGITS_STRIDE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class FrameGeometry:
+    """How one video's frames lie in the network's input.
+
+    Attributes:
+        frame_size: Size of the video frame.
+        input_size: Size of the resized frame inside the encoder's input, without padding.
+        padded_size: Size of the encoder's input.
+        network_size: Size of VMOS's network image, the padding included.
+    """
+
+    frame_size: Size
+    input_size: Size
+    padded_size: Size
+    network_size: Size
+
+    @property
+    def logits_size(self) -> Size:
+        """Size of the logits, at 1/4 of the network image."""
+        height, width = self.network_size
+        return Size(height // LOGITS_STRIDE, width // LOGITS_STRIDE)
+
+
+@lru_cache(maxsize=64)
+def plan_frame(frame_size: Size, long_edge: int = 1024) -> FrameGeometry:
+    """Lay out a frame size.
+
+    Args:
+        frame_size: Size of the video frame.
+        long_edge: Long side of the encoder's input.
+    """
+    scale = long_edge / max(frame_size)
+    height = max(int(frame_size.height * scale + 0.5), 1)
+    width = max(int(frame_size.width * scale + 0.5), 1)
+    padded = Size(-(-height // GRID) * GRID, -(-width // GRID) * GRID)
+    network = Size(padded.height // NETWORK_STRIDE, padded.width // NETWORK_STRIDE)
+    return FrameGeometry(frame_size, Size(height, width), padded, network)
+
+
+def frame_to_image(frame: FrameArray, geometry: FrameGeometry, device: torch.device) -> Tensor:
+    """Resize, normalise and pad a frame.
+
+    The resize is SAM's own: Pillow's anti-aliased bilinear filter on 8-bit values.
+
+    Args:
+        frame: uint8 ``(H, W, 3)`` RGB.
+        geometry: Of the frame's size.
+        device: Where the image goes.
+
+    Returns:
+        ``(1, 3, padded height, padded width)`` float32; the padding is 0 after normalisation.
+    """
+    height, width = geometry.input_size
+    if (height, width) != frame.shape[:2]:
+        resized = Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR)
+        frame = np.asarray(resized)
+    pixels = torch.from_numpy(np.array(frame, order="C")).to(device)
+    mean = torch.tensor(PIXEL_MEAN, device=device)
+    std = torch.tensor(PIXEL_STD, device=device)
+    normalised = ((pixels.float() - mean) / std).permute(2, 0, 1)
+    image = normalised.new_zeros(1, 3, *geometry.padded_size)
+    image[0, :, :height, :width] = normalised
+    return image
+
+
+def labels_to_network(labels: Tensor, geometry: FrameGeometry) -> Tensor:
+    """Bring a label map to the network image by nearest neighbour; the padding is background.
+
+    Args:
+        labels: ``(H, W)`` integer at frame size.
+        geometry: Of the frame's size.
+
+    Returns:
+        ``(H', W')`` of the same dtype at network size.
+    """
+    rows, rows_inside = _nearest(geometry.frame_size.height, geometry.input_size.height, geometry.network_size.height)
+    columns, columns_inside = _nearest(
+        geometry.frame_size.width, geometry.input_size.width, geometry.network_size.width
+    )
+    device = labels.device
+    gathered = labels[rows.to(device)][:, columns.to(device)]
+    inside = rows_inside.to(device)[:, None] & columns_inside.to(device)
+    return torch.where(inside, gathered, torch.zeros_like(gathered))
+
+
+def logits_to_frame(logits: Tensor, geometry: FrameGeometry) -> Tensor:
+    """Bring logits to the frame's size by bilinear interpolation in one step, the padding cut off.
+
+    Args:
+        logits: ``(N, H'/4, W'/4)`` float.
+        geometry: Of the frame's size.
+
+    Returns:
+        ``(N, H, W)`` float.
+    """
+    cell = NETWORK_STRIDE * LOGITS_STRIDE
+    frame, content, cells = geometry.frame_size, geometry.input_size, geometry.logits_size
+    rows = _bilinear(frame.height, content.height / cell, cells.height).to(logits)
+    columns = _bilinear(frame.width, content.width / cell, cells.width).to(logits)
+    return rows @ (logits @ columns.T)
+
+
+@lru_cache(maxsize=64)
+def _nearest(frame_side: int, input_side: int, network_side: int) -> tuple[Tensor, Tensor]:
+    centre = (torch.arange(network_side, dtype=torch.float64) + 0.5) * NETWORK_STRIDE
+    index = (centre * frame_side / input_side).long().clamp_(max=frame_side - 1)
+    return index, centre < input_side
+
+
+@lru_cache(maxsize=64)
+def _bilinear(frame_side: int, content_cells: float, num_cells: int) -> Tensor:
+    """Interpolation weights ``(frame_side, num_cells)`` from cells to the pixels of one side."""
+    centre = (torch.arange(frame_side, dtype=torch.float64) + 0.5) * content_cells / frame_side - 0.5
+    centre = centre.clamp_(0, num_cells - 1)
+    weights = 1 - (centre[:, None] - torch.arange(num_cells, dtype=torch.float64)).abs()
+    return weights.clamp_(min=0).float()

@@ -1,0 +1,96 @@
+"""Unrolls a training clip through the same VMOS and the same memory code as inference (paper section 3).
+
+The first frame of a clip carries the given labels. On the others VMOS predicts, and either its own labels or the true
+ones go to the memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the field's name for it
+from torch import Tensor
+
+from vots_hqtrack.config import MemoryConfig
+from vots_hqtrack.masks import one_hot_slots
+from vots_hqtrack.memory.state import new_group
+from vots_hqtrack.types import SLOTS_PER_GROUP, FrameFeatures
+from vots_hqtrack.vmos import VMOS
+
+DEAD_LOGIT = -1e4
+"""Logit of a slot without an object: never chosen, and no gradient."""
+
+
+def shuffle_table(batch: int, generator: torch.Generator) -> Tensor:
+    """Draw which slot each object takes, so that no slot learns a meaning of its own.
+
+    Args:
+        batch: Number of clips.
+        generator: Source of chance.
+
+    Returns:
+        ``(B, 11)`` int64: entry ``i`` is the slot of label ``i``; the background keeps 0.
+    """
+    rows = [torch.randperm(SLOTS_PER_GROUP, generator=generator) + 1 for _ in range(batch)]
+    return F.pad(torch.stack(rows), (1, 0))
+
+
+def unroll_clip(
+    vmos: VMOS,
+    features: Sequence[FrameFeatures],
+    labels: Tensor,
+    slots: Tensor,
+    memory: MemoryConfig,
+    *,
+    use_own_labels: bool,
+) -> list[Tensor]:
+    """Track through a batch of clips.
+
+    Args:
+        vmos: The network.
+        features: Of each frame, ``T`` times batch ``B``.
+        labels: ``(B, T, H', W')`` uint8 at network size; 0 is the background, 1..10 the objects.
+        slots: From :func:`shuffle_table`.
+        memory: Memory rules of the training.
+        use_own_labels: VMOS's own hard labels go to the memory instead of the true ones.
+
+    Returns:
+        For each frame ``(B, N + 1, H'/4, W'/4)`` float32 logits in the order of the labels, ``N`` being the largest
+        label in the batch. Channels of labels that a clip's first frame lacks are ``DEAD_LOGIT``.
+    """
+    num_objects = int(labels[:, 0].max())
+    channels = slots[:, : num_objects + 1]
+    present = one_hot_slots(labels[:, 0].long()).flatten(2).amax(2)[:, : num_objects + 1]
+    present[:, 0] = 1
+    dead = (present == 0)[..., None, None]
+
+    def embed(label_map: Tensor) -> Tensor:
+        taken = slots.gather(1, label_map.flatten(1).long()).view_as(label_map)
+        return one_hot_slots(taken)
+
+    def read(embedding: Tensor) -> Tensor:
+        logits = vmos.decode(embedding).float()
+        index = channels[..., None, None].expand(-1, -1, *logits.shape[-2:])
+        return logits.gather(1, index).masked_fill(dead, DEAD_LOGIT)
+
+    group = new_group(memory)
+    embedding = vmos.identify(embed(labels[:, 0]))
+    output = vmos.propagate_reference(features[0], embedding)
+    group.start(vmos.remember(0, output.proposals, embedding))
+    predicted = [read(output.embedding)]
+    for index in range(1, len(features)):
+        output = vmos.propagate(features[index], group.long_term.entries, group.short_term[0])
+        predicted.append(read(output.embedding))
+        kept = labels[:, index]
+        if use_own_labels:
+            size = (int(labels.shape[-2]), int(labels.shape[-1]))
+            kept = resize_logits(predicted[-1].detach(), size).argmax(1).to(labels.dtype)
+        embedding = vmos.identify(embed(kept))
+        group.commit(vmos.remember(index, output.proposals, embedding), memory.gap)
+    return predicted
+
+
+def resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bring ``(B, N + 1, H'/4, W'/4)`` logits to the network size by bilinear interpolation."""
+    return F.interpolate(logits, size, mode="bilinear", align_corners=False)

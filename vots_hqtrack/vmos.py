@@ -1,0 +1,111 @@
+"""VMOS, the video multi-object segmenter (paper section 2.1): encode, identify, propagate, decode.
+
+The network holds weights only. What it remembers of a video lies in memory entries that the caller keeps, so one
+network serves any number of videos at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from vots_hqtrack.config import VMOSConfig
+from vots_hqtrack.decoder import MaskDecoder
+from vots_hqtrack.identity import IdentityBank
+from vots_hqtrack.propagation.pyramid import PropagationPyramid, PyramidOutput
+from vots_hqtrack.types import (
+    FrameFeatures,
+    IdentityEmbedding,
+    LayerProposal,
+    MemoryEntry,
+)
+
+
+class VMOS(nn.Module):
+    """Segments the objects of one group (at most 10) in a frame, given memory entries of earlier frames.
+
+    Args:
+        identity: The identity bank.
+        pyramid: The propagation cascade.
+        decoder: The decoder.
+    """
+
+    def __init__(
+        self, identity: IdentityBank, pyramid: PropagationPyramid, decoder: MaskDecoder
+    ) -> None:
+        super().__init__()
+        self.identity = identity
+        self.pyramid = pyramid
+        self.decoder = decoder
+
+    def identify(self, one_hot: Tensor) -> IdentityEmbedding:
+        """Embed labels: ``(B, 11, H, W)`` float one-hot at network size."""
+        embedding: IdentityEmbedding = self.identity(one_hot)
+        return embedding
+
+    def propagate(
+        self,
+        features: FrameFeatures,
+        long_term: Sequence[MemoryEntry],
+        short_term: MemoryEntry,
+    ) -> PyramidOutput:
+        """Read the memories for one frame; nothing is written.
+
+        Args:
+            features: Encoder features of the frame.
+            long_term: At least one entry.
+            short_term: One entry of a recent frame.
+
+        Returns:
+            The embedding to decode, and what the frame would add to the memories.
+        """
+        output: PyramidOutput = self.pyramid(features, long_term, short_term)
+        return output
+
+    def propagate_reference(
+        self, features: FrameFeatures, embedding: IdentityEmbedding
+    ) -> PyramidOutput:
+        """Propagate a frame whose labels are given: it is its own memory."""
+        output: PyramidOutput = self.pyramid(features, (), None, own_embedding=embedding)
+        return output
+
+    def remember(
+        self,
+        frame_index: int,
+        proposals: Sequence[LayerProposal],
+        embedding: IdentityEmbedding,
+    ) -> MemoryEntry:
+        """Join what :meth:`propagate` proposed with the labels that were decided on."""
+        return MemoryEntry(frame_index, self.pyramid.remember(proposals, embedding))
+
+    def decode(self, embedding: Tensor) -> Tensor:
+        """Decode ``(B, 2 * C4, H/4, W/4)`` to ``(B, 11, H/4, W/4)`` logits."""
+        logits: Tensor = self.decoder(embedding)
+        return logits
+
+
+def build_vmos(config: VMOSConfig, dims: tuple[int, int, int]) -> VMOS:
+    """Build VMOS with fresh weights.
+
+    Args:
+        config: Sizes.
+        dims: Encoder channels at strides 4, 8 and 16.
+    """
+    identity = IdentityBank(
+        config.width_s16,
+        config.width_s8,
+        kernel=config.identity_kernel,
+        kernel_s8=config.identity_kernel_s8,
+        stride_s8=config.identity_stride_s8,
+    )
+    pyramid = PropagationPyramid(
+        dims,
+        width_s16=config.width_s16,
+        width_s8=config.width_s8,
+        width_s4=config.width_s4,
+        num_blocks_s16=config.num_blocks_s16,
+        window_radius=config.window_radius,
+        align_corners=config.align_corners,
+    )
+    return VMOS(identity, pyramid, MaskDecoder(2 * config.width_s4))
