@@ -1,0 +1,47 @@
+"""Long-term attention: memory frames apart give what their tokens together give."""
+
+import torch
+
+from vots_hqtrack.propagation.attention import QUERY_BLOCK, GatedOutput, memory_attention
+from vots_hqtrack.types import Size
+
+
+def test_frames_apart_equal_tokens_together() -> None:
+    torch.manual_seed(0)
+    query = torch.randn(2, 30, 8)
+    keys = [torch.randn(2, 30, 8) for _ in range(3)]
+    values = [torch.randn(2, 30, 5) for _ in range(3)]
+    together = (query @ torch.cat(keys, 1).transpose(1, 2) / 8**0.5).softmax(-1)
+    expected = together @ torch.cat(values, 1)
+    torch.testing.assert_close(memory_attention(query, keys, values), expected)
+
+
+def test_order_of_memory_does_not_matter() -> None:
+    torch.manual_seed(0)
+    query = torch.randn(1, 12, 8)
+    keys, values = torch.randn(3, 1, 12, 8), torch.randn(3, 1, 12, 5)
+    forward = memory_attention(query, list(keys), list(values))
+    backward = memory_attention(query, list(keys.flip(0)), list(values.flip(0)))
+    torch.testing.assert_close(forward, backward)
+
+
+def test_blocks_equal_one_piece() -> None:
+    torch.manual_seed(0)
+    length = QUERY_BLOCK + 7
+    query, key, value = torch.randn(1, length, 4), torch.randn(1, 9, 4), torch.randn(1, 9, 3)
+    with torch.no_grad():
+        blocks = memory_attention(query, [key], [value])
+    torch.testing.assert_close(blocks, memory_attention(query, [key], [value]))
+
+
+def test_gated_output_by_hand() -> None:
+    """A kernel that copies the right neighbour, then a sum over the channels."""
+    layer = GatedOutput(2, 1)
+    with torch.no_grad():
+        layer.depthwise.weight.zero_()
+        layer.depthwise.weight[:, :, 2, 3] = 1
+        layer.projection.weight.fill_(1)
+        layer.projection.bias.zero_()
+    tokens = torch.arange(6.0).repeat(2, 1).T[None]
+    found = layer(tokens, Size(2, 3))
+    assert found.flatten().tolist() == [2, 4, 0, 8, 10, 0]
