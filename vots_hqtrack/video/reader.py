@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +55,7 @@ class FrameSource:
     length: int | None
     paths: tuple[Path, ...] = ()
 
-    def __iter__(self) -> Iterator[NamedFrame]:
+    def __iter__(self) -> Generator[NamedFrame, None, None]:
         """Yield the frames in order.
 
         Raises:

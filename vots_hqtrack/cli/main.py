@@ -1,0 +1,84 @@
+"""The command ``hqtrack``: its verbs, logging, and how errors become one line and an exit code."""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import vots_hqtrack
+from vots_hqtrack.cli.console import err, out, print_error, set_up_logging
+from vots_hqtrack.cli.doctor import doctor
+from vots_hqtrack.cli.presets import presets
+from vots_hqtrack.cli.track import track
+from vots_hqtrack.errors import HQTrackError
+
+EXIT_STOPPED = 130
+"""What shells report of a program that Ctrl-C ended."""
+
+
+class ErrorLineGroup(TyperGroup):
+    """Turns the package's errors into one line on stderr and the exit code of their class."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - Click's class, which newer Typers carry inside
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            print_error("stopped")
+            raise typer.Exit(EXIT_STOPPED) from None
+        except BrokenPipeError:  # whoever read our output has seen enough; Typer ends quietly
+            raise
+        except (HQTrackError, OSError) as error:
+            if ctx.params.get("debug"):
+                err.print_exception()
+            print_error(str(error))
+            code = error.exit_code if isinstance(error, HQTrackError) else HQTrackError.exit_code
+            raise typer.Exit(code) from None
+
+
+app = typer.Typer(
+    name="hqtrack",
+    cls=ErrorLineGroup,
+    help="Tracks several objects through a video, with masks of high quality.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(track)
+app.command()(presets)
+app.command()(doctor)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"hqtrack {vots_hqtrack.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def set_up(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say more of what is going on.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Say everything; show where an error comes from.")
+    ] = False,
+) -> None:
+    """Set up logging before any command."""
+    chosen = logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING
+    set_up_logging(chosen)
+
+
+def main() -> None:
+    """Run the command line; what the installed command ``hqtrack`` starts."""
+    app()

@@ -1,0 +1,269 @@
+"""``hqtrack track``: from a video and its first masks or boxes to results on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vots_hqtrack.cli.boxes import Box, clip_box, parse_box
+from vots_hqtrack.cli.console import err, out
+from vots_hqtrack.cli.options import (
+    ConfigOption,
+    DeviceOption,
+    PresetOption,
+    RefineOption,
+    SettingsOption,
+    WeightsOption,
+    build_config,
+)
+from vots_hqtrack.cli.progress import frame_progress
+from vots_hqtrack.errors import HQTrackError, InputError, ShapeError
+
+if TYPE_CHECKING:
+    from vots_hqtrack.config import TrackerConfig
+    from vots_hqtrack.tracker import HQTracker
+    from vots_hqtrack.types import FrameArray, MaskArray, ObjectId, Size
+    from vots_hqtrack.video.reader import FrameSource, NamedFrame
+    from vots_hqtrack.video.results import ResultWriter
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What shall be tracked, how, and where the results go."""
+
+    source: FrameSource
+    folder: Path
+    mask_path: Path | None
+    boxes: tuple[Box, ...]
+    config: TrackerConfig
+    device: str
+    weights: Path | None
+    limit: int | None
+    use_overlay: bool
+
+    @property
+    def length(self) -> int | None:
+        """Number of frames to track, the first one counted; None if unknown."""
+        lengths = [length for length in (self.source.length, self.limit) if length is not None]
+        return min(lengths, default=None)
+
+    def facts(self, size: Size, device: str) -> dict[str, object]:
+        """Return what ``tracks.json`` says of the run as a whole."""
+        from vots_hqtrack.cli.versions import installed_versions
+
+        prompt = (
+            {"mask": str(self.mask_path)}
+            if self.mask_path
+            else {"boxes": {str(place): list(box) for place, box in enumerate(self.boxes, start=1)}}
+        )
+        return {
+            "source": {
+                "location": self.source.location,
+                "kind": self.source.kind,
+                "fps": self.source.fps,
+                "height": size.height,
+                "width": size.width,
+            },
+            "prompt": prompt,
+            "device": device,
+            "weights": str(self.weights or self.config.weights),
+            "versions": installed_versions(),
+            "config": dataclasses.asdict(self.config),
+        }
+
+
+def track(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="A folder of frames, a video file, or the number of a camera."
+        ),
+    ],
+    out_folder: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder for the results.")
+    ],
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            "--mask",
+            metavar="FILE",
+            help="Mask image of the first frame: indexed or grey with object ids as values, "
+            "black and white, or with a colour for every object.",
+        ),
+    ] = None,
+    box: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--box",
+            metavar="X,Y,W,H",
+            help="Box around an object of the first frame, in pixels; repeat it for more objects.",
+        ),
+    ] = None,
+    preset: PresetOption = "lite",
+    weights: WeightsOption = None,
+    device: DeviceOption = "auto",
+    config: ConfigOption = None,
+    settings: SettingsOption = None,
+    refine: RefineOption = True,
+    overlay: Annotated[
+        bool, typer.Option("--overlay/--no-overlay", help="Write the overlay video.")
+    ] = True,
+    fps: Annotated[
+        float | None,
+        typer.Option("--fps", help="Frame rate of the overlay video instead of the source's."),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", min=1, metavar="N", help="Stop after N frames."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace earlier results in DIR.")
+    ] = False,
+) -> None:
+    """Track objects through a video.
+
+    Writes DIR/masks/<frame>.png (a pixel's value is its object's id),
+    DIR/overlay.mp4 and DIR/tracks.json.
+    An error or Ctrl-C midway loses nothing of what was done.
+    """
+    from vots_hqtrack.checkpoints.manifest import resolve
+    from vots_hqtrack.video.reader import open_source
+    from vots_hqtrack.video.results import check_output
+
+    built = build_config(preset, config=config, settings=settings, refine=refine)
+    if (mask is None) == (not box):
+        got = "neither" if mask is None else "both"
+        raise InputError(f"wanted either --mask or --box for the first frame, got {got}")
+    boxes = tuple(parse_box(text) for text in box or ())
+    if fps is not None and not 0 < fps < math.inf:
+        raise InputError(f"--fps must be a number above 0, got {fps}")
+    check_output(out_folder, overwrite=overwrite)
+    opened = open_source(source, fps=fps)
+    _check_apart(opened, out_folder)
+    resolve(built.weights, weights)
+    _run(Job(opened, out_folder, mask, boxes, built, device, weights, limit, overlay))
+
+
+def _check_apart(source: FrameSource, folder: Path) -> None:
+    """Refuse to read what the run would replace."""
+    from vots_hqtrack.video.results import MASKS_FOLDER, OVERLAY_NAME
+
+    replaced = [(folder / name).resolve() for name in (MASKS_FOLDER, OVERLAY_NAME)]
+    if source.kind != "camera" and Path(source.location).resolve() in replaced:
+        raise InputError(
+            f"the results would replace the source {source.location}; give another folder as --out"
+        )
+
+
+def _run(job: Job) -> None:
+    """Check the first frame and what is given for it, load the model, and track."""
+    from vots_hqtrack.types import check_frame
+    from vots_hqtrack.video.results import ResultWriter
+
+    with contextlib.closing(iter(job.source)) as frames:
+        first = next(frames, None)
+        if first is None:
+            raise InputError(f"no frame could be read from {job.source.location}")
+        size = check_frame(first.frame)
+        masks = _read_masks(job.mask_path, size) if job.mask_path else {}
+        boxes = [clip_box(box, size) for box in job.boxes]
+        with err.status("loading the model"):
+            from vots_hqtrack.tracker import HQTracker
+
+            tracker = HQTracker.from_config(job.config, device=job.device, weights=job.weights)
+        masks = masks or _segment_boxes(tracker, first.frame, boxes)
+        facts = job.facts(size, str(tracker.device))
+        fps = job.source.fps if job.use_overlay else None
+        writer = ResultWriter(job.folder, facts, overlay_fps=fps)
+        started = time.perf_counter()
+        try:
+            with writer:
+                rest = itertools.islice(frames, job.limit and job.limit - 1)
+                _show_progress(_track_frames(tracker, first, rest, masks, writer), job.length)
+        except (HQTrackError, OSError, KeyboardInterrupt):
+            err.print(f"kept: {writer.num_frames} frames in {job.folder}", markup=False)
+            raise
+    _summarise(writer, len(masks), time.perf_counter() - started)
+
+
+def _read_masks(path: Path, size: Size) -> dict[ObjectId, MaskArray]:
+    """Read the masks of the first frame's objects.
+
+    Args:
+        path: Mask image.
+        size: Frame size that it must have.
+
+    Returns:
+        Bool ``(H, W)`` by object id, at least one, none of them empty.
+    """
+    from vots_hqtrack.masks import split_label_map
+    from vots_hqtrack.types import check_masks
+    from vots_hqtrack.video.label_maps import read_label_map
+
+    label_map = read_label_map(path)
+    if not label_map.any():
+        raise InputError(f"the mask {path} is empty: wanted at least one object, got none")
+    if label_map.shape != tuple(size):
+        height, width = label_map.shape
+        raise ShapeError(f"the mask {path} must have the frame's size {size}, got {height}x{width}")
+    return check_masks(dict(split_label_map(label_map).items()), size)
+
+
+def _segment_boxes(
+    tracker: HQTracker, frame: FrameArray, boxes: Sequence[Box]
+) -> dict[ObjectId, MaskArray]:
+    """Turn boxes into masks of the objects 1, 2, ..."""
+    from vots_hqtrack.types import ObjectId
+
+    masks = [tracker.mask_from_box(frame, box) for box in boxes]
+    return {ObjectId(place): mask for place, mask in enumerate(masks, start=1)}
+
+
+def _track_frames(
+    tracker: HQTracker,
+    first: NamedFrame,
+    frames: Iterable[NamedFrame],
+    masks: Mapping[ObjectId, MaskArray],
+    writer: ResultWriter,
+) -> Iterator[None]:
+    """Track and write frame by frame; yields after each, beginning with the first frame."""
+    from vots_hqtrack.types import FrameResult
+
+    started = time.perf_counter()
+    state = tracker.initialize(first.frame, dict(masks.items()))
+    given = FrameResult(
+        frame_index=0,
+        masks=masks,
+        scores=dict.fromkeys(masks, 1.0),
+        sources=dict.fromkeys(masks, "given"),
+    )
+    writer.write(*first, given, seconds=time.perf_counter() - started)
+    yield
+    for name, frame in frames:
+        started = time.perf_counter()
+        result = tracker.track(frame, state)
+        writer.write(name, frame, result, seconds=time.perf_counter() - started)
+        yield
+
+
+def _show_progress(steps: Iterable[None], total: int | None) -> None:
+    """Run all steps under a progress bar."""
+    with frame_progress() as progress:
+        task = progress.add_task("tracking", total=total)
+        for _ in steps:
+            progress.advance(task)
+
+
+def _summarise(writer: ResultWriter, num_objects: int, seconds: float) -> None:
+    counts = f"{writer.num_frames} frames, {num_objects} objects"
+    speed = f"{seconds / writer.num_frames:.2f} s a frame"
+    out.print(f"{counts}, {speed}; results in {writer.folder}", markup=False, soft_wrap=True)

@@ -1,0 +1,35 @@
+"""Versions of what results depend on."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+
+import vots_hqtrack
+
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "opencv-python",
+    "pillow",
+    "safetensors",
+    "segment-anything-hq",
+    "timm",
+    "vot-trax",
+    "vot-toolkit",
+)
+
+
+def installed_versions() -> dict[str, str | None]:
+    """Return the versions of this package and what it needs; None if not installed."""
+    found: dict[str, str | None] = {
+        "vots-hqtrack": vots_hqtrack.__version__,
+        "python": platform.python_version(),
+    }
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found
