@@ -1,0 +1,142 @@
+"""The toolkit's ``vot`` command as a subprocess, judged by what it leaves behind.
+
+Its exit code is 0 for a tracker that crashed, for an analysis that failed and for a submission that
+was not packed. So callers look for the files they want, and ask `failure_text` why one is missing.
+The toolkit is never imported: it is GPL-3, and it lives in a process of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from vots_hqtrack.errors import ConfigError
+from vots_hqtrack.vot.workspace import Workspace
+
+POLL_S = 0.5
+TAIL_LINES = 15
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_TRACKER_ERROR = re.compile(r"^Tracker \S+ encountered an error at sequence (.+?): (.*)$", re.M)
+_TRACKER_LOG = re.compile(r"^Tracker output written to file: (.+)$", re.M)
+_NO_CONNECTION = "Unable to connect to tracker"
+_PROTOCOL_MARK = "@@TRAX:"
+
+
+def find_toolkit() -> Path:
+    """Return the ``vot`` command of the running interpreter's environment.
+
+    Raises:
+        ConfigError: It is not installed.
+    """
+    # The interpreter's own folder comes first: in a virtual environment it is the right one.
+    folders = [Path(sys.executable).parent, Path(sysconfig.get_path("scripts"))]
+    for folder in folders:
+        for name in ("vot", "vot.exe"):
+            if (folder / name).is_file():
+                return folder / name
+    raise ConfigError(
+        f"the VOT toolkit is not installed: wanted the command vot in {folders[0]}; "
+        "install it with: pip install 'vots-hqtrack[toolkit]'"
+    )
+
+
+def run_toolkit(
+    arguments: Sequence[str], workspace: Workspace, *, on_poll: Callable[[], None] | None = None
+) -> str:
+    """Run one command of the toolkit to its end.
+
+    Args:
+        arguments: What follows ``vot`` on the command line.
+        workspace: Where the command runs; its registry is made known.
+        on_poll: Called about twice a second while the command runs.
+
+    Returns:
+        What the command printed on both streams, without colours.
+
+    Raises:
+        ConfigError: The toolkit is not installed.
+    """
+    command = [str(find_toolkit()), *arguments]
+    # The user's own settings of the toolkit must not change what we measure; its cache of analyses
+    # goes by names, and would bring back the numbers of earlier weights.
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("VOT_")}
+    environment |= {"VOT_PERSISTENT_CACHE": "0", "VOT_REGISTRY": str(workspace.registry)}
+    log_folder = workspace.folder / "logs"
+    log_folder.mkdir(exist_ok=True)
+    log_path = log_folder / f"vot-{arguments[0]}.log"
+    with log_path.open("wb") as log:
+        process = subprocess.Popen(  # noqa: S603 - our own command line, no shell
+            command,
+            cwd=workspace.folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            _wait(process, on_poll)
+        finally:
+            _stop(process)
+    return _COLOUR.sub("", log_path.read_text(encoding="utf-8", errors="replace"))
+
+
+def failure_text(output: str, tracker: str, workspace: Workspace) -> str:
+    """Tell why a command of the toolkit left no result, from what it printed.
+
+    Args:
+        output: What the command printed.
+        tracker: The tracker that it ran.
+        workspace: Its workspace; where the tracker did not even start, it is started once more
+            there by the one command of the toolkit that shows why.
+
+    Returns:
+        The reason, and below it the tracker's or toolkit's last words.
+    """
+    if _NO_CONNECTION in output:
+        test_output = run_toolkit(["test", tracker], workspace)
+        return f"the tracker {tracker} did not start\n{_tail(test_output)}"
+    found = _TRACKER_ERROR.search(output)
+    if found is None:
+        return f"the toolkit gave no reason; its last words:\n{_tail(output)}"
+    sequence, reason = found.groups()
+    text = f"the tracker {tracker} failed on the sequence {sequence}: {reason}"
+    log = _TRACKER_LOG.search(output)
+    if log is None or not Path(log[1]).is_file():
+        return text
+    lines = Path(log[1]).read_text(encoding="utf-8", errors="replace")
+    return f"{text}\nlog: {log[1]}\n{_tail(lines)}"
+
+
+def _tail(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip()]
+    kept = [line for line in lines if not line.startswith(_PROTOCOL_MARK)]
+    return "\n".join(f"  {line}" for line in kept[-TAIL_LINES:])
+
+
+def _wait(process: subprocess.Popen[bytes], on_poll: Callable[[], None] | None) -> None:
+    while True:
+        try:
+            process.wait(POLL_S)
+        except subprocess.TimeoutExpired:
+            if on_poll is not None:
+                on_poll()
+        else:
+            return
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is not None:
+        return
+    # On Ctrl-C the toolkit has got the signal too, and ends its tracker by itself.
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

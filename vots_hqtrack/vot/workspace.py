@@ -1,0 +1,256 @@
+"""Workspaces of the VOT toolkit: which trackers it may start, on which sequences, measured how.
+
+One evaluation has two of them over the same results, because the challenge's stack defines no
+measures: the workspace itself (stack ``vots2023``, for ``evaluate`` and ``pack``) and its folder
+``measures`` (for ``analysis`` and ``report``).
+"""
+
+from __future__ import annotations
+
+import configparser
+import io
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import vots_hqtrack
+from vots_hqtrack.errors import ConfigError, InputError
+
+CHALLENGE_STACK = "vots2023"
+EXPERIMENT = "baseline"
+BASELINE_TRACKER = "CopyFirst"
+REPLY_LIMIT_S = 600
+
+MEASURES_STACK: Mapping[str, object] = {
+    "title": "VOTS measures",
+    "experiments": {
+        EXPERIMENT: {
+            "type": "unsupervised",
+            "repetitions": 1,
+            "multiobject": True,
+            # The first four are those of the toolkit's stack tests/multiobject, the others the
+            # same measures sequence by sequence.
+            "analyses": [
+                {
+                    "type": "average_accuracy",
+                    "name": "Quality",
+                    "burnin": 0,
+                    "ignore_unknown": False,
+                    "weighted": False,
+                },
+                {
+                    "type": "average_success_plot",
+                    "name": "Quality plot",
+                    "burnin": 0,
+                    "ignore_unknown": False,
+                },
+                {"type": "longterm_ar", "name": "AR"},
+                {"type": "average_quality_auxiliary", "name": "Auxiliary"},
+                {
+                    "type": "accuracy",
+                    "name": "Quality by sequence",
+                    "burnin": 0,
+                    "ignore_unknown": False,
+                },
+                {
+                    "type": "accuracy",
+                    "name": "Accuracy by sequence",
+                    "burnin": 0,
+                    "ignore_unknown": False,
+                    "ignore_invisible": True,
+                    "threshold": 0,
+                },
+                {"type": "quality_auxiliary", "name": "Auxiliary by sequence"},
+            ],
+        }
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TrackerEntry:
+    """How the toolkit starts one tracker.
+
+    Attributes:
+        identifier: The toolkit's name of it; letters, digits and dashes.
+        label: Its name in reports.
+        module: Python module with the TraX loop.
+        environment: Variables that the tracker finds.
+    """
+
+    identifier: str
+    label: str
+    module: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """A workspace of the challenge's stack and its measures.
+
+    Attributes:
+        folder: The workspace, absolute.
+        sequences: Folder of the sequences, absolute.
+        registry: The file that lists the trackers, absolute.
+    """
+
+    folder: Path
+    sequences: Path
+    registry: Path
+
+    @property
+    def measures(self) -> Path:
+        """The workspace with measures over the same results."""
+        return self.folder / "measures"
+
+    @property
+    def results(self) -> Path:
+        """Where the toolkit puts the trackers' masks."""
+        return self.folder / "results"
+
+
+def hqtrack_entry(
+    identifier: str = "HQTrack",
+    *,
+    preset: str = "lite",
+    device: str = "auto",
+    weights: Path | None = None,
+    settings: Iterable[str] = (),
+) -> TrackerEntry:
+    """Describe our tracker to the toolkit.
+
+    Args:
+        identifier: The toolkit's name of it.
+        preset: Preset to start with.
+        device: Device in PyTorch's words, or ``auto``.
+        weights: The user's own weights, or None for the preset's.
+        settings: ``section.option=value`` settings.
+
+    Raises:
+        ConfigError: A setting holds a blank, which the environment variable cannot carry.
+    """
+    settings = list(settings)
+    for setting in settings:
+        if re.search(r"\s", setting):
+            raise ConfigError(f"a setting for the toolkit must not hold blanks, got {setting!r}")
+    environment = {"VOTS_HQTRACK_PRESET": preset, "VOTS_HQTRACK_DEVICE": device}
+    if weights is not None:
+        environment["VOTS_HQTRACK_WEIGHTS"] = str(weights.resolve())
+    if settings:
+        environment["VOTS_HQTRACK_SETTINGS"] = " ".join(settings)
+    return TrackerEntry(identifier, f"HQTrack ({preset})", "vots_hqtrack.vot", environment)
+
+
+def baseline_entry() -> TrackerEntry:
+    """Describe the baseline that repeats the first mask."""
+    return TrackerEntry(BASELINE_TRACKER, "Copy of the first mask", "vots_hqtrack.vot.copy_first")
+
+
+def write_registry(path: Path, entries: Iterable[TrackerEntry]) -> None:
+    """Write the file that tells the toolkit how to start trackers, by this interpreter.
+
+    Args:
+        path: File to be written, usually ``trackers.ini``.
+        entries: The trackers.
+
+    Raises:
+        ConfigError: An identifier is not one the toolkit takes.
+    """
+    ini = configparser.ConfigParser(interpolation=None)
+    for entry in entries:
+        if not re.fullmatch(r"[A-Za-z0-9-]+", entry.identifier):
+            wanted = "letters, digits and dashes"
+            raise ConfigError(f"a tracker's identifier must be {wanted}, got {entry.identifier!r}")
+        values = {
+            "label": entry.label,
+            "protocol": "traxpython",
+            "command": entry.module,
+            "python": sys.executable,
+            # The toolkit replaces PYTHONPATH by this, so that an uninstalled package is found too.
+            "paths": str(Path(vots_hqtrack.__file__).resolve().parent.parent),
+            "timeout": str(REPLY_LIMIT_S),
+        }
+        values |= {f"env_{name.lower()}": value for name, value in entry.environment.items()}
+        # The toolkit reads the file with interpolation: a bare percent sign would break all of it.
+        ini[entry.identifier] = {key: value.replace("%", "%%") for key, value in values.items()}
+    text = io.StringIO()
+    ini.write(text)
+    path.write_text(text.getvalue(), encoding="utf-8")
+
+
+def read_registry(path: Path) -> list[str]:
+    """Return the identifiers of the trackers in a registry file.
+
+    Raises:
+        ConfigError: The file cannot be read.
+    """
+    ini = configparser.ConfigParser()
+    try:
+        ini.read_string(path.read_text(encoding="utf-8"))
+        for name in ini.sections():
+            ini.items(name)
+    except (OSError, UnicodeDecodeError, configparser.Error) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"cannot read the trackers in {path}: {reason}") from error
+    return ini.sections()
+
+
+def make_workspace(folder: Path, sequences: Path, registry: Path) -> Workspace:
+    """Make a workspace and its measures, or open the same one again.
+
+    Args:
+        folder: The workspace's folder; made where it is missing.
+        sequences: Folder with ``list.txt`` and the sequences.
+        registry: File that lists the trackers.
+
+    Returns:
+        The workspace with absolute paths.
+
+    Raises:
+        InputError: A path cannot be used by the toolkit.
+        ConfigError: The folder is a workspace with another configuration.
+    """
+    workspace = Workspace(folder.absolute(), sequences.absolute(), registry.absolute())
+    for path in (workspace.folder, workspace.sequences, workspace.registry):
+        check_toolkit_path(path)
+    if not (workspace.sequences / "list.txt").is_file():
+        raise InputError(f"{sequences} holds no VOTS sequences: wanted a file list.txt")
+    for place in (workspace.folder, workspace.results, workspace.measures):
+        place.mkdir(parents=True, exist_ok=True)
+    shared = {"registry": [str(workspace.registry)], "sequences": str(workspace.sequences)}
+    _write_config(workspace.folder, {"stack": CHALLENGE_STACK, **shared})
+    _write_config(workspace.measures, {"stack": "stack.yaml", **shared})
+    # JSON is YAML too, and its quoting has no surprises.
+    stack = json.dumps(MEASURES_STACK, indent=2)
+    (workspace.measures / "stack.yaml").write_text(stack, encoding="utf-8")
+    link = workspace.measures / "results"
+    if not link.is_symlink():
+        link.symlink_to(Path("..") / "results", target_is_directory=True)
+    return workspace
+
+
+def check_toolkit_path(path: Path) -> None:
+    """Refuse a path that breaks the toolkit's protocol or its configuration files.
+
+    Raises:
+        InputError: It holds a percent sign, or a character that is not ASCII.
+    """
+    text = str(path)
+    if not text.isascii() or "%" in text:
+        what = "a percent sign" if text.isascii() else "characters that are not ASCII"
+        hint = "move the folder, or choose another one"
+        raise InputError(f"the VOT toolkit cannot work with {what} in a path: {text}; {hint}")
+
+
+def _write_config(folder: Path, config: Mapping[str, object]) -> None:
+    path = folder / "config.yaml"
+    text = json.dumps(config, indent=2) + "\n"
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise ConfigError(
+            f"{folder} is a VOT workspace with another configuration ({path.name} differs): "
+            "choose another folder, or remove it first"
+        )
+    path.write_text(text, encoding="utf-8")
