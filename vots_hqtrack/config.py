@@ -42,7 +42,12 @@ class FrameConfig:
 
 @dataclass(frozen=True, slots=True)
 class EncoderConfig:
-    """Which encoder gives the features, and how many channels they have at strides 4, 8 and 16."""
+    """Which encoder gives the features.
+
+    Attributes:
+        kind: The encoder.
+        dims: Channels of its features at strides 4, 8 and 16.
+    """
 
     kind: Literal["sam"] = "sam"
     dims: tuple[int, int, int] = (128, 576, 256)
