@@ -1,7 +1,7 @@
 """Evaluation by the official toolkit: run trackers, measure, report, pack, and read the numbers.
 
-The toolkit counts the first frame, where the objects are given, as a miss: a perfect tracker reaches
-a quality of ``(n - 1) / n`` on ``n`` frames.
+The toolkit counts the first frame, where the objects are given, as a miss: a perfect tracker
+reaches a quality of ``(n - 1) / n`` on ``n`` frames.
 """
 
 from __future__ import annotations

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from vots_hqtrack.errors import InputError, ShapeError
+from vots_hqtrack.video.label_maps import write_label_map
+from vots_hqtrack.vot.import_vos import find_sequences, import_sequences
+from vots_hqtrack.vot.sequences import read_groundtruth, read_sequence_info, read_sequence_list
+
+HEIGHT, WIDTH = 12, 16
+
+
+def labels(*boxes: tuple[int, int]) -> np.ndarray:
+    """Draw squares of three pixels: object id and left edge."""
+    label_map = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
+    for object_id, left in boxes:
+        label_map[2:5, left : left + 3] = object_id
+    return label_map
+
+
+def make_sequence(
+    base: Path, name: str, maps: list[np.ndarray | None], *, between: str = "", suffix: str = ".jpg"
+) -> None:
+    frames = base / "JPEGImages" / between / name
+    annotations = base / "Annotations" / between / name
+    frames.mkdir(parents=True)
+    annotations.mkdir(parents=True)
+    for place, label_map in enumerate(maps):
+        picture = np.full((HEIGHT, WIDTH, 3), place, dtype=np.uint8)
+        cv2.imwrite(str(frames / f"{place * 5:05d}{suffix}"), picture)
+        if label_map is not None:
+            write_label_map(annotations / f"{place * 5:05d}.png", label_map)
+
+
+def test_youtube_vos_layout(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    maps = [None, labels((3, 1)), None, labels((3, 2), (1, 9)), labels((1, 8))]
+    make_sequence(root / "train", "0a7", maps)
+    (done,) = import_sequences(root, [], tmp_path / "out")
+    assert (done.name, done.num_frames, done.object_ids, done.num_skipped) == ("0a7", 4, (1, 3), 1)
+    (folder,) = read_sequence_list(tmp_path / "out")
+    info = read_sequence_info(folder)
+    source = root / "train" / "JPEGImages" / "0a7" / "00005.jpg"
+    assert info.frame_paths[0].read_bytes() == source.read_bytes()
+    truth = read_groundtruth(folder, info.size)
+    assert [None if mask is None else int(mask.sum()) for mask in truth[3]] == [9, None, 9, 0]
+    assert [None if mask is None else int(mask.sum()) for mask in truth[1]] == [None, None, 9, 9]
+    np.testing.assert_array_equal(truth[1][3], labels((1, 8)) == 1)
+
+
+def test_davis_layout_with_binary_masks(tmp_path: Path) -> None:
+    root = tmp_path / "DAVIS"
+    for name in ("bear10", "bear9", "cow"):
+        make_sequence(root, name, [labels((1, 4)), labels()], between="480p", suffix=".png")
+    for path in (root / "Annotations").rglob("*.png"):
+        grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        cv2.imwrite(str(path), np.where(grey > 0, 255, 0).astype(np.uint8))
+    assert list(find_sequences(root)) == ["bear9", "bear10", "cow"]
+    done = import_sequences(root, ["cow", "bear9", "cow"], tmp_path / "out", link=True)
+    assert [sequence.name for sequence in done] == ["cow", "bear9"]
+    folder = read_sequence_list(tmp_path / "out")[0]
+    info = read_sequence_info(folder)
+    assert info.frame_paths[0].is_symlink()
+    assert info.frame_paths[0].suffix == ".png"
+    truth = read_groundtruth(folder, info.size)
+    assert list(truth) == [1]
+    assert [int(mask.sum()) for mask in truth[1] if mask is not None] == [9, 0]
+
+
+def test_broken_layouts(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match="no such folder"):
+        import_sequences(tmp_path / "gone", [], out)
+    with pytest.raises(InputError, match=r"wanted JPEGImages/<sequence>/\*\.jpg"):
+        import_sequences(tmp_path, [], out)
+    (tmp_path / "JPEGImages").mkdir()
+    with pytest.raises(InputError, match="no Annotations beside it"):
+        import_sequences(tmp_path, [], out)
+
+
+def test_broken_sequences(tmp_path: Path) -> None:
+    root, out = tmp_path / "set", tmp_path / "out"
+    make_sequence(root, "a", [labels((1, 4))])
+    with pytest.raises(InputError, match=r"has no sequence b, c; it has a"):
+        import_sequences(root, ["a", "b", "c"], out)
+    write_label_map(root / "Annotations" / "a" / "00009.png", labels())
+    with pytest.raises(InputError, match=r"00009\.png of a have no frame"):
+        import_sequences(root, [], out)
+    (root / "Annotations" / "a" / "00009.png").unlink()
+    make_sequence(root / "valid", "a", [labels((1, 4))])
+    with pytest.raises(InputError, match="two sequences are named a"):
+        import_sequences(root, [], out)
+    (done,) = import_sequences(root, [], tmp_path / "part", part="valid")
+    assert done.name == "a"
+    with pytest.raises(InputError, match="found no sequences in the part 480p of"):
+        import_sequences(root, [], out, part="480p")
+    for name, maps, message in (
+        ("blank", [labels()], "no annotation of the sequence blank shows an object"),
+        ("bare", [None], "the sequence bare has no annotations"),
+    ):
+        make_sequence(tmp_path / name, name, maps)
+        with pytest.raises(InputError, match=message):
+            import_sequences(tmp_path / name, [], out)
+    make_sequence(tmp_path / "size", "s", [labels((1, 4))[:, :-1]])
+    with pytest.raises(ShapeError, match="frame size 12x16, got 12x15"):
+        import_sequences(tmp_path / "size", [], out)
+
+
+def test_out_folder(tmp_path: Path) -> None:
+    make_sequence(tmp_path / "set", "a", [labels((1, 4))])
+    with pytest.raises(InputError, match="not an empty folder"):
+        import_sequences(tmp_path / "set", [], tmp_path)
+    with pytest.raises(InputError, match="not ASCII"):
+        import_sequences(tmp_path / "set", [], tmp_path / "größe")
+
+
+def test_real_davis_sequence(tmp_path: Path) -> None:
+    beside = Path(__file__).parents[3] / "shared" / "data"
+    data = Path(os.environ.get("VOTS_HQTRACK_DATA", beside)) / "davis2016-train"
+    if not data.is_dir():
+        pytest.skip("needs DAVIS-2016 (set VOTS_HQTRACK_DATA to the folder with davis2016-train)")
+    (done,) = import_sequences(data, ["bmx-bumps"], tmp_path / "out", link=True)
+    assert (done.num_frames, done.object_ids, done.num_skipped) == (90, (1,), 0)
+    (folder,) = read_sequence_list(tmp_path / "out")
+    info = read_sequence_info(folder)
+    assert tuple(info.size) == (480, 854)
+    masks = read_groundtruth(folder, info.size)[1]
+    assert sum(mask is not None and not mask.any() for mask in masks) == 14
