@@ -1,8 +1,9 @@
 """Folders of video object segmentation sets (DAVIS, YouTube-VOS) turned into VOTS sequences.
 
 Wanted is a folder with ``JPEGImages/<sequence>/*.jpg`` and ``Annotations/<sequence>/*.png``, each
-with or without a folder for the resolution in between (``480p``, ``Full-Resolution``, ...), directly
-or in ``train``, ``valid`` or another split's folder. Masks may be indexed (value = object) or binary.
+with or without a folder for the resolution in between (``480p``, ``Full-Resolution``, ...), right
+there or in the folder of a split (``train``, ``valid``, ...). Masks may be indexed (value = object)
+or binary.
 """
 
 from __future__ import annotations
