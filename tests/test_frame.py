@@ -1,0 +1,104 @@
+"""Geometry: sizes, labels down, logits up; pixel centres lie at i + 0.5."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vots_hqtrack.frame import (
+    PIXEL_MEAN,
+    frame_to_image,
+    labels_to_network,
+    logits_to_frame,
+    plan_frame,
+)
+from vots_hqtrack.types import Size
+
+CPU = torch.device("cpu")
+sides = st.integers(1, 2500)
+
+
+@pytest.mark.parametrize(
+    ("frame", "content", "padded"),
+    [
+        ((480, 854), (576, 1024), (576, 1024)),
+        ((720, 1280), (576, 1024), (576, 1024)),
+        ((360, 640), (576, 1024), (576, 1024)),
+        ((854, 480), (1024, 576), (1024, 576)),
+        ((300, 300), (1024, 1024), (1024, 1024)),
+        ((97, 129), (770, 1024), (800, 1024)),
+        ((1, 2000), (1, 1024), (32, 1024)),
+    ],
+)
+def test_sizes(frame: tuple[int, int], content: tuple[int, int], padded: tuple[int, int]) -> None:
+    geometry = plan_frame(Size(*frame))
+    assert geometry.input_size == content
+    assert geometry.padded_size == padded
+    assert geometry.network_size == (padded[0] // 2, padded[1] // 2)
+    assert geometry.logits_size == (padded[0] // 8, padded[1] // 8)
+
+
+@given(sides, sides)
+def test_any_size_fits(height: int, width: int) -> None:
+    geometry = plan_frame(Size(height, width))
+    assert max(geometry.input_size) == 1024
+    for content, padded in zip(geometry.input_size, geometry.padded_size, strict=True):
+        assert padded % 32 == 0
+        assert 1 <= content <= padded < content + 32
+
+
+def test_image_is_normalised_and_padded_with_zeros() -> None:
+    frame = np.broadcast_to(np.array([124, 116, 104], np.uint8), (97, 129, 3))
+    image = frame_to_image(np.ascontiguousarray(frame), plan_frame(Size(97, 129)), CPU)
+    assert image.shape == (1, 3, 800, 1024)
+    assert image.dtype == torch.float32
+    assert not image[:, :, 770:].any()
+    assert image[0, 0, 400, 500] == pytest.approx((124 - PIXEL_MEAN[0]) / 58.395, rel=1e-4)
+
+
+def test_convention_labels_take_the_pixel_under_the_centre() -> None:
+    """A frame of 2 x 4 pixels: each covers 128 x 128 pixels of the 256 x 512 network image."""
+    labels = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]])
+    network = labels_to_network(labels, plan_frame(Size(2, 4)))
+    expected = labels.repeat_interleave(128, 0).repeat_interleave(128, 1)
+    assert torch.equal(network, expected)
+
+
+def test_padding_is_background() -> None:
+    geometry = plan_frame(Size(97, 129))
+    network = labels_to_network(torch.ones(97, 129, dtype=torch.uint8), geometry)
+    assert network.shape == (400, 512)
+    assert network[:385].all()
+    assert not network[385:].any()
+
+
+@pytest.mark.parametrize("frame", [(480, 854), (854, 480), (300, 300), (72, 128)])
+def test_logits_match_interpolate_without_padding(frame: tuple[int, int]) -> None:
+    geometry = plan_frame(Size(*frame))
+    torch.manual_seed(0)
+    logits = torch.randn(3, *geometry.logits_size)
+    # In double precision: in float32 interpolate itself is off by up to 6e-5, from its positions.
+    exact = F.interpolate(logits[None].double(), frame, mode="bilinear", align_corners=False)[0]
+    torch.testing.assert_close(logits_to_frame(logits, geometry), exact.float(), atol=2e-6, rtol=0)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(20, 300), st.integers(20, 300), st.data())
+def test_box_survives_the_way_down_and_up(height: int, width: int, data: st.DataObject) -> None:
+    """A rectangle that goes down as labels and up as logits comes back where it was."""
+    geometry = plan_frame(Size(height, width))
+    top = data.draw(st.integers(0, height - 10))
+    left = data.draw(st.integers(0, width - 10))
+    labels = torch.zeros(height, width)
+    labels[top : top + 10, left : left + 10] = 1
+    network = labels_to_network(labels, geometry)
+    cells = F.avg_pool2d(network[None], 4)
+    found = logits_to_frame(cells, geometry)[0]
+    assert found.shape == (height, width)
+    centre = torch.tensor([top + 5.0, left + 5.0])
+    rows, columns = torch.arange(height) + 0.5, torch.arange(width) + 0.5
+    mass = found.sum()
+    mean = torch.stack([(found.sum(1) * rows).sum(), (found.sum(0) * columns).sum()]) / mass
+    assert (mean - centre).abs().max() < 0.5

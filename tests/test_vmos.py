@@ -1,0 +1,114 @@
+"""VMOS: stateless, symmetric in its slots' objects only through the identity bank, and shaped as written."""
+
+import pytest
+import torch
+
+from vots_hqtrack.config import VMOSConfig
+from vots_hqtrack.masks import one_hot_slots
+from vots_hqtrack.types import FrameFeatures
+from vots_hqtrack.vmos import VMOS, build_vmos
+
+DIMS = (8, 16, 12)
+SMALL = VMOSConfig(width_s16=16, width_s8=16, width_s4=8, num_blocks_s16=2, window_radius=2)
+
+
+@pytest.fixture(scope="module")
+def vmos() -> VMOS:
+    torch.manual_seed(0)
+    return build_vmos(SMALL, DIMS).eval()
+
+
+def draw_features(seed: int, rows: int = 3, columns: int = 4) -> FrameFeatures:
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(channels: int, scale: int) -> torch.Tensor:
+        return torch.randn(1, channels, rows * scale, columns * scale, generator=generator)
+
+    return FrameFeatures(s4=draw(8, 4), s8=draw(16, 2), s16=draw(12, 1))
+
+
+def draw_labels(seed: int, rows: int = 3, columns: int = 4) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 4, (1, rows * 16, columns * 16), generator=generator)
+
+
+@torch.inference_mode()
+def run(vmos: VMOS, seeds: list[int], rows: int = 3, columns: int = 4) -> torch.Tensor:
+    first = vmos.identify(one_hot_slots(draw_labels(0, rows, columns)))
+    output = vmos.propagate_reference(draw_features(seeds[0], rows, columns), first)
+    entries = [vmos.remember(0, output.proposals, first)]
+    for index, seed in enumerate(seeds[1:], start=1):
+        output = vmos.propagate(draw_features(seed, rows, columns), entries, entries[-1])
+        labels = vmos.identify(one_hot_slots(draw_labels(index, rows, columns)))
+        entries.append(vmos.remember(index, output.proposals, labels))
+    return vmos.decode(output.embedding)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (3, 4), (5, 2)])
+def test_shapes(vmos: VMOS, rows: int, columns: int) -> None:
+    logits = run(vmos, [1, 2], rows, columns)
+    assert logits.shape == (1, 11, rows * 4, columns * 4)
+    assert torch.isfinite(logits).all()
+
+
+def test_no_video_is_kept_on_the_network(vmos: VMOS) -> None:
+    before = {name: set(vars(module)) for name, module in vmos.named_modules()}
+    alone = run(vmos, [1, 2, 3])
+    run(vmos, [7, 8])
+    assert torch.equal(run(vmos, [1, 2, 3]), alone)
+    assert {name: set(vars(module)) for name, module in vmos.named_modules()} == before
+
+
+def test_long_term_memory_is_read(vmos: VMOS) -> None:
+    with torch.inference_mode():
+        first = vmos.identify(one_hot_slots(draw_labels(0)))
+        output = vmos.propagate_reference(draw_features(1), first)
+        one = vmos.remember(0, output.proposals, first)
+        other_labels = vmos.identify(one_hot_slots(draw_labels(9)))
+        two = vmos.remember(0, output.proposals, other_labels)
+        with_one = vmos.propagate(draw_features(2), [one], one).embedding
+        with_two = vmos.propagate(draw_features(2), [one, two], one).embedding
+        swapped = vmos.propagate(draw_features(2), [two, one], one).embedding
+    assert (with_one - with_two).abs().max() > 1e-3
+    torch.testing.assert_close(with_two, swapped, atol=1e-4, rtol=1e-4)
+
+
+def test_gradients_reach_every_parameter() -> None:
+    torch.manual_seed(0)
+    vmos = build_vmos(SMALL, DIMS)
+    first = vmos.identify(one_hot_slots(draw_labels(0)))
+    output = vmos.propagate_reference(draw_features(1), first)
+    entry = vmos.remember(0, output.proposals, first)
+    output = vmos.propagate(draw_features(2), [entry], entry)
+    vmos.decode(output.embedding).square().mean().backward()
+    without = [name for name, p in vmos.named_parameters() if p.grad is None]
+    assert without == []
+
+
+def test_first_block_has_no_identity_stream(vmos: VMOS) -> None:
+    names = {name for name, _ in vmos.named_parameters()}
+    assert "pyramid.blocks_s16.0.identity_norm.weight" not in names
+    assert "pyramid.blocks_s16.1.identity_norm.weight" in names
+    shape = vmos.pyramid.blocks_s16[0].identity_value.weight.shape
+    assert shape == (32, 16)
+
+
+def test_identity_stride_16_is_repeated_at_8() -> None:
+    """The released model's quirk: the bank of the 1/8 block has stride 16 and is up-sampled."""
+    torch.manual_seed(0)
+    quirk = VMOSConfig(
+        width_s16=16,
+        width_s8=16,
+        width_s4=8,
+        identity_kernel=17,
+        identity_kernel_s8=17,
+        identity_stride_s8=16,
+        align_corners=True,
+    )
+    network = build_vmos(quirk, DIMS)
+    labels = torch.randint(0, 3, (1, 33, 49), generator=torch.Generator().manual_seed(0))
+    embedding = network.identify(one_hot_slots(labels))
+    fine = embedding.s8.unflatten(1, (5, 7))
+    assert embedding.s16.shape == (1, 3 * 4, 16)
+    assert torch.equal(fine[:, 0, 0], fine[:, 1, 1])
+    assert not torch.equal(fine[:, 1, 1], fine[:, 2, 2])
