@@ -1,0 +1,42 @@
+# Everything here works on a bare clone: the targets make their own virtual environment.
+PYTHON ?= python3
+VENV ?= .venv
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "Options: PYTHON=python3.12  VENV=folder  PYTEST_ARGS='-k memory'"
+
+demo: $(VENV)/.installed-demo ## Track made-up videos through the VOT toolkit and print the measures
+	$(BIN)/hqtrack demo
+
+test: $(VENV)/.installed-dev ## Run the tests
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed-dev ## Check format, style, types and spelling
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	git ls-files -z | xargs -0 $(BIN)/codespell
+
+clean: ## Remove the virtual environment, build outputs and caches
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# A stamp remembers what is installed, so that a second call starts at once.
+$(VENV)/.installed-demo: pyproject.toml | $(BIN)/python
+	$(PIP) install --editable '.[toolkit,demo]'
+	touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	$(PIP) install --editable '.[toolkit,demo,dev]'
+	touch $@
