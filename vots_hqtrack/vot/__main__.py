@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from vots_hqtrack.config import options_from_environment
+from vots_hqtrack.config import StartOptions, options_from_environment
 from vots_hqtrack.errors import ConfigError
 from vots_hqtrack.vot.server import run
 
@@ -28,6 +28,34 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError(message)
 
 
+def read_options(arguments: Sequence[str]) -> StartOptions:
+    """Join what the environment and the command line ask for.
+
+    Args:
+        arguments: Command line without the program's name.
+
+    Returns:
+        The options; settings of the command line come after, and so win over, the environment's.
+
+    Raises:
+        ConfigError: An option is unknown, or the weights' path is relative.
+    """
+    chosen = options_from_environment()
+    given = _make_parser().parse_args(arguments)
+    weights: Path | None = given.weights or chosen.weights
+    if weights is not None and not weights.is_absolute():
+        raise ConfigError(
+            f"the path of the weights must be absolute, because the toolkit starts the tracker "
+            f"in a temporary folder; got {weights}"
+        )
+    return StartOptions(
+        preset=given.preset or chosen.preset,
+        device=given.device or chosen.device,
+        weights=weights,
+        settings=(*chosen.settings, *given.set),
+    )
+
+
 def load_tracker(arguments: Sequence[str]) -> HQTracker:
     """Build the tracker that the environment and the command line ask for.
 
@@ -35,24 +63,18 @@ def load_tracker(arguments: Sequence[str]) -> HQTracker:
         arguments: Command line without the program's name.
 
     Raises:
-        ConfigError: An option is unknown or wrong, or the weights' path is relative.
+        ConfigError: An option is unknown or wrong.
         WeightsError: The weights are missing or damaged.
     """
+    options = read_options(arguments)
+    # Wrong options are known before the seconds that this import takes.
     from vots_hqtrack.tracker import HQTracker
 
-    chosen = options_from_environment()
-    options = _make_parser().parse_args(arguments)
-    weights = options.weights or chosen.weights
-    if weights is not None and not weights.is_absolute():
-        raise ConfigError(
-            f"the path of the weights must be absolute, because the toolkit starts the tracker "
-            f"in a temporary folder; got {weights}"
-        )
     return HQTracker.from_preset(
-        options.preset or chosen.preset,
-        device=options.device or chosen.device,
-        weights=weights,
-        settings=[*chosen.settings, *options.set],
+        options.preset,
+        device=options.device,
+        weights=options.weights,
+        settings=options.settings,
     )
 
 

@@ -1,0 +1,265 @@
+"""The official toolkit drives the server; judged by its files, because its exit code lies."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vots_hqtrack.config import PRESETS
+from vots_hqtrack.types import MaskArray, Size
+from vots_hqtrack.vot.region_text import place_runs
+from vots_hqtrack.vot.sequences import write_sequence, write_sequence_list
+
+EXAMPLE_SERVER = Path(__file__).with_name("example_server.py")
+SIZE = Size(100, 140)
+LARGE = Size(360, 480)
+NUM_FRAMES = 4
+UNKNOWN, INITIALIZATION = 0, 1
+GOOD = ("copy", "noisy", "speckled", "sliver", "empty")
+FAILING = ("copy", "failing", "broken", "exiting", "hanging")
+
+
+def read_results(path: Path, size: Size) -> list[MaskArray | int]:
+    """Read a result file of the toolkit: one mask a frame, or the code of a frame without one."""
+    data, place = path.read_bytes(), 6
+    (length,) = struct.unpack_from("<I", data, 2)
+    found: list[MaskArray | int] = []
+    for _ in range(length):
+        kind, place = data[place], place + 1
+        if kind == 0:
+            found.append(*struct.unpack_from("<I", data, place))
+            place += 4
+        elif kind == 1:
+            assert struct.unpack_from("<4f", data, place) == (0, 0, 0, 0)
+            found.append(np.zeros(size, dtype=bool))
+            place += 16
+        else:
+            assert kind == 3
+            left, top, width, height, count = struct.unpack_from("<hhHHH", data, place)
+            runs = struct.unpack_from(f"<{count}H", data, place + 10)
+            found.append(place_runs((left, top), Size(height, width), runs, size))
+            place += 10 + 2 * count
+    assert place == len(data)
+    return found
+
+
+@dataclass(frozen=True)
+class ToolkitRun:
+    """A workspace, what `vot evaluate` left in it, and what it said."""
+
+    workspace: Path
+    temporary: Path
+    terminal: str
+
+    def results(
+        self, tracker: str, sequence: str, size: Size = SIZE
+    ) -> dict[str, list[MaskArray | int]]:
+        folder = self.workspace / "results" / tracker / "baseline" / sequence
+        return {
+            path.name.removesuffix("_001.bin").removeprefix(f"{sequence}_"): read_results(
+                path, size
+            )
+            for path in folder.glob("*.bin")
+        }
+
+    def logs(self, tracker: str) -> str:
+        return "".join(path.read_text() for path in self.workspace.glob(f"logs/{tracker}_*.log"))
+
+
+def write_registry(path: Path, trackers: Sequence[str]) -> None:
+    sections = [
+        f"[{name}]\nprotocol = trax\ncommand = {sys.executable} {EXAMPLE_SERVER} {name}\n"
+        "timeout = 100\n"
+        for name in trackers
+    ]
+    path.write_text("\n".join(sections))
+
+
+def evaluate(workspace: Path, trackers: Sequence[str]) -> ToolkitRun:
+    """Run `vot evaluate`, going on after errors, from a foreign folder."""
+    temporary = workspace / "tmp"
+    temporary.mkdir(exist_ok=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "vot", "evaluate", "-p", "--workspace", str(workspace), *trackers],
+        cwd="/",
+        env={**os.environ, "TMPDIR": str(temporary), "VOT_PERSISTENT_CACHE": "0"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=600,
+        check=False,
+    )
+    return ToolkitRun(workspace, temporary, done.stdout.decode())
+
+
+def square(top: int, left: int, side: int = 20, size: Size = SIZE) -> MaskArray:
+    mask = np.zeros(size, dtype=bool)
+    mask[top : top + side, left : left + side] = True
+    return mask
+
+
+def make_frames(size: Size = SIZE) -> list[np.ndarray]:
+    shades = np.linspace(0, 255, NUM_FRAMES, dtype=np.uint8)
+    return [np.full((*size, 3), shade, dtype=np.uint8) for shade in shades]
+
+
+ELEVEN = {n: square(30 * ((n - 1) // 4), 30 * ((n - 1) % 4)) for n in range(1, 12)}
+LATE = square(70, 110)
+SINGLE = square(7, 8, size=LARGE)
+
+
+@pytest.fixture(scope="module")
+def good_run(tmp_path_factory: pytest.TempPathFactory) -> ToolkitRun:
+    """Trackers that do their job: 11 objects, one that begins empty, one that begins late."""
+    workspace = make_workspace(tmp_path_factory.mktemp("good"), GOOD)
+    first: dict[int, list[MaskArray | None]] = {n: [mask] for n, mask in ELEVEN.items()}
+    late = [None, None, LATE, None]
+    objects = first | {12: [np.zeros(SIZE, dtype=bool)], 13: late}
+    write_sequence(workspace / "sequences" / "many objects", make_frames(), objects)
+    write_sequence(workspace / "sequences" / "one", make_frames(LARGE), {1: [SINGLE]})
+    write_sequence_list(workspace / "sequences", ["many objects", "one"])
+    return evaluate(workspace, GOOD)
+
+
+@pytest.fixture(scope="module")
+def failing_run(tmp_path_factory: pytest.TempPathFactory) -> ToolkitRun:
+    """Trackers that fail in every way, and a damaged frame."""
+    workspace = make_workspace(tmp_path_factory.mktemp("failing"), FAILING)
+    for name in ("damaged", "one"):
+        write_sequence(workspace / "sequences" / name, make_frames(), {1: [square(7, 8)]})
+    (workspace / "sequences" / "damaged" / "color" / "00000003.jpg").write_bytes(b"no picture")
+    write_sequence_list(workspace / "sequences", ["damaged", "one"])
+    return evaluate(workspace, FAILING)
+
+
+def make_workspace(folder: Path, trackers: Sequence[str]) -> Path:
+    """Lay out what the repository ships: a registry, and beside it a workspace that names it."""
+    write_registry(folder / "trackers.ini", trackers)
+    workspace = folder / "workspace"
+    workspace.mkdir()
+    (workspace / "config.yaml").write_text("registry:\n- ../trackers.ini\nstack: vots2023\n")
+    return workspace
+
+
+@pytest.mark.vot
+@pytest.mark.parametrize("tracker", ["copy", "noisy"])
+def test_every_object_gets_its_own_masks(good_run: ToolkitRun, tracker: str) -> None:
+    results = good_run.results(tracker, "many objects")
+    assert len(results) == 13
+    for n, mask in ELEVEN.items():
+        start, *rest = results[f"object{n}"]
+        assert start == INITIALIZATION
+        np.testing.assert_array_equal(rest, [mask] * (NUM_FRAMES - 1))
+    assert not np.any(results["object12"][1:])
+    start, unknown, *rest = results["object13"]
+    assert (start, unknown) == (INITIALIZATION, UNKNOWN)
+    np.testing.assert_array_equal(rest, [LATE, LATE])
+    (single,) = good_run.results(tracker, "one", LARGE).values()
+    np.testing.assert_array_equal(single[1:], [SINGLE] * (NUM_FRAMES - 1))
+
+
+@pytest.mark.vot
+def test_a_mask_of_too_many_runs_is_stored(good_run: ToolkitRun) -> None:
+    (masks,) = good_run.results("speckled", "one", LARGE).values()
+    board = np.indices(LARGE).sum(axis=0) % 2 == 0
+    for stored in masks[1:]:
+        assert not (stored & ~(SINGLE | board)).any()
+        assert (stored & SINGLE).sum() == SINGLE.sum()
+        assert stored.sum() > 30_000
+
+
+@pytest.mark.vot
+def test_masks_one_pixel_wide_or_tall_are_stored_as_they_are(good_run: ToolkitRun) -> None:
+    results = good_run.results("sliver", "many objects")
+    column, row = np.zeros(SIZE, dtype=bool), np.zeros(SIZE, dtype=bool)
+    column[5:9, 0] = True
+    row[0, 3:9] = True
+    np.testing.assert_array_equal(results["object1"][1:], [column] * (NUM_FRAMES - 1))
+    np.testing.assert_array_equal(results["object9"][1:], [row] * (NUM_FRAMES - 1))
+
+
+@pytest.mark.vot
+def test_absent_objects_are_stored_as_empty(good_run: ToolkitRun) -> None:
+    results = good_run.results("empty", "many objects")
+    assert len(results) == 13
+    for n in ELEVEN:
+        assert not np.any(results[f"object{n}"][1:])
+
+
+@pytest.mark.vot
+def test_a_run_without_errors_leaves_no_logs(good_run: ToolkitRun) -> None:
+    assert not list(good_run.workspace.glob("logs/*"))
+    assert not list(good_run.temporary.glob("vots-hqtrack-*"))
+
+
+@pytest.mark.vot
+@pytest.mark.parametrize(
+    ("tracker", "sequence", "reason", "in_log"),
+    [
+        ("copy", "damaged", "InputError: cannot read the frame ", "Traceback"),
+        ("failing", "one", r'the "gr\xf6\xdfte" mask is lost at 100 % \ done', r"fail: sch\xf6n"),
+        ("broken", "one", r"WeightsError: the weights are dam\xe4ged", r"loading \u2026"),
+        ("exiting", "one", "SystemExit: a library gave up", "load_exiting"),
+        ("hanging", "one", "the tracker was not loaded within 2 s", "load_for_ever"),
+    ],
+)
+def test_the_reason_of_a_failure_is_on_the_terminal(
+    failing_run: ToolkitRun, tracker: str, sequence: str, reason: str, in_log: str
+) -> None:
+    lines = [
+        line
+        for line in failing_run.terminal.splitlines()
+        if f"Tracker {tracker} encountered an error at sequence {sequence}" in line
+    ]
+    assert len(lines) == 1, failing_run.terminal
+    assert reason in lines[0]
+    assert in_log in failing_run.logs(tracker)
+    assert not failing_run.results(tracker, sequence)
+
+
+@pytest.mark.vot
+def test_other_sequences_go_on_after_a_damaged_frame(failing_run: ToolkitRun) -> None:
+    (masks,) = failing_run.results("copy", "one").values()
+    np.testing.assert_array_equal(masks[1:], [square(7, 8)] * (NUM_FRAMES - 1))
+
+
+def test_the_shipped_registry_is_one_that_the_toolkit_reads(repository: Path) -> None:
+    registry = configparser.ConfigParser()
+    registry.read(repository / "trackers.ini", encoding="ascii")
+    assert registry.sections() == ["HQTrack", "HQTrackLite"]
+    known = {"label", "protocol", "command", "paths", "timeout"}
+    for name in registry.sections():
+        assert re.fullmatch("[A-Za-z0-9-]+", name)
+        section = registry[name]
+        options = {key for key in section if key.startswith("env_vots_hqtrack_")}
+        assert set(section) - options == known
+        assert section["protocol"] == "traxpython"
+        assert section["command"] == "vots_hqtrack.vot"
+        assert section["paths"] == "."
+        assert int(section["timeout"]) >= 600
+        assert section["env_vots_hqtrack_preset"] in PRESETS
+
+
+@pytest.mark.vot
+def test_the_shipped_registry_tells_of_a_wrong_preset(repository: Path, tmp_path: Path) -> None:
+    """The whole way, with the repository's own files and the real tracker, up to an error."""
+    text = (repository / "trackers.ini").read_text(encoding="ascii")
+    text = text.replace("paths = .", f"paths = {repository}")
+    (tmp_path / "trackers.ini").write_text(text.replace("= lite-vmos", "= no-such-preset"))
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    shutil.copy(repository / "workspace" / "config.yaml", workspace)
+    write_sequence(workspace / "sequences" / "one", make_frames(), {1: [square(7, 8)]})
+    write_sequence_list(workspace / "sequences", ["one"])
+    run = evaluate(workspace, ["HQTrackLite"])
+    assert "ConfigError: unknown preset 'no-such-preset'" in run.terminal, run.terminal
