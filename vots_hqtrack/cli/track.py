@@ -143,7 +143,7 @@ def track(
     if (mask is None) == (not box):
         got = "neither" if mask is None else "both"
         raise InputError(f"wanted either --mask or --box for the first frame, got {got}")
-    boxes = tuple(parse_box(text) for text in box or ())
+    boxes = _parse_boxes(box or [])
     if fps is not None and not 0 < fps < math.inf:
         raise InputError(f"--fps must be a number above 0, got {fps}")
     check_output(out_folder, overwrite=overwrite)
@@ -151,6 +151,14 @@ def track(
     _check_apart(opened, out_folder)
     resolve(built.weights, weights)
     _run(Job(opened, out_folder, mask, boxes, built, device, weights, limit, overlay))
+
+
+def _parse_boxes(texts: Sequence[str]) -> tuple[Box, ...]:
+    from vots_hqtrack.types import MAX_OBJECTS
+
+    if len(texts) > MAX_OBJECTS:
+        raise InputError(f"at most {MAX_OBJECTS} objects fit one video, got {len(texts)} boxes")
+    return tuple(parse_box(text) for text in texts)
 
 
 def _check_apart(source: FrameSource, folder: Path) -> None:

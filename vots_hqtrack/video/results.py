@@ -52,8 +52,8 @@ def check_output(folder: Path, *, overwrite: bool) -> None:
 class ResultWriter:
     """Writes the results of one video into a folder.
 
-    It is a context manager. At the end ``tracks.json`` gets its status: ``complete``, ``stopped`` by
-    the user, or ``failed`` with the reason; until then the status is ``running``.
+    It is a context manager. At the end ``tracks.json`` gets its status: ``complete``, ``stopped``
+    by the user, or ``failed`` with the reason; until then the status is ``running``.
 
     Args:
         folder: Where to; earlier results there are removed, other files stay.

@@ -1,0 +1,92 @@
+"""The command line as a whole: help, version, errors, and what starting it costs."""
+
+import subprocess
+import sys
+
+import pytest
+import typer
+
+import vots_hqtrack
+from vots_hqtrack.cli.main import ErrorLineGroup, app
+from vots_hqtrack.errors import ConfigError, InputError, ProtocolError, WeightsError
+
+
+def test_help_names_the_verbs(runner):
+    result = runner.invoke(app, ["--help"])
+    assert result.exit_code == 0
+    for verb in ("track", "presets", "doctor"):
+        assert verb in result.stdout
+
+
+def test_version(runner):
+    result = runner.invoke(app, ["--version"])
+    assert (result.exit_code, result.stdout) == (0, f"hqtrack {vots_hqtrack.__version__}\n")
+
+
+def test_help_is_quick_and_loads_no_torch():
+    code = (
+        "import sys\n"
+        "from typer.testing import CliRunner\n"
+        "from vots_hqtrack.cli.main import app\n"
+        "result = CliRunner().invoke(app, ['track', '--help'])\n"
+        "assert result.exit_code == 0, result.output\n"
+        "assert '--mask' in result.stdout\n"
+        "heavy = {'torch', 'cv2', 'timm', 'segment_anything_hq'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=120)
+
+
+def test_module_is_the_command():
+    command = [sys.executable, "-m", "vots_hqtrack", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout == f"hqtrack {vots_hqtrack.__version__}\n"
+
+
+@pytest.fixture
+def failing():
+    """Make a command line of one command that raises an error."""
+
+    def make(error):
+        failing_app = typer.Typer(cls=ErrorLineGroup, pretty_exceptions_enable=False)
+
+        @failing_app.command()
+        def fail():
+            raise error
+
+        @failing_app.callback()
+        def set_up(debug: bool = False):
+            pass
+
+        return failing_app
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (InputError("wanted a [frame],\n got none"), 2, "error: wanted a [frame], got none"),
+        (ConfigError("no"), 2, "error: no"),
+        (WeightsError("x" * 300), 3, "error: " + "x" * 300),
+        (ProtocolError("broken"), 4, "error: broken"),
+        (PermissionError(13, "denied", "a.png"), 1, "error: [Errno 13] denied: 'a.png'"),
+        (KeyboardInterrupt(), 130, "error: stopped"),
+    ],
+)
+def test_error_is_one_line_and_an_exit_code(runner, failing, error, code, line):
+    result = runner.invoke(failing(error), ["fail"])
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert result.stderr == line + "\n"
+
+
+def test_debug_shows_where_an_error_comes_from(runner, failing):
+    result = runner.invoke(failing(InputError("wrong")), ["--debug", "fail"])
+    assert result.exit_code == 2
+    assert "Traceback" in result.stderr
+    assert result.stderr.endswith("error: wrong\n")
+
+
+def test_bugs_are_not_hidden(runner, failing):
+    result = runner.invoke(failing(ZeroDivisionError("a bug")), ["fail"])
+    assert isinstance(result.exception, ZeroDivisionError)

@@ -1,0 +1,196 @@
+"""``hqtrack track`` from files to files, with the real tracker."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+from square_video import SIZE, make_frame, make_mask, save
+
+from vots_hqtrack.cli.main import app
+from vots_hqtrack.video.label_maps import read_label_map
+from vots_hqtrack.video.reader import open_source
+
+
+@pytest.fixture
+def track(runner, tmp_path, untrained):
+    """Run ``hqtrack track``; return its result, its folder and what tracks.json says."""
+
+    def run(*options, code=0):
+        folder = tmp_path / "results"
+        arguments = [*options, "--out", folder, "--weights", untrained, "--device", "cpu"]
+        result = runner.invoke(app, ["track", *map(str, arguments)])
+        assert result.exit_code == code, result.output
+        return result, folder, read_tracks(folder)
+
+    return run
+
+
+def read_tracks(folder):
+    return json.loads((folder / "tracks.json").read_text(encoding="utf-8"))
+
+
+def test_masks_overlay_and_tracks_are_written(track, frames, first_mask):
+    result, folder, tracks = track(
+        frames, "--mask", first_mask, "--set", "memory.gap=3", "--fps", "7"
+    )
+    names = ["00000", "00001", "00002"]
+    assert sorted(path.stem for path in (folder / "masks").iterdir()) == names
+    np.testing.assert_array_equal(
+        read_label_map(folder / "masks" / "00000.png"), make_mask(0).astype(np.uint8) * 3
+    )
+    for name in names:
+        label_map = read_label_map(folder / "masks" / f"{name}.png")
+        assert label_map.shape == SIZE
+        assert set(np.unique(label_map)) <= {0, 3}
+    overlay = open_source(folder / "overlay.mp4")
+    assert (overlay.length, overlay.fps) == (3, 7.0)
+    assert tracks["status"] == "complete"
+    assert [frame["name"] for frame in tracks["frames"]] == names
+    assert tracks["frames"][0]["objects"]["3"] == {
+        "box": [20, 22, 28, 28],
+        "area": 784,
+        "score": 1.0,
+        "source": "given",
+    }
+    for index, frame in enumerate(tracks["frames"]):
+        assert frame["index"] == index
+        assert frame["seconds"] > 0
+        found = frame["objects"]["3"]
+        assert found["source"] in ("given", "coarse", "refined", "absent")
+        label_map = read_label_map(folder / "masks" / f"{names[index]}.png")
+        assert found["area"] == np.count_nonzero(label_map == 3)
+    assert tracks["config"]["memory"]["gap"] == 3
+    assert tracks["config"]["refiner"]["enabled"] is True
+    assert tracks["versions"]["torch"]
+    assert tracks["source"]["location"] == str(frames)
+    assert "3 frames, 1 objects" in result.stdout
+
+
+def test_boxes_become_objects_one_two(track, frames):
+    x, y, side = 20, 22, 28
+    boxes = ["--box", f"{x},{y},{side},{side}", "--box", f"-9,{y},{x},{side}"]
+    result, folder, tracks = track(frames, *boxes, "--limit", "1", "--no-overlay", "--no-refine")
+    assert not (folder / "overlay.mp4").exists()
+    assert tracks["prompt"]["boxes"] == {"1": [20, 22, 28, 28], "2": [-9, 22, 20, 28]}
+    assert list(tracks["frames"][0]["objects"]) == ["1", "2"]
+    assert "reaches out of the frame" in " ".join(result.stderr.split())
+    found = read_label_map(folder / "masks" / "00000.png") == 1
+    wanted = make_mask(0)
+    assert (found & wanted).sum() / (found | wanted).sum() > 0.8
+
+
+def test_unreadable_frame_midway_keeps_the_rest(track, frames, first_mask):
+    (frames / "00002.png").write_bytes(b"no image")
+    result, folder, tracks = track(frames, "--mask", first_mask, "--no-refine", code=2)
+    assert "00002.png: it is no image" in result.stderr.splitlines()[-1]
+    assert "kept: 2 frames" in result.stderr
+    assert (tracks["status"], len(tracks["frames"])) == ("failed", 2)
+    assert "00002.png" in tracks["reason"]
+    assert sorted(path.stem for path in (folder / "masks").iterdir()) == ["00000", "00001"]
+    assert len(list(open_source(folder / "overlay.mp4"))) == 2
+
+
+def test_size_change_midway_keeps_the_rest(track, frames, first_mask):
+    save(frames / "00001.png", make_frame(1)[:-2])
+    result, _, tracks = track(frames, "--mask", first_mask, "--no-refine", code=2)
+    assert result.stderr.splitlines()[-1].endswith("began with 72x128, got 70x128")
+    assert (tracks["status"], len(tracks["frames"])) == ("failed", 1)
+
+
+def test_overwrite_replaces_results(track, frames, first_mask, tmp_path):
+    old = tmp_path / "results" / "masks" / "old.png"
+    old.parent.mkdir(parents=True)
+    old.write_text("old")
+    given = [frames, "--mask", first_mask, "--limit", "1", "--overwrite"]
+    _, folder, _ = track(*given)
+    assert [path.name for path in (folder / "masks").iterdir()] == ["00000.png"]
+
+
+def test_corrupt_weights(runner, frames, first_mask, tmp_path):
+    path = tmp_path / "corrupt.safetensors"
+    path.write_bytes(b"nothing but rubbish" * 50)
+    given = ["track", frames, "--mask", first_mask, "--out", tmp_path / "o", "--weights", path]
+    result = runner.invoke(app, [str(argument) for argument in given])
+    assert result.exit_code == 3
+    assert "corrupt.safetensors" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "o").exists()
+
+
+def start(*arguments, cwd):
+    """Start the command line as a process, in a foreign folder."""
+    command = [sys.executable, "-m", "vots_hqtrack", *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_process_with_grey_and_deep_frames_and_non_ascii_paths(tmp_path, untrained):
+    folder = tmp_path / "Übung 映像" / "кадры"
+    save(folder / "9.png", make_frame(0)[..., 1])
+    save(folder / "10.png", make_frame(1)[..., 1].astype(np.uint16) * 257)
+    save(folder / "11.jpg", make_frame(2))
+    coloured = make_mask(0)[..., None] * np.array([255, 0, 0], dtype=np.uint8)
+    mask = save(tmp_path / "Übung 映像" / "máscara.png", coloured)
+    results = tmp_path / "résultats"
+    options = ["--mask", mask, "--out", results, "--weights", untrained, "--no-refine"]
+    process = start("track", folder, *options, cwd=tmp_path)
+    stdout, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr
+    assert "3 frames" in stdout
+    frames = read_tracks(results)["frames"]
+    assert [frame["name"] for frame in frames] == ["9", "10", "11"]
+    assert [list(frame["objects"]) for frame in frames] == [["1"]] * 3
+    assert sorted(path.name for path in (results / "masks").iterdir()) == [
+        "10.png",
+        "11.png",
+        "9.png",
+    ]
+    assert "Traceback" not in stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for other processes")
+def test_interrupt_keeps_what_was_done(tmp_path, first_mask, untrained):
+    folder = tmp_path / "many"
+    for index in range(200):
+        save(folder / f"{index}.png", make_frame(index % 10))
+    results = tmp_path / "results"
+    options = ["--mask", first_mask, "--out", results, "--weights", untrained, "--no-refine"]
+    process = start("track", folder, *options, cwd=tmp_path)
+    deadline = time.monotonic() + 240
+    while not (results / "masks" / "1.png").exists():
+        assert time.monotonic() < deadline, "no frame was tracked in time"
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 130, stderr
+    assert "error: stopped" in stderr
+    assert "Traceback" not in stderr
+    tracks = read_tracks(results)
+    assert tracks["status"] == "stopped"
+    assert 2 <= len(tracks["frames"]) < 200
+    assert len(list(open_source(results / "overlay.mp4"))) == len(tracks["frames"])
+
+
+@pytest.mark.weights
+def test_default_weights_follow_the_square_in_a_video_file(runner, tmp_path, first_mask):
+    path = tmp_path / "clip.mp4"
+    codec = cv2.VideoWriter.fourcc(*"mp4v")
+    writer = cv2.VideoWriter(str(path), codec, 10.0, (SIZE[1], SIZE[0]))
+    for index in range(6):
+        writer.write(make_frame(index)[..., ::-1])
+    writer.release()
+    given = ["track", path, "--mask", first_mask, "--out", tmp_path / "o", "--no-overlay"]
+    result = runner.invoke(app, [str(argument) for argument in given])
+    assert result.exit_code == 0, result.output
+    found = read_label_map(tmp_path / "o" / "masks" / "00005.png") == 3
+    wanted = make_mask(5)
+    assert (found & wanted).sum() / (found | wanted).sum() > 0.6

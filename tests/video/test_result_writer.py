@@ -1,0 +1,134 @@
+"""Results on disk: what is written, and that an early end loses nothing."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vots_hqtrack.errors import InputError
+from vots_hqtrack.types import FrameResult
+from vots_hqtrack.video import results
+from vots_hqtrack.video.reader import open_source
+from vots_hqtrack.video.results import ResultWriter, check_output, mask_box
+
+FRAME = np.full((20, 30, 3), 90, dtype=np.uint8)
+
+
+def make_result(index, *, seen=True):
+    first = np.zeros((20, 30), dtype=np.bool_)
+    first[2:6, 3 + index : 10 + index] = True
+    second = np.zeros_like(first)
+    second[10:12, 10:12] = seen
+    return FrameResult(
+        frame_index=index,
+        masks={1: first, 7: second},
+        scores={1: 0.912345, 7: 0.5 if seen else 0.0},
+        sources={1: "refined", 7: "coarse" if seen else "absent"},
+    )
+
+
+def read_tracks(folder):
+    return json.loads((folder / "tracks.json").read_text(encoding="utf-8"))
+
+
+def test_all_is_written(tmp_path):
+    folder = tmp_path / "new" / "Ergebnis ü"
+    with ResultWriter(folder, {"source": "ü"}, overlay_fps=10.0) as writer:
+        writer.write("a", FRAME, make_result(0), seconds=0.25)
+        writer.write("b", FRAME, make_result(1, seen=False), seconds=0.5)
+    assert sorted(path.name for path in folder.rglob("*")) == [
+        "a.png",
+        "b.png",
+        "masks",
+        "overlay.mp4",
+        "tracks.json",
+    ]
+    with Image.open(folder / "masks" / "a.png") as image:
+        labels = np.asarray(image)
+    assert sorted(np.unique(labels)) == [0, 1, 7]
+    np.testing.assert_array_equal(labels == 1, make_result(0).masks[1])
+    assert len(list(open_source(folder / "overlay.mp4"))) == 2
+    tracks = read_tracks(folder)
+    assert (tracks["format"], tracks["status"], tracks["reason"]) == (1, "complete", None)
+    assert tracks["source"] == "ü"
+    assert [frame["name"] for frame in tracks["frames"]] == ["a", "b"]
+    second = tracks["frames"][1]
+    assert (second["index"], second["seconds"]) == (1, 0.5)
+    assert second["objects"] == {
+        "1": {"box": [4, 2, 7, 4], "area": 28, "score": 0.9123, "source": "refined"},
+        "7": {"box": None, "area": 0, "score": 0.0, "source": "absent"},
+    }
+
+
+def test_without_overlay_there_is_no_video(tmp_path):
+    with ResultWriter(tmp_path, {}, overlay_fps=None) as writer:
+        writer.write("a", FRAME, make_result(0), seconds=0.1)
+    assert not (tmp_path / "overlay.mp4").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "reason"),
+    [
+        (InputError("frame 2 is broken"), "failed", "frame 2 is broken"),
+        (MemoryError(), "failed", "MemoryError"),
+        (KeyboardInterrupt(), "stopped", None),
+    ],
+)
+def test_early_end_loses_nothing(tmp_path, error, status, reason):
+    def run():
+        with ResultWriter(tmp_path, {}, overlay_fps=10.0) as writer:
+            writer.write("a", FRAME, make_result(0), seconds=0.1)
+            raise error
+
+    with pytest.raises(type(error)):
+        run()
+    tracks = read_tracks(tmp_path)
+    assert (tracks["status"], tracks["reason"], len(tracks["frames"])) == (status, reason, 1)
+    assert (tmp_path / "masks" / "a.png").exists()
+    assert len(list(open_source(tmp_path / "overlay.mp4"))) == 1
+
+
+def test_tracks_are_saved_while_the_run_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "_SECONDS_BETWEEN_SAVES", 0.0)
+    with ResultWriter(tmp_path, {}, overlay_fps=None) as writer:
+        for index in range(2):
+            writer.write(str(index), FRAME, make_result(index), seconds=0.1)
+            tracks = read_tracks(tmp_path)
+            assert (tracks["status"], len(tracks["frames"])) == ("running", index + 1)
+
+
+def test_run_without_a_frame_is_still_json(tmp_path):
+    with ResultWriter(tmp_path, {"source": "none"}, overlay_fps=5.0):
+        pass
+    assert read_tracks(tmp_path)["frames"] == []
+
+
+def test_earlier_results_go_and_other_files_stay(tmp_path):
+    (tmp_path / "masks").mkdir()
+    for name in ("masks/old.png", "overlay.mp4", "tracks.json", "notes.txt"):
+        (tmp_path / name).write_text("old")
+    with ResultWriter(tmp_path, {}, overlay_fps=None) as writer:
+        writer.write("a", FRAME, make_result(0), seconds=0.1)
+    names = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*"))
+    assert names == ["masks/a.png", "notes.txt", "tracks.json"]
+
+
+def test_output_folder_is_checked(tmp_path):
+    check_output(tmp_path / "new", overwrite=False)
+    check_output(tmp_path, overwrite=False)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match=r"is not empty; .*--overwrite"):
+        check_output(tmp_path, overwrite=False)
+    check_output(tmp_path, overwrite=True)
+    with pytest.raises(InputError, match="must be a folder, got the file"):
+        check_output(tmp_path / "file", overwrite=True)
+
+
+def test_mask_box():
+    mask = np.zeros((5, 7), dtype=np.bool_)
+    assert mask_box(mask) is None
+    mask[4, 6] = True
+    assert mask_box(mask) == [6, 4, 1, 1]
+    mask[0, 0] = True
+    assert mask_box(mask) == [0, 0, 7, 5]
