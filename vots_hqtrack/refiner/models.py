@@ -1,0 +1,59 @@
+"""The refiner's network, built by the ``segment-anything-hq`` package (paper section 2.2).
+
+Importing that package warns: it uses old names of timm, and registers TinyViT models under timm's
+own names (so ``timm.create_model("tiny_vit_21m_512")`` gives the package's model from then on). The
+import below silences exactly those messages. It has to be the first one in the process, so take the
+package's classes from here.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Literal
+
+from vots_hqtrack.errors import ConfigError
+
+with warnings.catch_warnings():
+    warnings.filterwarnings(
+        "ignore", r"Importing from timm\.models\.(layers|registry) is deprecated", FutureWarning
+    )
+    warnings.filterwarnings("ignore", r"Overwriting tiny_vit_\w+ in registry", UserWarning)
+    from segment_anything_hq import (
+        SamPredictor,
+        sam_model_registry,
+        sam_model_registry_baseline,
+    )
+    from segment_anything_hq.modeling import Sam
+
+__all__ = ["Sam", "SamName", "SamPredictor", "build_sam"]
+
+SamName = Literal["vit_tiny"]
+
+UNUSED_ENCODER_PARTS = ("norm_head", "head")
+"""TinyViT's ImageNet classifier: SAM never calls it, and SAM weights do not carry it."""
+
+
+def build_sam(model: SamName, *, hq: bool = False) -> Sam:
+    """Build a SAM network with random weights, in evaluation mode.
+
+    Args:
+        model: The package's name of the network.
+        hq: True gives HQ-SAM's mask decoder, False SAM's own. It is not enough to leave the HQ
+            output of the former unused: its HQ token takes part in the attention among the output
+            tokens, so an untrained one changes SAM's masks too.
+
+    Returns:
+        The package's ``Sam`` without parts that only serve image classification, so that its
+        ``state_dict`` has exactly the tensors of a SAM weights file.
+
+    Raises:
+        ConfigError: The package has no such network.
+    """
+    registry = sam_model_registry if hq else sam_model_registry_baseline
+    if model not in registry:
+        raise ConfigError(f"unknown SAM {model!r}; wanted one of: {', '.join(sorted(registry))}")
+    sam = registry[model]()
+    for part in UNUSED_ENCODER_PARTS:
+        if hasattr(sam.image_encoder, part):
+            delattr(sam.image_encoder, part)
+    return sam.eval()
