@@ -7,12 +7,19 @@ import numpy as np
 import numpy.typing as npt
 
 from vots_hqtrack.training.datasets import Clip
-from vots_hqtrack.types import FrameArray
+from vots_hqtrack.types import FrameArray, MaskArray
 
 RGB_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 GREY_LEVEL = 128.0
+BRIGHTNESS, CONTRAST, SATURATION, HUE = 0.3, 0.3, 0.4, 0.25
 GREY_PROBABILITY = 0.05
-MAX_BLUR_LENGTH = 15
+MAX_GAIN = 2.0
+"""Largest change of an object's contrast that still looks like light and not like paint."""
+SOFT_PROBABILITY, SOFT_SIGMAS = 0.25, (0.5, 1.8)
+SHAKE_PROBABILITY, MAX_BLUR_LENGTH = 0.25, 15
+FRAME_PROBABILITY = 0.6
+NOISE_PROBABILITY, NOISE_LEVELS = 0.3, (2.0, 9.0)
+JPEG_PROBABILITY, JPEG_QUALITIES = 0.5, (30, 90)
 
 
 def draw_colour(rng: np.random.Generator, strength: float) -> npt.NDArray[np.float64]:
@@ -25,10 +32,10 @@ def draw_colour(rng: np.random.Generator, strength: float) -> npt.NDArray[np.flo
     Returns:
         ``(3, 4)`` matrix on RGB with a constant column, for ``cv2.transform``.
     """
-    brightness = 1.0 + 0.3 * strength * rng.uniform(-1.0, 1.0)
-    contrast = 1.0 + 0.3 * strength * rng.uniform(-1.0, 1.0)
-    saturation = 1.0 + 0.4 * strength * rng.uniform(-1.0, 1.0)
-    hue = 0.25 * strength * rng.uniform(-1.0, 1.0)
+    brightness = 1.0 + BRIGHTNESS * strength * rng.uniform(-1.0, 1.0)
+    contrast = 1.0 + CONTRAST * strength * rng.uniform(-1.0, 1.0)
+    saturation = 1.0 + SATURATION * strength * rng.uniform(-1.0, 1.0)
+    hue = HUE * strength * rng.uniform(-1.0, 1.0)
     turned = saturation * np.array([[np.cos(hue), -np.sin(hue)], [np.sin(hue), np.cos(hue)]])
     chroma = np.eye(3)
     chroma[1:, 1:] = turned
@@ -40,6 +47,23 @@ def draw_colour(rng: np.random.Generator, strength: float) -> npt.NDArray[np.flo
 def apply_colour(frame: FrameArray, matrix: npt.NDArray[np.float64]) -> FrameArray:
     """Apply a ``(3, 4)`` colour matrix to uint8 ``(H, W, 3)``, clipping to 0..255."""
     return np.asarray(cv2.transform(frame, matrix), dtype=np.uint8)
+
+
+def match_tone(image: FrameArray, mask: MaskArray, scene: FrameArray, weight: float) -> FrameArray:
+    """Bring mean and contrast of an object's colours near those of the scene it is pasted into.
+
+    Args:
+        image: uint8 ``(h, w, 3)``.
+        mask: bool ``(h, w)``, the object.
+        scene: uint8 ``(H, W, 3)``.
+        weight: 0 leaves the object as it is, 1 gives it the scene's mean and contrast.
+    """
+    mean, spread = (part.ravel() for part in cv2.meanStdDev(image, mask=mask.astype(np.uint8)))
+    wanted_mean, wanted_spread = (part.ravel() for part in cv2.meanStdDev(scene))
+    ratio = np.clip((wanted_spread + 1.0) / (spread + 1.0), 1.0 / MAX_GAIN, MAX_GAIN)
+    gain = ratio**weight
+    offset = mean + weight * (wanted_mean - mean) - gain * mean
+    return apply_colour(image, np.hstack([np.diag(gain), offset[:, None]]))
 
 
 def jitter_colour(
@@ -62,22 +86,26 @@ def jitter_colour(
 
 
 def degrade(clip: Clip, rng: np.random.Generator) -> Clip:
-    """Give a clip, sometimes, the faults of real video: soft or shaken frames, noise, JPEG blocks."""
+    """Give a clip, sometimes, the faults of real video: soft or shaken frames, noise, JPEG."""
     frames = [np.asarray(frame) for frame in clip.frames]
-    if rng.random() < 0.25:
-        frames = [_soften(frame, rng) if rng.random() < 0.6 else frame for frame in frames]
-    if rng.random() < 0.25:
-        frames = [_shake(frame, rng) if rng.random() < 0.6 else frame for frame in frames]
-    if rng.random() < 0.3:
+    if rng.random() < SOFT_PROBABILITY:
+        frames = [
+            _soften(frame, rng) if rng.random() < FRAME_PROBABILITY else frame for frame in frames
+        ]
+    if rng.random() < SHAKE_PROBABILITY:
+        frames = [
+            _shake(frame, rng) if rng.random() < FRAME_PROBABILITY else frame for frame in frames
+        ]
+    if rng.random() < NOISE_PROBABILITY:
         frames = _add_noise(frames, rng)
-    if rng.random() < 0.5:
-        quality = int(rng.integers(30, 90))
+    if rng.random() < JPEG_PROBABILITY:
+        quality = int(rng.integers(*JPEG_QUALITIES))
         frames = [_compress(frame, quality) for frame in frames]
     return Clip(frames=np.stack(frames), labels=clip.labels)
 
 
 def _soften(frame: FrameArray, rng: np.random.Generator) -> FrameArray:
-    return np.asarray(cv2.GaussianBlur(frame, (0, 0), rng.uniform(0.5, 1.8)), dtype=np.uint8)
+    return np.asarray(cv2.GaussianBlur(frame, (0, 0), rng.uniform(*SOFT_SIGMAS)), dtype=np.uint8)
 
 
 def _shake(frame: FrameArray, rng: np.random.Generator) -> FrameArray:
@@ -94,7 +122,7 @@ def _shake(frame: FrameArray, rng: np.random.Generator) -> FrameArray:
 
 def _add_noise(frames: list[FrameArray], rng: np.random.Generator) -> list[FrameArray]:
     # One sheet of noise is moved about: drawing a fresh one per frame costs more than all the rest.
-    spread = rng.uniform(2.0, 9.0)
+    spread = rng.uniform(*NOISE_LEVELS)
     sheet = np.rint(spread * rng.standard_normal(frames[0].shape, dtype=np.float32))
     noisy = []
     for frame in frames:
@@ -106,8 +134,7 @@ def _add_noise(frames: list[FrameArray], rng: np.random.Generator) -> list[Frame
 
 
 def _compress(frame: FrameArray, quality: int) -> FrameArray:
-    # JPEG's colour channels are named blue to red by OpenCV; the losses are the same either way round
-    # only if the order is right, so the frame is handed over as BGR.
+    # JPEG keeps less of blue than of green, and OpenCV reads the channels as blue, green, red.
     _, data = cv2.imencode(".jpg", frame[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
     return np.ascontiguousarray(np.asarray(decoded, dtype=np.uint8)[:, :, ::-1])

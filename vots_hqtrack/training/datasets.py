@@ -1,4 +1,4 @@
-"""Training data on disk: photographs with instance masks, and video sequences; and the clip they become.
+"""Training data on disk: photographs with instance masks, video sequences, and their clips.
 
 Readers return arrays and know nothing of networks. ``augment`` makes clips of what they return.
 """
@@ -115,6 +115,7 @@ class StaticInstances:
     """
 
     def __init__(self, root: Path) -> None:
+        """Read the list of photographs."""
         self.root = root
         index_path = root / "index.csv"
         _require_folders(root, ("JPEGImages", "Annotations"))
@@ -183,6 +184,7 @@ class DavisSequences:
     """
 
     def __init__(self, root: Path, exclude: Iterable[str] = DEV_SPLIT) -> None:
+        """List the files of every sequence."""
         frames_folder, labels_folder = Path("JPEGImages/480p"), Path("Annotations/480p")
         _require_folders(root, (str(frames_folder), str(labels_folder)))
         excluded = frozenset(exclude)

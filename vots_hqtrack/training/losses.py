@@ -1,8 +1,8 @@
 """Losses of the training recipe (paper section 3): bootstrapped cross-entropy and soft Jaccard.
 
-Both take logits of the background and of every object, in the order of the labels. Channels without an
-object are the caller's business: a very negative logit there leaves values and gradients alone. Half
-precision is computed in float32.
+Both take logits of the background and of every object, in the order of the labels. Channels without
+an object are the caller's business: a very negative logit there leaves values and gradients alone.
+Half precision is computed in float32.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def bootstrapped_cross_entropy(
     Args:
         logits: ``(B, N, H, W)`` float, channel = label.
         labels: ``(B, H, W)`` int64 in ``0..N-1``, or ``ignore_index``.
-        fraction: Share of each sample's counted pixels that makes the loss, in ``(0, 1]``; at least one
-            pixel does.
+        fraction: Share of each sample's counted pixels that makes the loss, in ``(0, 1]``; at least
+            one pixel does.
         ignore_index: Label of pixels that never count.
 
     Returns:

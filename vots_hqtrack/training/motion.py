@@ -87,7 +87,7 @@ def fold(values: FloatArray, low: float, high: float) -> FloatArray:
 
 
 def similarity(scale: float, angle: float, *, shear: float = 0.0) -> FloatArray:
-    """Return the ``(2, 2)`` matrix that scales, rotates (radians, clockwise in pixels) and shears."""
+    """Return the ``(2, 2)`` matrix that scales, rotates (radians, clockwise) and shears."""
     cosine, sine = np.cos(angle), np.sin(angle)
     rotation = np.array([[cosine, -sine], [sine, cosine]])
     return np.asarray(scale * rotation @ np.array([[1.0, shear], [0.0, 1.0]]))
@@ -111,7 +111,7 @@ class ElasticMotion:
         shape = (2, ELASTIC_NODES, ELASTIC_NODES, 2)
         nodes = rng.normal(0.0, amplitude, shape).astype(np.float32)
         phases = rng.uniform(0.0, 2.0 * np.pi) + rng.uniform(0.1, 0.8) * np.arange(num_frames)
-        return cls(nodes, phases)
+        return cls(nodes, np.asarray(phases, dtype=np.float64))
 
     def at(self, frame_index: int, height: int, width: int) -> MapArray:
         """Return the displacement ``(height, width, 2)`` at one frame, in pixels."""

@@ -21,15 +21,27 @@ from vots_hqtrack.training.motion import (
     similarity,
 )
 from vots_hqtrack.training.sprites import join_touching
-from vots_hqtrack.types import FrameArray, LabelArray
+from vots_hqtrack.types import FrameArray, LabelArray, MaskArray
 
-MIN_SHARE = 0.002
+MIN_SHARE, MAX_SHARE = 0.002, 0.6
 MIN_PIXELS = 100
 MAX_TRACKED = 3
 WANTED_AREAS = (0.02, 0.3)
 MIN_VIEW = 0.5
-JOIN_PROBABILITY = 0.35
+JOIN_PROBABILITY = 0.4
 SLACK = 0.04
+"""Share of the view that may lie outside of the photograph, where it is mirrored."""
+MAX_OFF_CENTRE = 0.25
+SHAKE = 0.003
+ZOOM_RATE, ZOOM_LIMITS = 0.03, (-0.3, 0.1)
+"""Logarithms; the view shrinks more than it grows, for no picture is around the photograph."""
+TILT, ANGLE_RATE, MAX_ANGLE = 0.06, 0.02, 0.3
+SHEAR_RATE, MAX_SHEAR = 0.01, 0.1
+MAX_BEND = 0.015
+NUDGE_PROBABILITY = 0.6
+MIN_REACH, MAX_REACH = 0.05, 0.3
+MAX_NUDGE = 0.6
+"""In units of the reach; beyond 1.6 the picture would fold over itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +106,10 @@ class Scene:
         return seen_at(self.matrices, self.matrices[0] @ np.array([*start, 1.0]))
 
     def _displacement(self, frame_index: int) -> MapArray:
-        height, width = self.height // WARP_CELL, self.width // WARP_CELL
+        height, width = max(2, self.height // WARP_CELL), max(2, self.width // WARP_CELL)
         total = self.elastic.at(frame_index, height, width)
-        xs = (np.arange(width, dtype=np.float32) * WARP_CELL + WARP_CELL / 2.0)[None, :]
-        ys = (np.arange(height, dtype=np.float32) * WARP_CELL + WARP_CELL / 2.0)[:, None]
+        xs = ((np.arange(width, dtype=np.float32) + 0.5) * (self.width / width))[None, :]
+        ys = ((np.arange(height, dtype=np.float32) + 0.5) * (self.height / height))[:, None]
         for nudge in self.nudges:
             total = total + nudge.at(frame_index, xs, ys)
         return total
@@ -133,7 +145,9 @@ def draw_scene(
     )
     areas = np.bincount(np.asarray(first_view).ravel(), minlength=256)
     areas[0] = 0
-    values = rng.permutation(np.flatnonzero(areas >= max(MIN_PIXELS, MIN_SHARE * height * width)))
+    least = max(MIN_PIXELS, MIN_SHARE * height * width)
+    is_usable = (areas >= least) & (areas <= MAX_SHARE * height * width)
+    values = rng.permutation(np.flatnonzero(is_usable))
     values = values[: int(rng.integers(1, MAX_TRACKED + 1))]
     table = np.zeros(256, np.uint8)
     table[values] = np.arange(1, len(values) + 1)
@@ -141,9 +155,9 @@ def draw_scene(
     nudges = [
         _draw_nudge(tracked.label_map == label, matrices, rng, side)
         for label in range(1, len(values) + 1)
-        if rng.random() < 0.6
+        if rng.random() < NUDGE_PROBABILITY
     ]
-    elastic = ElasticMotion.draw(rng, num_frames, rng.uniform(0.0, 0.015) * side)
+    elastic = ElasticMotion.draw(rng, num_frames, rng.uniform(0.0, MAX_BEND) * side)
     return Scene(tracked, matrices, elastic, tuple(nudges), height, width, len(values))
 
 
@@ -159,14 +173,15 @@ def _draw_camera(
     pixel = largest * float(np.clip(zoom, MIN_VIEW, 1.0))
     view = np.array([width, height]) * pixel
     path = draw_path(rng, num_frames, draw_step(rng)) * min(view)
-    path += rng.normal(0.0, 0.003, path.shape) * min(view)
-    centres = focus + rng.uniform(-0.25, 0.25, 2) * view + path
+    path += rng.normal(0.0, SHAKE, path.shape) * min(view)
+    centres = focus + rng.uniform(-MAX_OFF_CENTRE, MAX_OFF_CENTRE, 2) * view + path
     for axis, side in enumerate((photo_width, photo_height)):
         low = (0.5 - SLACK) * view[axis]
         centres[:, axis] = fold(centres[:, axis], low, side - low)
-    scales = pixel * np.exp(np.clip(draw_drift(rng, num_frames, 0.03), -0.3, 0.1))
-    angles = rng.normal(0.0, 0.06) + np.clip(draw_drift(rng, num_frames, 0.02), -0.3, 0.3)
-    shears = np.clip(draw_drift(rng, num_frames, 0.01), -0.1, 0.1)
+    scales = pixel * np.exp(np.clip(draw_drift(rng, num_frames, ZOOM_RATE), *ZOOM_LIMITS))
+    angles = rng.normal(0.0, TILT)
+    angles = angles + np.clip(draw_drift(rng, num_frames, ANGLE_RATE), -MAX_ANGLE, MAX_ANGLE)
+    shears = np.clip(draw_drift(rng, num_frames, SHEAR_RATE), -MAX_SHEAR, MAX_SHEAR)
     middle = np.array([(width - 1) / 2.0, (height - 1) / 2.0])
     matrices = []
     for centre, scale, angle, shear in zip(centres, scales, angles, shears, strict=True):
@@ -189,14 +204,14 @@ def _draw_focus(photo: Photo, rng: np.random.Generator) -> tuple[FloatArray, flo
 
 
 def _draw_nudge(
-    mask: np.ndarray, matrices: FloatArray, rng: np.random.Generator, side: int
+    mask: MaskArray, matrices: FloatArray, rng: np.random.Generator, side: int
 ) -> Nudge:
     ys, xs = np.nonzero(mask)
     scale = float(np.sqrt(abs(np.linalg.det(matrices[0][:, :2]))))
     extent = float(np.hypot(np.ptp(xs), np.ptp(ys))) / scale
-    reach = float(np.clip(0.5 * extent, 0.05 * side, 0.3 * side))
+    reach = float(np.clip(0.5 * extent, MIN_REACH * side, MAX_REACH * side))
     offsets = side * draw_path(rng, len(matrices), draw_step(rng))
-    limit = 0.6 * reach / np.sqrt(2.0)
+    limit = MAX_NUDGE * reach / np.sqrt(2.0)
     offsets = np.stack([fold(offsets[:, axis], -limit, limit) for axis in (0, 1)], axis=1)
     centres = seen_at(matrices, np.array([xs.mean(), ys.mean()]))
     return Nudge(centres, offsets, reach)

@@ -25,6 +25,9 @@ EDGE_SOFTNESS = 0.8
 OPAQUE = 255
 HALF_OPAQUE = 128
 TRIES = 4
+CROP_MARGIN = 4
+JOIN_PROBABILITY = 0.5
+"""Garments are cut out as a dressed person, riders with what they ride, as often as alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +126,10 @@ def cut_out(photo: Photo, rng: np.random.Generator) -> Sprite | None:
         rng: Source of chance: which instance, alone or with those that touch it, mirrored or not.
 
     Returns:
-        The object at the photograph's own scale, or None where no instance is large enough and whole.
+        The object at the photograph's own scale, or None where no instance is large and whole.
     """
-    label_map = join_touching(photo.label_map) if rng.random() < 0.35 else photo.label_map
+    is_joined = rng.random() < JOIN_PROBABILITY
+    label_map = join_touching(photo.label_map) if is_joined else photo.label_map
     areas = np.bincount(label_map.ravel(), minlength=1)
     areas[0] = 0
     values = np.flatnonzero(areas >= MIN_CUTOUT_SHARE * label_map.size)
@@ -146,14 +150,13 @@ def _is_whole(mask: MaskArray) -> bool:
 
 
 def _crop(image: FrameArray, mask: MaskArray) -> Sprite:
-    margin = 4
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    top, left = max(0, rows[0] - margin), max(0, columns[0] - margin)
-    window = np.s_[top : rows[-1] + margin + 1, left : columns[-1] + margin + 1]
+    top, left = max(0, rows[0] - CROP_MARGIN), max(0, columns[0] - CROP_MARGIN)
+    window = np.s_[top : rows[-1] + CROP_MARGIN + 1, left : columns[-1] + CROP_MARGIN + 1]
     alpha = mask[window].astype(np.uint8) * OPAQUE
     # The outermost pixels of a mask are half background; without them the object has no halo.
     alpha = np.asarray(cv2.erode(alpha, np.ones((3, 3), np.uint8)), dtype=np.uint8)
-    padding = ((margin, margin), (margin, margin))
+    padding = ((CROP_MARGIN, CROP_MARGIN), (CROP_MARGIN, CROP_MARGIN))
     return Sprite(
         image=np.pad(image[window], (*padding, (0, 0)), mode="edge"), alpha=np.pad(alpha, padding)
     )
@@ -190,14 +193,16 @@ def paint(
     displacement = motion.elastic.at(
         frame_index, max(2, height // WARP_CELL), max(2, width // WARP_CELL)
     )
-    backward = np.asarray(cv2.invertAffineTransform(forward))
+    backward = np.asarray(cv2.invertAffineTransform(forward), dtype=np.float64)
     maps = affine_map(backward, (left, top), (height, width), displacement)
     inner = np.s_[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
     map_x, map_y = (np.ascontiguousarray(part[inner]) for part in maps)
     image = cv2.remap(sprite.image, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     alpha = cv2.remap(sprite.alpha, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-    frame[rows, columns] = blend(frame[rows, columns], image, alpha)
-    label_map[rows, columns][alpha >= HALF_OPAQUE] = label
+    opacity = np.asarray(alpha, dtype=np.uint8)
+    above = np.asarray(image, dtype=np.uint8)
+    frame[rows, columns] = blend(frame[rows, columns], above, opacity)
+    label_map[rows, columns][opacity >= HALF_OPAQUE] = label
 
 
 def blend(below: FrameArray, above: FrameArray, alpha: npt.NDArray[np.uint8]) -> FrameArray:

@@ -1,0 +1,36 @@
+"""Small painted photographs, so that these tests need no data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import pytest
+
+from vots_hqtrack.training.datasets import Photo
+
+
+def _paint_photo(seed: int, *, height: int = 240, width: int = 320) -> Photo:
+    """Paint a textured picture with four ellipses as instances, none at the border."""
+    rng = np.random.default_rng(seed)
+    noise = rng.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
+    image = cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
+    label_map = np.zeros((height, width), np.uint8)
+    places = [(0.25, 0.3), (0.7, 0.25), (0.3, 0.75), (0.75, 0.7)]
+    for label, (x, y) in enumerate(places, start=1):
+        centre = (round(x * width), round(y * height))
+        axes = (int(rng.integers(18, 36)), int(rng.integers(18, 36)))
+        cv2.ellipse(label_map, centre, axes, float(rng.uniform(0, 180)), 0, 360, label, -1)
+        image[label_map == label] = rng.integers(0, 256, 3, dtype=np.uint8)
+    return Photo(image, label_map)
+
+
+@pytest.fixture(scope="session")
+def paint_photo() -> Callable[[int], Photo]:
+    return _paint_photo
+
+
+@pytest.fixture
+def photos() -> list[Photo]:
+    return [_paint_photo(seed) for seed in range(4)]

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from vots_hqtrack.errors import ShapeError
+from vots_hqtrack.training.losses import (
+    bootstrap_fraction,
+    bootstrapped_cross_entropy,
+    soft_jaccard,
+)
+
+
+def example(batch: int = 2, classes: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(batch, classes, 4, 5, generator=generator, dtype=torch.float64)
+    return logits, torch.randint(0, classes, (batch, 4, 5), generator=generator)
+
+
+def of_probs(*probs: float) -> torch.Tensor:
+    """Logits ``(1, 2, 1, n)`` whose second class has these probabilities."""
+    share = torch.tensor(probs)
+    return torch.stack([(1 - share).log(), share.log()])[None, :, None]
+
+
+def test_bootstrap_fraction_values():
+    assert [bootstrap_fraction(step, 200) for step in (0, 50, 100, 200, 999)] == pytest.approx(
+        [1.0, 0.575, 0.15, 0.15, 0.15]
+    )
+
+
+def test_cross_entropy_values():
+    logits, labels = of_probs(0.5, 0.25, 0.9, 0.9), torch.ones(1, 1, 4, dtype=torch.int64)
+    hardest, second = -math.log(0.25), -math.log(0.5)
+    for fraction, wanted in ((0.25, hardest), (0.5, (hardest + second) / 2), (0.01, hardest)):
+        loss = bootstrapped_cross_entropy(logits, labels, fraction=fraction)
+        assert loss.item() == pytest.approx(wanted, rel=1e-5)
+    plain = torch.nn.functional.cross_entropy(logits, labels)
+    assert bootstrapped_cross_entropy(logits, labels, fraction=1.0).item() == pytest.approx(
+        plain.item()
+    )
+
+
+def test_cross_entropy_takes_the_share_of_each_sample():
+    easy, hard = of_probs(0.9, 0.8), of_probs(0.1, 0.2)
+    labels = torch.ones(2, 1, 2, dtype=torch.int64)
+    loss = bootstrapped_cross_entropy(torch.cat([easy, hard]), labels, fraction=0.5)
+    assert loss.item() == pytest.approx((-math.log(0.8) - math.log(0.1)) / 2, rel=1e-5)
+
+
+def test_jaccard_values():
+    # Object: intersection 0.8, union 0.8 + 0.2 (missed) + 0.4 (too much); background likewise.
+    logits, labels = of_probs(0.8, 0.4), torch.tensor([[[1, 0]]])
+    wanted = 1 - (0.8 / 1.4 + 0.6 / 1.2) / 2
+    assert soft_jaccard(logits, labels).item() == pytest.approx(wanted, rel=1e-4)
+
+
+def test_jaccard_averages_classes_of_a_sample_first():
+    logits = torch.cat([of_probs(0.8, 0.4), of_probs(0.3, 0.5)])
+    labels = torch.tensor([[[1, 0]], [[0, 0]]])
+    first = 1 - (0.8 / 1.4 + 0.6 / 1.2) / 2
+    second = 1 - 1.2 / 2.0
+    assert soft_jaccard(logits, labels).item() == pytest.approx((first + second) / 2, rel=1e-4)
+
+
+def test_jaccard_of_a_perfect_answer():
+    _, labels = example()
+    logits = 50.0 * torch.nn.functional.one_hot(labels, 3).movedim(-1, 1).float()
+    assert soft_jaccard(logits, labels).item() == pytest.approx(0.0, abs=1e-5)
+
+
+def both_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    cross_entropy = bootstrapped_cross_entropy(logits, labels, fraction=0.4)
+    return torch.stack([cross_entropy, soft_jaccard(logits, labels)])
+
+
+def test_ignored_pixels_change_nothing():
+    logits, labels = example(batch=1)
+    labels[0, 2:] = 255
+    kept = both_losses(logits[:, :, :2], labels[:, :2])
+    noisy = logits.clone()
+    noisy[:, :, 2:] = 100.0 * torch.randn(1, 3, 2, 5, generator=torch.Generator().manual_seed(1))
+    assert torch.allclose(both_losses(noisy, labels), kept)
+
+
+def test_all_ignored_gives_zero_and_finite_gradients():
+    logits, labels = example()
+    logits.requires_grad_()
+    losses = both_losses(logits, torch.full_like(labels, 255))
+    losses.sum().backward()
+    assert losses.tolist() == [0.0, 0.0]
+    assert logits.grad is not None
+    assert torch.all(logits.grad == 0)
+
+
+def test_a_dead_channel_changes_nothing():
+    logits, labels = example()
+    dead = torch.full_like(logits[:, :1], -1e4)
+    with_dead = torch.cat([logits, dead], dim=1).requires_grad_()
+    losses = both_losses(with_dead, labels)
+    assert torch.allclose(losses, both_losses(logits, labels))
+    losses.sum().backward()
+    assert with_dead.grad is not None
+    assert torch.all(with_dead.grad[:, 3] == 0)
+    assert torch.isfinite(with_dead.grad).all()
+
+
+def test_gradients():
+    logits, labels = example()
+    logits, labels = logits[:, :, :2, :3].clone(), labels[:, :2, :3].clone()
+    labels[0, 0, 0] = 255
+    logits.requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: both_losses(x, labels), (logits,))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_float32(dtype):
+    logits, labels = example()
+    half = logits.to(dtype)
+    losses = both_losses(half, labels)
+    assert losses.dtype == torch.float32
+    assert torch.equal(losses, both_losses(half.float(), labels))
+
+
+def test_exception():
+    logits, labels = example()
+    with pytest.raises(ShapeError, match=r"labels \(B, H, W\), got \(2, 3, 4, 5\) and \(2, 4, 4\)"):
+        soft_jaccard(logits, labels[:, :, :4])
+    with pytest.raises(ShapeError, match=r"labels int64, got torch\.float64 and torch\.int32"):
+        soft_jaccard(logits, labels.int())
+    with pytest.raises(ShapeError, match=r"in \(0, 1\], got 0"):
+        bootstrapped_cross_entropy(logits, labels, fraction=0)
