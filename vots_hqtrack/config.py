@@ -1,7 +1,8 @@
-"""Configuration: frozen dataclasses, named presets, TOML files and ``section.option=value`` settings.
+"""Configuration: frozen dataclasses, named presets, TOML files and ``section.option=value``
+settings.
 
-A configuration holds plain values only. ``build_*`` functions of ``vmos``, ``encoder`` and ``refiner`` turn it
-into modules; nothing else reads it.
+A configuration holds plain values only. ``build_*`` functions of ``vmos``, ``encoder`` and
+``refiner`` turn it into modules; nothing else reads it.
 """
 
 from __future__ import annotations
@@ -30,14 +31,17 @@ class FrameConfig:
     """How a video frame becomes the network's input.
 
     Attributes:
-        long_edge: Long side in pixels that the frame is resized to before the SAM encoder (SAM's own is 1024).
+        long_edge: Long side in pixels that the frame is resized to before the SAM encoder (SAM's
+            own is 1024).
     """
 
     long_edge: int = 1024
 
     def __post_init__(self) -> None:
         """Check the values."""
-        _require(self.long_edge == 1024, "frame.long_edge", "1024, SAM's input size", self.long_edge)
+        _require(
+            self.long_edge == 1024, "frame.long_edge", "1024, SAM's input size", self.long_edge
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,9 @@ class VMOSConfig:
         """Check the values."""
         for name in ("width_s16", "width_s8", "width_s4"):
             value = getattr(self, name)
-            _require(value > 0 and value % 8 == 0, f"vmos.{name}", "a positive multiple of 8", value)
+            _require(
+                value > 0 and value % 8 == 0, f"vmos.{name}", "a positive multiple of 8", value
+            )
         _require(self.num_blocks_s16 >= 1, "vmos.num_blocks_s16", "at least 1", self.num_blocks_s16)
         _require(self.window_radius >= 0, "vmos.window_radius", "0 or more", self.window_radius)
 
@@ -104,12 +110,20 @@ class MemoryConfig:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        _require(self.capacity >= 1, "memory.capacity", "at least 1 (the reference frame)", self.capacity)
+        _require(
+            self.capacity >= 1, "memory.capacity", "at least 1 (the reference frame)", self.capacity
+        )
         _require(self.gap >= 1, "memory.gap", "at least 1", self.gap)
-        _require(self.short_term_delay >= 1, "memory.short_term_delay", "at least 1", self.short_term_delay)
+        _require(
+            self.short_term_delay >= 1,
+            "memory.short_term_delay",
+            "at least 1",
+            self.short_term_delay,
+        )
 
 
 PromptKind = Literal["box", "box+mask", "box+mask+point"]
+CandidateChoice = Literal["predicted_iou", "coarse_iou", "single"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +135,16 @@ class RefinerConfig:
         model: SAM size by ``segment-anything-hq``'s name.
         weights: Name of its shipped weights, the image encoder included.
         prompt: What the refiner is given of VMOS's mask; the paper gives the box.
+        choice: Which of SAM's masks is taken: of its three, the one with the best predicted IoU (as
+            in the paper) or the one most like VMOS's mask; or the single one that it makes for
+            clear prompts.
     """
 
     enabled: bool = True
     model: Literal["vit_tiny"] = "vit_tiny"
     weights: str = "sam-vit-tiny"
     prompt: PromptKind = "box+mask+point"
+    choice: CandidateChoice = "single"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +168,8 @@ class RuntimeConfig:
     """How the computation runs, without changing what is computed beyond rounding.
 
     Attributes:
-        dtype: Number format of the heavy products; ``auto`` takes bfloat16 where the processor multiplies
-            it natively and float32 elsewhere.
+        dtype: Number format of the heavy products; ``auto`` takes bfloat16 where the processor
+            multiplies it natively and float32 elsewhere.
         threads: CPU threads; 0 leaves PyTorch's choice.
     """
 
@@ -246,7 +264,9 @@ def load_toml(config: TrackerConfig, path: Path) -> TrackerConfig:
         raise ConfigError(f"cannot read the configuration file {path}: {error}") from error
     for section, options in tables.items():
         if not isinstance(options, dict):
-            raise ConfigError(f"{path}: wanted tables such as [memory], got a bare value {section!r}")
+            raise ConfigError(
+                f"{path}: wanted tables such as [memory], got a bare value {section!r}"
+            )
         for option, value in options.items():
             config = _set_option(config, f"{section}.{option}", value)
     return config
@@ -260,7 +280,8 @@ class StartOptions:
         preset: Name of the preset (``VOTS_HQTRACK_PRESET``).
         device: Device in PyTorch's words, or ``auto`` (``VOTS_HQTRACK_DEVICE``).
         weights: The user's own weights (``VOTS_HQTRACK_WEIGHTS``), or None for the preset's.
-        settings: ``section.option=value`` settings (``VOTS_HQTRACK_SETTINGS``, separated by blanks).
+        settings: ``section.option=value`` settings (``VOTS_HQTRACK_SETTINGS``, separated by
+            blanks).
     """
 
     preset: str = "lite"
@@ -276,8 +297,8 @@ def options_from_environment(environment: Mapping[str, str] | None = None) -> St
         environment: The variables; None takes those of this process.
 
     Example:
-        >>> options_from_environment({"VOTS_HQTRACK_SETTINGS": "memory.gap=5 memory.capacity=4"}).settings
-        ('memory.gap=5', 'memory.capacity=4')
+        >>> options_from_environment({"VOTS_HQTRACK_SETTINGS": "memory.gap=5
+        memory.capacity=4"}).settings ('memory.gap=5', 'memory.capacity=4')
     """
     variables = os.environ if environment is None else environment
     default = StartOptions()
