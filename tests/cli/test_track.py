@@ -69,7 +69,7 @@ def test_masks_overlay_and_tracks_are_written(track, frames, first_mask):
     assert tracks["config"]["refiner"]["enabled"] is True
     assert tracks["versions"]["torch"]
     assert tracks["source"]["location"] == str(frames)
-    assert "3 frames, 1 objects" in result.stdout
+    assert "3 frames, 1 object, " in result.stdout
 
 
 def test_boxes_become_objects_one_two(track, frames):

@@ -198,7 +198,8 @@ def _run(job: Job) -> None:
                 rest = itertools.islice(frames, job.limit and job.limit - 1)
                 _show_progress(_track_frames(tracker, first, rest, masks, writer), job.length)
         except (HQTrackError, OSError, KeyboardInterrupt):
-            err.print(f"kept: {writer.num_frames} frames in {job.folder}", markup=False)
+            kept = _count(writer.num_frames, "frame")
+            err.print(f"kept: {kept} in {job.folder}", markup=False, soft_wrap=True)
             raise
     _summarise(writer, len(masks), time.perf_counter() - started)
 
@@ -272,6 +273,10 @@ def _show_progress(steps: Iterable[None], total: int | None) -> None:
 
 
 def _summarise(writer: ResultWriter, num_objects: int, seconds: float) -> None:
-    counts = f"{writer.num_frames} frames, {num_objects} objects"
+    counts = f"{_count(writer.num_frames, 'frame')}, {_count(num_objects, 'object')}"
     speed = f"{seconds / writer.num_frames:.2f} s a frame"
     out.print(f"{counts}, {speed}; results in {writer.folder}", markup=False, soft_wrap=True)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
