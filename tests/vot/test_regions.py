@@ -122,6 +122,7 @@ def test_one_column_is_sent_with_an_empty_one_before_it(left: int) -> None:
     np.testing.assert_array_equal(region.array(), [[0, 1]] * 3)
 
 
+@settings(deadline=None)
 @given(mask=masks)
 def test_mask_to_region_and_back_is_identity(mask: np.ndarray) -> None:
     back = region_to_mask(mask_to_region(mask), Size(*mask.shape))
@@ -135,6 +136,7 @@ def test_bad_masks_are_refused() -> None:
         count_runs(np.zeros((1, 2, 3), dtype=bool))
 
 
+@settings(deadline=None)
 @given(mask=masks)
 def test_runs_are_counted_as_the_toolkit_writes_them(mask: np.ndarray) -> None:
     assert count_runs(mask) == count_runs_slowly(mask)
@@ -149,7 +151,7 @@ def test_long_runs_are_counted_in_parts(width: int, expected: int) -> None:
     assert count_runs(mask) == expected == count_runs_slowly(mask)
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(mask=masks, limit=st.integers(3, 20))
 def test_capped_mask_fits_and_is_a_part(mask: np.ndarray, limit: int) -> None:
     capped = cap_runs(mask, limit)

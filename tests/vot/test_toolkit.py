@@ -6,7 +6,6 @@ import configparser
 import os
 import re
 import shutil
-import struct
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,40 +17,15 @@ import pytest
 
 from vots_hqtrack.config import PRESETS
 from vots_hqtrack.types import MaskArray, Size
-from vots_hqtrack.vot.region_text import place_runs
+from vots_hqtrack.vot.results import read_result
 from vots_hqtrack.vot.sequences import write_sequence, write_sequence_list
 
 EXAMPLE_SERVER = Path(__file__).with_name("example_server.py")
 SIZE = Size(100, 140)
 LARGE = Size(360, 480)
 NUM_FRAMES = 4
-UNKNOWN, INITIALIZATION = 0, 1
 GOOD = ("copy", "noisy", "speckled", "sliver", "empty")
 FAILING = ("copy", "failing", "broken", "exiting", "hanging")
-
-
-def read_results(path: Path, size: Size) -> list[MaskArray | int]:
-    """Read a result file of the toolkit: one mask a frame, or the code of a frame without one."""
-    data, place = path.read_bytes(), 6
-    (length,) = struct.unpack_from("<I", data, 2)
-    found: list[MaskArray | int] = []
-    for _ in range(length):
-        kind, place = data[place], place + 1
-        if kind == 0:
-            found.append(*struct.unpack_from("<I", data, place))
-            place += 4
-        elif kind == 1:
-            assert struct.unpack_from("<4f", data, place) == (0, 0, 0, 0)
-            found.append(np.zeros(size, dtype=bool))
-            place += 16
-        else:
-            assert kind == 3
-            left, top, width, height, count = struct.unpack_from("<hhHHH", data, place)
-            runs = struct.unpack_from(f"<{count}H", data, place + 10)
-            found.append(place_runs((left, top), Size(height, width), runs, size))
-            place += 10 + 2 * count
-    assert place == len(data)
-    return found
 
 
 @dataclass(frozen=True)
@@ -64,11 +38,11 @@ class ToolkitRun:
 
     def results(
         self, tracker: str, sequence: str, size: Size = SIZE
-    ) -> dict[str, list[MaskArray | int]]:
+    ) -> dict[str, list[MaskArray | None]]:
         folder = self.workspace / "results" / tracker / "baseline" / sequence
         return {
-            path.name.removesuffix("_001.bin").removeprefix(f"{sequence}_"): read_results(
-                path, size
+            path.name.removesuffix("_001.bin").removeprefix(f"{sequence}_"): list(
+                read_result(path, size)
             )
             for path in folder.glob("*.bin")
         }
@@ -158,11 +132,11 @@ def test_every_object_gets_its_own_masks(good_run: ToolkitRun, tracker: str) -> 
     assert len(results) == 13
     for n, mask in ELEVEN.items():
         start, *rest = results[f"object{n}"]
-        assert start == INITIALIZATION
+        assert start is None
         np.testing.assert_array_equal(rest, [mask] * (NUM_FRAMES - 1))
     assert not np.any(results["object12"][1:])
     start, unknown, *rest = results["object13"]
-    assert (start, unknown) == (INITIALIZATION, UNKNOWN)
+    assert start is unknown is None
     np.testing.assert_array_equal(rest, [LATE, LATE])
     (single,) = good_run.results(tracker, "one", LARGE).values()
     np.testing.assert_array_equal(single[1:], [SINGLE] * (NUM_FRAMES - 1))
