@@ -173,3 +173,16 @@ def test_paste_clip_without_objects_above():
     pasted = paste_clip(base, top, np.random.default_rng(0))
     assert np.array_equal(pasted.frames, base.frames)
     assert np.array_equal(pasted.labels, base.labels)
+
+
+def test_paste_clip_leaves_the_objects_below_in_sight():
+    base, top = (
+        square_clip([(40, 50)], grey=60, side=24),
+        square_clip([(30, 30)], grey=180, side=40),
+    )
+    left = [
+        np.count_nonzero(paste_clip(base, top, np.random.default_rng(seed)).labels[0] == 1)
+        for seed in range(20)
+    ]
+    assert np.mean(np.array(left) >= 24 * 24 / 2) > 0.9
+    assert min(left) < 24 * 24  # the upper object does hide some of it at times

@@ -44,6 +44,7 @@ COLOUR_PROBABILITY = 0.8
 RECOLOUR_PROBABILITY = 0.3
 MAX_TONE_MATCH = 0.8
 PASTED_SCALES = (0.6, 1.0)
+PLACEMENT_TRIES, MAX_HIDDEN = 5, 0.5
 
 
 def synthesize_clip(
@@ -125,7 +126,7 @@ def paste_clip(base: Clip, top: Clip, rng: np.random.Generator) -> Clip:
         )
     if rng.random() < FLIP_PROBABILITY:
         top = flip_clip(top)
-    matrix = _draw_placement(top, rng)
+    matrix = _draw_placement(base, top, rng)
     height, width = top.labels.shape[1:]
     num_base = base.num_objects
     chosen = rng.permutation(np.arange(1, top.num_objects + 1))[: SLOTS_PER_GROUP - num_base]
@@ -169,17 +170,29 @@ def _check_photo(photo: Photo | tuple[FrameArray, LabelArray]) -> Photo:
     return Photo(image, label_map)
 
 
-def _draw_placement(clip: Clip, rng: np.random.Generator) -> FloatArray:
-    # The objects' box of the first frame stays inside the frame, so that they can be pasted whole.
-    height, width = clip.labels.shape[1:]
-    scale = rng.uniform(*PASTED_SCALES)
-    ys, xs = np.nonzero(clip.labels[0])
+def _draw_placement(base: Clip, top: Clip, rng: np.random.Generator) -> FloatArray:
+    """Draw where the upper clip goes, ``(2, 3)``: its pixel to the lower clip's.
+
+    The objects' box of the first frame stays inside the frame. Of a few places, the first one that
+    leaves at least half of every lower object in sight is taken: a sliver names no object.
+    """
+    height, width = top.labels.shape[1:]
+    ys, xs = np.nonzero(top.labels[0])
+    matrix = np.eye(2, 3)
     if len(xs) == 0:
-        return np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-    shift = []
-    for low, high, side in ((xs.min(), xs.max(), width), (ys.min(), ys.max(), height)):
-        shift.append(rng.uniform(-scale * low, max(side - 1 - scale * high, -scale * low)))
-    return np.array([[scale, 0.0, shift[0]], [0.0, scale, shift[1]]])
+        return matrix
+    areas = np.bincount(base.labels[0].ravel(), minlength=256)
+    for _ in range(PLACEMENT_TRIES):
+        scale = rng.uniform(*PASTED_SCALES)
+        matrix = np.diag([scale, scale, 1.0])[:2]
+        for axis, (places, side) in enumerate(((xs, width), (ys, height))):
+            low, high = scale * places.min(), scale * places.max()
+            matrix[axis, 2] = rng.uniform(-low, max(side - 1 - high, -low))
+        placed = cv2.warpAffine(top.labels[0], matrix, (width, height), flags=cv2.INTER_NEAREST)
+        hidden = np.bincount(base.labels[0][np.asarray(placed) > 0], minlength=256)
+        if np.all(hidden[1:] <= MAX_HIDDEN * areas[1:]):
+            break
+    return matrix
 
 
 def _compose(

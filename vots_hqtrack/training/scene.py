@@ -179,8 +179,8 @@ def _draw_camera(
         low = (0.5 - SLACK) * view[axis]
         centres[:, axis] = fold(centres[:, axis], low, side - low)
     scales = pixel * np.exp(np.clip(draw_drift(rng, num_frames, ZOOM_RATE), *ZOOM_LIMITS))
-    angles = rng.normal(0.0, TILT)
-    angles = angles + np.clip(draw_drift(rng, num_frames, ANGLE_RATE), -MAX_ANGLE, MAX_ANGLE)
+    turns = np.clip(draw_drift(rng, num_frames, ANGLE_RATE), -MAX_ANGLE, MAX_ANGLE)
+    angles = rng.normal(0.0, TILT) + turns
     shears = np.clip(draw_drift(rng, num_frames, SHEAR_RATE), -MAX_SHEAR, MAX_SHEAR)
     middle = np.array([(width - 1) / 2.0, (height - 1) / 2.0])
     matrices = []
