@@ -1,4 +1,5 @@
-"""VMOS: stateless, symmetric in its slots' objects only through the identity bank, and shaped as written."""
+"""VMOS: stateless, symmetric in its slots' objects only through the identity bank, and shaped as
+written."""
 
 import pytest
 import torch

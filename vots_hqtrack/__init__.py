@@ -1,4 +1,4 @@
-"""HQTrack: tracks several objects through a video, with masks of high quality (arXiv 2307.13974)."""
+"""HQTrack: tracks several objects through a video, in high quality (arXiv 2307.13974)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Configuration: frozen dataclasses, named presets, TOML files and ``section.option=value``
-settings.
+"""Configuration: frozen dataclasses, presets, TOML files and ``section.option=value`` settings.
 
 A configuration holds plain values only. ``build_*`` functions of ``vmos``, ``encoder`` and
 ``refiner`` turn it into modules; nothing else reads it.
@@ -291,7 +290,7 @@ class StartOptions:
 
 
 def options_from_environment(environment: Mapping[str, str] | None = None) -> StartOptions:
-    """Read how to start a tracker from ``VOTS_HQTRACK_*`` variables; an empty one counts as not set.
+    """Read how to start a tracker from ``VOTS_HQTRACK_*`` variables; an empty one is not set.
 
     Args:
         environment: The variables; None takes those of this process.
@@ -324,7 +323,7 @@ def _set_option(config: TrackerConfig, name: str, value: object) -> TrackerConfi
     )
 
 
-def _parse(name: str, value: object, wanted: Any) -> object:
+def _parse(name: str, value: object, wanted: Any) -> object:  # noqa: ANN401 - a type hint
     origin = typing.get_origin(wanted)
     if origin is Literal:
         choices = {str(choice): choice for choice in typing.get_args(wanted)}

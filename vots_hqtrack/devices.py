@@ -11,7 +11,8 @@ def pick_device(name: str) -> torch.device:
     """Turn a device name into a usable device.
 
     Args:
-        name: ``auto`` takes CUDA where there is one and the CPU elsewhere; else a name that PyTorch knows.
+        name: ``auto`` takes CUDA where there is one and the CPU elsewhere; else a name that PyTorch
+            knows.
 
     Raises:
         ConfigError: PyTorch does not know the name, or has no such device here.
@@ -49,5 +50,5 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
 def _cpu_has_bfloat16() -> bool:
     # Older PyTorch cannot tell; float32 is right everywhere.
     read = getattr(torch.cpu, "get_capabilities", dict)
-    capabilities = read()
+    capabilities: dict[str, bool] = read()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -1,8 +1,9 @@
 """From a video frame to the network's input, and the exact way back.
 
-Geometry of the lite preset: the frame is resized so that its long side is SAM's 1024 pixels and padded at the right
-and bottom to multiples of 32. VMOS's network image is half of that input in each direction; nothing is ever resized
-to it except labels, because the encoder's maps are what stands for it. Pixel centres lie at ``i + 0.5``.
+Geometry of the lite preset: the frame is resized so that its long side is SAM's 1024 pixels and
+padded at the right and bottom to multiples of 32. VMOS's network image is half of that input in
+each direction; nothing is ever resized to it except labels, because the encoder's maps are what
+stands for it. Pixel centres lie at ``i + 0.5``.
 """
 
 from __future__ import annotations
@@ -101,7 +102,9 @@ def labels_to_network(labels: Tensor, geometry: FrameGeometry) -> Tensor:
     Returns:
         ``(H', W')`` of the same dtype at network size.
     """
-    rows, rows_inside = _nearest(geometry.frame_size.height, geometry.input_size.height, geometry.network_size.height)
+    rows, rows_inside = _nearest(
+        geometry.frame_size.height, geometry.input_size.height, geometry.network_size.height
+    )
     columns, columns_inside = _nearest(
         geometry.frame_size.width, geometry.input_size.width, geometry.network_size.width
     )
@@ -138,7 +141,9 @@ def _nearest(frame_side: int, input_side: int, network_side: int) -> tuple[Tenso
 @lru_cache(maxsize=64)
 def _bilinear(frame_side: int, content_cells: float, num_cells: int) -> Tensor:
     """Interpolation weights ``(frame_side, num_cells)`` from cells to the pixels of one side."""
-    centre = (torch.arange(frame_side, dtype=torch.float64) + 0.5) * content_cells / frame_side - 0.5
+    centre = (
+        torch.arange(frame_side, dtype=torch.float64) + 0.5
+    ) * content_cells / frame_side - 0.5
     centre = centre.clamp_(0, num_cells - 1)
     weights = 1 - (centre[:, None] - torch.arange(num_cells, dtype=torch.float64)).abs()
     return weights.clamp_(min=0).float()

@@ -1,4 +1,4 @@
-"""Identity bank: turns labels into embeddings, so that all objects travel in one pass (paper section 2.1)."""
+"""Identity bank: labels to embeddings, so that all objects travel in one pass (paper 2.1)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ class IdentityBank(nn.Module):
         """Embed labels.
 
         Args:
-            one_hot: ``(B, 11, H, W)`` float in ``[0, 1]`` at network size, channel 0 the background.
+            one_hot: ``(B, 11, H, W)`` float in ``[0, 1]`` at network size, channel 0 the
+                background.
 
         Returns:
             Tokens at 1/16 and 1/8.

@@ -1,13 +1,13 @@
-"""The tracker: the only place where encoder, VMOS, memory, refiner and selector meet (paper, Figure 2).
+"""The tracker, where encoder, VMOS, memory, refiner and selector meet (paper, Figure 2).
 
-One frame's way: encode once, propagate every group's memory, decode, decide on the labels, remember them, refine the
-masks with the same encoding, select, report.
+One frame's way: encode once, propagate every group's memory, decode, decide on the labels, remember
+them, refine the masks with the same encoding, select, report.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,8 +45,8 @@ from vots_hqtrack.vmos import VMOS, build_vmos
 class HQTracker:
     """Tracks any number of objects through a video, frame by frame.
 
-    The tracker holds weights only; a video's data lies in the ``TrackState`` that :meth:`initialize` returns, so one
-    tracker serves several videos in turn.
+    The tracker holds weights only; a video's data lies in the ``TrackState`` that
+    :meth:`initialize` returns, so one tracker serves several videos in turn.
 
     Args:
         config: How to track.
@@ -126,7 +126,8 @@ class HQTracker:
 
         Args:
             frame: Reference frame, uint8 ``(H, W, 3)`` RGB.
-            masks: Bool ``(H, W)`` by object id, 1..255. Where several claim a pixel, the lowest id gets it.
+            masks: Bool ``(H, W)`` by object id, 1..255. Where several claim a pixel, the lowest id
+                gets it.
 
         Returns:
             The video's state, to be given to :meth:`track`.
@@ -148,8 +149,9 @@ class HQTracker:
     ) -> None:
         """Add objects on the frame that :meth:`track` or :meth:`initialize` saw last.
 
-        The given masks win over what was predicted there. The frame becomes a reference frame of the groups that
-        the new objects join, together with the predicted masks of the objects that they join.
+        The given masks win over what was predicted there. The frame becomes a reference frame of
+        the groups that the new objects join, together with the predicted masks of the objects that
+        they join.
 
         Args:
             frame: That frame again, uint8 ``(H, W, 3)`` RGB.
@@ -174,10 +176,12 @@ class HQTracker:
             state: The video; it is changed.
 
         Returns:
-            A mask for every object; all False for one that is not seen, which stays known and can come back.
+            A mask for every object; all False for one that is not seen, which stays known and can
+            come back.
 
         Raises:
-            ShapeError: The frame has another size than the video, or is no such array. The state is unchanged.
+            ShapeError: The frame has another size than the video, or is no such array. The state is
+                unchanged.
         """
         check_frame(frame, expected=state.geometry.frame_size)
         if not state.groups:
@@ -191,9 +195,7 @@ class HQTracker:
             )
             return self._report(coarse, scores, embedding, state)
 
-    def mask_from_box(
-        self, frame: FrameArray, box: tuple[float, float, float, float]
-    ) -> MaskArray:
+    def mask_from_box(self, frame: FrameArray, box: tuple[float, float, float, float]) -> MaskArray:
         """Segment what a box encloses, by the refiner.
 
         Args:
@@ -244,13 +246,12 @@ class HQTracker:
         """Track all groups and commit the frame to their memories.
 
         Returns:
-            ``(1 + N, H, W)`` float probabilities: the background, then the objects in the order of their places.
+            ``(1 + N, H, W)`` float probabilities: the background, then the objects in the order of
+            their places.
         """
         logits, outputs = [], []
         for number, group in enumerate(state.groups):
-            output = self._vmos.propagate(
-                features, group.long_term.entries, group.short_term[0]
-            )
+            output = self._vmos.propagate(features, group.long_term.entries, group.short_term[0])
             live = len(state.slots.members(number)) + 1
             decoded = self._vmos.decode(output.embedding)[0, :live].float()
             logits.append(logits_to_frame(decoded, state.geometry))
@@ -302,7 +303,9 @@ class HQTracker:
         sources: dict[ObjectId, Source] = {}
         for index, object_id in enumerate(order):
             present = bool(mask_arrays[index].any())
-            sources[object_id] = ("refined" if refined[index] else "coarse") if present else "absent"
+            sources[object_id] = (
+                ("refined" if refined[index] else "coarse") if present else "absent"
+            )
         return FrameResult(
             frame_index=state.frame_index,
             masks=dict(zip(order, mask_arrays, strict=True)),
@@ -315,7 +318,7 @@ class HQTracker:
         )
 
     @contextlib.contextmanager
-    def _computing(self) -> Iterable[None]:
+    def _computing(self) -> Iterator[None]:
         lower = self.dtype != torch.float32
         with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=lower):
             yield
@@ -328,14 +331,15 @@ PROBABILITY_MARGIN = 1e-5
 def merge_groups(logits: Sequence[Tensor]) -> Tensor:
     """Join the groups' logits to probabilities over all objects.
 
-    A pixel is background if it is background to every group; the released model does the same for more than ten
-    objects.
+    A pixel is background if it is background to every group; the released model does the same for
+    more than ten objects.
 
     Args:
         logits: For each group ``(1 + n, H, W)`` float, channel 0 the background.
 
     Returns:
-        ``(1 + N, H, W)`` float, the background and then all objects in the order of the groups; sums to 1.
+        ``(1 + N, H, W)`` float, the background and then all objects in the order of the groups;
+        sums to 1.
 
     Raises:
         ShapeError: There is no group.

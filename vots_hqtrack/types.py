@@ -1,8 +1,8 @@
 """Values that cross function borders: identifiers, sizes, features and results.
 
-Layouts are batch-first: tokens ``(B, L, C)``, maps ``(B, C, H', W')``. Frames are uint8 ``(H, W, 3)``
-RGB; masks are bool ``(H, W)``; pixel coordinates are ``(x, y)`` with the origin at the outer corner of
-the top-left pixel.
+Layouts are batch-first: tokens ``(B, L, C)``, maps ``(B, C, H', W')``. Frames are uint8 ``(H, W,
+3)`` RGB; masks are bool ``(H, W)``; pixel coordinates are ``(x, y)`` with the origin at the outer
+corner of the top-left pixel.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ FrameArray = npt.NDArray[np.uint8]
 LabelArray = npt.NDArray[np.uint8]
 
 Source = Literal["given", "coarse", "refined", "absent"]
-"""Where a reported mask comes from: the caller, VMOS, the refiner, or nowhere (the object is not seen)."""
+"""Where a reported mask comes from: the caller, VMOS, the refiner, or nowhere (the object is not
+seen)."""
 
 SLOTS_PER_GROUP = 10
 MAX_OBJECTS = 255
@@ -82,7 +83,8 @@ class LayerProposal:
     Attributes:
         key: ``(B, L, C / 2)`` float; the query is the same.
         value: ``(B, L, 2C)`` float visual value.
-        identity_tokens: ``(B, L, C)`` float that the identity value is made from; None in the first block.
+        identity_tokens: ``(B, L, C)`` float that the identity value is made from; None in the first
+            block.
     """
 
     key: Tensor
@@ -140,8 +142,8 @@ class FrameResult:
 
     Attributes:
         frame_index: Place of the frame in the video; the reference frame is 0.
-        masks: Bool ``(H, W)`` for every object of the video; all False where it is not seen. The masks
-            of one frame do not overlap.
+        masks: Bool ``(H, W)`` for every object of the video; all False where it is not seen. The
+            masks of one frame do not overlap.
         scores: Confidence in ``[0, 1]`` of every object; 0 where it is not seen.
         sources: Where every mask comes from.
         coarse_masks: VMOS's own masks before refinement, bool ``(H, W)``.
@@ -176,12 +178,14 @@ def check_frame(frame: object, *, expected: Size | None = None) -> Size:
     if size.height < 1 or size.width < 1:
         raise ShapeError(f"a frame must not be empty, got {size}")
     if expected is not None and size != expected:
-        raise ShapeError(f"the frame size changed midway: the video began with {expected}, got {size}")
+        raise ShapeError(
+            f"the frame size changed midway: the video began with {expected}, got {size}"
+        )
     return size
 
 
 def check_masks(masks: Mapping[int, MaskArray], size: Size) -> dict[ObjectId, MaskArray]:
-    """Check the masks of new objects and return them under typed ids, in ascending order of the ids.
+    """Check the masks of new objects and return them in ascending order of their ids.
 
     Args:
         masks: Bool ``(H, W)`` by object id.
@@ -208,8 +212,12 @@ def check_masks(masks: Mapping[int, MaskArray], size: Size) -> dict[ObjectId, Ma
             raise ShapeError(f"the mask of object {object_id} must be a bool array, got {got}")
         if mask.shape != tuple(size):
             shape = "x".join(str(side) for side in mask.shape)
-            raise ShapeError(f"the mask of object {object_id} must have the frame size {size}, got {shape}")
+            raise ShapeError(
+                f"the mask of object {object_id} must have the frame size {size}, got {shape}"
+            )
         if not mask.any():
-            raise InputError(f"the mask of object {object_id} is empty: an object needs at least one pixel")
+            raise InputError(
+                f"the mask of object {object_id} is empty: an object needs at least one pixel"
+            )
         checked[ObjectId(int(object_id))] = np.ascontiguousarray(mask)
     return checked

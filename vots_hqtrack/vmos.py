@@ -1,7 +1,7 @@
 """VMOS, the video multi-object segmenter (paper section 2.1): encode, identify, propagate, decode.
 
-The network holds weights only. What it remembers of a video lies in memory entries that the caller keeps, so one
-network serves any number of videos at once.
+The network holds weights only. What it remembers of a video lies in memory entries that the caller
+keeps, so one network serves any number of videos at once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from vots_hqtrack.types import (
 
 
 class VMOS(nn.Module):
-    """Segments the objects of one group (at most 10) in a frame, given memory entries of earlier frames.
+    """Segments the objects of one group (at most 10) in a frame, given entries of earlier frames.
 
     Args:
         identity: The identity bank.

@@ -1,4 +1,5 @@
-"""The bank: references stay, the rest is bounded, and the indices follow the released model's rule."""
+"""The bank: references stay, the rest is bounded, and the indices follow the released model's
+rule."""
 
 import torch
 from hypothesis import given

@@ -1,4 +1,5 @@
-"""Window attention: the tiled version against the gathered one, and both against global attention."""
+"""Window attention: the tiled version against the gathered one, and both against global
+attention."""
 
 import pytest
 import torch

@@ -45,9 +45,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def config(cache: Path, steps: int) -> TrainConfig:
     return TrainConfig(
         sources=(Source(cache, 1.0, 1),),
-        vmos=VMOSConfig(
-            width_s16=16, width_s8=16, width_s4=8, num_blocks_s16=1, window_radius=3
-        ),
+        vmos=VMOSConfig(width_s16=16, width_s8=16, width_s4=8, num_blocks_s16=1, window_radius=3),
         dims=DIMS,
         phases=(Phase(1.0, 2, 3, CELLS),),
         steps=steps,

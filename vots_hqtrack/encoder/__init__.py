@@ -1,0 +1,1 @@
+"""Encoders: video frames to feature maps at strides 4, 8 and 16."""

@@ -1,16 +1,19 @@
 """SAM's own image encoder as the feature extractor: one pass serves VMOS and the refiner.
 
-The TinyViT that ``segment-anything-hq`` builds is walked module by module, for two reasons: VMOS wants its maps at
-three strides, and a frame that is not square need not be padded to SAM's 1024 x 1024. Every attention of TinyViT
-stays inside windows of 7 or 14 cells, so the input is padded to the next common border of the windows only.
+The TinyViT that ``segment-anything-hq`` builds is walked module by module, for two reasons: VMOS
+wants its maps at three strides, and a frame that is not square need not be padded to SAM's 1024 x
+1024. Every attention of TinyViT stays inside windows of 7 or 14 cells, so the input is padded to
+the next common border of the windows only.
 
-SAM's strides are counted on its own 1024-pixel input. VMOS's network image is half of that, so SAM's strides 8, 16
-and 32 are VMOS's strides 4, 8 and 16 (docs/decisions/0002-lite-network-scale.md).
+SAM's strides are counted on its own 1024-pixel input. VMOS's network image is half of that, so
+SAM's strides 8, 16 and 32 are VMOS's strides 4, 8 and 16
+(docs/decisions/0002-lite-network-scale.md).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
@@ -22,7 +25,8 @@ from vots_hqtrack.types import FrameFeatures, ImageEmbedding, Size
 SAM_INPUT = 1024
 SAM_STRIDE = 16
 WINDOW_BORDER = 224
-"""Pixels after which windows of 7 cells at strides 8 and 16 and of 14 cells at stride 16 all begin anew."""
+"""Pixels after which windows of 7 cells at strides 8 and 16 and of 14 cells at stride 16 all begin
+anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,8 @@ class SamEncoder(nn.Module):
     """TinyViT of ``segment-anything-hq`` as an encoder for both stages.
 
     Args:
-        image_encoder: The package's ``TinyViT``; it is used in place, so its weights stay under their names.
+        image_encoder: The package's ``TinyViT``; it is used in place, so its weights stay under
+            their names.
     """
 
     dims = (128, 576, 256)
@@ -72,7 +77,8 @@ class SamEncoder(nn.Module):
             wanted = f"multiples of 32 up to {SAM_INPUT}"
             raise ShapeError(f"SAM's encoder wants sides that are {wanted}, got {height}x{width}")
         x = F.pad(image, (0, _missing(width), 0, _missing(height)))
-        encoder = self.image_encoder
+        # The package's classes are not annotated.
+        encoder: Any = self.image_encoder
         x = encoder.patch_embed(x.contiguous(memory_format=torch.channels_last))
         for block in encoder.layers[0].blocks:
             x = block(x)
@@ -99,13 +105,15 @@ class SamEncoder(nn.Module):
 def features_from_sam(maps: SamMaps) -> FrameFeatures:
     """Arrange SAM's maps as VMOS's features.
 
-    Each map is normalised over its channels without parameters, because only the neck's output has a bounded scale.
+    Each map is normalised over its channels without parameters, because only the neck's output has
+    a bounded scale.
 
     Args:
         maps: Of one or more images.
 
     Returns:
-        ``s4`` 128, ``s8`` 576 (before the neck, then the neck), ``s16`` 256 channels (the neck averaged 2 x 2).
+        ``s4`` 128, ``s8`` 576 (before the neck, then the neck), ``s16`` 256 channels (the neck
+        averaged 2 x 2).
     """
     neck = _normalise_channels(maps.neck)
     return FrameFeatures(
@@ -143,24 +151,26 @@ def _missing(side: int) -> int:
 
 def _merge(merging: nn.Module, x: Tensor) -> Tensor:
     height, width = x.shape[-2:]
-    stride = merging.conv2.c.stride[0]
-    tokens: Tensor = merging(x)
-    rows, columns = -(-height // stride), -(-width // stride)
-    return tokens.transpose(1, 2).unflatten(2, (rows, columns))
+    parts: Any = merging
+    stride = parts.conv2.c.stride[0]
+    tokens: Tensor = merging(x).transpose(1, 2)
+    return tokens.reshape(*tokens.shape[:2], -(-height // stride), -(-width // stride))
 
 
 def _windowed_block(block: nn.Module, x: Tensor) -> Tensor:
+    parts: Any = block
     batch, channels, height, width = x.shape
-    side = int(block.window_size)
+    side = int(parts.window_size)
     grid = F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, -width % side, 0, -height % side))
     rows, columns = grid.shape[1] // side, grid.shape[2] // side
     windows = grid.reshape(batch, rows, side, columns, side, channels).transpose(2, 3)
-    attended = block.attn(windows.reshape(-1, side * side, channels))
+    attended: Tensor = parts.attn(windows.reshape(-1, side * side, channels))
     attended = attended.reshape(batch, rows, columns, side, side, channels).transpose(2, 3)
     attended = attended.reshape(batch, rows * side, columns * side, channels)[:, :height, :width]
-    x = block.local_conv(x + attended.permute(0, 3, 1, 2))
+    x = parts.local_conv(x + attended.permute(0, 3, 1, 2))
     tokens = x.permute(0, 2, 3, 1)
-    return (tokens + block.mlp(tokens)).permute(0, 3, 1, 2)
+    mixed: Tensor = tokens + parts.mlp(tokens)
+    return mixed.permute(0, 3, 1, 2)
 
 
 def _normalise_channels(x: Tensor) -> Tensor:

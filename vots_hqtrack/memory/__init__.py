@@ -1,0 +1,1 @@
+"""What is remembered of a video, and who is tracked in it."""

@@ -1,4 +1,4 @@
-"""Long-term memory of one group: reference entries stay, the rest is first-in first-out (paper section 2.1)."""
+"""Long-term memory of a group: references stay, the rest is first-in first-out (paper 2.1)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from vots_hqtrack.types import MemoryEntry
 class MemoryBank:
     """A bounded set of memory entries.
 
-    Entries with labels that the caller gave are references and never leave. Of the others the newest are kept, so
-    the size does not depend on the length of the video.
+    Entries with labels that the caller gave are references and never leave. Of the others the
+    newest are kept, so the size does not depend on the length of the video.
 
     Args:
         capacity: Most entries, the first reference counted; 1 keeps references only.

@@ -36,7 +36,7 @@ class GroupState:
         self.last_long_term = entry.frame_index
 
     def commit(self, entry: MemoryEntry, gap: int) -> None:
-        """Remember a tracked frame: always for the short term, every ``gap`` frames for the long term."""
+        """Remember a tracked frame; for the long term, one in ``gap`` frames."""
         self.short_term.append(entry)
         if entry.frame_index - self.last_long_term >= gap:
             self.long_term.commit(entry)
@@ -57,7 +57,8 @@ class TrackState:
         frame_index: Last frame seen; the reference frame is 0.
         slots: Object ids and their places.
         groups: Memory of each group.
-        label_map: ``(H, W)`` uint8 object ids that VMOS gave the last frame; empty before the first.
+        label_map: ``(H, W)`` uint8 object ids that VMOS gave the last frame; empty before the
+            first.
     """
 
     geometry: FrameGeometry

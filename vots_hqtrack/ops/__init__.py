@@ -1,0 +1,1 @@
+"""Heavy operations: a plain PyTorch reference of each, and faster ones."""

@@ -2,7 +2,8 @@
 
 Used by the short-term memory (paper section 2.1; 15 x 15 cells there). Both versions compute
 
-    softmax_j(scale * q . k_j + bias_j) @ v_j    over the cells j of the window that lie inside the frame.
+    softmax_j(scale * q . k_j + bias_j) @ v_j    over the cells j of the window that lie inside the
+    frame.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor
 
 TILE = (8, 32)
-"""Rows and columns of queries that share one dense product. Wider tiles waste products on cells outside the
-windows, narrower ones copy the keys more often."""
+"""Rows and columns of queries that share one dense product. Wider tiles waste products on cells
+outside the windows, narrower ones copy the keys more often."""
 
 
 def local_attention_reference(
@@ -25,7 +26,8 @@ def local_attention_reference(
         query: ``(B, H', W', A)`` float.
         key: ``(B, H', W', A)`` float, the other frame.
         value: ``(B, H', W', D)`` float.
-        bias: ``(B, H', W', (2 * radius + 1) ** 2)`` float, added to the scores; window cells row by row.
+        bias: ``(B, H', W', (2 * radius + 1) ** 2)`` float, added to the scores; window cells row by
+            row.
         radius: Reach of the window in cells.
         scale: Factor of the products.
 
@@ -49,7 +51,7 @@ def local_attention_reference(
 def local_attention(
     query: Tensor, key: Tensor, value: Tensor, bias: Tensor, *, radius: int, scale: float
 ) -> Tensor:
-    """Window attention in tiles: a dense product of a tile's queries with all keys that any of them reaches.
+    """Window attention in tiles: a tile's queries with all keys that any of them reaches.
 
     Arguments and result are those of :func:`local_attention_reference`.
     """
@@ -88,7 +90,7 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, scale: floa
 
 
 def _absolute_bias(bias: Tensor) -> Tensor:
-    """Turn a tile's bias by displacement into one by position; what lies outside a window becomes -inf.
+    """Turn a tile's bias by displacement into one by position; outside a window it is -inf.
 
     Args:
         bias: ``(B, h, w, side, side)`` by displacement (row, column).
@@ -102,8 +104,9 @@ def _absolute_bias(bias: Tensor) -> Tensor:
 
 
 def _skew(rows: Tensor) -> Tensor:
-    """Shift row ``i`` of the last two axes ``(n, side)`` right by ``i``: result ``(n, n + side - 1)``, rest -inf."""
+    """Shift row ``i`` of ``(n, side)`` right by ``i``: ``(n, n + side - 1)``, the rest -inf."""
     count, side = rows.shape[-2:]
     width = count + side - 1
     padded = F.pad(rows, (0, count), value=float("-inf"))
-    return padded.flatten(-2)[..., : count * width].unflatten(-1, (count, width))
+    shifted: Tensor = padded.flatten(-2)[..., : count * width].unflatten(-1, (count, width))
+    return shifted

@@ -1,0 +1,1 @@
+"""Gated propagation: memory to the current frame, at two scales."""

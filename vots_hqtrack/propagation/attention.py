@@ -1,7 +1,7 @@
 """Global gated attention: the long-term memory and the self attention (paper section 2.1).
 
-One head everywhere. Keys are narrow and values wide, so the memory is read in blocks of queries and no score matrix
-of more than ``QUERY_BLOCK`` rows exists outside training.
+One head everywhere. Keys are narrow and values wide, so the memory is read in blocks of queries and
+no score matrix of more than ``QUERY_BLOCK`` rows exists outside training.
 """
 
 from __future__ import annotations

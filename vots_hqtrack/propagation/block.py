@@ -1,7 +1,7 @@
 """One gated propagation block: long-term, short-term and self attention (paper section 2.1).
 
-Two streams of tokens run side by side: visual ones, and identity ones that say which object lies where. The first
-block of the cascade has no identity stream yet.
+Two streams of tokens run side by side: visual ones, and identity ones that say which object lies
+where. The first block of the cascade has no identity stream yet.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ class GatedPropagationBlock(nn.Module):
             size: ``(H', W')`` with ``L = H' * W'``.
             long_term: Memory frames; not read for a reference frame.
             short_term: One earlier frame; not read for a reference frame.
-            own_embedding: ``(B, L, C)`` identity embedding of this very frame when it is a reference frame, which
-                then is its own memory; None otherwise.
+            own_embedding: ``(B, L, C)`` identity embedding of this very frame when it is a
+                reference frame, which then is its own memory; None otherwise.
 
         Returns:
             The tokens and the frame's proposal for the memory.

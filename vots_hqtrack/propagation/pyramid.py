@@ -1,4 +1,4 @@
-"""The cascade: propagation at 1/16, then at 1/8, then fusion to 1/4 (paper section 2.1 and Figure 3)."""
+"""The cascade: propagation at 1/16, at 1/8, and fusion to 1/4 (paper section 2.1, Figure 3)."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, width, H', W')`` to the same shape."""
-        return x + self.second(F.relu(self.first(F.relu(x))))
+        change: Tensor = self.second(F.relu(self.first(F.relu(x))))
+        return x + change
 
 
 class Fusion(nn.Module):
@@ -131,7 +132,8 @@ class PropagationPyramid(nn.Module):
         self.block_s8 = GatedPropagationBlock(width_s8, is_first=False, window_radius=window_radius)
         self.visual_to_s4 = Fusion(width_s8, width_s4, align_corners=align_corners)
         self.identity_to_s4 = Fusion(width_s8, width_s4, align_corners=align_corners)
-        # Two groups over the whole map: one normalises the visual half, the other the identity half.
+        # Two groups over the whole map: one normalises the visual half, the other the identity
+        # half.
         self.norm = nn.GroupNorm(2, 2 * width_s4)
 
     @property
@@ -211,6 +213,8 @@ class PropagationPyramid(nn.Module):
         for index, proposal in enumerate(proposals):
             is_fine = index == len(self.blocks_s16)
             block = self.block_s8 if is_fine else self.blocks_s16[index]
+            if not isinstance(block, GatedPropagationBlock):
+                raise TypeError(f"wanted a propagation block, got {type(block).__name__}")
             layers.append(block.remember(proposal, embedding.s8 if is_fine else embedding.s16))
         return tuple(layers)
 

@@ -1,7 +1,7 @@
-"""Unrolls a training clip through the same VMOS and the same memory code as inference (paper section 3).
+"""Unrolls a training clip through the VMOS and the memory code of inference (paper section 3).
 
-The first frame of a clip carries the given labels. On the others VMOS predicts, and either its own labels or the true
-ones go to the memory.
+The first frame of a clip carries the given labels. On the others VMOS predicts, and either its own
+labels or the true ones go to the memory.
 """
 
 from __future__ import annotations
@@ -56,8 +56,9 @@ def unroll_clip(
         use_own_labels: VMOS's own hard labels go to the memory instead of the true ones.
 
     Returns:
-        For each frame ``(B, N + 1, H'/4, W'/4)`` float32 logits in the order of the labels, ``N`` being the largest
-        label in the batch. Channels of labels that a clip's first frame lacks are ``DEAD_LOGIT``.
+        For each frame ``(B, N + 1, H'/4, W'/4)`` float32 logits in the order of the labels, ``N``
+        being the largest label in the batch. Channels of labels that a clip's first frame lacks are
+        ``DEAD_LOGIT``.
     """
     num_objects = int(labels[:, 0].max())
     channels = slots[:, : num_objects + 1]

@@ -1,4 +1,4 @@
-"""Quick look at a network in training: tracks cached videos and measures the region similarity J at network size."""
+"""Quick look at a network in training: region similarity J on cached videos, at network size."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def cached_jaccard(vmos: VMOS, clip: CachedClip, memory: MemoryConfig) -> float:
         memory: Memory rules.
 
     Returns:
-        Mean intersection over union over all frames but the first, in ``[0, 1]``; a frame where both the true and
-        the predicted mask are empty counts 1.
+        Mean intersection over union over all frames but the first, in ``[0, 1]``; a frame where
+        both the true and the predicted mask are empty counts 1.
     """
     length, size = clip.shape
     whole = Window(0, 0, size.height, size.width)

@@ -1,8 +1,8 @@
 """Encoder features of training clips, computed once and kept on disk while the encoder is frozen.
 
-A clip's file holds, in bfloat16 and channels last so that a window of cells is a short read: ``s4`` ``(T, 2h, 2w,
-128)``, ``s8`` ``(T, h, w, 576)`` and ``labels`` uint8 ``(T, 8h, 8w)`` at network size. The map at 1/16 is the mean of
-four cells of the second half of ``s8`` and is not stored.
+A clip's file holds, in bfloat16 and channels last so that a window of cells is a short read: ``s4``
+``(T, 2h, 2w, 128)``, ``s8`` ``(T, h, w, 576)`` and ``labels`` uint8 ``(T, 8h, 8w)`` at network
+size. The map at 1/16 is the mean of four cells of the second half of ``s8`` and is not stored.
 """
 
 from __future__ import annotations
@@ -98,7 +98,8 @@ class CachedClip:
             window: Cells of ``s8``.
 
         Returns:
-            Features with the frames along the batch axis, bfloat16, and labels uint8 ``(T, 8h, 8w)``.
+            Features with the frames along the batch axis, bfloat16, and labels uint8 ``(T, 8h,
+            8w)``.
         """
         with safe_open(self.path, framework="pt") as file:
             s8 = _cut(file.get_slice("s8"), frames, window, 1)

@@ -1,7 +1,7 @@
-"""Fills the feature cache of a training: synthetic clips, real videos, and real clips pasted over one another.
+"""Fills the feature cache: synthetic clips, real videos, real clips pasted over one another.
 
-Each clip depends only on the seed and its own number, so an interrupted run goes on where it stopped and gives the
-same files.
+Each clip depends only on the seed and its own number, so an interrupted run goes on where it
+stopped and gives the same files.
 """
 
 from __future__ import annotations
@@ -97,7 +97,9 @@ def prepare_composites(
         if path.exists():
             continue
         rng = np.random.default_rng((config.seed, 1_000_000, number))
-        base, top = (_draw_clip(videos, int(i), rng, config) for i in rng.permutation(len(videos))[:2])
+        base, top = (
+            _draw_clip(videos, int(i), rng, config) for i in rng.permutation(len(videos))[:2]
+        )
         if base.frames.shape != top.frames.shape:
             continue
         clip = paste_clip(base, top, rng)

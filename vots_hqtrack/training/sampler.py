@@ -16,7 +16,8 @@ from vots_hqtrack.training.features import CELL, CachedClip, Window
 from vots_hqtrack.types import SLOTS_PER_GROUP, FrameFeatures
 
 MIN_PIXELS = 48
-"""Smallest object in the first frame of a window, in network pixels: less than one cell of 1/8 cannot be told."""
+"""Smallest object in the first frame of a window, in network pixels: less than one cell of 1/8
+cannot be told."""
 WINDOW_ATTEMPTS = 6
 
 
@@ -41,7 +42,8 @@ class Batch:
 
     Attributes:
         features: Of each frame, ``T`` times batch ``B``.
-        labels: ``(B, T, H', W')`` uint8 at network size; objects are numbered from 1 in the first frame.
+        labels: ``(B, T, H', W')`` uint8 at network size; objects are numbered from 1 in the first
+            frame.
     """
 
     features: list[FrameFeatures]

@@ -1,7 +1,7 @@
 """Trains VMOS on cached features while the encoder is frozen (paper section 3).
 
-Losses, schedule, identity shuffling, the auxiliary loss on the reference frame and the exponential moving average are
-the paper's; sizes are small enough for a laptop.
+Losses, schedule, identity shuffling, the auxiliary loss on the reference frame and the exponential
+moving average are the paper's; sizes are small enough for a laptop.
 """
 
 from __future__ import annotations
@@ -234,19 +234,20 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     if step < warm_up:
         return low + (high - low) * step / warm_up
     left = 1 - (step - warm_up) / max(config.steps - warm_up, 1)
-    return low + (high - low) * max(left, 0.0) ** DECAY_POWER
+    return low + (high - low) * float(max(left, 0.0) ** DECAY_POWER)
 
 
 @torch.no_grad()
 def start_as_similarity(vmos: VMOS) -> None:
     """Initialise so that matching begins as plain feature similarity.
 
-    Projections to queries and keys are orthogonal, which keeps angles; refinements begin as identities; the
-    short-term attention begins with a preference for near cells.
+    Projections to queries and keys are orthogonal, which keeps angles; refinements begin as
+    identities; the short-term attention begins with a preference for near cells.
     """
     for projection in (vmos.pyramid.project_s16, vmos.pyramid.project_s8, vmos.pyramid.project_s4):
         nn.init.orthogonal_(projection.weight.flatten(1))
-        nn.init.zeros_(projection.bias)
+        if projection.bias is not None:
+            nn.init.zeros_(projection.bias)
     for module in vmos.modules():
         if isinstance(module, ResidualBlock):
             nn.init.zeros_(module.second.norm.weight)
@@ -255,7 +256,8 @@ def start_as_similarity(vmos: VMOS) -> None:
 
 
 QUERY_GAIN = 1.4
-"""Makes the score of a token with itself about 15, so that the softmax tells it from some thousand others."""
+"""Makes the score of a token with itself about 15, so that the softmax tells it from some thousand
+others."""
 NEAR_CELLS = 4.0
 
 
