@@ -296,8 +296,9 @@ def options_from_environment(environment: Mapping[str, str] | None = None) -> St
         environment: The variables; None takes those of this process.
 
     Example:
-        >>> options_from_environment({"VOTS_HQTRACK_SETTINGS": "memory.gap=5
-        memory.capacity=4"}).settings ('memory.gap=5', 'memory.capacity=4')
+        >>> variables = {"VOTS_HQTRACK_SETTINGS": "memory.gap=5 memory.capacity=4"}
+        >>> options_from_environment(variables).settings
+        ('memory.gap=5', 'memory.capacity=4')
     """
     variables = os.environ if environment is None else environment
     default = StartOptions()

@@ -118,7 +118,12 @@ class HQTracker:
         vmos = build_vmos(config.vmos, config.encoder.dims)
         source = resolve(config.weights, weights)
         load_into(vmos, load_weights(config.weights, weights), source=str(source))
-        refiner = MaskRefiner(sam.prompt_encoder, sam.mask_decoder, prompt=config.refiner.prompt)
+        refiner = MaskRefiner(
+            sam.prompt_encoder,
+            sam.mask_decoder,
+            prompt=config.refiner.prompt,
+            choice=config.refiner.choice,
+        )
         return cls(config, encoder, vmos, refiner, place)
 
     def initialize(self, frame: FrameArray, masks: Mapping[int, MaskArray]) -> TrackState:
@@ -296,7 +301,7 @@ class HQTracker:
             selection = select(
                 coarse, refinement.masks, iou_threshold=self.config.selector.iou_threshold
             )
-            masks = resolve_overlaps(selection.masks, order)
+            masks = resolve_overlaps(selection.masks, order, coarse=coarse)
             refined = selection.is_refined.tolist()
         mask_arrays: npt.NDArray[np.bool_] = masks.cpu().numpy()
         coarse_arrays: npt.NDArray[np.bool_] = coarse.cpu().numpy()
