@@ -135,8 +135,8 @@ class MovingTracker:
 def test_session_tracks_then_adds() -> None:
     tracker = MovingTracker()
     session = VideoSession(tracker)
-    session.step(FRAME, [square(20, 0), square(0, 0)])
-    answers = session.step(FRAME, [square(30, 30), square(25, 30)])
+    session.step(FRAME, [square(20, 0, 5), square(0, 0)])
+    answers = session.step(FRAME, [square(30, 30, 6), square(25, 30)])
     session.step(FRAME, [])
     assert tracker.calls == [
         ("initialize", [1, 2]),
@@ -144,14 +144,14 @@ def test_session_tracks_then_adds() -> None:
         ("add", [3, 4]),
         ("track", [1, 2, 3, 4]),
     ]
-    expected = [square(20, 2), square(0, 1), square(30, 30), square(25, 30)]
+    expected = [square(20, 2, 5), square(0, 1), square(30, 30, 6), square(25, 30)]
     np.testing.assert_array_equal(answers, expected)
 
 
 @settings(deadline=None)
 @given(order=st.permutations(range(5)))
 def test_permuting_objects_permutes_answers(order: list[int]) -> None:
-    objects = [square(8 * place, 6 * place) for place in range(5)]
+    objects = [square(8 * place, 6 * place, 4 + place % 3) for place in range(5)]
     straight, permuted = VideoSession(MovingTracker()), VideoSession(MovingTracker())
     straight.step(FRAME, objects)
     permuted.step(FRAME, [objects[place] for place in order])
@@ -159,14 +159,23 @@ def test_permuting_objects_permutes_answers(order: list[int]) -> None:
     np.testing.assert_array_equal(others, [answers[place] for place in order])
 
 
+def test_of_overlapping_objects_the_smaller_has_the_lower_id() -> None:
+    tracker = MovingTracker()
+    session = VideoSession(tracker)
+    session.step(FRAME, [square(0, 0, 20), square(30, 30, 6), square(5, 5, 8)])
+    answers = session.step(FRAME, [])
+    expected = [square(0, 3, 20), square(30, 31, 6), square(5, 7, 8)]
+    np.testing.assert_array_equal(answers, expected)
+
+
 def test_objects_of_one_mask_get_one_answer() -> None:
     tracker = MovingTracker()
     session = VideoSession(tracker)
-    session.step(FRAME, [square(3, 3), square(9, 9), square(3, 3)])
+    session.step(FRAME, [square(3, 3), square(9, 9, 5), square(3, 3)])
     answers = session.step(FRAME, [])
     assert tracker.calls == [("initialize", [1, 2]), ("track", [1, 2])]
     np.testing.assert_array_equal(answers[0], answers[2])
-    np.testing.assert_array_equal(answers[1], square(9, 11))
+    np.testing.assert_array_equal(answers[1], square(9, 11, 5))
 
 
 def test_objects_that_begin_empty_stay_absent() -> None:

@@ -94,20 +94,27 @@ class VideoSession:
         return [absent if place is None else masks[place] for place in self._places]
 
     def _add(self, frame: FrameArray, new_masks: Sequence[MaskArray]) -> None:
-        contents = [np.packbits(mask).tobytes() if mask.any() else None for mask in new_masks]
-        ordered = sorted({content for content in contents if content is not None}, reverse=True)
+        contents = [_describe(mask) for mask in new_masks]
+        ordered = sorted({content for content in contents if content is not None})
         ids = {content: ObjectId(self._num_ids + n) for n, content in enumerate(ordered, start=1)}
-        found: dict[int, MaskArray] = {}
-        for content, mask in zip(contents, new_masks, strict=True):
-            self._places.append(None if content is None else ids[content])
-            if content is not None:
-                found[ids[content]] = mask
         self._num_ids += len(ids)
-        masks = {object_id: found[object_id] for object_id in sorted(found)}
+        self._places += [None if content is None else ids[content] for content in contents]
+        found = dict(zip(contents, new_masks, strict=True))
+        masks: dict[int, MaskArray] = {ids[content]: found[content] for content in ordered}
         if masks and self._state is None:
             self._state = self._tracker.initialize(frame, masks)
         elif masks:
             self._tracker.add_objects(frame, masks, self._state)
+
+
+def _describe(mask: MaskArray) -> tuple[int, bytes] | None:
+    """Say what objects are numbered by, None for an empty mask.
+
+    Area comes first: of masks that overlap the tracker gives the pixels to the lower id, so that an
+    object inside a larger one is not lost.
+    """
+    area = int(mask.sum())
+    return (area, np.packbits(mask).tobytes()) if area else None
 
 
 def run(load: Callable[[], VideoTracker], *, load_limit_s: float = LOAD_LIMIT_S) -> int:
