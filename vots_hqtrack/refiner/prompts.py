@@ -1,0 +1,137 @@
+"""Coarse mask -> the prompts that SAM understands: box, low-resolution mask and centre point.
+
+The paper (section 2.2) prompts with the tight box alone; the other two tell SAM what inside the box
+is meant. Coordinates of prompts are SAM's: pixel indices ``(x, y)``, the prompt encoder itself adds
+the half pixel that leads to the pixel's centre. So the box of a mask runs from its first to its
+*last* column and row (inclusive maxima), unlike ``masks.mask_boxes``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - PyTorch's own spelling
+from torch import Tensor
+
+from vots_hqtrack.config import PromptKind
+from vots_hqtrack.masks import check_mask_stack, mask_boxes
+from vots_hqtrack.refiner.geometry import SamGeometry, scale_points
+from vots_hqtrack.types import MaskArray
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """Prompts of N objects in the geometry of SAM's input.
+
+    Attributes:
+        boxes: ``(N, 4)`` float32, ``xyxy`` pixel indices of SAM's input.
+        masks: ``(N, 1, mask_side, mask_side)`` float32 logits, or None.
+        points: ``(N, 1, 2)`` float32 foreground points, ``(x, y)`` pixel indices of SAM's input, or
+            None.
+    """
+
+    boxes: Tensor
+    masks: Tensor | None = None
+    points: Tensor | None = None
+
+
+def make_prompts(
+    coarse: Tensor, geometry: SamGeometry, *, kind: PromptKind, mask_logit: float
+) -> Prompts:
+    """Derive the prompts of N objects from their coarse masks.
+
+    Args:
+        coarse: ``(N, H, W)`` bool, frame pixels; each with a pixel at least.
+        geometry: Where the frame lies in SAM's input.
+        kind: Which prompts to make.
+        mask_logit: Logit of a cell wholly inside the mask; wholly outside it is the negative.
+    """
+    boxes = scale_points(prompt_boxes(coarse).view(-1, 2, 2), geometry).view(-1, 4)
+    masks = points = None
+    if kind in ("box+mask", "box+mask+point"):
+        masks = prompt_masks(coarse, geometry, mask_logit=mask_logit)
+    if kind == "box+mask+point":
+        points = scale_points(prompt_points(coarse), geometry).unsqueeze(1)
+    return Prompts(boxes, masks, points)
+
+
+def prompt_boxes(masks: Tensor) -> Tensor:
+    """Tight boxes from the first to the last pixel of each mask.
+
+    Args:
+        masks: ``(N, H, W)`` bool, frame pixels.
+
+    Returns:
+        ``(N, 4)`` float32, ``xyxy`` pixel indices, maxima inclusive. Meaningless for an empty mask.
+
+    Example:
+        >>> prompt_boxes(torch.tensor([[[0, 1, 1, 0]]], dtype=torch.bool))
+        tensor([[1., 0., 2., 0.]])
+    """
+    boxes = mask_boxes(masks)
+    return boxes - boxes.new_tensor([0.0, 0.0, 1.0, 1.0])
+
+
+def prompt_points(masks: Tensor) -> Tensor:
+    """A point well inside each mask: the pixel farthest from everything that is not the mask.
+
+    What lies beyond the frame counts as not the mask. Of several such pixels the first one in
+    reading order is taken.
+
+    Args:
+        masks: ``(N, H, W)`` bool, frame pixels.
+
+    Returns:
+        ``(N, 2)`` float32, ``(x, y)`` pixel indices. ``(0, 0)`` for an empty mask.
+    """
+    check_mask_stack(masks)
+    points = [_deepest_pixel(mask.cpu().numpy()) for mask in masks]
+    return torch.tensor(points, dtype=torch.float32, device=masks.device).view(-1, 2)
+
+
+def prompt_masks(masks: Tensor, geometry: SamGeometry, *, mask_logit: float) -> Tensor:
+    """Low-resolution logits of masks: their share of each cell, from 0 to 1, as -logit to +logit.
+
+    Args:
+        masks: ``(N, H, W)`` bool, frame pixels.
+        geometry: Where the frame lies in SAM's input.
+        mask_logit: Logit of a cell wholly inside the mask; wholly outside it is the negative.
+
+    Returns:
+        ``(N, 1, mask_side, mask_side)`` float32 in ``[-mask_logit, mask_logit]``. The padding is
+        outside every mask.
+    """
+    check_mask_stack(masks)
+    share = masks.new_zeros(
+        (len(masks), 1, geometry.mask_side, geometry.mask_side), dtype=torch.float32
+    )
+    height, width = geometry.covered
+    pad_below = height * geometry.cell - geometry.input_size.height
+    pad_right = width * geometry.cell - geometry.input_size.width
+    for mask, target in zip(masks, share, strict=True):  # one at a time: a stack would be large
+        resized = F.interpolate(
+            mask[None, None].to(torch.float32),
+            geometry.input_size,
+            mode="bilinear",
+            align_corners=False,
+        )
+        padded = F.pad(resized, (0, pad_right, 0, pad_below))
+        target[:, :height, :width] = F.avg_pool2d(padded, geometry.cell)[0]
+    return (2 * share - 1) * mask_logit
+
+
+def _deepest_pixel(mask: MaskArray) -> tuple[int, int]:
+    """Return ``(x, y)`` of the pixel farthest from the outside; ``(0, 0)`` in an empty mask."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not rows.size:
+        return 0, 0
+    top, left = int(rows[0]), int(columns[0])
+    crop = mask[top : rows[-1] + 1, left : columns[-1] + 1].astype(np.uint8)
+    # One ring of background, so that the crop's edge (the frame's, perhaps) is an outside as well.
+    ringed = cv2.copyMakeBorder(crop, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    depth = cv2.distanceTransform(ringed, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    y, x = np.unravel_index(int(depth.argmax()), depth.shape)
+    return left + int(x) - 1, top + int(y) - 1

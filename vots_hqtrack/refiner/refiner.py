@@ -1,0 +1,216 @@
+"""Coarse masks and the frame's SAM embedding in, sharp masks out (paper section 2.2).
+
+The frame is encoded once, elsewhere; here run SAM's prompt encoder and mask decoder, for all
+objects in one batch. The module holds no data of a frame or video.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vots_hqtrack.config import CandidateChoice, PromptKind, RefinerConfig
+from vots_hqtrack.errors import InputError, ShapeError
+from vots_hqtrack.masks import check_mask_stack
+from vots_hqtrack.refiner.geometry import SamGeometry, masks_in_frame, scale_points
+from vots_hqtrack.refiner.models import Sam
+from vots_hqtrack.refiner.prompts import Prompts, make_prompts, prompt_masks
+from vots_hqtrack.types import ImageEmbedding, Size
+
+MASK_LOGIT = 8.0
+"""Confidence of the mask prompt, in logits."""
+
+OBJECTS_PER_CALL = 16
+"""Objects that one decoder call takes: it needs about 50 MB each, and gains nothing from more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refinement:
+    """The refiner's masks of N objects.
+
+    Attributes:
+        masks: ``(N, H, W)`` bool, frame pixels.
+        predicted_iou: ``(N,)`` float32 in ``[0, 1]``: SAM's own opinion of each mask, 0 where the
+            coarse mask was empty.
+    """
+
+    masks: Tensor
+    predicted_iou: Tensor
+
+
+class MaskRefiner(nn.Module):
+    """SAM's or HQ-SAM's mask decoder, prompted with coarse masks."""
+
+    def __init__(
+        self,
+        prompt_encoder: nn.Module,
+        mask_decoder: nn.Module,
+        *,
+        prompt: PromptKind = "box+mask+point",
+        choice: CandidateChoice = "predicted_iou",
+        mask_logit: float = MASK_LOGIT,
+        objects_per_call: int = OBJECTS_PER_CALL,
+    ) -> None:
+        """Take over the two modules of a ``Sam``.
+
+        Args:
+            prompt_encoder: The package's ``PromptEncoder``.
+            mask_decoder: The package's ``MaskDecoder`` or ``MaskDecoderHQ``.
+            prompt: What SAM is told of a coarse mask.
+            choice: Which of SAM's candidates is taken: of its three, the one that it deems best or
+                the one most like the coarse mask; or its ``single`` mask for clear prompts.
+                HQ-SAM's decoder picks by itself what it deems best.
+            mask_logit: Confidence of the mask prompt, in logits.
+            objects_per_call: Objects in one decoder call, at most.
+        """
+        super().__init__()
+        self.prompt_encoder = prompt_encoder
+        self.mask_decoder = mask_decoder
+        self.prompt = prompt
+        self.choice = choice
+        self.mask_logit = mask_logit
+        self.objects_per_call = objects_per_call
+
+    def forward(self, embedding: ImageEmbedding, coarse: Tensor) -> Refinement:
+        """Same as `refine`."""
+        return self.refine(embedding, coarse)
+
+    @torch.no_grad()
+    def refine(self, embedding: ImageEmbedding, coarse: Tensor) -> Refinement:
+        """Refine the masks of N objects.
+
+        Args:
+            embedding: SAM's view of the frame.
+            coarse: ``(N, H, W)`` bool, frame pixels.
+
+        Returns:
+            Masks in the same order. An empty coarse mask stays empty: there is nothing to prompt
+            with.
+
+        Raises:
+            ShapeError: The masks are not bool ``(N, H, W)`` of the frame's size.
+        """
+        check_mask_stack(coarse)
+        if tuple(coarse.shape[1:]) != tuple(embedding.frame_size):
+            got = Size(coarse.shape[1], coarse.shape[2])
+            raise ShapeError(
+                f"masks to refine must have the frame size {embedding.frame_size}, got {got}"
+            )
+        masks = torch.zeros_like(coarse)
+        predicted_iou = torch.zeros(len(coarse), device=coarse.device)
+        present = coarse.flatten(1).any(dim=1).nonzero().flatten()
+        geometry = self._geometry(embedding)
+        # Splitting nothing would give one empty part, which SAM's decoder cannot take.
+        for rows in torch.split(present, self.objects_per_call) if len(present) else ():
+            part = coarse[rows]
+            prompts = make_prompts(part, geometry, kind=self.prompt, mask_logit=self.mask_logit)
+            candidates, scores = self._decode(embedding, prompts, multimask=self.choice != "single")
+            best = self._choose(candidates, scores, part, geometry)
+            picked = torch.arange(len(rows), device=rows.device), best
+            masks[rows] = masks_in_frame(candidates[picked], geometry)
+            predicted_iou[rows] = scores[picked].clamp(0, 1)
+        return Refinement(masks, predicted_iou)
+
+    @torch.no_grad()
+    def segment_box(
+        self, embedding: ImageEmbedding, box: tuple[float, float, float, float]
+    ) -> Tensor:
+        """Segment what a box encloses; of SAM's three candidates the one that it deems best.
+
+        Args:
+            embedding: SAM's view of the frame.
+            box: ``(x, y, width, height)`` in frame pixels, pixel edges; cut to the frame.
+
+        Returns:
+            ``(H, W)`` bool, frame pixels.
+
+        Raises:
+            InputError: The box is not finite, or encloses no pixel of the frame.
+        """
+        geometry = self._geometry(embedding)
+        corners = torch.tensor([_box_corners(box, embedding.frame_size)], dtype=torch.float64)
+        boxes = scale_points(corners.view(1, 2, 2), geometry).view(1, 4)
+        prompts = Prompts(boxes.to(embedding.embedding.device))
+        candidates, scores = self._decode(embedding, prompts, multimask=True)
+        return masks_in_frame(candidates[:, int(scores[0].argmax())], geometry)[0]
+
+    def _geometry(self, embedding: ImageEmbedding) -> SamGeometry:
+        encoder: Any = self.prompt_encoder
+        return SamGeometry(
+            frame_size=embedding.frame_size,
+            input_size=embedding.input_size,
+            side=encoder.input_image_size[0],
+            mask_side=encoder.mask_input_size[0],
+        )
+
+    def _decode(
+        self, embedding: ImageEmbedding, prompts: Prompts, *, multimask: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Run SAM's decoder on the prompts of N objects.
+
+        Returns:
+            Candidates ``(N, K, mask_side, mask_side)`` float32 logits and their predicted IoU
+            ``(N, K)`` float32, K = 3, or 1 where the decoder gives one mask.
+        """
+        prompt_encoder: Any = self.prompt_encoder
+        points = None
+        if prompts.points is not None:
+            labels = torch.ones(
+                prompts.points.shape[:2], dtype=torch.int, device=prompts.points.device
+            )
+            points = prompts.points, labels
+        sparse, dense = prompt_encoder(points=points, boxes=prompts.boxes, masks=prompts.masks)
+        logits, scores = self.mask_decoder(
+            image_embeddings=embedding.embedding.float(),
+            image_pe=prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=multimask,
+            hq_token_only=False,
+            interm_embeddings=embedding.early.float().unsqueeze(0),
+        )
+        return logits.float(), scores.float()
+
+    def _choose(
+        self, candidates: Tensor, scores: Tensor, coarse: Tensor, geometry: SamGeometry
+    ) -> Tensor:
+        """Return ``(N,)`` int64, which of the K candidates of each object to take."""
+        if self.choice != "coarse_iou" or candidates.shape[1] == 1:
+            return scores.argmax(dim=1)
+        wanted = prompt_masks(coarse, geometry, mask_logit=1.0) > 0
+        height, width = geometry.covered
+        found = candidates[..., :height, :width] > 0
+        wanted = wanted[..., :height, :width]
+        intersection = (found & wanted).sum(dim=(2, 3))
+        union = (found | wanted).sum(dim=(2, 3)).clamp(min=1)
+        return (intersection / union).argmax(dim=1)
+
+
+def build_refiner(config: RefinerConfig, sam: Sam) -> MaskRefiner:
+    """Build the refiner that a configuration describes, on the modules of a ``Sam``.
+
+    Args:
+        config: Which prompts to give and which candidate to take.
+        sam: Network with its weights; its prompt encoder and mask decoder are used in place.
+    """
+    return MaskRefiner(
+        sam.prompt_encoder, sam.mask_decoder, prompt=config.prompt, choice=config.choice
+    )
+
+
+def _box_corners(box: tuple[float, float, float, float], size: Size) -> list[float]:
+    """Return a box's part in the frame as ``xyxy`` pixel indices, maxima inclusive."""
+    x, y, width, height = box
+    left, top = max(x, 0.0), max(y, 0.0)
+    right, bottom = min(x + width, float(size.width)), min(y + height, float(size.height))
+    finite = all(math.isfinite(value) for value in box)
+    if not finite or right - left < 1 or bottom - top < 1:
+        raise InputError(
+            f"a box must be x, y, width, height in pixels and enclose a part of the {size} frame, "
+            f"got {', '.join(f'{value:g}' for value in box)}"
+        )
+    return [left, top, right - 1, bottom - 1]
