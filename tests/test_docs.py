@@ -1,0 +1,131 @@
+"""What README and CONTRIBUTING tell users to type must work."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from vots_hqtrack.cli.main import app
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+
+
+def _text(page: str) -> str:
+    return (REPOSITORY / page).read_text(encoding="utf-8")
+
+
+def _blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", _text(page), flags=re.MULTILINE | re.DOTALL)
+
+
+def _commands(program: str) -> list[str]:
+    """Command lines in the pages' shell blocks and inline code, without their comments."""
+    found = []
+    for page in PAGES:
+        inline = re.findall(r"`([^`\n]+)`", _text(page))
+        lines = [line for block in _blocks(page, "sh") for line in block.splitlines()]
+        found += [text.partition("  #")[0].strip() for text in [*inline, *lines]]
+    return [text for text in found if re.match(rf"{re.escape(program)} [-a-z]", text)]
+
+
+@pytest.mark.weights
+def test_readme_python_tracks_the_square(capsys: pytest.CaptureFixture[str]) -> None:
+    (snippet,) = _blocks("README.md", "python")
+    names: dict[str, object] = {}
+    exec(compile(snippet, "README.md", "exec"), names)  # noqa: S102 - our own text
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    truth = np.zeros((180, 320), bool)
+    truth[60:120, 58:118] = True
+    found = names["result"].masks[1]  # type: ignore[attr-defined]
+    assert (found & truth).sum() / (found | truth).sum() > 0.5
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_python_blocks_compile_and_their_imports_exist(page: str) -> None:
+    for block in _blocks(page, "python"):
+        compile(block, page, "exec")
+        imports = [line for line in block.splitlines() if re.match(r"(from|import) ", line)]
+        exec("\n".join(imports), {})  # noqa: S102 - our own text
+
+
+@pytest.mark.parametrize("command", sorted(set(_commands("hqtrack"))))
+def test_hqtrack_commands_have_the_options_that_we_name(command: str) -> None:
+    words = command.split()[1:]
+    verbs = words[: 2 if words[0] == "vot" else 1]
+    if verbs == ["COMMAND"]:
+        pytest.skip("a placeholder")
+    shown = CliRunner().invoke(app, [*verbs, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
+    assert shown.exit_code == 0, shown.output
+    for option in re.findall(r"--[a-z-]+", command):
+        assert re.search(rf"{option}\b", shown.output), f"{option} is not in:\n{shown.output}"
+
+
+def test_every_command_is_in_the_readme() -> None:
+    named = {" ".join(command.split()[1:3]) for command in _commands("hqtrack")}
+    for command in app.registered_commands:
+        name = command.name or getattr(command.callback, "__name__", "")
+        assert any(text.split()[0] == name for text in named), f"README does not name {name}"
+
+
+@pytest.mark.parametrize("target", sorted({text.split()[1] for text in _commands("make")}))
+def test_make_targets_exist(target: str) -> None:
+    assert re.search(rf"^{target}:", _text("Makefile"), flags=re.MULTILINE)
+
+
+@pytest.mark.vot
+@pytest.mark.parametrize("command", sorted(set(_commands("vot"))))
+def test_vot_commands_are_understood_by_the_toolkit(command: str) -> None:
+    options = re.findall(r"--[a-z-]+", command)
+    verb = next(word for word in command.split() if word in {"test", "evaluate", "pack"})
+    program = Path(sys.executable).with_name("vot")
+    texts = [
+        subprocess.run(
+            [program, *arguments, "--help"],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env={**os.environ, "COLUMNS": "200"},
+        ).stdout
+        for arguments in ([], [verb])
+    ]
+    for option in options:
+        assert any(option in text for text in texts), f"vot has no {option}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_and_pictures_are_there(page: str) -> None:
+    targets = re.findall(r"\]\(([^)#]+)\)", _text(page))
+    missing = [
+        target
+        for target in targets
+        if not target.startswith("https://") and not (REPOSITORY / target).exists()
+    ]
+    assert missing == []
+
+
+def test_the_trackers_that_the_readme_names_are_in_the_registry() -> None:
+    sections = re.findall(r"^\[(.+)\]$", _text("trackers.ini"), flags=re.MULTILINE)
+    assert sections == ["HQTrack", "HQTrackLite"]
+    for name in sections:
+        assert f"`{name}`" in _text("README.md")
+
+
+def test_decision_notes_keep_their_form() -> None:
+    notes = sorted((REPOSITORY / "docs" / "decisions").glob("*.md"))
+    assert notes
+    numbers = [note.name[:4] for note in notes]
+    assert len(set(numbers)) == len(numbers)
+    for note in notes:
+        text = note.read_text(encoding="utf-8")
+        assert re.match(rf"# {note.name[:4]}: ", text), note.name
+        assert len(text.splitlines()) <= 40, note.name
+        for part in ("Context", "Choice", "Consequence"):
+            assert f"## {part}\n" in text, f"{note.name} has no part {part}"
