@@ -13,6 +13,7 @@ from vots_hqtrack.cli.console import err, out, print_error, set_up_logging
 from vots_hqtrack.cli.doctor import doctor
 from vots_hqtrack.cli.presets import presets
 from vots_hqtrack.cli.track import track
+from vots_hqtrack.cli.train import train_app
 from vots_hqtrack.errors import HQTrackError
 
 EXIT_STOPPED = 130
@@ -51,6 +52,7 @@ app = typer.Typer(
 app.command()(track)
 app.command()(presets)
 app.command()(doctor)
+app.add_typer(train_app, name="train")
 
 
 def _print_version(wanted: bool) -> None:

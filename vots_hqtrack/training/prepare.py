@@ -12,11 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
+from vots_hqtrack.checkpoints.load import load_into, load_weights
 from vots_hqtrack.encoder.sam import SamEncoder
+from vots_hqtrack.refiner.models import build_sam
 from vots_hqtrack.training.augment import paste_clip, synthesize_clip
 from vots_hqtrack.training.datasets import DEV_SPLIT, Clip, DavisSequences, StaticInstances
 from vots_hqtrack.training.features import cache_clip
 
+SAM_WEIGHTS = "sam-vit-tiny"
 NUM_OTHERS = 3
 """Photographs that a synthetic clip may take objects from, besides its own."""
 
@@ -46,6 +49,17 @@ class PrepareConfig:
     num_composites: int = 120
     composite_frames: int = 4
     composite_step: int = 6
+
+
+def load_encoder() -> SamEncoder:
+    """Build the lite preset's encoder with the shipped weights.
+
+    Raises:
+        WeightsError: They are missing or damaged.
+    """
+    sam = build_sam("vit_tiny")
+    load_into(sam, load_weights(SAM_WEIGHTS), source=SAM_WEIGHTS)
+    return SamEncoder(sam.image_encoder).eval()
 
 
 def prepare_synthetic(

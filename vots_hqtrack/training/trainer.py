@@ -13,10 +13,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from vots_hqtrack.checkpoints.load import save_tensors
 from vots_hqtrack.config import MemoryConfig, VMOSConfig
 from vots_hqtrack.errors import WeightsError
 from vots_hqtrack.propagation.block import GatedPropagationBlock
@@ -73,7 +75,7 @@ class TrainConfig:
     memory: MemoryConfig = field(
         default_factory=lambda: MemoryConfig(capacity=3, gap=2, short_term_delay=1)
     )
-    phases: tuple[Phase, ...] = (Phase(0.5, 4, 3, (24, 24)), Phase(1.0, 2, 3, (36, 64)))
+    phases: tuple[Phase, ...] = (Phase(0.55, 4, 3, (24, 24)), Phase(1.0, 2, 3, (36, 64)))
     steps: int = 4000
     learning_rate: float = 6e-4
     min_learning_rate: float = 2e-5
@@ -203,14 +205,52 @@ class Trainer:
         Raises:
             WeightsError: The file is damaged or belongs to another network.
         """
+        content = _read_checkpoint(path)
         try:
-            content = torch.load(path, weights_only=True)
             self.vmos.load_state_dict(content["vmos"])
             self.average.load_state_dict(content["average"])
             self.optimizer.load_state_dict(content["optimizer"])
             self.step = int(content["step"])
-        except (OSError, RuntimeError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        except (RuntimeError, KeyError, ValueError) as error:
             raise WeightsError(f"cannot go on from the checkpoint {path}: {error}") from error
+
+
+def default_config(cache: Path, *, steps: int, seed: int = 1) -> TrainConfig:
+    """Return the recipe of the shipped weights.
+
+    Args:
+        cache: Folder that ``hqtrack train prepare`` filled.
+        steps: Optimiser steps in all.
+        seed: Of all chance.
+    """
+    sources = (
+        Source(cache / "synthetic", 1.0, 1),
+        Source(cache / "videos", 1.0, 4),
+        Source(cache / "composites", 0.5, 1),
+    )
+    return TrainConfig(sources=sources, steps=steps, seed=seed)
+
+
+def export_average(checkpoint: Path, path: Path) -> int:
+    """Write the moving average of a run as a weights file and return the step it stands for.
+
+    Raises:
+        WeightsError: The checkpoint cannot be read, or the file not be written.
+    """
+    content = _read_checkpoint(checkpoint)
+    save_tensors(path, content["average"], {"step": str(content["step"])})
+    return int(content["step"])
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise WeightsError(f"cannot read the checkpoint {path}: {error}") from error
+    missing = {"step", "vmos", "average", "optimizer"} - set(content)
+    if missing:
+        raise WeightsError(f"{path} is no checkpoint of a training: it lacks {sorted(missing)}")
+    return content
 
 
 def frame_loss(logits: Tensor, labels: Tensor, fraction: float) -> Tensor:
