@@ -16,24 +16,23 @@ from vots_hqtrack.vot.evaluation import (
     analyse,
     evaluate,
     mean_of,
+    mean_seconds,
     pack,
     read_measures,
     sequence_jaccards,
     write_report,
 )
-from vots_hqtrack.vot.sequences import write_sequence, write_sequence_list
-from vots_hqtrack.vot.toolkit import find_toolkit, run_toolkit
-from vots_hqtrack.vot.workspace import (
+from vots_hqtrack.vot.registry import (
     BASELINE_TRACKER,
     TrackerEntry,
-    Workspace,
     baseline_entry,
-    check_toolkit_path,
     hqtrack_entry,
-    make_workspace,
     read_registry,
     write_registry,
 )
+from vots_hqtrack.vot.sequences import write_sequence, write_sequence_list
+from vots_hqtrack.vot.toolkit import find_toolkit, run_toolkit
+from vots_hqtrack.vot.workspace import Workspace, check_toolkit_path, make_workspace
 
 SIZE = Size(48, 64)
 NUM_FRAMES = 15
@@ -79,9 +78,7 @@ def workspace(
     """A workspace in which the baseline and a perfect tracker have been evaluated."""
     root = tmp_path_factory.mktemp("work")
     registry = scripted_registry(root / "trackers.ini", "truth")
-    baseline = root / "baseline.ini"
-    write_registry(baseline, [baseline_entry()])
-    registry.write_text(registry.read_text() + baseline.read_text())
+    write_registry(registry, [baseline_entry()])
     made = make_workspace(root / "space", sequences, registry)
     for tracker in ("Scripted", BASELINE_TRACKER):
         evaluate(made, tracker)
@@ -134,6 +131,9 @@ def test_overall_measures_are_those_of_the_toolkits_own_stack(workspace: Workspa
 
 @pytest.mark.vot
 def test_results_are_read_back(workspace: Workspace, sequences: Path) -> None:
+    seconds = mean_seconds(workspace, "Scripted")
+    assert seconds is not None
+    assert 0 < seconds < 30
     assert sequence_jaccards(workspace, "Scripted", sequences / "three") == {1: 1, 2: 1, 5: 1}
     assert sequence_jaccards(workspace, "Scripted", sequences / "lone") == {1: 1}
     baseline = sequence_jaccards(workspace, BASELINE_TRACKER, sequences / "three")
@@ -197,12 +197,16 @@ def test_registry_round_trip(tmp_path: Path) -> None:
     entry = hqtrack_entry(
         "HQ-1", preset="lite-vmos", device="cpu", weights=Path("100%.st"), settings=["memory.gap=5"]
     )
-    write_registry(path, [entry, baseline_entry()])
+    assert write_registry(path, [entry, baseline_entry()]) == []
     assert read_registry(path) == ["HQ-1", BASELINE_TRACKER]
+    assert write_registry(path, [baseline_entry()]) == []
+    assert write_registry(path, [hqtrack_entry("New"), entry]) == []
+    assert read_registry(path) == ["HQ-1", BASELINE_TRACKER, "New"]
     text = path.read_text()
     assert f"env_vots_hqtrack_weights = {Path('100%%.st').resolve()}" in text
     assert "env_vots_hqtrack_settings = memory.gap=5" in text
     assert f"python = {sys.executable}" in text
+    assert write_registry(path, [hqtrack_entry("HQ-1", preset="lite")]) == ["HQ-1"]
 
 
 def test_registry_refuses(tmp_path: Path) -> None:

@@ -217,6 +217,21 @@ def sequence_jaccards(
     }
 
 
+def mean_seconds(workspace: Workspace, tracker: str) -> float | None:
+    """Mean time that the toolkit waited for a frame's masks, in seconds; None without results.
+
+    Args:
+        workspace: Where the tracker was evaluated.
+        tracker: Its identifier.
+    """
+    times: list[float | None] = []
+    for folder in sorted((workspace.results / tracker / EXPERIMENT).glob("*/")):
+        # Every object's file holds the same times.
+        for path in sorted(folder.glob("*_time.value"))[:1]:
+            times.extend(float(line) for line in path.read_text("ascii").split())
+    return mean_of(times)
+
+
 def mean_of(values: Iterable[float | None]) -> float | None:
     """Mean of the values that are known; None where there are none.
 

@@ -7,22 +7,15 @@ measures: the workspace itself (stack ``vots2023``, for ``evaluate`` and ``pack`
 
 from __future__ import annotations
 
-import configparser
-import io
 import json
-import re
-import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-import vots_hqtrack
 from vots_hqtrack.errors import ConfigError, InputError
 
 CHALLENGE_STACK = "vots2023"
 EXPERIMENT = "baseline"
-BASELINE_TRACKER = "CopyFirst"
-REPLY_LIMIT_S = 600
 
 MEASURES_STACK: Mapping[str, object] = {
     "title": "VOTS measures",
@@ -71,23 +64,6 @@ MEASURES_STACK: Mapping[str, object] = {
 
 
 @dataclass(frozen=True, slots=True)
-class TrackerEntry:
-    """How the toolkit starts one tracker.
-
-    Attributes:
-        identifier: The toolkit's name of it; letters, digits and dashes.
-        label: Its name in reports.
-        module: Python module with the TraX loop.
-        environment: Variables that the tracker finds.
-    """
-
-    identifier: str
-    label: str
-    module: str
-    environment: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class Workspace:
     """A workspace of the challenge's stack and its measures.
 
@@ -110,92 +86,6 @@ class Workspace:
     def results(self) -> Path:
         """Where the toolkit puts the trackers' masks."""
         return self.folder / "results"
-
-
-def hqtrack_entry(
-    identifier: str = "HQTrack",
-    *,
-    preset: str = "lite",
-    device: str = "auto",
-    weights: Path | None = None,
-    settings: Iterable[str] = (),
-) -> TrackerEntry:
-    """Describe our tracker to the toolkit.
-
-    Args:
-        identifier: The toolkit's name of it.
-        preset: Preset to start with.
-        device: Device in PyTorch's words, or ``auto``.
-        weights: The user's own weights, or None for the preset's.
-        settings: ``section.option=value`` settings.
-
-    Raises:
-        ConfigError: A setting holds a blank, which the environment variable cannot carry.
-    """
-    settings = list(settings)
-    for setting in settings:
-        if re.search(r"\s", setting):
-            raise ConfigError(f"a setting for the toolkit must not hold blanks, got {setting!r}")
-    environment = {"VOTS_HQTRACK_PRESET": preset, "VOTS_HQTRACK_DEVICE": device}
-    if weights is not None:
-        environment["VOTS_HQTRACK_WEIGHTS"] = str(weights.resolve())
-    if settings:
-        environment["VOTS_HQTRACK_SETTINGS"] = " ".join(settings)
-    return TrackerEntry(identifier, f"HQTrack ({preset})", "vots_hqtrack.vot", environment)
-
-
-def baseline_entry() -> TrackerEntry:
-    """Describe the baseline that repeats the first mask."""
-    return TrackerEntry(BASELINE_TRACKER, "Copy of the first mask", "vots_hqtrack.vot.copy_first")
-
-
-def write_registry(path: Path, entries: Iterable[TrackerEntry]) -> None:
-    """Write the file that tells the toolkit how to start trackers, by this interpreter.
-
-    Args:
-        path: File to be written, usually ``trackers.ini``.
-        entries: The trackers.
-
-    Raises:
-        ConfigError: An identifier is not one the toolkit takes.
-    """
-    ini = configparser.ConfigParser(interpolation=None)
-    for entry in entries:
-        if not re.fullmatch(r"[A-Za-z0-9-]+", entry.identifier):
-            wanted = "letters, digits and dashes"
-            raise ConfigError(f"a tracker's identifier must be {wanted}, got {entry.identifier!r}")
-        values = {
-            "label": entry.label,
-            "protocol": "traxpython",
-            "command": entry.module,
-            "python": sys.executable,
-            # The toolkit replaces PYTHONPATH by this, so that an uninstalled package is found too.
-            "paths": str(Path(vots_hqtrack.__file__).resolve().parent.parent),
-            "timeout": str(REPLY_LIMIT_S),
-        }
-        values |= {f"env_{name.lower()}": value for name, value in entry.environment.items()}
-        # The toolkit reads the file with interpolation: a bare percent sign would break all of it.
-        ini[entry.identifier] = {key: value.replace("%", "%%") for key, value in values.items()}
-    text = io.StringIO()
-    ini.write(text)
-    path.write_text(text.getvalue(), encoding="utf-8")
-
-
-def read_registry(path: Path) -> list[str]:
-    """Return the identifiers of the trackers in a registry file.
-
-    Raises:
-        ConfigError: The file cannot be read.
-    """
-    ini = configparser.ConfigParser()
-    try:
-        ini.read_string(path.read_text(encoding="utf-8"))
-        for name in ini.sections():
-            ini.items(name)
-    except (OSError, UnicodeDecodeError, configparser.Error) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"cannot read the trackers in {path}: {reason}") from error
-    return ini.sections()
 
 
 def make_workspace(folder: Path, sequences: Path, registry: Path) -> Workspace:

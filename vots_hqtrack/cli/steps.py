@@ -1,0 +1,128 @@
+"""A long run's steps, measures and errors on the terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+
+from vots_hqtrack.cli.console import err
+from vots_hqtrack.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from vots_hqtrack.vot.evaluation import Measures
+    from vots_hqtrack.vot.run import EvaluationResult, Step, StepCallback
+
+MEASURE_NAMES: Mapping[str, str] = {
+    "quality": "Quality",
+    "accuracy": "Accuracy",
+    "robustness": "Robustness",
+    "nre": "NRE",
+    "dre": "DRE",
+    "adq": "ADQ",
+}
+
+
+@contextlib.contextmanager
+def show_steps() -> Iterator[StepCallback]:
+    """Show each step of a run as a bar; without a terminal, as a line when it starts and ends."""
+    if err.is_terminal:
+        with Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[detail]}"),
+            console=err,
+        ) as progress:
+            yield _bars(progress)
+    else:
+        yield _lines()
+
+
+def _bars(progress: Progress) -> Callable[[Step], None]:
+    tasks: dict[str, TaskID] = {}
+
+    def show(step: Step) -> None:
+        if step.text not in tasks:
+            tasks[step.text] = progress.add_task(step.text, total=step.num_parts, detail="")
+        progress.update(tasks[step.text], completed=step.num_done, detail=step.detail)
+
+    return show
+
+
+def _lines() -> Callable[[Step], None]:
+    started: dict[str, float] = {}
+    done: set[str] = set()
+
+    def show(step: Step) -> None:
+        if step.text not in started:
+            started[step.text] = time.perf_counter()
+            err.print(f"{step.text} ...", markup=False)
+        if step.num_done == step.num_parts and step.text not in done:
+            done.add(step.text)
+            seconds = time.perf_counter() - started[step.text]
+            err.print(f"{step.text}: done ({seconds:.0f} s)", markup=False)
+
+    return show
+
+
+@contextlib.contextmanager
+def show_tool_errors() -> Iterator[None]:
+    """Print the last words of toolkit and tracker, so that the error itself is one line."""
+    try:
+        yield
+    except ProtocolError as error:
+        first, *others = str(error).splitlines()
+        for line in others:
+            err.print(line, markup=False, soft_wrap=True)
+        raise ProtocolError(first) from error
+
+
+def measures_table(result: EvaluationResult) -> Table:
+    """Lay out the measures: for every tracker all sequences together, then each one.
+
+    Args:
+        result: What an evaluation left.
+
+    Returns:
+        The table. J is the mean intersection over union of all frames but the given ones.
+    """
+    from vots_hqtrack.vot.evaluation import mean_of
+
+    # Narrow enough for 80 columns, so that no number is cut.
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
+    table.add_column("", overflow="fold")
+    for name in (*MEASURE_NAMES.values(), "J", "s/frame"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for tracker, measured in result.measures.items():
+        by_sequence = {
+            name: mean_of(objects.values()) for name, objects in result.jaccards[tracker].items()
+        }
+        seconds = result.seconds[tracker]
+        cells = _cells(measured.overall, mean_of(by_sequence.values()))
+        time_cell = "-" if seconds is None else f"{seconds:.2f}"
+        table.add_row(tracker, *cells, time_cell, style="bold")
+        for name, measures in measured.sequences.items():
+            table.add_row(f"  {name}", *_cells(measures, by_sequence.get(name)), "")
+        table.add_section()
+    return table
+
+
+def _cells(measures: Measures, jaccard: float | None) -> list[str]:
+    values = [getattr(measures, name) for name in MEASURE_NAMES] + [jaccard]
+    return ["-" if value is None else f"{value:.3f}" for value in values]

@@ -1,0 +1,178 @@
+"""``hqtrack vot``: the official toolkit's measures on your own sequences."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vots_hqtrack.cli.console import err, out
+from vots_hqtrack.cli.options import DeviceOption, SettingsOption, WeightsOption, build_config
+from vots_hqtrack.cli.steps import measures_table, show_steps, show_tool_errors
+from vots_hqtrack.errors import ConfigError
+
+if TYPE_CHECKING:
+    from vots_hqtrack.vot.registry import TrackerEntry
+    from vots_hqtrack.vot.workspace import Workspace
+
+DEFAULT_PRESETS = {"HQTrackLite": "lite-vmos"}
+"""Presets of the identifiers in the checkout's ``trackers.ini``; any other one starts with lite."""
+
+vot_app = typer.Typer(
+    name="vot", help="Work with the VOT toolkit and its sequences.", no_args_is_help=True
+)
+
+
+@vot_app.command("import-vos")
+def import_vos(
+    root: Annotated[
+        Path,
+        typer.Argument(
+            metavar="ROOT", help="Folder with JPEGImages and Annotations, or its parent."
+        ),
+    ],
+    more: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAME", help="Sequences to take, as with --sequences."),
+    ] = None,
+    sequences: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sequences",
+            metavar="NAME ...",
+            help="Sequences to take, with blanks or commas between; all if it is left out.",
+        ),
+    ] = None,
+    folder: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder for the VOTS sequences.")
+    ] = Path("vots-sequences"),
+    part: Annotated[
+        str | None,
+        typer.Option("--part", metavar="NAME", help="Split or resolution: valid, 480p, ..."),
+    ] = None,
+    fps: Annotated[
+        float, typer.Option("--fps", min=0.1, help="Frames a second, which such sets do not tell.")
+    ] = 24.0,
+    link: Annotated[
+        bool, typer.Option("--link", help="Link to the frames instead of copying them.")
+    ] = False,
+) -> None:
+    """Turn DAVIS or YouTube-VOS sequences into VOTS sequences with a list.txt."""
+    from vots_hqtrack.vot.import_vos import ImportedSequence, import_sequences
+
+    words = [word for text in [*(sequences or []), *(more or [])] for word in text.split(",")]
+    names = [word for word in words if word]
+
+    def tell(done: ImportedSequence) -> None:
+        skipped = f", {done.num_skipped} frames before the first object left out"
+        err.print(
+            f"{done.name}: {done.num_frames} frames, {len(done.object_ids)} objects"
+            f"{skipped if done.num_skipped else ''}",
+            markup=False,
+        )
+
+    done = import_sequences(root, names, folder, part=part, fps=fps, link=link, on_sequence=tell)
+    out.print(f"{len(done)} sequences in {folder.absolute()}", markup=False, soft_wrap=True)
+
+
+@vot_app.command("evaluate")
+def evaluate(
+    tracker: Annotated[
+        str,
+        typer.Argument(metavar="TRACKER", help="Name of this run, or of a tracker in --registry."),
+    ] = "HQTrack",
+    sequences: Annotated[
+        Path, typer.Option("--sequences", metavar="DIR", help="VOTS sequences with a list.txt.")
+    ] = Path("vots-sequences"),
+    folder: Annotated[
+        Path, typer.Option("--workspace", metavar="DIR", help="The toolkit's workspace.")
+    ] = Path("vot-workspace"),
+    registry: Annotated[
+        Path | None,
+        typer.Option("--registry", metavar="FILE.ini", help="Your own trackers for the toolkit."),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option("--preset", metavar="NAME", help="Preset; `hqtrack presets` lists them."),
+    ] = None,
+    weights: WeightsOption = None,
+    device: DeviceOption = "auto",
+    settings: SettingsOption = None,
+    baseline: Annotated[
+        bool, typer.Option("--baseline", help="Also measure a copy of the first masks.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Make results anew that are there already.")
+    ] = False,
+) -> None:
+    """Run a tracker through the toolkit: evaluate, analyse, report, pack, and print the measures.
+
+    Sequences whose results are there already are not run again.
+    """
+    from vots_hqtrack.checkpoints.manifest import resolve
+    from vots_hqtrack.vot.registry import BASELINE_TRACKER, baseline_entry, hqtrack_entry
+    from vots_hqtrack.vot.run import run_evaluation
+    from vots_hqtrack.vot.toolkit import find_toolkit
+    from vots_hqtrack.vot.workspace import make_workspace
+
+    find_toolkit()
+    names = list(dict.fromkeys([tracker, *([BASELINE_TRACKER] if baseline else [])]))
+    settings = settings or []
+    own = registry or folder / "trackers.ini"
+    if registry is None and tracker == BASELINE_TRACKER:
+        _register(own, baseline_entry(), force=force)
+    elif registry is None:
+        name = preset or DEFAULT_PRESETS.get(tracker, "lite")
+        resolve(build_config(name, config=None, settings=settings, refine=True).weights, weights)
+        _register(
+            own,
+            hqtrack_entry(tracker, preset=name, device=device, weights=weights, settings=settings),
+            force=force,
+        )
+    elif preset or weights or settings or device != "auto":
+        wanted = "write --preset, --weights, --device and --set into it"
+        raise ConfigError(f"the trackers in {registry} have their own options: {wanted}")
+    else:
+        _check_registered(registry, names)
+    workspace = make_workspace(folder, sequences, own)
+    with show_steps() as on_step, show_tool_errors():
+        result = run_evaluation(workspace, names, force=force, on_step=on_step)
+    out.print(measures_table(result))
+    _print_paths(workspace, result.report_path, result.archive_path)
+
+
+def _register(path: Path, entry: TrackerEntry, *, force: bool) -> None:
+    """Write our tracker into the workspace's registry, and refuse to mix two runs' results."""
+    from vots_hqtrack.vot.registry import baseline_entry, write_registry
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    before = path.read_text(encoding="utf-8") if path.exists() else None
+    changed = write_registry(path, [entry, baseline_entry()])
+    has_results = (path.parent / "results" / entry.identifier).exists()
+    if before is not None and entry.identifier in changed and has_results and not force:
+        path.write_text(before, encoding="utf-8")
+        raise ConfigError(
+            f"the results of {entry.identifier} in {path.parent} were made with other options: "
+            "give --force to make them anew, or run under another name"
+        )
+
+
+def _check_registered(registry: Path, wanted: list[str]) -> None:
+    from vots_hqtrack.vot.registry import read_registry
+
+    known = read_registry(registry)
+    missing = [name for name in wanted if name not in known]
+    if missing:
+        raise ConfigError(
+            f"{registry} has no tracker {', '.join(missing)}; it has {', '.join(known)}"
+        )
+
+
+def _print_paths(workspace: Workspace, report: Path, archive: Path) -> None:
+    for text, path in (
+        ("report", report),
+        ("submission", archive),
+        ("workspace", workspace.folder),
+    ):
+        out.print(f"{text + ':':12}{path}", markup=False, soft_wrap=True)

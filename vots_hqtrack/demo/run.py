@@ -1,0 +1,240 @@
+"""The demo: scenes drawn, tracked through the official toolkit, measured, and shown as a video."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vots_hqtrack.demo.render import FPS, NUM_FRAMES, render
+from vots_hqtrack.demo.scenes import SCENES, Scene
+from vots_hqtrack.errors import InputError
+from vots_hqtrack.types import FrameArray, MaskArray, ObjectId
+from vots_hqtrack.video.overlay import OverlayWriter, draw_overlay
+from vots_hqtrack.video.reader import read_frame
+from vots_hqtrack.vot.registry import BASELINE_TRACKER, TrackerEntry, baseline_entry, write_registry
+from vots_hqtrack.vot.results import read_result, result_path
+from vots_hqtrack.vot.run import EvaluationResult, Step, StepCallback, run_evaluation
+from vots_hqtrack.vot.sequences import (
+    read_groundtruth,
+    read_sequence_info,
+    read_sequence_list,
+    write_sequence,
+    write_sequence_list,
+)
+from vots_hqtrack.vot.workspace import EXPERIMENT, Workspace, check_toolkit_path, make_workspace
+
+MARKER = "hqtrack-demo.txt"
+PREVIEW_STRIDE = 2
+PREVIEW_SHRINKING = 2
+PREVIEW_QUALITY = 55
+
+_PARTS = ("sequences", "workspace", "overlay.mp4", "preview.webp")
+
+
+@dataclass(frozen=True, slots=True)
+class DemoResult:
+    """What the demo left.
+
+    Attributes:
+        evaluation: Measures and the toolkit's files.
+        overlay_path: Video of all scenes with the tracker's masks.
+        preview_path: The scenes side by side, as a small moving picture.
+    """
+
+    evaluation: EvaluationResult
+    overlay_path: Path
+    preview_path: Path
+
+
+def run_demo(
+    folder: Path,
+    tracker: TrackerEntry,
+    *,
+    seed: int = 0,
+    num_frames: int = NUM_FRAMES,
+    scenes: Sequence[Scene] = SCENES,
+    on_step: StepCallback = lambda step: None,
+) -> DemoResult:
+    """Run the demo.
+
+    Args:
+        folder: Where everything goes; an earlier demo there is replaced.
+        tracker: The tracker, which is measured beside the copy of the first mask.
+        seed: Chooses small differences of the scenes.
+        num_frames: Frames of every scene.
+        scenes: The scenes.
+        on_step: Told what is being done.
+
+    Returns:
+        The measures and where the files lie, all absolute.
+
+    Raises:
+        InputError: The folder holds other things, or the toolkit cannot work there.
+        ConfigError: The toolkit or the pictures are not installed.
+        ProtocolError: A step of the toolkit left no result.
+    """
+    folder = folder.absolute()
+    prepare_folder(folder)
+    sequences = folder / "sequences"
+    write_scenes(sequences, scenes, num_frames=num_frames, seed=seed, on_step=on_step)
+    registry = folder / "workspace" / "trackers.ini"
+    registry.parent.mkdir()
+    write_registry(registry, [tracker, baseline_entry()])
+    workspace = make_workspace(registry.parent, sequences, registry)
+    names = [tracker.identifier, BASELINE_TRACKER]
+    evaluation = run_evaluation(workspace, names, on_step=on_step)
+    overlay_path, preview_path = folder / "overlay.mp4", folder / "preview.webp"
+    write_overlay(overlay_path, workspace, tracker.identifier, on_step=on_step)
+    write_preview(preview_path, workspace, tracker.identifier)
+    return DemoResult(evaluation, overlay_path, preview_path)
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the demo's folder, or clear it of an earlier demo.
+
+    Args:
+        folder: An absolute path.
+
+    Raises:
+        InputError: It holds things that no demo made, or the toolkit cannot work there.
+    """
+    check_toolkit_path(folder)
+    marker = folder / MARKER
+    if folder.exists() and not marker.is_file() and (folder.is_file() or any(folder.iterdir())):
+        raise InputError(f"{folder} is not empty and holds no earlier demo: choose another folder")
+    for name in _PARTS:
+        part = folder / name
+        if part.is_dir():
+            shutil.rmtree(part)
+        else:
+            part.unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    marker.write_text("made by: hqtrack demo, which may replace what lies here\n", "utf-8")
+
+
+def write_scenes(
+    folder: Path,
+    scenes: Sequence[Scene],
+    *,
+    num_frames: int,
+    seed: int = 0,
+    on_step: StepCallback = lambda step: None,
+) -> None:
+    """Draw scenes and write them as VOTS sequences with ``list.txt``.
+
+    Args:
+        folder: Folder to be made.
+        scenes: The scenes.
+        num_frames: Frames of each.
+        seed: Chooses small differences.
+        on_step: Told how far it is.
+    """
+    num_parts = num_frames * len(scenes)
+    num_done = 0
+    for scene in scenes:
+        drawn = []
+        for rendered in render(scene, num_frames=num_frames, seed=seed):
+            drawn.append(rendered)
+            num_done += 1
+            on_step(Step("draw the sequences", num_done, num_parts, scene.name))
+        masks: dict[int, list[MaskArray | None]] = {
+            int(object_id): [rendered.masks[object_id] for rendered in drawn]
+            for object_id in drawn[0].masks
+        }
+        frames = [rendered.frame for rendered in drawn]
+        write_sequence(folder / scene.name, frames, masks, fps=FPS)
+    write_sequence_list(folder, [scene.name for scene in scenes])
+
+
+def read_tracked(
+    workspace: Workspace, tracker: str, sequence: Path
+) -> Iterator[tuple[FrameArray, dict[ObjectId, MaskArray]]]:
+    """Yield a sequence's frames with the masks that a tracker reported.
+
+    Args:
+        workspace: Where it was evaluated.
+        tracker: Its identifier.
+        sequence: The sequence's folder.
+
+    Yields:
+        uint8 ``(H, W, 3)`` RGB, and bool ``(H, W)`` by object; the first frame has the given masks.
+    """
+    info = read_sequence_info(sequence)
+    truth = read_groundtruth(sequence, info.size)
+    folder = workspace.results / tracker / EXPERIMENT / sequence.name
+    readers = {
+        object_id: read_result(
+            result_path(folder, sequence.name, object_id, num_objects=len(truth)), info.size
+        )
+        for object_id in truth
+    }
+    for place, path in enumerate(info.frame_paths):
+        masks = {}
+        for object_id, reader in readers.items():
+            mask = next(reader)
+            given = truth[object_id][place] if mask is None else mask
+            masks[object_id] = np.zeros(info.size, dtype=np.bool_) if given is None else given
+        yield read_frame(path), masks
+
+
+def write_overlay(
+    path: Path,
+    workspace: Workspace,
+    tracker: str,
+    *,
+    on_step: StepCallback = lambda step: None,
+) -> None:
+    """Write one video of all sequences with a tracker's masks drawn over them.
+
+    Args:
+        path: The video, ``*.mp4``.
+        workspace: Where the tracker was evaluated; its sequences have one frame size.
+        tracker: Its identifier.
+        on_step: Told how far it is.
+    """
+    sequences = read_sequence_list(workspace.sequences)
+    infos = [read_sequence_info(sequence) for sequence in sequences]
+    num_parts = sum(len(info.frame_paths) for info in infos)
+    num_done = 0
+    with OverlayWriter(path, infos[0].fps, infos[0].size) as writer:
+        for sequence in sequences:
+            for frame, masks in read_tracked(workspace, tracker, sequence):
+                writer.write(frame, masks)
+                num_done += 1
+                on_step(Step("draw the video", num_done, num_parts, sequence.name))
+
+
+def write_preview(path: Path, workspace: Workspace, tracker: str) -> None:
+    """Write all sequences side by side as a small animated WebP picture.
+
+    Args:
+        path: The picture.
+        workspace: Where the tracker was evaluated.
+        tracker: Its identifier.
+    """
+    sequences = read_sequence_list(workspace.sequences)
+    clips = [_shrunk_overlays(workspace, tracker, sequence) for sequence in sequences]
+    rows = [Image.fromarray(np.hstack(pictures)) for pictures in zip(*clips, strict=False)]
+    rows[0].save(
+        path,
+        save_all=True,
+        append_images=rows[1:],
+        duration=round(1000 * PREVIEW_STRIDE / FPS),
+        loop=0,
+        quality=PREVIEW_QUALITY,
+        method=4,
+    )
+
+
+def _shrunk_overlays(workspace: Workspace, tracker: str, sequence: Path) -> list[FrameArray]:
+    pictures = []
+    for place, (frame, masks) in enumerate(read_tracked(workspace, tracker, sequence)):
+        if place % PREVIEW_STRIDE == 0:
+            drawn = Image.fromarray(draw_overlay(frame, masks))
+            pictures.append(np.asarray(drawn.reduce(PREVIEW_SHRINKING)))
+    return pictures
