@@ -26,7 +26,7 @@ from vots_hqtrack.video.reader import read_frame
 from vots_hqtrack.vot.regions import mask_to_region, region_to_mask
 from vots_hqtrack.vot.streams import ProtocolStreams, describe_error
 
-LOAD_LIMIT_S = 300.0
+LOAD_LIMIT_S = 600.0
 """Seconds that loading may take; the toolkit itself would wait for ever."""
 
 _GIVE_UP_S = 30.0
