@@ -10,9 +10,12 @@ from typer.core import TyperGroup
 
 import vots_hqtrack
 from vots_hqtrack.cli.console import err, out, print_error, set_up_logging
+from vots_hqtrack.cli.demo import demo
 from vots_hqtrack.cli.doctor import doctor
 from vots_hqtrack.cli.presets import presets
 from vots_hqtrack.cli.track import track
+from vots_hqtrack.cli.train import train_app
+from vots_hqtrack.cli.vot import vot_app
 from vots_hqtrack.cli.train import train_app
 from vots_hqtrack.errors import HQTrackError
 
@@ -50,6 +53,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(track)
+app.command()(demo)
+app.add_typer(vot_app)
+app.add_typer(train_app)
 app.command()(presets)
 app.command()(doctor)
 app.add_typer(train_app, name="train")
