@@ -16,7 +16,6 @@ from vots_hqtrack.cli.presets import presets
 from vots_hqtrack.cli.track import track
 from vots_hqtrack.cli.train import train_app
 from vots_hqtrack.cli.vot import vot_app
-from vots_hqtrack.cli.train import train_app
 from vots_hqtrack.errors import HQTrackError
 
 EXIT_STOPPED = 130
@@ -58,7 +57,6 @@ app.add_typer(vot_app)
 app.add_typer(train_app)
 app.command()(presets)
 app.command()(doctor)
-app.add_typer(train_app, name="train")
 
 
 def _print_version(wanted: bool) -> None:
