@@ -93,6 +93,20 @@ class VMOSConfig:
         _require(self.window_radius >= 0, "vmos.window_radius", "0 or more", self.window_radius)
 
 
+def released_vmos() -> VMOSConfig:
+    """Return the sizes of the released HQTrack model (InternImage-T, multi-scale DeAOT)."""
+    return VMOSConfig(
+        width_s16=256,
+        width_s8=128,
+        width_s4=64,
+        num_blocks_s16=3,
+        identity_kernel=17,
+        identity_kernel_s8=17,
+        identity_stride_s8=16,
+        align_corners=True,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class MemoryConfig:
     """What the tracker remembers of a video (paper section 2.1; its appendix values for VOTS2023).

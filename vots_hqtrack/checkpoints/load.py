@@ -99,6 +99,32 @@ def load_into(
         WeightsError: Keys are missing, unexpected, of another shape, or float for an integer.
     """
     target = module.state_dict()
+    require_fit(
+        target, tensors, source=source, model=type(module).__name__, allow_missing=allow_missing
+    )
+    module.load_state_dict({key: tensors.get(key, value) for key, value in target.items()})
+
+
+def require_fit(
+    target: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor],
+    *,
+    source: str,
+    model: str,
+    allow_missing: tuple[str, ...] = (),
+) -> None:
+    """Demand that tensors have a model's keys and shapes.
+
+    Args:
+        target: The model's own tensors by key; their numbers do not matter.
+        tensors: What is to take their place.
+        source: What to call the tensors in errors.
+        model: What to call the model in errors.
+        allow_missing: Shell-style patterns of keys that ``tensors`` need not have.
+
+    Raises:
+        WeightsError: Keys are missing, unexpected, of another shape, or float for an integer.
+    """
     missing = [
         key
         for key in target
@@ -117,10 +143,7 @@ def load_into(
         if keys
     ]
     if problems:
-        raise WeightsError(
-            f"the weights {source} do not fit {type(module).__name__}; {'; '.join(problems)}"
-        )
-    module.load_state_dict({key: tensors.get(key, value) for key, value in target.items()})
+        raise WeightsError(f"the weights {source} do not fit {model}; {'; '.join(problems)}")
 
 
 def save_tensors(
