@@ -1,0 +1,149 @@
+"""Sampling step of the deformable convolution DCNv3: reference and fast version.
+
+Every cell of the output reads a 3 x 3 neighbourhood of the input, each of whose nine points is
+moved by a learnt offset, and sums what it finds there with learnt weights, group of channels by
+group:
+
+    out[y, x, g] = sum_p weights[y, x, g, p] * value_g(y + dy_p + offset_y, x + dx_p + offset_x)
+
+``value_g`` is bilinear between cells and zero outside the map. Points are numbered column by
+column: ``dx_p = p // side - 1`` and ``dy_p = p % side - 1`` for ``side`` 3; offsets are ``(x, y)``
+in cells.
+"""
+
+from __future__ import annotations
+
+from math import isqrt
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the field's name for it
+from torch import Tensor
+
+from vots_hqtrack.errors import ShapeError
+
+
+def deformable_sampling_reference(value: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
+    """Sample by PyTorch's own bilinear sampler, one map for each group.
+
+    Args:
+        value: ``(B, H', W', C)`` float; group ``g`` of ``G`` owns channels ``g * C / G`` to ``(g +
+            1) * C / G - 1``.
+        offsets: ``(B, H', W', G, P, 2)`` float, ``(x, y)`` in cells; ``P`` is the square of an odd
+            number.
+        weights: ``(B, H', W', G, P)`` float.
+
+    Returns:
+        ``(B, H', W', C)`` in the dtype of ``value``.
+
+    Raises:
+        ShapeError: The shapes do not fit each other.
+    """
+    batch, height, width, groups, points = _check(value, offsets, weights)
+    at_row, at_column = _grid(height, width, points, value.device)
+    x = (at_column + offsets[..., 0] + 0.5) * (2 / width) - 1
+    y = (at_row + offsets[..., 1] + 0.5) * (2 / height) - 1
+    grid = torch.stack([x, y], dim=-1).permute(0, 3, 1, 2, 4, 5)
+    maps = value.unflatten(-1, (groups, -1)).permute(0, 3, 4, 1, 2).flatten(0, 1)
+    found = F.grid_sample(
+        maps,
+        grid.reshape(batch * groups, height * width, points, 2).to(value.dtype),
+        mode="bilinear",
+        padding_mode="zeros",
+        align_corners=False,
+    )
+    share = weights.permute(0, 3, 1, 2, 4).reshape(batch * groups, 1, height * width, points)
+    total = (found * share.to(value.dtype)).sum(-1)
+    return total.view(batch, -1, height, width).permute(0, 2, 3, 1)
+
+
+def deformable_sampling(value: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
+    """Sample by one weighted sum of gathered rows, without a copy of what is gathered.
+
+    A bilinear sample is a weighted sum of four cells, so an output cell and group is a weighted sum
+    of ``4 * P`` rows of the input. Offsets are split into whole cells and a fraction before the
+    cell's own place is added, so that the fraction does not lose digits far from the origin.
+
+    Arguments, result and errors are those of :func:`deformable_sampling_reference`.
+    """
+    batch, height, width, groups, points = _check(value, offsets, weights)
+    precise = torch.promote_types(offsets.dtype, torch.float32)
+    at_row, at_column = _grid(height, width, points, value.device)
+    columns, column_shares = _neighbours(at_column, offsets[..., 0].to(precise), width)
+    rows, row_shares = _neighbours(at_row, offsets[..., 1].to(precise), height)
+    image = torch.arange(batch, device=value.device, dtype=torch.int32)[:, None, None, None, None]
+    group = torch.arange(groups, device=value.device, dtype=torch.int32)[:, None]
+    cells, shares = [], []
+    for row, row_share in zip(rows, row_shares, strict=True):
+        weighted = weights * row_share
+        line = (image * height + row) * width
+        for column, column_share in zip(columns, column_shares, strict=True):
+            cells.append((line + column) * groups + group)
+            shares.append(weighted * column_share)
+    table = value.contiguous().view(batch * height * width * groups, -1)
+    sampled = F.embedding_bag(
+        torch.cat(cells, dim=-1).view(-1, 4 * points),
+        table,
+        per_sample_weights=torch.cat(shares, dim=-1).view(-1, 4 * points).to(value.dtype),
+        mode="sum",
+    )
+    return sampled.view(batch, height, width, -1)
+
+
+def _check(value: Tensor, offsets: Tensor, weights: Tensor) -> tuple[int, ...]:
+    """Return ``B, H', W', G, P``."""
+    cells = tuple(value.shape[:-1])
+    shape = tuple(weights.shape)
+    points = shape[-1] if shape else 0
+    fits = (
+        value.ndim == 4
+        and shape[:3] == cells
+        and len(shape) == 5
+        and tuple(offsets.shape) == (*shape, 2)
+        and value.shape[-1] % shape[3] == 0
+        and isqrt(points) ** 2 == points
+        and points % 2 == 1
+    )
+    if not fits:
+        got = f"{tuple(value.shape)}, {tuple(offsets.shape)} and {shape}"
+        raise ShapeError(
+            "deformable sampling wants values (B, H', W', C), offsets (B, H', W', G, P, 2) and "
+            f"weights (B, H', W', G, P) with G dividing C and P the square of an odd number, got
+            {got}"
+        )
+    return shape
+
+
+def _grid(height: int, width: int, points: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Int32 rows ``(H', 1, 1, P)`` and columns ``(W', 1, P)`` of all points without offsets."""
+    side = isqrt(points)
+    point = torch.arange(points, device=device, dtype=torch.int32)
+    across = point.div(side, rounding_mode="floor") - side // 2
+    down = point % side - side // 2
+    rows = torch.arange(height, device=device, dtype=torch.int32)[:, None, None, None] + down
+    columns = torch.arange(width, device=device, dtype=torch.int32)[:, None, None] + across
+    return rows, columns
+
+
+def _neighbours(
+    start: Tensor, offset: Tensor, length: int
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Find the two cells along one axis between which each point lies.
+
+    Args:
+        start: Int32 cells without offsets, of a shape that broadcasts to the offsets'.
+        offset: ``(B, H', W', G, P)`` float, in cells.
+        length: Number of cells along the axis.
+
+    Returns:
+        Indices of the two cells, int32 and inside the map, and their shares; the share of a cell
+        outside is 0.
+    """
+    whole = offset.detach().floor()
+    fraction = offset - whole
+    # Far outside is far enough: without the bound a huge offset would overflow the integer.
+    first = start + whole.clamp(-2 * length - 2, 2 * length + 2).to(torch.int32)
+    second = first + 1
+    first_share = (1 - fraction) * ((first >= 0) & (first < length))
+    second_share = fraction * ((second >= 0) & (second < length))
+    last = length - 1
+    return (first.clamp(0, last), second.clamp(0, last)), (first_share, second_share)
