@@ -107,8 +107,8 @@ def _check(value: Tensor, offsets: Tensor, weights: Tensor) -> tuple[int, ...]:
         got = f"{tuple(value.shape)}, {tuple(offsets.shape)} and {shape}"
         raise ShapeError(
             "deformable sampling wants values (B, H', W', C), offsets (B, H', W', G, P, 2) and "
-            f"weights (B, H', W', G, P) with G dividing C and P the square of an odd number, got
-            {got}"
+            "weights (B, H', W', G, P) with G dividing C and P the square of an odd number, "
+            f"got {got}"
         )
     return shape
 
