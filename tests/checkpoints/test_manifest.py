@@ -130,7 +130,7 @@ def test_record_replaces_the_entry_of_the_same_name(tmp_path: Path) -> None:
 
 
 def test_exception_record_of_another_file(tmp_path: Path) -> None:
-    (tmp_path / "small.bin").write_bytes(b"abd")
+    (tmp_path / "small.bin").write_bytes(b"xyz")
     with pytest.raises(WeightsError, match=r"small\.bin: wanted sha256 ba7816bf"):
         record(tmp_path, ENTRY)
     assert not (tmp_path / "manifest.json").exists()

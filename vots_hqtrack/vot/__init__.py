@@ -1,0 +1,1 @@
+"""The VOT toolkit: TraX server, sequences, workspaces, evaluation."""
