@@ -348,3 +348,11 @@ def test_gpu_equals_cpu(random_predictor: SamPredictor) -> None:
     on_gpu = refiner.refine(moved, _coarse().to(device))
     assert (on_gpu.masks.cpu() != on_cpu.masks).float().mean() < 1e-3
     torch.testing.assert_close(on_gpu.predicted_iou.cpu(), on_cpu.predicted_iou, atol=1e-2, rtol=0)
+
+
+def test_defaults_of_module_and_configuration_agree(random_predictor: SamPredictor) -> None:
+    model = random_predictor.model
+    by_default = MaskRefiner(model.prompt_encoder, model.mask_decoder)
+    configured = build_refiner(RefinerConfig(), model)
+    for name in ("prompt", "choice", "mask_logit", "objects_per_call"):
+        assert getattr(by_default, name) == getattr(configured, name)
