@@ -40,20 +40,22 @@ def deformable_sampling_reference(value: Tensor, offsets: Tensor, weights: Tenso
     """
     batch, height, width, groups, points = _check(value, offsets, weights)
     at_row, at_column = _grid(height, width, points, value.device)
-    x = (at_column + offsets[..., 0] + 0.5) * (2 / width) - 1
-    y = (at_row + offsets[..., 1] + 0.5) * (2 / height) - 1
+    # In full precision throughout: on the CPU, PyTorch's sampler is wrong for 16-bit floats.
+    precise = torch.promote_types(value.dtype, torch.float32)
+    x = (at_column + offsets[..., 0].to(precise) + 0.5) * (2 / width) - 1
+    y = (at_row + offsets[..., 1].to(precise) + 0.5) * (2 / height) - 1
     grid = torch.stack([x, y], dim=-1).permute(0, 3, 1, 2, 4, 5)
-    maps = value.unflatten(-1, (groups, -1)).permute(0, 3, 4, 1, 2).flatten(0, 1)
+    maps = value.to(precise).unflatten(-1, (groups, -1)).permute(0, 3, 4, 1, 2)
     found = F.grid_sample(
-        maps,
-        grid.reshape(batch * groups, height * width, points, 2).to(value.dtype),
+        maps.flatten(0, 1),
+        grid.reshape(batch * groups, height * width, points, 2),
         mode="bilinear",
         padding_mode="zeros",
         align_corners=False,
     )
     share = weights.permute(0, 3, 1, 2, 4).reshape(batch * groups, 1, height * width, points)
-    total = (found * share.to(value.dtype)).sum(-1)
-    return total.view(batch, -1, height, width).permute(0, 2, 3, 1)
+    total = (found * share).sum(-1)
+    return total.view(batch, -1, height, width).permute(0, 2, 3, 1).to(value.dtype)
 
 
 def deformable_sampling(value: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
