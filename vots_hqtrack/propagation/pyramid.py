@@ -161,31 +161,17 @@ class PropagationPyramid(nn.Module):
             The embedding at 1/4 and the frame's proposals.
         """
 
-        def run(
-            index: int, block: nn.Module, visual: Tensor, identity: Tensor | None
-        ) -> BlockOutput:
-            size = Size(*visual.shape[-2:])
-            is_fine = index == len(self.blocks_s16)
-            own = None
-            if own_embedding is not None:
-                own = own_embedding.s8 if is_fine else own_embedding.s16
-            recent: LayerMemory | None = short_term.layers[index] if short_term else None
-            identity_tokens = None if identity is None else _tokens(identity)
+        def run(index: int, visual: Tensor, identity: Tensor | None) -> BlockOutput:
+            recent = short_term.layers[index] if short_term else None
             memories = [entry.layers[index] for entry in long_term]
-            output: BlockOutput = block(
-                _tokens(visual), identity_tokens, size, memories, recent, own_embedding=own
-            )
-            return BlockOutput(
-                output.visual.transpose(1, 2).unflatten(2, size),
-                output.identity.transpose(1, 2).unflatten(2, size),
-                output.proposal,
-            )
+            own = self._choose(index, own_embedding)
+            return _run_on_maps(self._block(index), visual, identity, memories, recent, own)
 
         visual: Tensor = self.project_s16(features.s16)
         identity: Tensor | None = None
         outputs = []
-        for index, block in enumerate(self.blocks_s16):
-            output = run(index, block, visual, identity)
+        for index in range(len(self.blocks_s16)):
+            output = run(index, visual, identity)
             visual, identity = output.visual, output.identity
             outputs.append(output)
         proposals = [output.proposal for output in outputs]
@@ -193,7 +179,6 @@ class PropagationPyramid(nn.Module):
         projected = self.project_s8(features.s8)
         output = run(
             len(self.blocks_s16),
-            self.block_s8,
             self.visual_to_s8(torch.cat([one.visual for one in outputs], dim=1), projected),
             self.identity_to_s8(torch.cat([one.identity for one in outputs], dim=1), projected),
         )
@@ -211,12 +196,48 @@ class PropagationPyramid(nn.Module):
         """Join a frame's proposals with the identity embedding of its labels, block by block."""
         layers = []
         for index, proposal in enumerate(proposals):
-            is_fine = index == len(self.blocks_s16)
-            block = self.block_s8 if is_fine else self.blocks_s16[index]
-            if not isinstance(block, GatedPropagationBlock):
-                raise TypeError(f"wanted a propagation block, got {type(block).__name__}")
-            layers.append(block.remember(proposal, embedding.s8 if is_fine else embedding.s16))
+            chosen = embedding.s8 if self._is_fine(index) else embedding.s16
+            layers.append(self._block(index).remember(proposal, chosen))
         return tuple(layers)
+
+    def _is_fine(self, index: int) -> bool:
+        return index == len(self.blocks_s16)
+
+    def _block(self, index: int) -> GatedPropagationBlock:
+        block = self.block_s8 if self._is_fine(index) else self.blocks_s16[index]
+        if not isinstance(block, GatedPropagationBlock):
+            raise TypeError(f"wanted a propagation block, got {type(block).__name__}")
+        return block
+
+    def _choose(self, index: int, embedding: IdentityEmbedding | None) -> Tensor | None:
+        if embedding is None:
+            return None
+        return embedding.s8 if self._is_fine(index) else embedding.s16
+
+
+def _run_on_maps(
+    block: GatedPropagationBlock,
+    visual: Tensor,
+    identity: Tensor | None,
+    long_term: Sequence[LayerMemory],
+    short_term: LayerMemory | None,
+    own_embedding: Tensor | None,
+) -> BlockOutput:
+    """Run a block on ``(B, C, H', W')`` maps instead of tokens."""
+    size = Size(*visual.shape[-2:])
+    output: BlockOutput = block(
+        _tokens(visual),
+        None if identity is None else _tokens(identity),
+        size,
+        long_term,
+        short_term,
+        own_embedding=own_embedding,
+    )
+    return BlockOutput(
+        output.visual.transpose(1, 2).unflatten(2, size),
+        output.identity.transpose(1, 2).unflatten(2, size),
+        output.proposal,
+    )
 
 
 def _tokens(x: Tensor) -> Tensor:
