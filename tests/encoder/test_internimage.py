@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
 from vots_hqtrack.encoder.dcnv3 import DeformableConv
 from vots_hqtrack.encoder.internimage import InternImage, build_internimage_t

@@ -1,11 +1,11 @@
-"""Deformable sampling: the fast version, the reference, loops in Python, and what a fixed grid gives."""
+"""Deformable sampling: the fast version, the reference, loops in Python, and a fixed grid."""
 
 import math
 from collections.abc import Callable
 
 import pytest
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor
 
 from vots_hqtrack.errors import ShapeError
