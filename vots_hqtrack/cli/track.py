@@ -35,6 +35,24 @@ if TYPE_CHECKING:
     from vots_hqtrack.video.reader import FrameSource, NamedFrame
     from vots_hqtrack.video.results import ResultWriter
 
+MaskOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--mask",
+        metavar="FILE",
+        help="Mask image of the first frame: indexed or grey with object ids as values, "
+        "black and white, or with a colour for every object.",
+    ),
+]
+BoxOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--box",
+        metavar="X,Y,W,H",
+        help="Box around an object of the first frame, in pixels; repeat it for more objects.",
+    ),
+]
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -91,23 +109,8 @@ def track(
     out_folder: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Folder for the results.")
     ],
-    mask: Annotated[
-        Path | None,
-        typer.Option(
-            "--mask",
-            metavar="FILE",
-            help="Mask image of the first frame: indexed or grey with object ids as values, "
-            "black and white, or with a colour for every object.",
-        ),
-    ] = None,
-    box: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--box",
-            metavar="X,Y,W,H",
-            help="Box around an object of the first frame, in pixels; repeat it for more objects.",
-        ),
-    ] = None,
+    mask: MaskOption = None,
+    box: BoxOption = None,
     preset: PresetOption = "lite",
     weights: WeightsOption = None,
     device: DeviceOption = "auto",
