@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from vots_hqtrack.cli.main import app
+from vots_hqtrack.demo import run as demo_run
+from vots_hqtrack.errors import ProtocolError
+from vots_hqtrack.video.label_maps import write_label_map
+from vots_hqtrack.vot import run as vot_run
+from vots_hqtrack.vot.registry import BASELINE_TRACKER, read_registry
+from vots_hqtrack.vot.sequences import read_groundtruth, read_sequence_info, read_sequence_list
+
+HEIGHT, WIDTH = 40, 60
+
+
+def hqtrack(*words: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+@pytest.fixture
+def vos_set(tmp_path: Path) -> Path:
+    """A DAVIS-like set of three sequences, in each of which a square moves."""
+    root = tmp_path / "set"
+    for name in ("ant", "bee", "cow"):
+        frames, annotations = (
+            root / kind / "480p" / name for kind in ("JPEGImages", "Annotations")
+        )
+        frames.mkdir(parents=True)
+        annotations.mkdir(parents=True)
+        for place in range(4):
+            label_map = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
+            label_map[10:20, 10 + 2 * place : 20 + 2 * place] = 1
+            cv2.imwrite(str(frames / f"{place:05d}.jpg"), np.dstack([label_map * 200] * 3))
+            write_label_map(annotations / f"{place:05d}.png", label_map)
+    return root
+
+
+@pytest.fixture
+def sequences(vos_set: Path, tmp_path: Path) -> Path:
+    out = tmp_path / "sequences"
+    assert hqtrack("vot", "import-vos", vos_set, "--out", out).exit_code == 0
+    return out
+
+
+@pytest.mark.parametrize(
+    "names", [["--sequences", "cow", "ant"], ["--sequences", "cow,ant"], ["cow", "ant"]]
+)
+def test_import_takes_names_in_order(vos_set: Path, tmp_path: Path, names: list[str]) -> None:
+    out = tmp_path / "out"
+    result = hqtrack("vot", "import-vos", vos_set, *names, "--out", out)
+    assert result.exit_code == 0, result.output
+    folders = read_sequence_list(out)
+    assert [folder.name for folder in folders] == ["cow", "ant"]
+    info = read_sequence_info(folders[0])
+    assert len(info.frame_paths) == 4
+    masks = read_groundtruth(folders[0], info.size)[1]
+    assert [int(mask.sum()) for mask in masks if mask is not None] == [100] * 4
+    assert "cow: 4 frames, 1 objects" in result.stderr
+    assert f"2 sequences in {out}" in result.stdout
+
+
+def test_import_of_a_broken_set(vos_set: Path, tmp_path: Path) -> None:
+    result = hqtrack("vot", "import-vos", vos_set / "Annotations", "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "wanted JPEGImages/<sequence>/*.jpg" in result.stderr
+    result = hqtrack("vot", "import-vos", vos_set, "--sequences", "dog", "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "has no sequence dog; it has ant, bee, cow" in result.stderr
+
+
+@pytest.mark.vot
+def test_evaluate_prints_the_measures(sequences: Path, tmp_path: Path) -> None:
+    words = ("vot", "evaluate", BASELINE_TRACKER, "--sequences", sequences, "--baseline")
+    result = hqtrack(*words, "--workspace", tmp_path / "space")
+    assert result.exit_code == 0, result.output
+    for name in ("Quality", "Accuracy", "Robustness", "NRE", "DRE", "ADQ", "J"):
+        assert name in result.stdout
+    # The square moves by 2 of 10 pixels a frame: 8/12, 6/14, 4/16 after the given frame's 0.
+    jaccards = [8 / 12, 6 / 14, 4 / 16]
+    (row,) = re.findall(r"^ *bee +(.*)$", result.stdout, re.M)
+    values = row.split()
+    assert float(values[0]) == pytest.approx(sum(jaccards) / 4, abs=1e-3)
+    assert float(values[2]) == pytest.approx(3 / 4, abs=1e-3)
+    assert values[5] == "-"
+    assert float(values[6]) == pytest.approx(sum(jaccards) / 3, abs=1e-3)
+    for word in ("report", "submission"):
+        (path,) = re.findall(rf"^{word}: +(.*)$", result.stdout, re.M)
+        assert Path(path).is_file()
+
+
+def test_evaluate_refuses_to_mix_results(sequences: Path, tmp_path: Path) -> None:
+    space = tmp_path / "space"
+    registry = tmp_path / "own.ini"
+    registry.write_text("[Mine]\nprotocol = traxpython\ncommand = mine\n")
+    own = ("vot", "evaluate", "--sequences", sequences, "--registry", registry)
+    result = hqtrack(*own, "--workspace", space)
+    assert result.exit_code == 2
+    assert "has no tracker HQTrack; it has Mine" in result.stderr
+    result = hqtrack(*own, "--workspace", space, "--preset", "lite")
+    assert result.exit_code == 2
+    assert "have their own options" in result.stderr
+
+
+@pytest.mark.weights
+def test_evaluate_keeps_results_of_other_options(
+    sequences: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = tmp_path / "space"
+    ran: list[str] = []
+
+    def fail(workspace: object, trackers: list[str], **options: object) -> None:
+        ran.extend(trackers)
+        raise ProtocolError("the tracker gave up\n  its last words")
+
+    monkeypatch.setattr(vot_run, "run_evaluation", fail)
+    words = ("vot", "evaluate", "A1", "--sequences", sequences, "--workspace", space)
+    result = hqtrack(*words)
+    assert result.exit_code == 4
+    assert result.stderr.splitlines()[-2:] == ["  its last words", "error: the tracker gave up"]
+    assert read_registry(space / "trackers.ini") == ["A1", BASELINE_TRACKER]
+    (space / "results" / "A1").mkdir(parents=True)
+    result = hqtrack(*words, "--preset", "lite-vmos")
+    assert result.exit_code == 2
+    assert "were made with other options: give --force" in result.stderr
+    assert "lite-vmos" not in (space / "trackers.ini").read_text()
+    assert hqtrack(*words, "--preset", "lite-vmos", "--force").exit_code == 4
+    assert "lite-vmos" in (space / "trackers.ini").read_text()
+    assert ran == ["A1", "A1"]
+    result = hqtrack(*words, "--weights", tmp_path / "gone.safetensors")
+    assert result.exit_code == 3
+    assert "gone.safetensors" in result.stderr
+
+
+@pytest.mark.weights
+def test_demo_checks_before_it_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise AssertionError("the demo must not start")
+
+    monkeypatch.setattr(demo_run, "run_demo", fail)
+    for words, code, message in (
+        (["--preset", "huge"], 2, "unknown preset 'huge'"),
+        (["--set", "memory.gap=x"], 2, "memory.gap"),
+        (["--weights", str(tmp_path / "gone.safetensors")], 3, "gone.safetensors"),
+    ):
+        result = hqtrack("demo", "--out", tmp_path / "out", *words)
+        assert result.exit_code == code
+        assert message in result.stderr
+    monkeypatch.undo()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").touch()
+    result = hqtrack("demo", "--out", tmp_path / "mine")
+    assert result.exit_code == 2
+    assert "holds no earlier demo" in result.stderr

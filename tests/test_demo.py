@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from vots_hqtrack.demo import pictures
+from vots_hqtrack.demo.pictures import PICTURES, load_picture
+from vots_hqtrack.demo.render import NUM_FRAMES, RenderedFrame, pose_at, render
+from vots_hqtrack.demo.run import MARKER, prepare_folder, run_demo
+from vots_hqtrack.demo.scenes import ORBIT, SCENES, Actor, Pose, Scene
+from vots_hqtrack.demo.sprites import load_outlines
+from vots_hqtrack.errors import ConfigError, InputError
+from vots_hqtrack.types import ObjectId
+from vots_hqtrack.vot.registry import BASELINE_TRACKER, TrackerEntry
+from vots_hqtrack.vot.results import mean_jaccard
+from vots_hqtrack.vot.run import Step
+
+if importlib.util.find_spec("skimage") is None:
+    pytest.skip("needs the extra 'demo'", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def drawn() -> dict[str, list[RenderedFrame]]:
+    """Every scene, each third frame of its full length."""
+    return {scene.name: list(render(scene, num_frames=NUM_FRAMES))[::3] for scene in SCENES}
+
+
+def tracks(frames: list[RenderedFrame]) -> dict[ObjectId, list[np.ndarray]]:
+    return {key: [frame.masks[key] for frame in frames] for key in frames[0].masks}
+
+
+def test_scenes_are_long_and_hold_two_to_four_objects(
+    drawn: dict[str, list[RenderedFrame]],
+) -> None:
+    assert NUM_FRAMES >= 40
+    assert len(SCENES) == 3
+    for frames in drawn.values():
+        assert 2 <= len(frames[0].masks) <= 4
+        for frame in frames:
+            assert frame.frame.shape == (360, 640, 3)
+            assert frame.frame.dtype == np.uint8
+            assert np.sum(list(frame.masks.values()), axis=0).max() <= 1
+        assert all(mask.sum() > 1500 for mask in frames[0].masks.values())
+
+
+def test_what_happens_in_the_scenes(drawn: dict[str, list[RenderedFrame]]) -> None:
+    areas = {
+        (name, key): np.array([mask.sum() for mask in masks])
+        for name, frames in drawn.items()
+        for key, masks in tracks(frames).items()
+    }
+    # The cat goes behind the cup and is whole again afterwards.
+    cat = areas["breakfast", ObjectId(1)]
+    assert cat[1:-1].min() < 0.4 * min(cat[0], cat[-1])
+    # The cup leaves the meadow for more than ten frames and comes back.
+    (absent,) = np.nonzero(areas["meadow", ObjectId(3)] == 0)
+    assert 3 * len(absent) > 10
+    assert 0 < absent[0]
+    assert absent[-1] < len(drawn["meadow"]) - 1
+    # A twin that nobody tracks flies beside the tracked shuttle.
+    shuttles = [actor for actor in ORBIT.actors if actor.sprite == "shuttle"]
+    assert [actor.object_id is None for actor in shuttles] == [True, False]
+
+
+def test_a_copy_of_the_first_mask_scores_low(drawn: dict[str, list[RenderedFrame]]) -> None:
+    for frames in drawn.values():
+        for masks in tracks(frames).values():
+            score = mean_jaccard([masks[0]] * len(masks), masks)
+            assert score is not None
+            assert score < 0.45
+
+
+def test_masks_are_exact() -> None:
+    # The same scene with its object far away: where the picture differs, there the object is.
+    near = Actor("cup", (Pose(0, 500, 400, 200), Pose(1, 540, 430, 220, 30)), ObjectId(1))
+    far = dataclasses.replace(near, poses=(Pose(0, 5000, 0, 200), Pose(1, 5000, 0, 220, 30)))
+    camera = (Pose(0, 500, 400, 1.0), Pose(1, 510, 410, 1.1, 3))
+    scene = Scene("one", "hubble", 1.0, camera, (near,))
+    with_cup = list(render(scene, num_frames=3))
+    without = list(render(dataclasses.replace(scene, actors=(far,)), num_frames=3))
+    for here, gone in zip(with_cup, without, strict=True):
+        difference = np.abs(here.frame.astype(int) - gone.frame.astype(int)).max(axis=2)
+        changed = cv2.medianBlur((difference > 12).astype(np.uint8), 3) > 0
+        mask = here.masks[ObjectId(1)]
+        assert np.count_nonzero(changed & mask) / np.count_nonzero(changed | mask) > 0.97
+        assert not gone.masks[ObjectId(1)].any()
+
+
+def test_drawing_depends_on_the_seed_alone() -> None:
+    first, again, other = (list(render(ORBIT, num_frames=2, seed=seed)) for seed in (0, 0, 1))
+    for left, right in zip(first, again, strict=True):
+        np.testing.assert_array_equal(left.frame, right.frame)
+        for key, mask in left.masks.items():
+            np.testing.assert_array_equal(mask, right.masks[key])
+    assert (first[0].masks[ObjectId(3)] != other[0].masks[ObjectId(3)]).any()
+
+
+def test_ways_go_through_their_poses() -> None:
+    poses = [Pose(0, 1, 2, 3, 4), Pose(0.3, 5, -6, 7, 80), Pose(1, 9, 10, 11, 12)]
+    for pose in poses:
+        found = dataclasses.astuple(pose_at(poses, pose.time))
+        assert found == pytest.approx(dataclasses.astuple(pose))
+
+
+def test_outlines_lie_on_their_pictures() -> None:
+    outlines = load_outlines()
+    assert {actor.sprite for scene in SCENES for actor in scene.actors} <= set(outlines)
+    for outline in outlines.values():
+        height, width, _ = load_picture(outline.picture).shape
+        points = np.array(outline.points)
+        assert len(points) > 20
+        assert (points >= 0).all()
+        assert (points < (width, height)).all()
+    assert {scene.picture for scene in SCENES} <= set(PICTURES)
+    assert {picture.licence for picture in PICTURES.values()} == {"CC0", "public domain"}
+
+
+def test_pictures_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "picture_folder", lambda: tmp_path)
+    with pytest.raises(InputError, match=r"cannot read the demo's picture .*brick\.png"):
+        load_picture("brick")
+    (tmp_path / "brick.png").write_bytes(b"other")
+    with pytest.raises(InputError, match="install scikit-image again"):
+        load_picture("brick")
+
+
+def test_missing_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"pip install 'vots-hqtrack\[demo\]'"):
+        load_picture("brick")
+
+
+def test_only_an_earlier_demo_is_replaced(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    prepare_folder(folder)
+    (folder / "sequences" / "old").mkdir(parents=True)
+    (folder / "overlay.mp4").touch()
+    (folder / "notes.txt").touch()
+    prepare_folder(folder)
+    assert sorted(path.name for path in folder.iterdir()) == sorted([MARKER, "notes.txt"])
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "work.txt").touch()
+    with pytest.raises(InputError, match="holds no earlier demo"):
+        prepare_folder(tmp_path / "other")
+    with pytest.raises(InputError, match="holds no earlier demo"):
+        prepare_folder(tmp_path / "other" / "work.txt")
+    with pytest.raises(InputError, match="not ASCII"):
+        prepare_folder(tmp_path / "Vorführung")
+
+
+@pytest.mark.vot
+@pytest.mark.slow
+def test_the_whole_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    steps: list[Step] = []
+    tracker = TrackerEntry("Copy2", "The baseline again", "vots_hqtrack.vot.copy_first")
+    scenes = SCENES[:2]
+    result = run_demo(Path("out"), tracker, num_frames=4, scenes=scenes, on_step=steps.append)
+    evaluation = result.evaluation
+    ours, baseline = (evaluation.measures[name] for name in ("Copy2", BASELINE_TRACKER))
+    assert ours == baseline
+    assert list(ours.sequences) == [scene.name for scene in scenes]
+    assert ours.overall.nre == pytest.approx(1 / 4)
+    paths = [result.overlay_path, result.preview_path]
+    paths += [evaluation.report_path, evaluation.archive_path]
+    for path in paths:
+        assert path.is_absolute()
+        assert path.stat().st_size > 1000
+    video = cv2.VideoCapture(str(result.overlay_path))
+    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 4 * len(scenes)
+    video.release()
+    for step in steps:
+        assert 0 <= step.num_done <= step.num_parts
+    last = {step.text: step for step in steps}
+    assert all(step.num_done == step.num_parts for step in last.values())
+    assert {"draw the sequences", "run Copy2", "run CopyFirst", "measure"} <= set(last)
