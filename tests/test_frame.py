@@ -12,6 +12,7 @@ from vots_hqtrack.frame import (
     frame_to_image,
     labels_to_network,
     logits_to_frame,
+    plan_aligned_frame,
     plan_frame,
 )
 from vots_hqtrack.types import Size
@@ -102,3 +103,83 @@ def test_box_survives_the_way_down_and_up(height: int, width: int, data: st.Data
     mass = found.sum()
     mean = torch.stack([(found.sum(1) * rows).sum(), (found.sum(0) * columns).sum()]) / mass
     assert (mean - centre).abs().max() < 0.5
+
+
+@pytest.mark.parametrize(
+    ("frame", "network"),
+    [
+        ((240, 320), (481, 641)),
+        ((480, 854), (481, 849)),
+        ((720, 1280), (577, 1041)),
+        ((1080, 1920), (577, 1041)),
+        ((2160, 3840), (577, 1041)),
+        ((1920, 1080), (1041, 577)),
+        ((360, 640), (481, 849)),
+        ((576, 1024), (577, 1025)),
+        ((600, 600), (593, 593)),
+        ((472, 600), (481, 609)),
+        ((504, 888), (497, 881)),
+        ((300, 2000), (161, 1041)),
+        ((100, 5000), (17, 1041)),
+        ((1, 1), (481, 481)),
+    ],
+)
+def test_aligned_sizes_are_the_released_ones(
+    frame: tuple[int, int], network: tuple[int, int]
+) -> None:
+    geometry = plan_aligned_frame(Size(*frame))
+    assert geometry.network_size == geometry.padded_size == geometry.input_size == network
+    assert geometry.is_aligned
+
+
+@given(sides, sides, st.sampled_from([0, 240, 480]))
+def test_any_size_can_be_aligned(height: int, width: int, min_short_edge: int) -> None:
+    geometry = plan_aligned_frame(Size(height, width), min_short_edge=min_short_edge)
+    assert all(side % 16 == 1 and 1 <= side <= 1041 for side in geometry.network_size)
+    assert geometry.logits_size == tuple((side + 3) // 4 for side in geometry.network_size)
+
+
+@given(st.integers(0, 65), st.integers(0, 65))
+def test_aligned_frame_keeps_its_own_size(rows: int, columns: int) -> None:
+    size = Size(16 * rows + 1, 16 * columns + 1)
+    assert plan_aligned_frame(size, min_short_edge=0).network_size == size
+
+
+def test_aligned_image_is_normalised_in_double_precision() -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (33, 49, 3), np.uint8)
+    image = frame_to_image(frame, plan_aligned_frame(Size(33, 49), min_short_edge=0), CPU)
+    value = (int(frame[3, 5, 2]) / 255 - 0.406) / 0.225
+    assert image.shape == (1, 3, 33, 49)
+    assert image.dtype == torch.float32
+    assert image[0, 2, 3, 5].item() == np.float32(value)
+
+
+def test_aligned_image_is_resized_by_cubic_interpolation() -> None:
+    """A ramp stays a ramp, and an edge overshoots as only a cubic filter does."""
+    geometry = plan_aligned_frame(Size(240, 320))
+    frame = np.zeros((240, 320, 3), np.uint8)
+    frame[:, 160:] = 200
+    image = frame_to_image(frame, geometry, CPU)
+    assert image.shape == (1, 3, 481, 641)
+    red = image[0, 0, 240] * 0.229 + 0.485
+    assert red.max() > 201 / 255
+    assert red[[0, -1]].tolist() == pytest.approx([0, 200 / 255], abs=1e-6)
+
+
+def test_convention_aligned_labels_take_the_pixel_at_the_scaled_index() -> None:
+    labels = torch.arange(240 * 320).view(240, 320) % 251
+    network = labels_to_network(labels.to(torch.uint8), plan_aligned_frame(Size(240, 320)))
+    rows = (torch.arange(481) * (240 / 481)).long()
+    columns = (torch.arange(641) * (320 / 641)).long()
+    assert network.dtype == torch.uint8
+    assert torch.equal(network.long(), labels[rows][:, columns])
+
+
+def test_convention_aligned_logits_meet_at_the_corners() -> None:
+    """A ramp over the cells is a ramp over the pixels, from corner pixel to corner pixel."""
+    geometry = plan_aligned_frame(Size(240, 320))
+    rows, columns = geometry.logits_size
+    ramp = torch.linspace(0, 1, rows)[:, None] + 10 * torch.linspace(0, 1, columns)
+    found = logits_to_frame(ramp[None], geometry)[0]
+    expected = torch.linspace(0, 1, 240)[:, None] + 10 * torch.linspace(0, 1, 320)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)

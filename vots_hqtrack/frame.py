@@ -1,9 +1,12 @@
 """From a video frame to the network's input, and the exact way back.
 
-Geometry of the lite preset: the frame is resized so that its long side is SAM's 1024 pixels and
-padded at the right and bottom to multiples of 32. VMOS's network image is half of that input in
-each direction; nothing is ever resized to it except labels, because the encoder's maps are what
-stands for it. Pixel centres lie at ``i + 0.5``.
+There are two geometries. In that of the lite preset the frame is resized so that its long side is
+SAM's 1024 pixels and padded at the right and bottom to multiples of 32. VMOS's network image is
+half of that input in each direction; nothing is ever resized to it except labels, because the
+encoder's maps are what stands for it. Pixel centres lie at ``i + 0.5``.
+
+In that of the released model the frame is resized to sides of ``16 k + 1`` without padding, and the
+outermost samples of every map lie on the centres of the outermost pixels (``align_corners``).
 """
 
 from __future__ import annotations
@@ -11,8 +14,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from PIL import Image
 from torch import Tensor
 
@@ -20,11 +25,15 @@ from vots_hqtrack.types import FrameArray, Size
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 NETWORK_STRIDE = 2
 """Pixels of the encoder's input to one of the network image."""
 GRID = 32
 """Both sides of the encoder's input are multiples of this: 16 network pixels."""
 LOGITS_STRIDE = 4
+ALIGNED_GRID = 16
+"""Both sides of an aligned network image are a multiple of this and one more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +45,20 @@ class FrameGeometry:
         input_size: Size of the resized frame inside the encoder's input, without padding.
         padded_size: Size of the encoder's input.
         network_size: Size of VMOS's network image, the padding included.
+        is_aligned: The released model's geometry: no padding, and maps aligned by their corners.
     """
 
     frame_size: Size
     input_size: Size
     padded_size: Size
     network_size: Size
+    is_aligned: bool = False
 
     @property
     def logits_size(self) -> Size:
-        """Size of the logits, at 1/4 of the network image."""
+        """Size of the logits, at 1/4 of the network image, rounded up."""
         height, width = self.network_size
-        return Size(height // LOGITS_STRIDE, width // LOGITS_STRIDE)
+        return Size(-(-height // LOGITS_STRIDE), -(-width // LOGITS_STRIDE))
 
 
 @lru_cache(maxsize=64)
@@ -66,10 +77,38 @@ def plan_frame(frame_size: Size, long_edge: int = 1024) -> FrameGeometry:
     return FrameGeometry(frame_size, Size(height, width), padded, network)
 
 
+@lru_cache(maxsize=64)
+def plan_aligned_frame(
+    frame_size: Size, *, min_short_edge: int = 480, max_long_edge: int = 1040
+) -> FrameGeometry:
+    """Lay out a frame size as the released model does.
+
+    Args:
+        frame_size: Size of the video frame.
+        min_short_edge: A frame whose short side is less is enlarged to it; 0 never enlarges.
+        max_long_edge: A frame whose long side is then more is reduced to it. Rounding to
+            ``16 k + 1`` comes last, so 1040 allows 1041.
+
+    Example:
+        >>> str(plan_aligned_frame(Size(720, 1280)).network_size)
+        '577x1041'
+    """
+    height, width = float(frame_size.height), float(frame_size.width)
+    short = min(height, width)
+    if short < min_short_edge:
+        height, width = (side * (min_short_edge / short) for side in (height, width))
+    long = max(height, width)
+    if long > max_long_edge:
+        height, width = (side * (max_long_edge / long) for side in (height, width))
+    size = Size(_aligned_side(height), _aligned_side(width))
+    return FrameGeometry(frame_size, size, size, size, is_aligned=True)
+
+
 def frame_to_image(frame: FrameArray, geometry: FrameGeometry, device: torch.device) -> Tensor:
     """Resize, normalise and pad a frame.
 
-    The resize is SAM's own: Pillow's anti-aliased bilinear filter on 8-bit values.
+    The resize is SAM's own, Pillow's anti-aliased bilinear filter on 8-bit values, or OpenCV's
+    cubic one in the released model's geometry.
 
     Args:
         frame: uint8 ``(H, W, 3)`` RGB.
@@ -79,6 +118,8 @@ def frame_to_image(frame: FrameArray, geometry: FrameGeometry, device: torch.dev
     Returns:
         ``(1, 3, padded height, padded width)`` float32; the padding is 0 after normalisation.
     """
+    if geometry.is_aligned:
+        return _aligned_image(frame, geometry).to(device)
     height, width = geometry.input_size
     if (height, width) != frame.shape[:2]:
         resized = Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR)
@@ -102,6 +143,10 @@ def labels_to_network(labels: Tensor, geometry: FrameGeometry) -> Tensor:
     Returns:
         ``(H', W')`` of the same dtype at network size.
     """
+    if geometry.is_aligned:
+        # PyTorch's own rounding of the positions is part of the released model.
+        resized = _resize(labels.float()[None], geometry.network_size, mode="nearest")
+        return resized[0].to(labels.dtype)
     rows, rows_inside = _nearest(
         geometry.frame_size.height, geometry.input_size.height, geometry.network_size.height
     )
@@ -124,11 +169,31 @@ def logits_to_frame(logits: Tensor, geometry: FrameGeometry) -> Tensor:
     Returns:
         ``(N, H, W)`` float.
     """
+    if geometry.is_aligned:
+        return _resize(logits, geometry.frame_size, mode="bilinear", align_corners=True)
     cell = NETWORK_STRIDE * LOGITS_STRIDE
     frame, content, cells = geometry.frame_size, geometry.input_size, geometry.logits_size
     rows = _bilinear(frame.height, content.height / cell, cells.height).to(logits)
     columns = _bilinear(frame.width, content.width / cell, cells.width).to(logits)
     return rows @ (logits @ columns.T)
+
+
+def _aligned_side(length: float) -> int:
+    # Cut before it is rounded, and halves go to the even side: both as in the released code.
+    return round((int(length) - 1) / ALIGNED_GRID) * ALIGNED_GRID + 1
+
+
+def _aligned_image(frame: FrameArray, geometry: FrameGeometry) -> Tensor:
+    """Resize and normalise: ``(1, 3, H, W)`` float32; rounded once, at the end."""
+    height, width = geometry.network_size
+    if (height, width) != frame.shape[:2]:
+        frame = np.asarray(cv2.resize(frame, (width, height), interpolation=cv2.INTER_CUBIC))
+    normalised = (frame / np.float64(255) - IMAGENET_MEAN) / IMAGENET_STD
+    return torch.from_numpy(normalised.transpose(2, 0, 1).astype(np.float32)[None])
+
+
+def _resize(maps: Tensor, size: Size, *, mode: str, align_corners: bool | None = None) -> Tensor:
+    return F.interpolate(maps[None], tuple(size), mode=mode, align_corners=align_corners)[0]
 
 
 @lru_cache(maxsize=64)
