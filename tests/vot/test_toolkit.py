@@ -17,7 +17,7 @@ import pytest
 
 from vots_hqtrack.config import PRESETS
 from vots_hqtrack.types import MaskArray, Size
-from vots_hqtrack.vot.results import read_result
+from vots_hqtrack.vot.results import mean_jaccard, read_result
 from vots_hqtrack.vot.sequences import write_sequence, write_sequence_list
 
 EXAMPLE_SERVER = Path(__file__).with_name("example_server.py")
@@ -70,7 +70,7 @@ def evaluate(workspace: Path, trackers: Sequence[str]) -> ToolkitRun:
         env={**os.environ, "TMPDIR": str(temporary), "VOT_PERSISTENT_CACHE": "0"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        timeout=600,
+        timeout=1_200,
         check=False,
     )
     return ToolkitRun(workspace, temporary, done.stdout.decode())
@@ -224,16 +224,49 @@ def test_the_shipped_registry_is_one_that_the_toolkit_reads(repository: Path) ->
         assert section["env_vots_hqtrack_preset"] in PRESETS
 
 
+def copy_shipped_files(repository: Path, folder: Path) -> Path:
+    """Copy the registry, its `paths` made absolute, and the configuration of the workspace."""
+    text = (repository / "trackers.ini").read_text(encoding="ascii")
+    (folder / "trackers.ini").write_text(text.replace("paths = .", f"paths = {repository}"))
+    workspace = folder / "workspace"
+    workspace.mkdir()
+    shutil.copy(repository / "workspace" / "config.yaml", workspace)
+    return workspace
+
+
 @pytest.mark.vot
 def test_the_shipped_registry_tells_of_a_wrong_preset(repository: Path, tmp_path: Path) -> None:
     """The whole way, with the repository's own files and the real tracker, up to an error."""
-    text = (repository / "trackers.ini").read_text(encoding="ascii")
-    text = text.replace("paths = .", f"paths = {repository}")
-    (tmp_path / "trackers.ini").write_text(text.replace("= lite-vmos", "= no-such-preset"))
-    workspace = tmp_path / "workspace"
-    workspace.mkdir()
-    shutil.copy(repository / "workspace" / "config.yaml", workspace)
+    workspace = copy_shipped_files(repository, tmp_path)
+    registry = tmp_path / "trackers.ini"
+    registry.write_text(registry.read_text().replace("= lite-vmos", "= no-such-preset"))
     write_sequence(workspace / "sequences" / "one", make_frames(), {1: [square(7, 8)]})
     write_sequence_list(workspace / "sequences", ["one"])
     run = evaluate(workspace, ["HQTrackLite"])
     assert "ConfigError: unknown preset 'no-such-preset'" in run.terminal, run.terminal
+
+
+@pytest.mark.vot
+@pytest.mark.weights
+@pytest.mark.slow
+def test_the_shipped_registry_tracks(repository: Path, tmp_path: Path) -> None:
+    """Default weights, two plain discs that move over a shaded ground."""
+    rows, columns = np.indices(SIZE)
+    frames, masks = [], {1: [], 2: []}
+    for step in range(NUM_FRAMES):
+        ground = (60 + rows // 2 + columns // 4).astype(np.uint8)
+        frame = np.stack([ground, ground, ground], axis=2)
+        for n, (top, left, colour) in enumerate([(30, 30, (220, 60, 40)), (65, 95, (50, 90, 230))]):
+            side = 4 * step if n == 0 else -4 * step
+            disc = (rows - top) ** 2 + (columns - left - side) ** 2 < 15**2
+            frame[disc] = colour
+            masks[n + 1].append(disc)
+        frames.append(frame)
+    workspace = copy_shipped_files(repository, tmp_path)
+    write_sequence(workspace / "sequences" / "discs", frames, masks)
+    write_sequence_list(workspace / "sequences", ["discs"])
+    run = evaluate(workspace, ["HQTrack"])
+    results = run.results("HQTrack", "discs")
+    assert sorted(results) == ["object1", "object2"], run.terminal
+    for n, truth in masks.items():
+        assert mean_jaccard(results[f"object{n}"], truth) > 0.8
