@@ -76,6 +76,14 @@ def import_vos(
     out.print(f"{len(done)} sequences in {folder.absolute()}", markup=False, soft_wrap=True)
 
 
+BaselineOption = Annotated[
+    bool, typer.Option("--baseline", help="Also measure a copy of the first masks.")
+]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Make results anew that are there already.")
+]
+
+
 @vot_app.command("evaluate")
 def evaluate(
     tracker: Annotated[
@@ -99,12 +107,8 @@ def evaluate(
     weights: WeightsOption = None,
     device: DeviceOption = "auto",
     settings: SettingsOption = None,
-    baseline: Annotated[
-        bool, typer.Option("--baseline", help="Also measure a copy of the first masks.")
-    ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Make results anew that are there already.")
-    ] = False,
+    baseline: BaselineOption = False,
+    force: ForceOption = False,
 ) -> None:
     """Run a tracker through the toolkit: evaluate, analyse, report, pack, and print the measures.
 

@@ -102,17 +102,7 @@ def write_sequence(
         raise InputError(f"a sequence needs at least one frame, got none for {folder.name}")
     for object_id in sorted(masks):
         _write_groundtruth(folder, int(object_id), masks[object_id], size, count)
-    lines = {
-        "name": folder.name,
-        "format": "default",
-        "channels.color": f"color/%08d{suffix}",
-        "fps": f"{fps:g}",
-        "width": size.width,
-        "height": size.height,
-        "length": count,
-    }
-    text = "".join(f"{key}={value}\n" for key, value in lines.items())
-    (folder / "sequence").write_text(text, encoding="utf-8")
+    _write_description(folder, suffix, fps, size, count)
     return size
 
 
@@ -233,6 +223,20 @@ def _write_groundtruth(
             raise ShapeError(f"{wanted}, got {shape}")
     text = "".join(f"{encode_region(mask)}\n" for mask in masks)
     (folder / f"{_GROUNDTRUTH_PREFIX}{object_id}.txt").write_text(text, encoding="ascii")
+
+
+def _write_description(folder: Path, suffix: str, fps: float, size: Size, count: int) -> None:
+    lines = {
+        "name": folder.name,
+        "format": "default",
+        "channels.color": f"color/%08d{suffix}",
+        "fps": f"{fps:g}",
+        "width": size.width,
+        "height": size.height,
+        "length": count,
+    }
+    text = "".join(f"{key}={value}\n" for key, value in lines.items())
+    (folder / "sequence").write_text(text, encoding="utf-8")
 
 
 def _frame_suffix(frame: FrameArray | Path) -> str:
