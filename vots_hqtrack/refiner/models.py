@@ -27,7 +27,7 @@ with warnings.catch_warnings():
 
 __all__ = ["Sam", "SamName", "SamPredictor", "build_sam"]
 
-SamName = Literal["vit_tiny"]
+SamName = Literal["vit_tiny", "vit_b", "vit_l", "vit_h"]
 
 UNUSED_ENCODER_PARTS = ("norm_head", "head")
 """TinyViT's ImageNet classifier: SAM never calls it, and SAM weights do not carry it."""
