@@ -16,14 +16,14 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from vots_hqtrack.checkpoints.manifest import MANIFEST, resolve
+from vots_hqtrack.checkpoints.manifest import locate, resolve
 from vots_hqtrack.errors import WeightsError
 
 _NAMED_AT_MOST = 5
 
 
 def load_weights(name: str, path: Path | None = None) -> dict[str, Tensor]:
-    """Read shipped weights by name, checked by their hash, or the user's own file instead.
+    """Read weights by name, checked by their hash, or the user's own file instead.
 
     Args:
         name: Name in the manifest.
@@ -35,9 +35,10 @@ def load_weights(name: str, path: Path | None = None) -> dict[str, Tensor]:
     Raises:
         WeightsError: There are no such weights, or the file is damaged.
     """
-    found = resolve(name, path)
-    expected = MANIFEST[name].sha256 if path is None else None
-    return load_tensors(found, expected_sha256=expected)
+    if path is not None:
+        return load_tensors(resolve(name, path), expected_sha256=None)
+    found = locate(name)
+    return load_tensors(found.path, expected_sha256=found.entry.sha256)
 
 
 def load_tensors(path: Path, *, expected_sha256: str | None) -> dict[str, Tensor]:

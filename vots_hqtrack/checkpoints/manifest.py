@@ -2,6 +2,7 @@
 
 The facts stand in ``manifest.json`` beside the weights, so that new weights need no change of
 code. A wheel carries that folder as ``vots_hqtrack/weights``; a checkout has it at the top level.
+Weights that the user fetched or imported lie in a cache folder with a manifest of the same form.
 Nothing here imports torch.
 """
 
@@ -16,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import vots_hqtrack
+from vots_hqtrack.checkpoints.catalogue import KNOWN
+from vots_hqtrack.environment import downloads_from_environment
 from vots_hqtrack.errors import WeightsError
 
 MANIFEST_NAME = "manifest.json"
@@ -24,7 +27,7 @@ _CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class WeightsEntry:
-    """One weights file that the project ships.
+    """One weights file that the project ships, or that the user added.
 
     Attributes:
         name: What presets and options call it.
@@ -149,40 +152,83 @@ def record(folder: Path, entry: WeightsEntry) -> None:
         raise WeightsError(f"cannot write the weights manifest {path}: {error}") from error
 
 
+def cached_weights() -> dict[str, WeightsEntry]:
+    """Return the weights that the user fetched or imported, by name; their folder need not exist.
+
+    Raises:
+        WeightsError: The cache folder's manifest is not as it should be.
+    """
+    folder = downloads_from_environment().cache_path
+    return read_manifest(folder) if (folder / MANIFEST_NAME).exists() else {}
+
+
 def resolve(name: str, path: Path | None = None) -> Path:
-    """Find a weights file: the user's own, or a shipped one.
+    """Find a weights file: the user's own, a shipped one, or one in the user's cache folder.
 
     Args:
-        name: Name in the manifest; not looked at when ``path`` is given.
+        name: Name in a manifest; not looked at when ``path`` is given.
         path: File that the user wants instead, or None.
 
     Returns:
         Absolute path of a file that exists.
 
     Raises:
-        WeightsError: There is no such file, or no shipped weights of that name.
+        WeightsError: There is no such file, or no weights of that name.
     """
     if path is not None:
         if not path.is_file():
             kind = "a folder" if path.is_dir() else "nothing"
             raise WeightsError(f"wanted a weights file, found {kind} at {path.absolute()}")
         return path.resolve()
+    return locate(name).path
+
+
+@dataclass(frozen=True, slots=True)
+class LocatedWeights:
+    """Weights that have a name, and their file.
+
+    Attributes:
+        entry: What a manifest says of them.
+        path: Absolute path of a file that exists.
+        is_shipped: True for the package's own, False for those in the cache folder.
+    """
+
+    entry: WeightsEntry
+    path: Path
+    is_shipped: bool
+
+
+def locate(name: str) -> LocatedWeights:
+    """Find weights by name; shipped ones come before those in the cache folder.
+
+    Raises:
+        WeightsError: There are no weights of that name, or their file is missing; the error says
+            how to come by them.
+    """
     folder = weights_folder()
-    entries = read_manifest(folder)
-    if name not in entries:
-        known = ", ".join(entries) or "none"
-        raise WeightsError(
-            f"no weights named {name!r} in {folder / MANIFEST_NAME} (known: {known}); "
-            "give a file of your own with --weights FILE"
-        )
-    found = folder / entries[name].file_name
-    if not found.is_file():
-        raise WeightsError(
-            f"the weights {name!r} are missing: wanted {found}; install the package again, "
-            f"restore the file with: git checkout -- weights/{found.name}, "
-            "or give a file of your own with --weights FILE"
-        )
-    return found
+    shipped = read_manifest(folder)
+    if name in shipped:
+        found = folder / shipped[name].file_name
+        if not found.is_file():
+            raise WeightsError(
+                f"the weights {name!r} are missing: wanted {found}; install the package again, "
+                f"restore the file with: git checkout -- weights/{found.name}, "
+                "or give a file of your own with --weights FILE"
+            )
+        return LocatedWeights(shipped[name], found, is_shipped=True)
+    cached = cached_weights()
+    if name in cached:
+        found = downloads_from_environment().cache_path / cached[name].file_name
+        if found.is_file():
+            return LocatedWeights(cached[name], found, is_shipped=False)
+    if name in KNOWN:
+        gone = f": {found} is gone" if name in cached else ""
+        raise WeightsError(f"the weights {name!r} are not here{gone}; {KNOWN[name].how_to_get()}")
+    known = ", ".join(dict.fromkeys([*shipped, *cached, *KNOWN])) or "none"
+    raise WeightsError(
+        f"no weights named {name!r} in {folder / MANIFEST_NAME} or the cache (known: {known}); "
+        "give a file of your own with --weights FILE"
+    )
 
 
 def sha256_of(path: Path) -> str:

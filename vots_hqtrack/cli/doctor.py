@@ -20,13 +20,13 @@ _IMPORTS = ("torch", "torchvision", "cv2", "segment_anything_hq", "timm", "trax"
 
 
 def doctor() -> None:
-    """Show versions, devices and weights; exit with 3 if weights are missing or damaged."""
+    """Show versions, devices and weights; exit with 3 if any are damaged or lost."""
     _print_table("versions", {name: found or "-" for name, found in installed_versions().items()})
     _print_table("imports", {name: _try_import(name) for name in _IMPORTS})
     _print_table("devices", find_devices())
     weights = check_weights()
     _print_table("weights", weights)
-    if any(not verdict.startswith("ok") for verdict in weights.values()):
+    if any(not verdict.startswith(("ok", "not here")) for verdict in weights.values()):
         raise typer.Exit(WeightsError.exit_code)
 
 
@@ -46,23 +46,32 @@ def find_devices() -> dict[str, str]:
 
 
 def check_weights() -> dict[str, str]:
-    """Return a verdict on all weights that presets name, ``ok, ...`` for those that are whole."""
+    """Return a verdict on all weights that presets name.
+
+    It begins with ``ok`` for those that are whole, and with ``not here`` for those that the package
+    does not carry and nobody has fetched or imported.
+    """
     configs = [make() for make in PRESETS.values()]
     names = [name for config in configs for name in (config.weights, config.refiner.weights)]
     return {name: _check_weights(name) for name in dict.fromkeys(names)}
 
 
 def _check_weights(name: str) -> str:
-    from vots_hqtrack.checkpoints.manifest import MANIFEST, resolve, sha256_of
+    from vots_hqtrack.checkpoints.catalogue import KNOWN
+    from vots_hqtrack.checkpoints.manifest import cached_weights, locate, sha256_of
 
     try:
-        path = resolve(name)
-        entry, found = MANIFEST[name], sha256_of(path)
+        if name in KNOWN and name not in cached_weights():
+            return f"not here; {KNOWN[name].how_to_get()}"
+        weights = locate(name)
+        found = sha256_of(weights.path)
     except WeightsError as error:
         return str(error)
-    if found != entry.sha256:
-        return f"damaged: {path} has the sha256 {found}, wanted {entry.sha256}"
-    return f"ok, sha256 {found[:12]}, {path.stat().st_size / 1e6:.1f} MB, {path}\n{entry.licence}"
+    if found != weights.entry.sha256:
+        wanted = weights.entry.sha256
+        return f"damaged: {weights.path} has the sha256 {found}, wanted {wanted}"
+    size = f"{weights.path.stat().st_size / 1e6:.1f} MB"
+    return f"ok, sha256 {found[:12]}, {size}, {weights.path}\n{weights.entry.licence}"
 
 
 def _try_import(name: str) -> str:
