@@ -1,4 +1,4 @@
-"""Configuration: frozen dataclasses, presets, TOML files and ``section.option=value`` settings.
+"""Configuration: frozen dataclasses, presets, and what the environment says.
 
 A configuration holds plain values only. ``build_*`` functions of ``vmos``, ``encoder`` and
 ``refiner`` turn it into modules; nothing else reads it.
@@ -9,20 +9,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import sys
-import types
-import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from vots_hqtrack.errors import ConfigError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +24,22 @@ class FrameConfig:
     Attributes:
         long_edge: Long side in pixels that the frame is resized to before the SAM encoder (SAM's
             own is 1024).
+        min_short_edge: Released model: a frame whose short side is less is enlarged to it; 0 never
+            enlarges.
+        max_long_edge: Released model: a frame whose long side is then more is reduced to it.
     """
 
     long_edge: int = 1024
+    min_short_edge: int = 480
+    max_long_edge: int = 1040
 
     def __post_init__(self) -> None:
         """Check the values."""
         _require(
             self.long_edge == 1024, "frame.long_edge", "1024, SAM's input size", self.long_edge
         )
+        _require(self.min_short_edge >= 0, "frame.min_short_edge", "0 or more", self.min_short_edge)
+        _require(self.max_long_edge >= 1, "frame.max_long_edge", "1 or more", self.max_long_edge)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +47,11 @@ class EncoderConfig:
     """Which encoder gives the features.
 
     Attributes:
-        kind: The encoder.
+        kind: The encoder: SAM's own, shared with the refiner, or InternImage-T.
         dims: Channels of its features at strides 4, 8 and 16.
     """
 
-    kind: Literal["sam"] = "sam"
+    kind: Literal["sam", "internimage-t"] = "sam"
     dims: tuple[int, int, int] = (128, 576, 256)
 
 
@@ -233,7 +232,33 @@ def lite_vmos() -> TrackerConfig:
     return dataclasses.replace(lite(), preset="lite-vmos", refiner=RefinerConfig(enabled=False))
 
 
-PRESETS: Mapping[str, Callable[[], TrackerConfig]] = {"lite": lite, "lite-vmos": lite_vmos}
+def vmos() -> TrackerConfig:
+    """VMOS of the paper with InternImage-T, without refiner; its weights must be imported."""
+    return TrackerConfig(
+        preset="vmos",
+        weights="vmos-internimage-t",
+        encoder=EncoderConfig(kind="internimage-t", dims=(64, 128, 256)),
+        vmos=released_vmos(),
+        refiner=RefinerConfig(enabled=False),
+        runtime=RuntimeConfig(dtype="float32"),
+    )
+
+
+def vmos_released() -> TrackerConfig:
+    """The same with the released code's memory: five long-term frames beside the reference."""
+    return dataclasses.replace(
+        vmos(), preset="vmos-released", memory=MemoryConfig(capacity=RELEASED_CAPACITY)
+    )
+
+
+RELEASED_CAPACITY = 6
+
+PRESETS: Mapping[str, Callable[[], TrackerConfig]] = {
+    "lite": lite,
+    "lite-vmos": lite_vmos,
+    "vmos": vmos,
+    "vmos-released": vmos_released,
+}
 
 
 def load_preset(name: str) -> TrackerConfig:
@@ -245,44 +270,6 @@ def load_preset(name: str) -> TrackerConfig:
     if name not in PRESETS:
         raise ConfigError(f"unknown preset {name!r}; wanted one of: {', '.join(PRESETS)}")
     return PRESETS[name]()
-
-
-def apply_settings(config: TrackerConfig, settings: Iterable[str]) -> TrackerConfig:
-    """Return the configuration with ``section.option=value`` settings applied in order.
-
-    Raises:
-        ConfigError: A setting is malformed, names no option, or its value does not fit.
-
-    Example:
-        >>> apply_settings(lite(), ["memory.gap=5"]).memory.gap
-        5
-    """
-    for setting in settings:
-        name, separator, text = setting.partition("=")
-        if not separator:
-            raise ConfigError(f"a setting reads section.option=value, got {setting!r}")
-        config = _set_option(config, name.strip(), text.strip())
-    return config
-
-
-def load_toml(config: TrackerConfig, path: Path) -> TrackerConfig:
-    """Return the configuration with the tables of a TOML file applied; a table is a section.
-
-    Raises:
-        ConfigError: The file cannot be read, or names an unknown option or value.
-    """
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"cannot read the configuration file {path}: {error}") from error
-    for section, options in tables.items():
-        if not isinstance(options, dict):
-            raise ConfigError(
-                f"{path}: wanted tables such as [memory], got a bare value {section!r}"
-            )
-        for option, value in options.items():
-            config = _set_option(config, f"{section}.{option}", value)
-    return config
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,51 +310,6 @@ def options_from_environment(environment: Mapping[str, str] | None = None) -> St
         weights=Path(weights).expanduser() if weights else None,
         settings=tuple(variables.get("VOTS_HQTRACK_SETTINGS", "").split()),
     )
-
-
-def _set_option(config: TrackerConfig, name: str, value: object) -> TrackerConfig:
-    options = config.options()
-    if name not in options:
-        raise ConfigError(f"unknown option {name!r}; wanted one of: {', '.join(sorted(options))}")
-    section_name, option_name = name.split(".")
-    section = getattr(config, section_name)
-    wanted = typing.get_type_hints(type(section))[option_name]
-    parsed = _parse(name, value, wanted)
-    return dataclasses.replace(
-        config, **{section_name: dataclasses.replace(section, **{option_name: parsed})}
-    )
-
-
-def _parse(name: str, value: object, wanted: Any) -> object:  # noqa: ANN401 - a type hint
-    origin = typing.get_origin(wanted)
-    if origin is Literal:
-        choices = {str(choice): choice for choice in typing.get_args(wanted)}
-        if str(value) not in choices:
-            raise ConfigError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
-        return choices[str(value)]
-    if origin is tuple:
-        parts = value.split(",") if isinstance(value, str) else value
-        kinds = typing.get_args(wanted)
-        if not isinstance(parts, (list, tuple)) or len(parts) != len(kinds):
-            raise ConfigError(f"{name} must be {len(kinds)} values, got {value!r}")
-        return tuple(_parse(name, part, kind) for part, kind in zip(parts, kinds, strict=True))
-    if origin in (typing.Union, types.UnionType):
-        raise ConfigError(f"{name} cannot be set")
-    return _parse_scalar(name, value, wanted)
-
-
-def _parse_scalar(name: str, value: object, wanted: type) -> object:
-    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-    if wanted is bool:
-        if str(value).lower() not in words:
-            raise ConfigError(f"{name} must be true or false, got {value!r}")
-        return words[str(value).lower()]
-    if isinstance(value, bool):
-        raise ConfigError(f"{name} must be of type {wanted.__name__}, got {value!r}")
-    try:
-        return wanted(value)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{name} must be of type {wanted.__name__}, got {value!r}") from error
 
 
 def _require(ok: bool, name: str, wanted: str, got: object) -> None:

@@ -15,23 +15,31 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from vots_hqtrack.checkpoints.convert import part_of
 from vots_hqtrack.checkpoints.load import load_into, load_weights
 from vots_hqtrack.checkpoints.manifest import resolve
-from vots_hqtrack.config import TrackerConfig, apply_settings, load_preset
+from vots_hqtrack.config import TrackerConfig, load_preset
 from vots_hqtrack.devices import pick_device, pick_dtype
-from vots_hqtrack.encoder.sam import SamEncoder, SamMaps, embedding_from_sam, features_from_sam
-from vots_hqtrack.errors import InputError, ShapeError
-from vots_hqtrack.frame import frame_to_image, labels_to_network, logits_to_frame, plan_frame
+from vots_hqtrack.encoder.frames import (
+    EncodedFrame,
+    FrameEncoder,
+    SeparateFrameEncoder,
+    SharedFrameEncoder,
+)
+from vots_hqtrack.encoder.internimage import build_internimage_t
+from vots_hqtrack.encoder.sam import SamEncoder
+from vots_hqtrack.errors import ConfigError, InputError, ShapeError
+from vots_hqtrack.frame import labels_to_network, logits_to_frame
 from vots_hqtrack.masks import combine_masks, one_hot_slots
 from vots_hqtrack.memory.state import TrackState, new_group
 from vots_hqtrack.refiner.models import build_sam
-from vots_hqtrack.refiner.refiner import MaskRefiner
+from vots_hqtrack.refiner.refiner import MaskRefiner, build_refiner
 from vots_hqtrack.selector import resolve_overlaps, select
+from vots_hqtrack.settings import apply_settings
 from vots_hqtrack.types import (
     FrameArray,
     FrameFeatures,
     FrameResult,
-    ImageEmbedding,
     LabelArray,
     MaskArray,
     ObjectId,
@@ -50,9 +58,9 @@ class HQTracker:
 
     Args:
         config: How to track.
-        encoder: Image encoder, shared by both stages.
+        encoder: Lays frames out and encodes them for both stages.
         vmos: Segmenter.
-        refiner: Mask refiner; also turns boxes into masks.
+        refiner: Mask refiner, which also turns boxes into masks; None if there is none.
         device: Where to compute.
 
     Example:
@@ -64,22 +72,19 @@ class HQTracker:
     def __init__(
         self,
         config: TrackerConfig,
-        encoder: SamEncoder,
+        encoder: FrameEncoder,
         vmos: VMOS,
-        refiner: MaskRefiner,
+        refiner: MaskRefiner | None,
         device: torch.device,
     ) -> None:
         self.config = config
         self.device = device
         self.dtype = pick_dtype(config.runtime.dtype, device)
-        self._encoder = encoder.to(device).eval()
+        self._encoder = encoder
         self._vmos = vmos.to(device).eval()
-        self._refiner = refiner.to(device).eval()
+        self._refiner = None if refiner is None else refiner.to(device).eval()
         if config.runtime.threads:
             torch.set_num_threads(config.runtime.threads)
-        side = config.frame.long_edge
-        with self._computing():
-            self._background = self._encoder(torch.zeros(1, 3, side, side, device=device))
 
     @classmethod
     def from_preset(
@@ -111,19 +116,10 @@ class HQTracker:
     ) -> HQTracker:
         """Build a tracker from a configuration; arguments and errors as :meth:`from_preset`."""
         place = pick_device(device)
-        sam = build_sam(config.refiner.model)
-        name = config.refiner.weights
-        load_into(sam, load_weights(name), source=str(resolve(name)))
-        encoder = SamEncoder(sam.image_encoder)
-        vmos = build_vmos(config.vmos, config.encoder.dims)
-        source = resolve(config.weights, weights)
-        load_into(vmos, load_weights(config.weights, weights), source=str(source))
-        refiner = MaskRefiner(
-            sam.prompt_encoder,
-            sam.mask_decoder,
-            prompt=config.refiner.prompt,
-            choice=config.refiner.choice,
-        )
+        if config.encoder.kind == "sam":
+            encoder, vmos, refiner = _build_shared(config, place, weights)
+        else:
+            encoder, vmos, refiner = _build_released(config, place, weights)
         return cls(config, encoder, vmos, refiner, place)
 
     def initialize(self, frame: FrameArray, masks: Mapping[int, MaskArray]) -> TrackState:
@@ -143,9 +139,9 @@ class HQTracker:
         """
         size = check_frame(frame)
         given = check_masks(masks, size)
-        state = TrackState(plan_frame(size, self.config.frame.long_edge))
+        state = TrackState(self._encoder.plan(size))
         with self._computing():
-            features = features_from_sam(self._encode(frame, state))
+            features = self._encoder.encode(frame, state.geometry).features
             self._start_objects(features, given, np.zeros(size, np.uint8), state)
         return state
 
@@ -170,7 +166,7 @@ class HQTracker:
         size = check_frame(frame, expected=state.geometry.frame_size)
         given = check_masks(masks, size)
         with self._computing():
-            features = features_from_sam(self._encode(frame, state))
+            features = self._encoder.encode(frame, state.geometry).features
             self._start_objects(features, given, state.label_map, state)
 
     def track(self, frame: FrameArray, state: TrackState) -> FrameResult:
@@ -192,13 +188,10 @@ class HQTracker:
         if not state.groups:
             raise InputError("this video has no object yet: call initialize first")
         with self._computing():
-            maps = self._encode(frame, state)
-            probabilities = self._propagate(features_from_sam(maps), state)
+            encoded = self._encoder.encode(frame, state.geometry)
+            probabilities = self._propagate(encoded.features, state)
             coarse, scores = self._decide(probabilities, state)
-            embedding = embedding_from_sam(
-                maps, self._background, state.geometry.input_size, state.geometry.frame_size
-            )
-            return self._report(coarse, scores, embedding, state)
+            return self._report(coarse, scores, encoded, state)
 
     def mask_from_box(self, frame: FrameArray, box: tuple[float, float, float, float]) -> MaskArray:
         """Segment what a box encloses, by the refiner.
@@ -215,18 +208,14 @@ class HQTracker:
             ShapeError: The frame is no such array.
         """
         size = check_frame(frame)
-        geometry = plan_frame(size, self.config.frame.long_edge)
+        if self._refiner is None:
+            raise ConfigError(f"the preset {self.config.preset!r} has no refiner to read boxes")
         with self._computing():
-            maps = self._encoder(frame_to_image(frame, geometry, self.device))
-            embedding = embedding_from_sam(maps, self._background, geometry.input_size, size)
-            mask: MaskArray = self._refiner.segment_box(embedding, box).cpu().numpy()
+            encoded = self._encoder.encode(frame, self._encoder.plan(size))
+            mask: MaskArray = self._refiner.segment_box(encoded.embed(), box).cpu().numpy()
         if not mask.any():
             raise InputError(f"the refiner found no object in the box {box}")
         return mask
-
-    def _encode(self, frame: FrameArray, state: TrackState) -> SamMaps:
-        maps: SamMaps = self._encoder(frame_to_image(frame, state.geometry, self.device))
-        return maps
 
     def _start_objects(
         self,
@@ -291,13 +280,13 @@ class HQTracker:
         return coarse, inside / area.clamp(min=1)
 
     def _report(
-        self, coarse: Tensor, scores: Tensor, embedding: ImageEmbedding, state: TrackState
+        self, coarse: Tensor, scores: Tensor, encoded: EncodedFrame, state: TrackState
     ) -> FrameResult:
         order = state.slots.object_ids
         refined: Sequence[bool] = [False] * len(order)
         masks = coarse
-        if self.config.refiner.enabled:
-            refinement = self._refiner.refine(embedding, coarse)
+        if self.config.refiner.enabled and self._refiner is not None:
+            refinement = self._refiner.refine(encoded.embed(), coarse)
             selection = select(
                 coarse, refinement.masks, iou_threshold=self.config.selector.iou_threshold
             )
@@ -327,6 +316,41 @@ class HQTracker:
         lower = self.dtype != torch.float32
         with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=lower):
             yield
+
+
+def _build_shared(
+    config: TrackerConfig, device: torch.device, weights: Path | None
+) -> tuple[FrameEncoder, VMOS, MaskRefiner | None]:
+    """Build the parts of a preset whose stages share SAM's encoder."""
+    sam = build_sam(config.refiner.model)
+    name = config.refiner.weights
+    load_into(sam, load_weights(name), source=str(resolve(name)))
+    vmos = build_vmos(config.vmos, config.encoder.dims)
+    source = resolve(config.weights, weights)
+    load_into(vmos, load_weights(config.weights, weights), source=str(source))
+    with torch.inference_mode():
+        encoder = SharedFrameEncoder(SamEncoder(sam.image_encoder).to(device).eval(), config.frame)
+    return encoder, vmos, build_refiner(config.refiner, sam)
+
+
+def _build_released(
+    config: TrackerConfig, device: torch.device, weights: Path | None
+) -> tuple[FrameEncoder, VMOS, MaskRefiner | None]:
+    """Build the parts of a preset with the released model's own encoder."""
+    source = resolve(config.weights, weights)
+    tensors = load_weights(config.weights, weights)
+    backbone, vmos = build_internimage_t(), build_vmos(config.vmos, config.encoder.dims)
+    load_into(backbone, part_of(tensors, "encoder"), source=str(source))
+    load_into(vmos, part_of(tensors, "vmos"), source=str(source))
+    refiner, sam_encoder = None, None
+    if config.refiner.enabled:
+        sam = build_sam(config.refiner.model)
+        name = config.refiner.weights
+        load_into(sam, load_weights(name), source=str(resolve(name)))
+        refiner, sam_encoder = build_refiner(config.refiner, sam), sam.image_encoder
+        sam_encoder.to(device).eval()
+    encoder = SeparateFrameEncoder(backbone.to(device).eval(), sam_encoder, config.frame)
+    return encoder, vmos, refiner
 
 
 PROBABILITY_MARGIN = 1e-5

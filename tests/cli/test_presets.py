@@ -6,7 +6,8 @@ import pytest
 
 from vots_hqtrack.cli.main import app
 from vots_hqtrack.cli.presets import describe_options, read_attributes
-from vots_hqtrack.config import PRESETS, apply_settings, lite
+from vots_hqtrack.config import PRESETS, lite
+from vots_hqtrack.settings import apply_settings
 
 
 def test_every_option_is_described():
@@ -54,7 +55,7 @@ def test_presets_and_options_are_shown(shown):
         assert name in shown
     for option in lite().options():
         assert f" {option}: " in shown
-    assert re.search(r"memory\.gap: int +│ 10 +│ Frames between two commits", shown)
+    assert re.search(r"memory\.gap: int +│ lite: 10 +│ Frames between two commits", shown)
 
 
 def test_presets_that_differ_are_told_apart(shown):

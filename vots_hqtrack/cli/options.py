@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from vots_hqtrack.config import TrackerConfig, apply_settings, load_preset, load_toml
+from vots_hqtrack.config import TrackerConfig, load_preset
+from vots_hqtrack.settings import apply_settings, load_toml
 
 PresetOption = Annotated[
     str, typer.Option("--preset", metavar="NAME", help="Preset; `hqtrack presets` lists them.")
