@@ -16,6 +16,7 @@ from vots_hqtrack.cli.presets import presets
 from vots_hqtrack.cli.track import track
 from vots_hqtrack.cli.train import train_app
 from vots_hqtrack.cli.vot import vot_app
+from vots_hqtrack.cli.weights import weights_app
 from vots_hqtrack.errors import HQTrackError
 
 EXIT_STOPPED = 130
@@ -55,6 +56,7 @@ app.command()(track)
 app.command()(demo)
 app.add_typer(vot_app)
 app.add_typer(train_app)
+app.add_typer(weights_app)
 app.command()(presets)
 app.command()(doctor)
 

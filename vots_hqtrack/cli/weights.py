@@ -1,0 +1,184 @@
+"""``hqtrack weights``: what there is, where the rest is got from, and whether files are whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+
+from vots_hqtrack.cli.console import err, out
+from vots_hqtrack.config import PRESETS
+from vots_hqtrack.errors import WeightsError
+
+if TYPE_CHECKING:
+    from vots_hqtrack.checkpoints.importing import Imported
+
+weights_app = typer.Typer(
+    name="weights",
+    help="List, fetch, import and check weights. Nothing is downloaded without `fetch`.",
+    no_args_is_help=True,
+)
+
+HalfOption = Annotated[
+    bool, typer.Option("--half", help="Store float16: half the size, about 3 digits.")
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is there already.")]
+
+
+@weights_app.command("list")
+def list_weights() -> None:
+    """List the weights that come with the package, yours, and those that can be had elsewhere."""
+    from vots_hqtrack.checkpoints.catalogue import KNOWN
+    from vots_hqtrack.checkpoints.manifest import MANIFEST, cached_weights
+
+    cached = cached_weights()
+    table = Table("name", "state", "what it is", "terms", "presets")
+    table.columns[0].no_wrap = True
+    for name, entry in MANIFEST.items():
+        _add_row(table, name, "shipped", entry.description, entry.licence)
+    for name, entry in cached.items():
+        _add_row(table, name, "here", f"{entry.description} From {entry.origin}.", entry.licence)
+    absent = [known for name, known in KNOWN.items() if name not in cached]
+    for known in absent:
+        size = f", {known.num_bytes / 1e6:.0f} MB" if known.num_bytes else ""
+        _add_row(table, known.name, f"not here{size}", known.description, known.licence)
+    out.print(table)
+    for known in absent:
+        text = (
+            f"hqtrack weights fetch {known.name}\n  from {known.url}" if known.url else known.manual
+        )
+        out.print(text, markup=False, soft_wrap=True)
+
+
+@weights_app.command("fetch")
+def fetch(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name in `hqtrack weights list`.")],
+    source: Annotated[
+        str, typer.Option("--from", metavar="URL|FILE", help="Another place of the authors' file.")
+    ] = "",
+    sha256: Annotated[
+        str, typer.Option("--sha256", metavar="DIGITS", help="Hash that the file must have.")
+    ] = "",
+    half: HalfOption = False,
+    force: ForceOption = False,
+) -> None:
+    """Download weights into the cache folder; a download that was cut goes on where it stopped.
+
+    The folder is set by VOTS_HQTRACK_CACHE, a mirror of the hub by HF_ENDPOINT, a proxy by
+    HTTPS_PROXY. VOTS_HQTRACK_OFFLINE=1 forbids every connection.
+    """
+    from vots_hqtrack.checkpoints.fetch import fetch_weights
+
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress("{task.description}", *columns, console=err) as bar:
+        task = bar.add_task(name, total=None, visible=False)
+        done = fetch_weights(
+            name,
+            source=source,
+            sha256=sha256,
+            half=half,
+            force=force,
+            on_progress=lambda come, total: bar.update(
+                task, completed=come, total=total, visible=True
+            ),
+        )
+    err.print(f"the file that was fetched: {done.check}", markup=False, soft_wrap=True)
+    _tell(done.imported)
+
+
+@weights_app.command("import")
+def import_file(
+    path: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A checkpoint as its authors publish it.")
+    ],
+    kind: Annotated[
+        str,
+        typer.Option("--as", metavar="KIND", help="What it is: a name in `hqtrack weights list`."),
+    ],
+    target: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="W.safetensors",
+            help="The file to write; left out, it goes where presets find it by its kind.",
+        ),
+    ] = None,
+    half: HalfOption = False,
+    force: ForceOption = False,
+) -> None:
+    """Make a checkpoint of the authors usable here; each of its entries must be accounted for."""
+    from vots_hqtrack.checkpoints.importing import import_weights
+
+    _tell(import_weights(path, kind, target, half=half, force=force))
+
+
+@weights_app.command("verify")
+def verify_weights(
+    which: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME|FILE", help="Left out, all that are here are checked."),
+    ] = None,
+) -> None:
+    """Recompute the hashes of weights; exit with 3 if one is not as it should be."""
+    from vots_hqtrack.checkpoints.verify import verify, verify_all
+
+    verdicts = verify_all() if which is None else [verify(which)]
+    table = Table("name", "verdict", "why")
+    table.columns[0].no_wrap = True
+    table.columns[2].overflow = "fold"
+    for verdict in verdicts:
+        table.add_row(escape(verdict.name), verdict.state, escape(verdict.reason))
+    out.print(table)
+    if any(verdict.state in ("damaged", "missing") for verdict in verdicts):
+        raise typer.Exit(WeightsError.exit_code)
+
+
+@weights_app.command("path")
+def show_path(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Left out, the cache folder is shown.")
+    ] = None,
+) -> None:
+    """Print where weights lie, or the cache folder."""
+    from vots_hqtrack.checkpoints.manifest import resolve
+    from vots_hqtrack.environment import downloads_from_environment
+
+    path = downloads_from_environment().cache_path if name is None else resolve(name)
+    out.print(str(path), markup=False, soft_wrap=True)
+
+
+def _add_row(table: Table, name: str, state: str, text: str, licence: str) -> None:
+    users = [
+        preset
+        for preset, make in PRESETS.items()
+        for config in [make()]
+        if config.weights == name or (config.refiner.enabled and config.refiner.weights == name)
+    ]
+    table.add_row(*(escape(cell) for cell in (name, state, text, licence, "\n".join(users))))
+    for column in table.columns[1:]:
+        column.overflow = "fold"
+
+
+def _tell(imported: Imported) -> None:
+    if imported.unused:
+        shown = ", ".join(imported.unused[:4]) + (", ..." if len(imported.unused) > 4 else "")
+        err.print(
+            f"left out, because nothing here uses them: {len(imported.unused)} entries ({shown})",
+            markup=False,
+            soft_wrap=True,
+        )
+    out.print(
+        f"{imported.path}\n{imported.num_tensors} tensors, sha256 {imported.sha256}",
+        markup=False,
+        soft_wrap=True,
+    )
