@@ -1,0 +1,216 @@
+"""Recorded clips of the released model, and VMOS driven through them as the tracker drives it.
+
+| clip | what |
+|---|---|
+| A | 161 x 193, 3 objects, gap 2, delay 4, capacity 6: a long-term frame leaves at frames 12 and 14
+| | B | the same with capacity 3 | | C | 161 x 193, 13 objects in two groups | | D | 240 x 320
+video, resized to 481 x 641 and back | | E | 97 x 129, 1 object, gap 1, delay 1 | | F | as A, but
+two of the objects have no pixel in the first mask | | P | 129 x 161, 2 objects, capacity 9 as in
+the paper: a frame leaves at 18 and 20 |
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from released_recipe import released_weights
+from safetensors import safe_open
+from safetensors.numpy import load_file
+from torch import Tensor
+
+from vots_hqtrack.checkpoints.convert import RULES, part_of
+from vots_hqtrack.checkpoints.load import load_into
+from vots_hqtrack.checkpoints.rename import rename
+from vots_hqtrack.config import MemoryConfig, released_vmos
+from vots_hqtrack.encoder.internimage import InternImage, build_internimage_t
+from vots_hqtrack.frame import (
+    FrameGeometry,
+    frame_to_image,
+    labels_to_network,
+    logits_to_frame,
+    plan_aligned_frame,
+)
+from vots_hqtrack.masks import one_hot_slots
+from vots_hqtrack.memory.state import new_group
+from vots_hqtrack.tracker import merge_groups
+from vots_hqtrack.types import SLOTS_PER_GROUP, FrameArray, FrameFeatures, LabelArray, Size
+from vots_hqtrack.vmos import VMOS, build_vmos
+
+RELEASED = Path(__file__).parent / "released"
+CPU = torch.device("cpu")
+MIN_SHORT_EDGE = {"D": 480}
+"""The other clips went into the network as they are."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One recorded clip.
+
+    Attributes:
+        name: Its letter.
+        frames: ``T`` times uint8 ``(H, W, 3)``.
+        labels: ``(T, H, W)`` uint8: the given ones of frame 0, then the released model's.
+        logits: For each group ``(T - 1, 1 + n, h, w)`` float32: background and live slots, every
+            ``step``-th cell.
+        step: Cells from one recorded logit to the next, in both directions.
+        num_objects: Objects that the released model counted.
+        long_term_frames: Frames in the long-term memory at frames 1..T-1; empty where it was not
+            recorded.
+        short_term_frames: The frame that the short-term memory came from.
+        memory: The memory's sizes.
+        geometry: How frames go into the network.
+    """
+
+    name: str
+    frames: list[FrameArray]
+    labels: LabelArray
+    logits: list[np.ndarray]
+    step: int
+    num_objects: int
+    long_term_frames: list[list[int]]
+    short_term_frames: list[int]
+    memory: MemoryConfig
+    geometry: FrameGeometry
+
+    @property
+    def num_live(self) -> list[int]:
+        """Channels of each group that stand for something, the background included."""
+        groups = max(-(-self.num_objects // SLOTS_PER_GROUP), 1)
+        return [min(self.num_objects - 10 * i, 10) + 1 for i in range(groups)]
+
+
+def read_facts(path: Path) -> dict:
+    with safe_open(path, "numpy") as file:
+        return json.loads(file.metadata()["facts"])
+
+
+def load_clip(name: str) -> Clip:
+    path = RELEASED / name / "recorded.safetensors"
+    facts, tensors = read_facts(path), load_file(path)
+    folder = RELEASED / facts["frames_of"]
+    count = facts["num_frames"]
+    frames = [np.array(Image.open(folder / f"frame_{i:02}.png")) for i in range(count)]
+    size = Size(*frames[0].shape[:2])
+    long_term = tensors.get("long_term_frames", np.zeros((0, 0)))
+    return Clip(
+        name=name,
+        frames=frames,
+        labels=np.array(Image.open(path.with_name("labels.png"))).reshape(count, *size),
+        logits=[tensors[f"logits_{i}"] for i in range(len(tensors)) if f"logits_{i}" in tensors],
+        step=facts["step"],
+        num_objects=facts["num_objects"],
+        long_term_frames=[[int(i) for i in row if i >= 0] for row in long_term],
+        short_term_frames=tensors.get("short_term_frames", np.zeros(0)).tolist(),
+        memory=MemoryConfig(facts["capacity"], facts["gap"], facts["short_term_delay"]),
+        geometry=plan_aligned_frame(size, min_short_edge=MIN_SHORT_EDGE.get(name, 0)),
+    )
+
+
+@dataclass(frozen=True)
+class Step:
+    """What VMOS made of one frame.
+
+    Attributes:
+        index: The frame.
+        logits: For each group ``(1 + n, h, w)``.
+        log_probabilities: ``(1 + N, H, W)`` at frame size.
+        long_term_frames: What the frame's memory held.
+        short_term_frame: Where its short-term memory came from.
+    """
+
+    index: int
+    logits: list[Tensor]
+    log_probabilities: Tensor
+    long_term_frames: list[int]
+    short_term_frame: int
+
+    @property
+    def labels(self) -> Tensor:
+        """``(H, W)`` integer."""
+        return self.log_probabilities.argmax(0)
+
+    @property
+    def margin(self) -> Tensor:
+        """``(H, W)``: how far the best label's logit is above the second best's."""
+        best = self.log_probabilities.topk(2, dim=0).values
+        return best[0] - best[1]
+
+
+@cache
+def load_models() -> tuple[InternImage, VMOS]:
+    """Encoder and VMOS with the weights of the recording."""
+    facts = read_facts(RELEASED / "E" / "recorded.safetensors")
+    drawn = released_weights(facts["salt"], facts["output_bias"])
+    tensors = rename(drawn, RULES, source="the recipe")
+    encoder = build_internimage_t()
+    load_into(encoder, part_of(tensors, "encoder"), source="the recipe")
+    vmos = build_vmos(released_vmos(), encoder.dims)
+    load_into(vmos, part_of(tensors, "vmos"), source="the recipe")
+    return encoder.eval(), vmos.eval()
+
+
+@cache
+def prepare(name: str) -> tuple[Clip, list[FrameFeatures]]:
+    """A clip and the features of its frames."""
+    clip = load_clip(name)
+    if name in "BF":  # these show the first frames of A
+        return clip, prepare("A")[1][: len(clip.frames)]
+    with torch.inference_mode():
+        encoder, _ = load_models()
+        # One by one, as a tracker sees them.
+        return clip, [encoder(frame_to_image(f, clip.geometry, CPU)) for f in clip.frames]
+
+
+def follow(
+    vmos: VMOS, clip: Clip, features: list[FrameFeatures], *, forced: bool
+) -> Iterator[Step]:
+    """Track through a clip.
+
+    Args:
+        vmos: With the released sizes.
+        clip: The clip.
+        features: Of its frames.
+        forced: The recorded labels go to the memory instead of VMOS's own.
+    """
+    groups = [new_group(clip.memory) for _ in clip.num_live]
+    for number, group in enumerate(groups):
+        embedding = vmos.identify(one_hot(clip, clip.labels[0], number))
+        output = vmos.propagate_reference(features[0], embedding)
+        group.start(vmos.remember(0, output.proposals, embedding))
+    for index in range(1, len(features)):
+        outputs = [
+            vmos.propagate(features[index], group.long_term.entries, group.short_term[0])
+            for group in groups
+        ]
+        logits = [
+            vmos.decode(output.embedding)[0, :live]
+            for output, live in zip(outputs, clip.num_live, strict=True)
+        ]
+        merged = merge_groups([logits_to_frame(one, clip.geometry) for one in logits])
+        step = Step(
+            index,
+            logits,
+            merged.log(),
+            list(groups[0].long_term.frame_indices),
+            groups[0].short_term[0].frame_index,
+        )
+        yield step
+        kept = clip.labels[index] if forced else step.labels.numpy().astype(np.uint8)
+        for number, (group, output) in enumerate(zip(groups, outputs, strict=True)):
+            embedding = vmos.identify(one_hot(clip, kept, number))
+            group.commit(vmos.remember(index, output.proposals, embedding), clip.memory.gap)
+
+
+def one_hot(clip: Clip, labels: LabelArray, group: int) -> Tensor:
+    """One-hot slots of one group at network size: label ``10 * group + s`` is slot ``s``."""
+    label_map = labels_to_network(torch.from_numpy(labels), clip.geometry).long()
+    slots = label_map - SLOTS_PER_GROUP * group
+    inside = (label_map > 0) & (slots >= 1) & (slots <= SLOTS_PER_GROUP)
+    return one_hot_slots(torch.where(inside, slots, 0)[None])
