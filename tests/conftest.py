@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+collect_ignore_glob = ["*conftest.py"]  # --doctest-modules would take them for test modules
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
