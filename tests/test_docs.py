@@ -60,7 +60,7 @@ def test_python_blocks_compile_and_their_imports_exist(page: str) -> None:
 @pytest.mark.parametrize("command", sorted(set(_commands("hqtrack"))))
 def test_hqtrack_commands_have_the_options_that_we_name(command: str) -> None:
     words = command.split()[1:]
-    verbs = words[: 2 if words[0] == "vot" else 1]
+    verbs = words[: 2 if words[0] in ("vot", "weights") else 1]
     if verbs == ["COMMAND"]:
         pytest.skip("a placeholder")
     shown = CliRunner().invoke(app, [*verbs, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})

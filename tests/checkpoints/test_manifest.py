@@ -11,6 +11,8 @@ import vots_hqtrack
 from vots_hqtrack.checkpoints.manifest import (
     MANIFEST,
     WeightsEntry,
+    cached_weights,
+    locate,
     read_manifest,
     record,
     resolve,
@@ -164,3 +166,31 @@ def test_exception_broken_manifest(tmp_path: Path, content: str, said: str) -> N
 def test_exception_entry(field: str, value: object, said: str) -> None:
     with pytest.raises(WeightsError, match=said):
         replace(ENTRY, **{field: value})
+
+
+def test_cached_weights_are_found_after_the_shipped(
+    install: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("VOTS_HQTRACK_CACHE", str(cache))
+    assert cached_weights() == {}
+    cache.mkdir()
+    (cache / "small.bin").write_bytes(b"abc")
+    record(cache, ENTRY)
+    record(cache, replace(ENTRY, name="mine"))
+    assert locate("small").path == install / "weights" / "small.bin"
+    assert locate("small").is_shipped
+    assert resolve("mine") == cache / "small.bin"
+    assert not locate("mine").is_shipped
+
+
+def test_exception_known_weights_that_are_not_here(
+    install: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VOTS_HQTRACK_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(
+        WeightsError, match="get them with: hqtrack weights fetch sam-vit-b"
+    ):
+        resolve("sam-vit-b")
+    with pytest.raises(WeightsError, match=r"not here; Google Drive .* --as vmos-internimage-t"):
+        resolve("vmos-internimage-t")

@@ -51,8 +51,9 @@ def test_damaged_and_missing_weights_are_told(runner, weights):
 
 def test_missing_manifest_is_told(weights):
     (weights / "manifest.json").unlink()
-    for verdict in doctor.check_weights().values():
-        assert "manifest.json" in verdict
+    verdicts = doctor.check_weights()
+    for name in ("vmos-lite", "sam-vit-tiny"):
+        assert "manifest.json" in verdicts[name]
 
 
 def test_devices():
@@ -63,3 +64,10 @@ def test_versions():
     versions = installed_versions()
     assert versions["vots-hqtrack"] == vots_hqtrack.__version__
     assert versions["numpy"]
+
+
+def test_weights_that_nobody_fetched_are_no_fault(weights, tmp_path, monkeypatch):
+    monkeypatch.setenv("VOTS_HQTRACK_CACHE", str(tmp_path / "cache"))
+    verdict = doctor.check_weights()["vmos-internimage-t"]
+    assert verdict.startswith("not here; ")
+    assert "hqtrack weights import save_step_42000.pth --as vmos-internimage-t" in verdict

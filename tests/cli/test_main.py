@@ -14,7 +14,7 @@ from vots_hqtrack.errors import ConfigError, InputError, ProtocolError, WeightsE
 def test_help_names_the_verbs(runner):
     result = runner.invoke(app, ["--help"])
     assert result.exit_code == 0
-    for verb in ("track", "demo", "vot", "train", "presets", "doctor"):
+    for verb in ("track", "demo", "vot", "train", "weights", "presets", "doctor"):
         assert verb in result.stdout
 
 

@@ -66,7 +66,7 @@ class Answer:
         return same and self.sha256 == before.sha256
 
 
-class _Redirects(urllib.request.HTTPRedirectHandler):
+class Redirects(urllib.request.HTTPRedirectHandler):
     """Follows redirects, but not from https to something less; keeps the headers of each answer.
 
     The hub names a file's hash only in the answer that sends us on to its storage.
@@ -84,8 +84,9 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         headers: http.client.HTTPMessage,
         newurl: str,
     ) -> urllib.request.Request | None:
+        """Return the request that the answer sends us on to; called by the library."""
         scheme = urllib.parse.urlsplit(newurl).scheme
-        if scheme not in ({"https"} if req.type == "https" else {"http", "https"}):
+        if scheme != "https" and req.type == "https":
             fp.close()
             raise WeightsError(f"{req.full_url} sends us on to {newurl}, which is not followed")
         self.linked = _linked_sha256(headers) or self.linked
@@ -118,7 +119,7 @@ def open_url(url: str, *, start: int, tag: str) -> Iterator[tuple[Answer, Iterat
         request.add_header("Range", f"bytes={start}-")
         if tag:
             request.add_header("If-Range", tag)
-    redirects = _Redirects()
+    redirects = Redirects()
     try:
         response = urllib.request.build_opener(redirects).open(request, timeout=SILENCE)
     except urllib.error.HTTPError as error:

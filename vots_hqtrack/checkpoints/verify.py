@@ -88,9 +88,7 @@ def _verify_file(path: Path) -> Verdict:
             return Verdict(path.name, path, "ok", f"sha256 {found}, the weights {entry.name}")
     unknown = f"no hash is known for it; its sha256 is {found}"
     if path.suffix != ".safetensors":
-        return Verdict(
-            path.name, path, "unknown", f"no hash is known for it; its sha256 is {found}"
-        )
+        return Verdict(path.name, path, "unknown", unknown)
     from safetensors import safe_open
 
     from vots_hqtrack.checkpoints.importing import DIGEST_KEY, digest_of
@@ -103,9 +101,7 @@ def _verify_file(path: Path) -> Verdict:
     with safe_open(str(path), "pt") as file:
         wanted = (file.metadata() or {}).get(DIGEST_KEY)
     if wanted is None:
-        return Verdict(
-            path.name, path, "unknown", f"no hash is known for it; its sha256 is {found}"
-        )
+        return Verdict(path.name, path, "unknown", unknown)
     if digest_of(tensors) != wanted:
         return Verdict(path.name, path, "damaged", "its tensors are not those that were written")
     return Verdict(path.name, path, "ok", f"sha256 {found}, tensors as its header says")

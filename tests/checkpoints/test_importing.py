@@ -1,0 +1,172 @@
+"""Other projects' checkpoints become weights of ours, or are refused by name."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from checkpoints import hollow, save
+from safetensors import safe_open
+
+from vots_hqtrack.checkpoints.catalogue import KNOWN
+from vots_hqtrack.checkpoints.convert import LIVE_RULES, invert, rename
+from vots_hqtrack.checkpoints.importing import (
+    DIGEST_KEY,
+    digest_of,
+    import_weights,
+    read_as,
+    sam_shapes,
+)
+from vots_hqtrack.checkpoints.load import load_into, load_tensors, load_weights
+from vots_hqtrack.checkpoints.manifest import locate, resolve, sha256_of
+from vots_hqtrack.config import released_vmos
+from vots_hqtrack.encoder.internimage import build_internimage_t
+from vots_hqtrack.errors import ConfigError, WeightsError
+from vots_hqtrack.refiner.models import build_sam
+from vots_hqtrack.vmos import build_vmos
+
+SIZES = ("tiny", "b", "l", "h")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("VOTS_HQTRACK_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """A file like the published ``sam_hq_vit_tiny.pth``, ImageNet classifier included."""
+    tensors = hollow(sam_shapes("vit_tiny", hq=True))
+    tensors["image_encoder.head.weight"] = torch.zeros(())
+    tensors["image_encoder.norm_head.bias"] = torch.zeros(())
+    return save(tmp_path / "sam_hq_vit_tiny.pth", tensors)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("hq", [False, True])
+def test_every_size_of_sam_is_told_from_the_others(tmp_path: Path, size: str, hq: bool) -> None:
+    name = "vit_tiny" if size == "tiny" else f"vit_{size}"
+    tensors = hollow(sam_shapes(name, hq=hq))  # type: ignore[arg-type]
+    path = save(tmp_path / "sam.pth", tensors)
+    kind = f"sam-{'hq-' if hq else ''}vit-{size}"
+    content = read_as(kind, path)
+    assert content.tensors.keys() == tensors.keys()
+    assert content.unused == ()
+    other = f"sam-{'' if hq else 'hq-'}vit-{size}"
+    wrong = "unexpected: mask_decoder.hf_token" if hq else "missing: mask_decoder.hf_token"
+    with pytest.raises(WeightsError, match=rf"do not fit {other}; {wrong}"):
+        read_as(other, path)
+
+
+def test_import_into_the_cache_is_found_by_name(tiny: Path, cache: Path) -> None:
+    done = import_weights(tiny, "sam-hq-vit-tiny")
+    assert done.path == cache / "sam-hq-vit-tiny.safetensors" == resolve("sam-hq-vit-tiny")
+    assert set(done.unused) == {"image_encoder.head.weight", "image_encoder.norm_head.bias"}
+    located = locate("sam-hq-vit-tiny")
+    assert not located.is_shipped
+    assert located.entry.sha256 == done.sha256 == sha256_of(done.path)
+    assert located.entry.licence == "Apache-2.0"
+    assert located.entry.origin == f"sam_hq_vit_tiny.pth (sha256 {sha256_of(tiny)})"
+    network = build_sam("vit_tiny", hq=True)
+    tensors = load_weights("sam-hq-vit-tiny")
+    load_into(network, tensors, source="cache")
+    assert all(value.dtype != torch.float16 for value in tensors.values())
+    done.path.unlink()
+    with pytest.raises(WeightsError, match=r"not here: .* is gone; get them with: hqtrack weights"):
+        locate("sam-hq-vit-tiny")
+
+
+def test_the_header_names_origin_and_hash(tiny: Path, tmp_path: Path, cache: Path) -> None:
+    out = tmp_path / "új" / "w.safetensors"
+    done = import_weights(tiny, "sam-hq-vit-tiny", out, half=True)
+    with safe_open(str(out), "pt") as file:
+        header = file.metadata()
+    assert header["kind"] == "sam-hq-vit-tiny"
+    assert header["origin"] == f"sam_hq_vit_tiny.pth (sha256 {sha256_of(tiny)})"
+    assert header["licence"] == "Apache-2.0"
+    tensors = load_tensors(out, expected_sha256=done.sha256)
+    assert header[DIGEST_KEY] == digest_of(tensors)
+    floats = {value.dtype for value in tensors.values() if value.is_floating_point()}
+    assert floats == {torch.float16}
+    assert done.num_tensors == len(tensors)
+    assert not cache.exists()
+    # What we wrote can be read as the same kind once more.
+    assert read_as("sam-hq-vit-tiny", out).tensors.keys() == tensors.keys()
+
+
+def test_nothing_is_replaced_without_force(tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "w.safetensors"
+    out.write_text("precious", encoding="utf-8")
+    with pytest.raises(WeightsError, match="is there already; give --force"):
+        import_weights(tiny, "sam-hq-vit-tiny", out)
+    assert out.read_text(encoding="utf-8") == "precious"
+    with pytest.raises(WeightsError, match="written over itself"):
+        import_weights(tiny, "sam-hq-vit-tiny", tiny, force=True)
+    done = import_weights(tiny, "sam-hq-vit-tiny", out, force=True)
+    assert sha256_of(out) == done.sha256
+
+
+def test_the_released_vmos(tmp_path: Path) -> None:
+    with torch.device("meta"):
+        encoder = build_internimage_t()
+        vmos = build_vmos(released_vmos(), encoder.dims)
+    ours = {f"encoder.{key}": value for key, value in encoder.state_dict().items()}
+    ours |= {f"vmos.{key}": value for key, value in vmos.state_dict().items()}
+    theirs = hollow(rename(ours, invert(LIVE_RULES), source="test"))
+    for key in ("decoder.a", "encoder.levels.2.downsample.a", "LSTT.decoder_norms.0.gn.a"):
+        theirs[key] = torch.zeros(())
+    path = save(tmp_path / "save_step_42000.pth", theirs, nest="state_dict")
+    done = import_weights(path, "vmos-internimage-t", half=True)
+    assert done.num_tensors == len(theirs)
+    tensors = load_tensors(done.path, expected_sha256=done.sha256)
+    assert ours.keys() < tensors.keys()
+    assert {key.split(".")[0] for key in tensors} == {"encoder", "vmos", "dead"}
+
+
+def test_resnet50_with_and_without_counters(tmp_path: Path) -> None:
+    import timm
+
+    with torch.device("meta"):
+        shapes = timm.create_model("resnet50", pretrained=False).state_dict()
+    tensors = hollow(shapes)
+    content = read_as("resnet50", save(tmp_path / "a.pth", tensors))
+    assert set(content.unused) == {"fc.weight", "fc.bias"}
+    assert len(content.tensors) == len(tensors) - 2
+    old = {key: value for key, value in tensors.items() if "num_batches" not in key}
+    assert len(read_as("resnet50", save(tmp_path / "b.pth", old)).tensors) == len(old) - 2
+    del old["layer1.0.conv1.weight"]
+    with pytest.raises(WeightsError, match=r"missing: layer1\.0\.conv1\.weight"):
+        read_as("resnet50", save(tmp_path / "c.pth", old))
+
+
+def test_every_kind_of_the_catalogue_can_be_read(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.pth", {"nothing": torch.zeros(1)})
+    for kind in KNOWN:
+        with pytest.raises(WeightsError, match=r"nothing"):
+            read_as(kind, path)
+
+
+def test_exception_unknown_kind(tiny: Path) -> None:
+    with pytest.raises(ConfigError, match=r"unknown kind 'sam'; wanted one of: vmos-internimage-t"):
+        import_weights(tiny, "sam")
+
+
+def test_exception_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=re.escape(f"cannot read the checkpoint {tmp_path}")):
+        import_weights(tmp_path / "none.pth", "sam-hq-vit-b")
+
+
+def test_digest_sees_names_shapes_dtypes_and_numbers() -> None:
+    first = {"a": torch.zeros(2, 3), "b": torch.tensor(4)}
+    others = [
+        {"a": torch.zeros(3, 2), "b": torch.tensor(4)},
+        {"a": torch.zeros(2, 3), "c": torch.tensor(4)},
+        {"a": torch.zeros(2, 3), "b": torch.tensor(4, dtype=torch.int32)},
+        {"a": torch.zeros(2, 3), "b": torch.tensor(5)},
+    ]
+    assert digest_of(first) == digest_of(dict(reversed(first.items())))
+    assert len({digest_of(tensors) for tensors in [first, *others]}) == 5
+    assert digest_of({"a": torch.zeros(0)}) != digest_of({})
