@@ -188,9 +188,7 @@ def test_exception_known_weights_that_are_not_here(
     install: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VOTS_HQTRACK_CACHE", str(tmp_path / "cache"))
-    with pytest.raises(
-        WeightsError, match="get them with: hqtrack weights fetch sam-vit-b"
-    ):
+    with pytest.raises(WeightsError, match="get them with: hqtrack weights fetch sam-vit-b"):
         resolve("sam-vit-b")
     with pytest.raises(WeightsError, match=r"not here; Google Drive .* --as vmos-internimage-t"):
         resolve("vmos-internimage-t")
