@@ -145,6 +145,7 @@ class RefinerConfig:
     Attributes:
         enabled: False reports VMOS's masks as they are.
         model: SAM size by ``segment-anything-hq``'s name.
+        hq: HQ-SAM's mask decoder instead of SAM's own; the weights must have it.
         weights: Name of its shipped weights, the image encoder included.
         prompt: What the refiner is given of VMOS's mask; the paper gives the box.
         choice: Which of SAM's masks is taken: of its three, the one with the best predicted IoU (as
@@ -153,7 +154,8 @@ class RefinerConfig:
     """
 
     enabled: bool = True
-    model: Literal["vit_tiny"] = "vit_tiny"
+    model: Literal["vit_tiny", "vit_b", "vit_l", "vit_h"] = "vit_tiny"
+    hq: bool = False
     weights: str = "sam-vit-tiny"
     prompt: PromptKind = "box+mask+point"
     choice: CandidateChoice = "single"
@@ -253,11 +255,35 @@ def vmos_released() -> TrackerConfig:
 
 RELEASED_CAPACITY = 6
 
+
+def hqtrack() -> TrackerConfig:
+    """HQTrack of the paper: VMOS, refined by HQ-SAM ViT-H from boxes; weights must be imported."""
+    refiner = RefinerConfig(
+        model="vit_h", hq=True, weights="sam-hq-vit-h", prompt="box", choice="predicted_iou"
+    )
+    return dataclasses.replace(vmos(), preset="hqtrack", refiner=refiner)
+
+
+def hqtrack_released() -> TrackerConfig:
+    """The same with the released code's memory: five long-term frames beside the reference."""
+    memory = MemoryConfig(capacity=RELEASED_CAPACITY)
+    return dataclasses.replace(hqtrack(), preset="hqtrack-released", memory=memory)
+
+
+def vmos_sam_h() -> TrackerConfig:
+    """VMOS of the paper, refined by plain SAM ViT-H (Table 5); weights must be imported."""
+    refiner = dataclasses.replace(hqtrack().refiner, hq=False, weights="sam-vit-h")
+    return dataclasses.replace(vmos(), preset="vmos-sam-h", refiner=refiner)
+
+
 PRESETS: Mapping[str, Callable[[], TrackerConfig]] = {
     "lite": lite,
     "lite-vmos": lite_vmos,
     "vmos": vmos,
     "vmos-released": vmos_released,
+    "hqtrack": hqtrack,
+    "hqtrack-released": hqtrack_released,
+    "vmos-sam-h": vmos_sam_h,
 }
 
 

@@ -322,7 +322,7 @@ def _build_shared(
     config: TrackerConfig, device: torch.device, weights: Path | None
 ) -> tuple[FrameEncoder, VMOS, MaskRefiner | None]:
     """Build the parts of a preset whose stages share SAM's encoder."""
-    sam = build_sam(config.refiner.model)
+    sam = build_sam(config.refiner.model, hq=config.refiner.hq)
     name = config.refiner.weights
     load_into(sam, load_weights(name), source=str(resolve(name)))
     vmos = build_vmos(config.vmos, config.encoder.dims)
@@ -344,7 +344,7 @@ def _build_released(
     load_into(vmos, part_of(tensors, "vmos"), source=str(source))
     refiner, sam_encoder = None, None
     if config.refiner.enabled:
-        sam = build_sam(config.refiner.model)
+        sam = build_sam(config.refiner.model, hq=config.refiner.hq)
         name = config.refiner.weights
         load_into(sam, load_weights(name), source=str(resolve(name)))
         refiner, sam_encoder = build_refiner(config.refiner, sam), sam.image_encoder

@@ -2,11 +2,13 @@
 
 | clip | what |
 |---|---|
-| A | 161 x 193, 3 objects, gap 2, delay 4, capacity 6: a long-term frame leaves at frames 12 and 14
-| | B | the same with capacity 3 | | C | 161 x 193, 13 objects in two groups | | D | 240 x 320
-video, resized to 481 x 641 and back | | E | 97 x 129, 1 object, gap 1, delay 1 | | F | as A, but
-two of the objects have no pixel in the first mask | | P | 129 x 161, 2 objects, capacity 9 as in
-the paper: a frame leaves at 18 and 20 |
+| A | 161 x 193, 3 objects, gap 2, delay 4, capacity 6: a frame leaves at 12 and 14 |
+| B | the same with capacity 3 |
+| C | 161 x 193, 13 objects in two groups |
+| D | 240 x 320 video, resized to 481 x 641 and back |
+| E | 97 x 129, 1 object, gap 1, delay 1 |
+| F | as A, but two of the objects have no pixel in the first mask |
+| P | 129 x 161, 2 objects, capacity 9 as in the paper: a frame leaves at 18 and 20 |
 """
 
 from __future__ import annotations
@@ -143,12 +145,17 @@ class Step:
         return best[0] - best[1]
 
 
+def recorded_weights() -> dict[str, Tensor]:
+    """All tensors of the recording under our keys, with their prefixes."""
+    facts = read_facts(RELEASED / "E" / "recorded.safetensors")
+    drawn = released_weights(facts["salt"], facts["output_bias"])
+    return rename(drawn, RULES, source="the recipe")
+
+
 @cache
 def load_models() -> tuple[InternImage, VMOS]:
     """Encoder and VMOS with the weights of the recording."""
-    facts = read_facts(RELEASED / "E" / "recorded.safetensors")
-    drawn = released_weights(facts["salt"], facts["output_bias"])
-    tensors = rename(drawn, RULES, source="the recipe")
+    tensors = recorded_weights()
     encoder = build_internimage_t()
     load_into(encoder, part_of(tensors, "encoder"), source="the recipe")
     vmos = build_vmos(released_vmos(), encoder.dims)
