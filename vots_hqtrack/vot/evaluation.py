@@ -91,22 +91,24 @@ def evaluate(
     sequences = read_sequence_list(workspace.sequences)
     if force:
         shutil.rmtree(workspace.results / tracker, ignore_errors=True)
-    told: EvaluationProgress | None = None
+    told: list[EvaluationProgress] = []
 
-    def tell() -> None:
-        nonlocal told
+    def tell() -> bool:
+        """Report progress where it changed, and return whether all is done."""
         open_names = [path.name for path in sequences if not _is_done(workspace, tracker, path)]
         running = open_names[0] if open_names else None
         now = EvaluationProgress(len(sequences) - len(open_names), len(sequences), running)
-        if on_progress is not None and now != told:
-            on_progress(now)
-        told = now
+        if now not in told:
+            told.append(now)
+            if on_progress is not None:
+                on_progress(now)
+        return running is None
 
-    tell()
+    if tell():
+        return
     arguments = ["evaluate", "--workspace", str(workspace.folder), tracker]
     output = run_toolkit(arguments, workspace, on_poll=tell)
-    tell()
-    if told is None or told.running is not None:
+    if not tell():
         raise ProtocolError(failure_text(output, tracker, workspace))
 
 

@@ -100,8 +100,8 @@ def mean_jaccard(
 
 
 def _jaccard(left: MaskArray, right: MaskArray) -> float:
-    union = np.count_nonzero(left | right)
-    return np.count_nonzero(left & right) / union if union else 1.0
+    union = int(np.count_nonzero(left | right))
+    return int(np.count_nonzero(left & right)) / union if union else 1.0
 
 
 def _read_region(data: bytes, place: int, size: Size, path: Path) -> tuple[MaskArray | None, int]:

@@ -47,7 +47,7 @@ def find_toolkit() -> Path:
 
 
 def run_toolkit(
-    arguments: Sequence[str], workspace: Workspace, *, on_poll: Callable[[], None] | None = None
+    arguments: Sequence[str], workspace: Workspace, *, on_poll: Callable[[], object] | None = None
 ) -> str:
     """Run one command of the toolkit to its end.
 
@@ -119,7 +119,7 @@ def _tail(text: str) -> str:
     return "\n".join(f"  {line}" for line in kept[-TAIL_LINES:])
 
 
-def _wait(process: subprocess.Popen[bytes], on_poll: Callable[[], None] | None) -> None:
+def _wait(process: subprocess.Popen[bytes], on_poll: Callable[[], object] | None) -> None:
     while True:
         try:
             process.wait(POLL_S)
