@@ -66,6 +66,24 @@ def test_tied_tensors_can_be_saved(tmp_path: Path) -> None:
     assert loaded["right"].tolist() == [1.0, 1.0]
 
 
+def test_a_part_of_a_larger_tensor_can_be_saved(tmp_path: Path) -> None:
+    whole = torch.arange(6.0)
+    tensors = {"part": whole[2:4], "none": whole[:0], "other": whole[5:]}
+    save_tensors(tmp_path / "a", tensors, {})
+    loaded = load_tensors(tmp_path / "a", expected_sha256=None)
+    assert {key: value.tolist() for key, value in loaded.items()} == {
+        "part": [2.0, 3.0],
+        "none": [],
+        "other": [5.0],
+    }
+
+
+def test_others_may_read_the_file_if_they_may_read_new_files(tmp_path: Path) -> None:
+    save_tensors(tmp_path / "a", _tensors(), {})
+    (tmp_path / "b").touch()
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
 def test_values_float16_fills_float32_parameters(tmp_path: Path) -> None:
     save_tensors(tmp_path / "a", _tensors(), {})
     module = Small()

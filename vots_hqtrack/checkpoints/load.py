@@ -165,26 +165,39 @@ def save_tensors(
     Raises:
         WeightsError: A number does not fit ``dtype``, or the file cannot be written.
     """
-    stored = {
-        key: value.detach()
-        .to("cpu", dtype if value.is_floating_point() else value.dtype, copy=True)
-        .contiguous()
-        for key, value in tensors.items()
-    }
+    stored = _own_storage(
+        {
+            key: value.detach()
+            .to("cpu", dtype if value.is_floating_point() else value.dtype)
+            .contiguous()
+            for key, value in tensors.items()
+        }
+    )
     _require_finite(stored, f"for {path.name} as {str(dtype).removeprefix('torch.')}")
-    content = safetensors.torch.save(stored, {"format": "pt", **metadata})
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        safetensors.torch.save_file(stored, temporary, {"format": "pt", **metadata})
+        with temporary.open("r+b") as file:
             os.fsync(file.fileno())
+        temporary.chmod(mode)  # the library keeps the file from everybody else
         temporary.replace(path)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
-        raise WeightsError(
-            f"cannot write the weights file {path}: {error.strerror or error}"
-        ) from error
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise WeightsError(f"cannot write the weights file {path}: {reason or error}") from error
+
+
+def _own_storage(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copy the tensors that share their numbers, which the format cannot tell; and only those."""
+    seen: set[int] = set()
+    own = {}
+    for key, value in tensors.items():
+        place = value.untyped_storage().data_ptr()
+        own[key] = value.clone() if place in seen else value
+        seen.add(place)
+    return own
 
 
 def _difference(key: str, wanted: Tensor, got: Tensor) -> str:
