@@ -123,9 +123,20 @@ def test_corrupt_weights(runner, frames, first_mask, tmp_path):
     assert not (tmp_path / "o").exists()
 
 
+LISTENING = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("vots_hqtrack", run_name="__main__", alter_sys=True)
+"""
+
+
 def start(*arguments, cwd):
-    """Start the command line as a process, in a foreign folder."""
-    command = [sys.executable, "-m", "vots_hqtrack", *map(str, arguments)]
+    """Start the command line as a process, in a foreign folder.
+
+    Background jobs of a shell without job control, and so this test's children, ignore Ctrl-C. A
+    user's terminal does not do that to them, so the process begins by listening to it.
+    """
+    command = [sys.executable, "-c", LISTENING, *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -170,7 +181,10 @@ def test_interrupt_keeps_what_was_done(tmp_path, first_mask, untrained):
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=120)
+    try:
+        _, stderr = process.communicate(timeout=120)
+    finally:
+        process.kill()
     assert process.returncode == 130, stderr
     assert "error: stopped" in stderr
     assert "Traceback" not in stderr
