@@ -18,7 +18,7 @@ from torch import Tensor
 from vots_hqtrack.checkpoints.convert import part_of
 from vots_hqtrack.checkpoints.load import load_into, load_weights
 from vots_hqtrack.checkpoints.manifest import resolve
-from vots_hqtrack.config import TrackerConfig, load_preset
+from vots_hqtrack.config import RefinerConfig, TrackerConfig, load_preset
 from vots_hqtrack.devices import pick_device, pick_dtype
 from vots_hqtrack.encoder.frames import (
     EncodedFrame,
@@ -32,11 +32,12 @@ from vots_hqtrack.errors import ConfigError, InputError, ShapeError
 from vots_hqtrack.frame import labels_to_network, logits_to_frame
 from vots_hqtrack.masks import combine_masks, one_hot_slots
 from vots_hqtrack.memory.state import TrackState, new_group
-from vots_hqtrack.refiner.models import build_sam
+from vots_hqtrack.refiner.models import Sam, build_sam
 from vots_hqtrack.refiner.refiner import MaskRefiner, build_refiner
 from vots_hqtrack.selector import resolve_overlaps, select
 from vots_hqtrack.settings import apply_settings
 from vots_hqtrack.types import (
+    SLOTS_PER_GROUP,
     FrameArray,
     FrameFeatures,
     FrameResult,
@@ -189,8 +190,8 @@ class HQTracker:
             raise InputError("this video has no object yet: call initialize first")
         with self._computing():
             encoded = self._encoder.encode(frame, state.geometry)
-            probabilities = self._propagate(encoded.features, state)
-            coarse, scores = self._decide(probabilities, state)
+            probabilities, places = self._propagate(encoded.features, state)
+            coarse, scores = _masks_and_scores(probabilities, places)
             return self._report(coarse, scores, encoded, state)
 
     def mask_from_box(self, frame: FrameArray, box: tuple[float, float, float, float]) -> MaskArray:
@@ -224,7 +225,7 @@ class HQTracker:
         label_map: LabelArray,
         state: TrackState,
     ) -> None:
-        first_group = len(state.slots.object_ids) // 10
+        first_group = len(state.slots.object_ids) // SLOTS_PER_GROUP
         state.slots.add(given)
         added = combine_masks(given)
         state.label_map = np.where(added > 0, added, label_map)
@@ -236,12 +237,12 @@ class HQTracker:
             entry = self._vmos.remember(state.frame_index, output.proposals, embedding)
             state.groups[number].start(entry)
 
-    def _propagate(self, features: FrameFeatures, state: TrackState) -> Tensor:
+    def _propagate(self, features: FrameFeatures, state: TrackState) -> tuple[Tensor, Tensor]:
         """Track all groups and commit the frame to their memories.
 
         Returns:
             ``(1 + N, H, W)`` float probabilities: the background, then the objects in the order of
-            their places.
+            their places; and ``(H, W)`` int64, which of them is the most probable.
         """
         logits, outputs = [], []
         for number, group in enumerate(state.groups):
@@ -252,12 +253,13 @@ class HQTracker:
             outputs.append(output)
         probabilities = merge_groups(logits)
         state.frame_index += 1
-        state.label_map = self._label_map(probabilities.argmax(0), state)
+        places = probabilities.argmax(0)
+        state.label_map = self._label_map(places, state)
         for number, (group, output) in enumerate(zip(state.groups, outputs, strict=True)):
             embedding = self._vmos.identify(self._slot_maps(state, number))
             entry = self._vmos.remember(state.frame_index, output.proposals, embedding)
             group.commit(entry, self.config.memory.gap)
-        return probabilities
+        return probabilities, places
 
     def _label_map(self, places: Tensor, state: TrackState) -> LabelArray:
         table = np.array([0, *state.slots.object_ids], np.uint8)
@@ -271,13 +273,6 @@ class HQTracker:
             table[object_id] = slot
         slots = torch.from_numpy(table[state.label_map]).to(self.device)
         return one_hot_slots(labels_to_network(slots, state.geometry)[None])
-
-    def _decide(self, probabilities: Tensor, state: TrackState) -> tuple[Tensor, Tensor]:
-        places = torch.arange(1, len(probabilities), device=probabilities.device)
-        coarse = probabilities.argmax(0) == places[:, None, None]
-        area = coarse.flatten(1).sum(1)
-        inside = (probabilities[1:] * coarse).flatten(1).sum(1)
-        return coarse, inside / area.clamp(min=1)
 
     def _report(
         self, coarse: Tensor, scores: Tensor, encoded: EncodedFrame, state: TrackState
@@ -318,13 +313,26 @@ class HQTracker:
             yield
 
 
+def _masks_and_scores(probabilities: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``(N, H, W)`` bool masks and ``(N,)`` mean probabilities inside them."""
+    wanted = torch.arange(1, len(probabilities), device=probabilities.device)
+    coarse = places == wanted[:, None, None]
+    area = coarse.flatten(1).sum(1)
+    inside = (probabilities[1:] * coarse).flatten(1).sum(1)
+    return coarse, inside / area.clamp(min=1)
+
+
+def _load_sam(config: RefinerConfig) -> Sam:
+    sam = build_sam(config.model, hq=config.hq)
+    load_into(sam, load_weights(config.weights), source=str(resolve(config.weights)))
+    return sam
+
+
 def _build_shared(
     config: TrackerConfig, device: torch.device, weights: Path | None
 ) -> tuple[FrameEncoder, VMOS, MaskRefiner | None]:
     """Build the parts of a preset whose stages share SAM's encoder."""
-    sam = build_sam(config.refiner.model, hq=config.refiner.hq)
-    name = config.refiner.weights
-    load_into(sam, load_weights(name), source=str(resolve(name)))
+    sam = _load_sam(config.refiner)
     vmos = build_vmos(config.vmos, config.encoder.dims)
     source = resolve(config.weights, weights)
     load_into(vmos, load_weights(config.weights, weights), source=str(source))
@@ -344,9 +352,7 @@ def _build_released(
     load_into(vmos, part_of(tensors, "vmos"), source=str(source))
     refiner, sam_encoder = None, None
     if config.refiner.enabled:
-        sam = build_sam(config.refiner.model, hq=config.refiner.hq)
-        name = config.refiner.weights
-        load_into(sam, load_weights(name), source=str(resolve(name)))
+        sam = _load_sam(config.refiner)
         refiner, sam_encoder = build_refiner(config.refiner, sam), sam.image_encoder
         sam_encoder.to(device).eval()
     encoder = SeparateFrameEncoder(backbone.to(device).eval(), sam_encoder, config.frame)

@@ -136,11 +136,6 @@ class PropagationPyramid(nn.Module):
         # half.
         self.norm = nn.GroupNorm(2, 2 * width_s4)
 
-    @property
-    def num_layers(self) -> int:
-        """How many blocks keep a memory."""
-        return len(self.blocks_s16) + 1
-
     def forward(
         self,
         features: FrameFeatures,
@@ -164,7 +159,7 @@ class PropagationPyramid(nn.Module):
         def run(index: int, visual: Tensor, identity: Tensor | None) -> BlockOutput:
             recent = short_term.layers[index] if short_term else None
             memories = [entry.layers[index] for entry in long_term]
-            own = self._choose(index, own_embedding)
+            own = None if own_embedding is None else self._choose(index, own_embedding)
             return _run_on_maps(self._block(index), visual, identity, memories, recent, own)
 
         visual: Tensor = self.project_s16(features.s16)
@@ -196,8 +191,7 @@ class PropagationPyramid(nn.Module):
         """Join a frame's proposals with the identity embedding of its labels, block by block."""
         layers = []
         for index, proposal in enumerate(proposals):
-            chosen = embedding.s8 if self._is_fine(index) else embedding.s16
-            layers.append(self._block(index).remember(proposal, chosen))
+            layers.append(self._block(index).remember(proposal, self._choose(index, embedding)))
         return tuple(layers)
 
     def _is_fine(self, index: int) -> bool:
@@ -209,9 +203,7 @@ class PropagationPyramid(nn.Module):
             raise TypeError(f"wanted a propagation block, got {type(block).__name__}")
         return block
 
-    def _choose(self, index: int, embedding: IdentityEmbedding | None) -> Tensor | None:
-        if embedding is None:
-            return None
+    def _choose(self, index: int, embedding: IdentityEmbedding) -> Tensor:
         return embedding.s8 if self._is_fine(index) else embedding.s16
 
 
