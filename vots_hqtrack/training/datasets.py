@@ -9,7 +9,7 @@ import csv
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -38,10 +38,12 @@ class Clip:
     Attributes:
         frames: uint8 ``(T, H, W, 3)`` RGB.
         labels: uint8 ``(T, H, W)``; 0 is the background, 1..N are objects, N <= 10.
+        origin: Data set, video and frames that it comes from, for people to read.
     """
 
     frames: FrameArray
     labels: LabelArray
+    origin: str = ""
 
     def __post_init__(self) -> None:
         """Check shapes, dtypes and the range of the labels."""
@@ -61,6 +63,35 @@ class Clip:
     def num_objects(self) -> int:
         """Highest label of the clip: objects are numbered without gaps in the first frame."""
         return int(self.labels.max())
+
+
+class ClipDataset(Protocol):
+    """A data set that clips are drawn from; `vots_hqtrack.training.adapters` opens them."""
+
+    name: str
+    """What captions and logs call it."""
+
+    def __len__(self) -> int:
+        """Return the number of videos or photographs."""
+
+    def sample(
+        self, index: int, num_frames: int, max_gap: int, generator: np.random.Generator
+    ) -> Clip:
+        """Draw a clip of one video, or the same photograph ``num_frames`` times.
+
+        Args:
+            index: Video or photograph, ``0 <= index < len(self)``.
+            num_frames: ``T``, at least 1; the first frame is the reference.
+            max_gap: Largest number of annotated frames from one frame of the clip to the next.
+            generator: Source of chance; nothing else decides.
+
+        Returns:
+            A clip whose objects are seen in its first frame, at least one and at most 10, numbered
+            from 1 without gaps.
+
+        Raises:
+            InputError: A file is missing or damaged, or no frame shows an object.
+        """
 
 
 class Photo(NamedTuple):
