@@ -11,9 +11,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vots_hqtrack.config import lite
 from vots_hqtrack.errors import ConfigError, InputError, ShapeError, WeightsError
-from vots_hqtrack.tracker import HQTracker, merge_groups
+from vots_hqtrack.merge import merge_groups
+from vots_hqtrack.presets import lite
+from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.types import FrameArray, MaskArray, ObjectId
 
 SIZE = (96, 256)

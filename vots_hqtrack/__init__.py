@@ -6,18 +6,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vots_hqtrack.config import PRESETS, TrackerConfig, load_preset
+    from vots_hqtrack.config import TrackerConfig
     from vots_hqtrack.errors import HQTrackError
     from vots_hqtrack.memory.state import TrackState
+    from vots_hqtrack.presets import PRESETS, load_preset
     from vots_hqtrack.tracker import HQTracker
     from vots_hqtrack.types import FrameResult, ObjectId
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "PRESETS": "vots_hqtrack.config",
+    "PRESETS": "vots_hqtrack.presets",
     "TrackerConfig": "vots_hqtrack.config",
-    "load_preset": "vots_hqtrack.config",
+    "load_preset": "vots_hqtrack.presets",
     "HQTrackError": "vots_hqtrack.errors",
     "TrackState": "vots_hqtrack.memory.state",
     "HQTracker": "vots_hqtrack.tracker",

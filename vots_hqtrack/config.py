@@ -1,4 +1,4 @@
-"""Configuration: frozen dataclasses, presets, and what the environment says.
+"""Configuration: frozen dataclasses, and what the environment says. Presets are in ``presets``.
 
 A configuration holds plain values only. ``build_*`` functions of ``vmos``, ``encoder`` and
 ``refiner`` turn it into modules; nothing else reads it.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -134,6 +134,26 @@ class MemoryConfig:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class TrackingConfig:
+    """How the objects of a video travel, and which labels are remembered.
+
+    Attributes:
+        mode: ``joint`` follows up to ten objects in one pass; ``separate`` follows each alone, as
+            many trackers that know nothing of each other would, and merges their masks at the end
+            (paper Table 1).
+        slots: ``packed`` gives the objects the first slots in the order of their ids; ``by_id``
+            gives object ``i`` slot ``i``, and a lower id that was not given counts as an object
+            that was never seen, as in the released code.
+        remember: Which labels go to the memory: VMOS's own (``coarse``, as in the paper) or those
+            that are reported (``refined``).
+    """
+
+    mode: Literal["joint", "separate"] = "joint"
+    slots: Literal["packed", "by_id"] = "packed"
+    remember: Literal["coarse", "refined"] = "coarse"
+
+
 PromptKind = Literal["box", "box+mask", "box+mask+point"]
 CandidateChoice = Literal["predicted_iou", "coarse_iou", "single"]
 
@@ -205,6 +225,7 @@ class TrackerConfig:
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     vmos: VMOSConfig = field(default_factory=VMOSConfig)
     memory: MemoryConfig = field(default_factory=MemoryConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
     refiner: RefinerConfig = field(default_factory=RefinerConfig)
     selector: SelectorConfig = field(default_factory=SelectorConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
@@ -222,80 +243,6 @@ class TrackerConfig:
     def to_json(self) -> str:
         """Write the configuration as JSON, to be saved beside each result."""
         return json.dumps(dataclasses.asdict(self), indent=2)
-
-
-def lite() -> TrackerConfig:
-    """SAM's TinyViT encoder shared by both stages, small VMOS, refined masks: the default."""
-    return TrackerConfig(memory=MemoryConfig(capacity=6, gap=10, short_term_delay=1))
-
-
-def lite_vmos() -> TrackerConfig:
-    """The lite preset without the refiner."""
-    return dataclasses.replace(lite(), preset="lite-vmos", refiner=RefinerConfig(enabled=False))
-
-
-def vmos() -> TrackerConfig:
-    """VMOS of the paper with InternImage-T, without refiner; its weights must be imported."""
-    return TrackerConfig(
-        preset="vmos",
-        weights="vmos-internimage-t",
-        encoder=EncoderConfig(kind="internimage-t", dims=(64, 128, 256)),
-        vmos=released_vmos(),
-        refiner=RefinerConfig(enabled=False),
-        runtime=RuntimeConfig(dtype="float32"),
-    )
-
-
-def vmos_released() -> TrackerConfig:
-    """The same with the released code's memory: five long-term frames beside the reference."""
-    return dataclasses.replace(
-        vmos(), preset="vmos-released", memory=MemoryConfig(capacity=RELEASED_CAPACITY)
-    )
-
-
-RELEASED_CAPACITY = 6
-
-
-def hqtrack() -> TrackerConfig:
-    """HQTrack of the paper: VMOS, refined by HQ-SAM ViT-H from boxes; weights must be imported."""
-    refiner = RefinerConfig(
-        model="vit_h", hq=True, weights="sam-hq-vit-h", prompt="box", choice="predicted_iou"
-    )
-    return dataclasses.replace(vmos(), preset="hqtrack", refiner=refiner)
-
-
-def hqtrack_released() -> TrackerConfig:
-    """The same with the released code's memory: five long-term frames beside the reference."""
-    memory = MemoryConfig(capacity=RELEASED_CAPACITY)
-    return dataclasses.replace(hqtrack(), preset="hqtrack-released", memory=memory)
-
-
-def vmos_sam_h() -> TrackerConfig:
-    """VMOS of the paper, refined by plain SAM ViT-H (Table 5); weights must be imported."""
-    refiner = dataclasses.replace(hqtrack().refiner, hq=False, weights="sam-vit-h")
-    return dataclasses.replace(vmos(), preset="vmos-sam-h", refiner=refiner)
-
-
-PRESETS: Mapping[str, Callable[[], TrackerConfig]] = {
-    "lite": lite,
-    "lite-vmos": lite_vmos,
-    "vmos": vmos,
-    "vmos-released": vmos_released,
-    "hqtrack": hqtrack,
-    "hqtrack-released": hqtrack_released,
-    "vmos-sam-h": vmos_sam_h,
-}
-
-
-def load_preset(name: str) -> TrackerConfig:
-    """Return a preset by its name.
-
-    Raises:
-        ConfigError: No preset has that name.
-    """
-    if name not in PRESETS:
-        raise ConfigError(f"unknown preset {name!r}; wanted one of: {', '.join(PRESETS)}")
-    return PRESETS[name]()
 
 
 @dataclass(frozen=True, slots=True)

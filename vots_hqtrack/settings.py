@@ -26,7 +26,7 @@ def apply_settings(config: TrackerConfig, settings: Iterable[str]) -> TrackerCon
         ConfigError: A setting is malformed, names no option, or its value does not fit.
 
     Example:
-        >>> from vots_hqtrack.config import lite
+        >>> from vots_hqtrack.presets import lite
         >>> apply_settings(lite(), ["memory.gap=5"]).memory.gap
         5
     """

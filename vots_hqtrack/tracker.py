@@ -1,13 +1,14 @@
 """The tracker, where encoder, VMOS, memory, refiner and selector meet (paper, Figure 2).
 
-One frame's way: encode once, propagate every group's memory, decode, decide on the labels, remember
-them, refine the masks with the same encoding, select, report.
+One frame's way: encode once, propagate every group's memory, decode, refine the masks with the same
+encoding, select, remember the labels, report.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,25 +16,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vots_hqtrack.checkpoints.convert import part_of
-from vots_hqtrack.checkpoints.load import load_into, load_weights
-from vots_hqtrack.checkpoints.manifest import resolve
-from vots_hqtrack.config import RefinerConfig, TrackerConfig, load_preset
+from vots_hqtrack.build import build_parts
+from vots_hqtrack.config import TrackerConfig
 from vots_hqtrack.devices import pick_device, pick_dtype
-from vots_hqtrack.encoder.frames import (
-    EncodedFrame,
-    FrameEncoder,
-    SeparateFrameEncoder,
-    SharedFrameEncoder,
-)
-from vots_hqtrack.encoder.internimage import build_internimage_t
-from vots_hqtrack.encoder.sam import SamEncoder
-from vots_hqtrack.errors import ConfigError, InputError, ShapeError
+from vots_hqtrack.encoder.frames import EncodedFrame, FrameEncoder
+from vots_hqtrack.errors import ConfigError, InputError
 from vots_hqtrack.frame import labels_to_network, logits_to_frame
 from vots_hqtrack.masks import combine_masks, one_hot_slots
+from vots_hqtrack.memory.slots import ObjectSlots
 from vots_hqtrack.memory.state import TrackState, new_group
-from vots_hqtrack.refiner.models import Sam, build_sam
-from vots_hqtrack.refiner.refiner import MaskRefiner, build_refiner
+from vots_hqtrack.merge import merge_groups, merge_separate
+from vots_hqtrack.presets import load_preset
+from vots_hqtrack.propagation.pyramid import PyramidOutput
+from vots_hqtrack.refiner.refiner import MaskRefiner
 from vots_hqtrack.selector import resolve_overlaps, select
 from vots_hqtrack.settings import apply_settings
 from vots_hqtrack.types import (
@@ -44,11 +39,42 @@ from vots_hqtrack.types import (
     LabelArray,
     MaskArray,
     ObjectId,
+    Size,
     Source,
     check_frame,
     check_masks,
 )
-from vots_hqtrack.vmos import VMOS, build_vmos
+from vots_hqtrack.vmos import VMOS
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What VMOS makes of a frame before anything is remembered.
+
+    Attributes:
+        outputs: Of each group.
+        own: ``(H, W)`` uint8 slots of each group by its own logits alone.
+        coarse: ``(N, H, W)`` bool, the objects' masks in the order of their places.
+        scores: ``(N,)`` float in ``[0, 1]``, mean probability inside each mask.
+    """
+
+    outputs: list[PyramidOutput]
+    own: list[Tensor]
+    coarse: Tensor
+    scores: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class _Decision:
+    """The masks to report.
+
+    Attributes:
+        masks: ``(N, H, W)`` bool without overlaps.
+        is_refined: For each object, whether the mask is the refiner's.
+    """
+
+    masks: Tensor
+    is_refined: Sequence[bool]
 
 
 class HQTracker:
@@ -117,11 +143,7 @@ class HQTracker:
     ) -> HQTracker:
         """Build a tracker from a configuration; arguments and errors as :meth:`from_preset`."""
         place = pick_device(device)
-        if config.encoder.kind == "sam":
-            encoder, vmos, refiner = _build_shared(config, place, weights)
-        else:
-            encoder, vmos, refiner = _build_released(config, place, weights)
-        return cls(config, encoder, vmos, refiner, place)
+        return cls(config, *build_parts(config, place, weights), place)
 
     def initialize(self, frame: FrameArray, masks: Mapping[int, MaskArray]) -> TrackState:
         """Start a video.
@@ -139,8 +161,9 @@ class HQTracker:
             ShapeError: The frame or a mask is of another shape or dtype.
         """
         size = check_frame(frame)
-        given = check_masks(masks, size)
-        state = TrackState(self._encoder.plan(size))
+        given = self._complete(check_masks(masks, size), size)
+        group_size = 1 if self.config.tracking.mode == "separate" else SLOTS_PER_GROUP
+        state = TrackState(self._encoder.plan(size), slots=ObjectSlots(group_size))
         with self._computing():
             features = self._encoder.encode(frame, state.geometry).features
             self._start_objects(features, given, np.zeros(size, np.uint8), state)
@@ -165,7 +188,7 @@ class HQTracker:
             ShapeError: The frame or a mask has another size than the video.
         """
         size = check_frame(frame, expected=state.geometry.frame_size)
-        given = check_masks(masks, size)
+        given = self._complete(check_masks(masks, size), size, known=state.slots.object_ids)
         with self._computing():
             features = self._encoder.encode(frame, state.geometry).features
             self._start_objects(features, given, state.label_map, state)
@@ -190,9 +213,10 @@ class HQTracker:
             raise InputError("this video has no object yet: call initialize first")
         with self._computing():
             encoded = self._encoder.encode(frame, state.geometry)
-            probabilities, places = self._propagate(encoded.features, state)
-            coarse, scores = _masks_and_scores(probabilities, places)
-            return self._report(coarse, scores, encoded, state)
+            reading = self._read(encoded.features, state)
+            decision = self._decide(reading.coarse, encoded, state)
+            self._remember(reading, decision, state)
+        return _report(reading, decision, state)
 
     def mask_from_box(self, frame: FrameArray, box: tuple[float, float, float, float]) -> MaskArray:
         """Segment what a box encloses, by the refiner.
@@ -218,6 +242,16 @@ class HQTracker:
             raise InputError(f"the refiner found no object in the box {box}")
         return mask
 
+    def _complete(
+        self, given: dict[ObjectId, MaskArray], size: Size, known: Sequence[ObjectId] = ()
+    ) -> dict[ObjectId, MaskArray]:
+        """Where slots go by id, add the lower ids that were not given, without a pixel."""
+        if self.config.tracking.slots == "packed":
+            return given
+        unseen = np.zeros(size, np.bool_)
+        wanted = [ObjectId(number) for number in range(1, max(given) + 1)]
+        return {one: given.get(one, unseen) for one in wanted if one in given or one not in known}
+
     def _start_objects(
         self,
         features: FrameFeatures,
@@ -225,25 +259,22 @@ class HQTracker:
         label_map: LabelArray,
         state: TrackState,
     ) -> None:
-        first_group = len(state.slots.object_ids) // SLOTS_PER_GROUP
-        state.slots.add(given)
+        slots = state.slots
+        first_group = len(slots.object_ids) // slots.group_size
+        slots.add(given)
         added = combine_masks(given)
         state.label_map = np.where(added > 0, added, label_map)
-        while len(state.groups) < state.slots.num_groups:
+        while len(state.groups) < slots.num_groups:
             state.groups.append(new_group(self.config.memory))
-        for number in range(first_group, state.slots.num_groups):
-            embedding = self._vmos.identify(self._slot_maps(state, number))
+        for number in range(first_group, slots.num_groups):
+            labels = _group_labels(state.label_map, slots.members(number))
+            embedding = self._vmos.identify(self._one_hot(labels, state))
             output = self._vmos.propagate_reference(features, embedding)
             entry = self._vmos.remember(state.frame_index, output.proposals, embedding)
             state.groups[number].start(entry)
 
-    def _propagate(self, features: FrameFeatures, state: TrackState) -> tuple[Tensor, Tensor]:
-        """Track all groups and commit the frame to their memories.
-
-        Returns:
-            ``(1 + N, H, W)`` float probabilities: the background, then the objects in the order of
-            their places; and ``(H, W)`` int64, which of them is the most probable.
-        """
+    def _read(self, features: FrameFeatures, state: TrackState) -> _Reading:
+        """Propagate all groups' memories into a frame; nothing is written."""
         logits, outputs = [], []
         for number, group in enumerate(state.groups):
             output = self._vmos.propagate(features, group.long_term.entries, group.short_term[0])
@@ -251,60 +282,44 @@ class HQTracker:
             decoded = self._vmos.decode(output.embedding)[0, :live].float()
             logits.append(logits_to_frame(decoded, state.geometry))
             outputs.append(output)
-        probabilities = merge_groups(logits)
+        separate = self.config.tracking.mode == "separate"
+        probabilities = merge_separate(logits) if separate else merge_groups(logits)
+        coarse, scores = _masks_and_scores(probabilities)
+        own = [one.argmax(0).to(torch.uint8) for one in logits] if separate else []
+        return _Reading(outputs, own, coarse, scores)
+
+    def _decide(self, coarse: Tensor, encoded: EncodedFrame, state: TrackState) -> _Decision:
+        """Refine the masks, and take the better one for each object."""
+        if self._refiner is None or not self.config.refiner.enabled:
+            return _Decision(coarse, [False] * len(coarse))
+        refinement = self._refiner.refine(encoded.embed(), coarse)
+        threshold = self.config.selector.iou_threshold
+        selection = select(coarse, refinement.masks, iou_threshold=threshold)
+        masks = resolve_overlaps(selection.masks, state.slots.object_ids, coarse=coarse)
+        return _Decision(masks, selection.is_refined.tolist())
+
+    def _remember(self, reading: _Reading, decision: _Decision, state: TrackState) -> None:
+        """Commit the frame with the labels that were decided on to all groups' memories."""
+        refined = self.config.tracking.remember == "refined"
+        label_map = _label_map(decision.masks if refined else reading.coarse, state)
+        entries = []
+        for number, output in enumerate(reading.outputs):
+            if reading.own and not refined:
+                labels = reading.own[number]
+            else:
+                labels = _group_labels(label_map, state.slots.members(number))
+            embedding = self._vmos.identify(self._one_hot(labels, state))
+            entries.append(self._vmos.remember(state.frame_index + 1, output.proposals, embedding))
+        # From here on nothing can fail: the state changes as a whole or not at all.
         state.frame_index += 1
-        places = probabilities.argmax(0)
-        state.label_map = self._label_map(places, state)
-        for number, (group, output) in enumerate(zip(state.groups, outputs, strict=True)):
-            embedding = self._vmos.identify(self._slot_maps(state, number))
-            entry = self._vmos.remember(state.frame_index, output.proposals, embedding)
+        state.label_map = label_map
+        for group, entry in zip(state.groups, entries, strict=True):
             group.commit(entry, self.config.memory.gap)
-        return probabilities, places
 
-    def _label_map(self, places: Tensor, state: TrackState) -> LabelArray:
-        table = np.array([0, *state.slots.object_ids], np.uint8)
-        label_map: LabelArray = table[places.cpu().numpy()]
-        return label_map
-
-    def _slot_maps(self, state: TrackState, group: int) -> Tensor:
-        """One-hot slots ``(1, 11, H', W')`` float of one group, at network size."""
-        table = np.zeros(256, np.uint8)
-        for slot, object_id in enumerate(state.slots.members(group), start=1):
-            table[object_id] = slot
-        slots = torch.from_numpy(table[state.label_map]).to(self.device)
-        return one_hot_slots(labels_to_network(slots, state.geometry)[None])
-
-    def _report(
-        self, coarse: Tensor, scores: Tensor, encoded: EncodedFrame, state: TrackState
-    ) -> FrameResult:
-        order = state.slots.object_ids
-        refined: Sequence[bool] = [False] * len(order)
-        masks = coarse
-        if self.config.refiner.enabled and self._refiner is not None:
-            refinement = self._refiner.refine(encoded.embed(), coarse)
-            selection = select(
-                coarse, refinement.masks, iou_threshold=self.config.selector.iou_threshold
-            )
-            masks = resolve_overlaps(selection.masks, order, coarse=coarse)
-            refined = selection.is_refined.tolist()
-        mask_arrays: npt.NDArray[np.bool_] = masks.cpu().numpy()
-        coarse_arrays: npt.NDArray[np.bool_] = coarse.cpu().numpy()
-        sources: dict[ObjectId, Source] = {}
-        for index, object_id in enumerate(order):
-            present = bool(mask_arrays[index].any())
-            sources[object_id] = (
-                ("refined" if refined[index] else "coarse") if present else "absent"
-            )
-        return FrameResult(
-            frame_index=state.frame_index,
-            masks=dict(zip(order, mask_arrays, strict=True)),
-            scores={
-                object_id: score if sources[object_id] != "absent" else 0.0
-                for object_id, score in zip(order, scores.tolist(), strict=True)
-            },
-            sources=sources,
-            coarse_masks=dict(zip(order, coarse_arrays, strict=True)),
-        )
+    def _one_hot(self, slots: Tensor, state: TrackState) -> Tensor:
+        """Bring ``(H, W)`` uint8 slots to the network: one-hot ``(1, 11, H', W')`` float."""
+        labels = slots.to(self.device)
+        return one_hot_slots(labels_to_network(labels, state.geometry)[None])
 
     @contextlib.contextmanager
     def _computing(self) -> Iterator[None]:
@@ -313,8 +328,9 @@ class HQTracker:
             yield
 
 
-def _masks_and_scores(probabilities: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+def _masks_and_scores(probabilities: Tensor) -> tuple[Tensor, Tensor]:
     """Return ``(N, H, W)`` bool masks and ``(N,)`` mean probabilities inside them."""
+    places = probabilities.argmax(0)
     wanted = torch.arange(1, len(probabilities), device=probabilities.device)
     coarse = places == wanted[:, None, None]
     area = coarse.flatten(1).sum(1)
@@ -322,68 +338,36 @@ def _masks_and_scores(probabilities: Tensor, places: Tensor) -> tuple[Tensor, Te
     return coarse, inside / area.clamp(min=1)
 
 
-def _load_sam(config: RefinerConfig) -> Sam:
-    sam = build_sam(config.model, hq=config.hq)
-    load_into(sam, load_weights(config.weights), source=str(resolve(config.weights)))
-    return sam
+def _label_map(masks: Tensor, state: TrackState) -> LabelArray:
+    """Return ``(H, W)`` uint8 object ids of ``(N, H, W)`` masks that do not overlap."""
+    numbers = torch.tensor(state.slots.object_ids, dtype=torch.uint8, device=masks.device)
+    label_map: LabelArray = (masks * numbers[:, None, None]).amax(0).cpu().numpy()
+    return label_map
 
 
-def _build_shared(
-    config: TrackerConfig, device: torch.device, weights: Path | None
-) -> tuple[FrameEncoder, VMOS, MaskRefiner | None]:
-    """Build the parts of a preset whose stages share SAM's encoder."""
-    sam = _load_sam(config.refiner)
-    vmos = build_vmos(config.vmos, config.encoder.dims)
-    source = resolve(config.weights, weights)
-    load_into(vmos, load_weights(config.weights, weights), source=str(source))
-    with torch.inference_mode():
-        encoder = SharedFrameEncoder(SamEncoder(sam.image_encoder).to(device).eval(), config.frame)
-    return encoder, vmos, build_refiner(config.refiner, sam)
+def _group_labels(label_map: LabelArray, members: Sequence[ObjectId]) -> Tensor:
+    """Return ``(H, W)`` uint8 slots of one group's members, the rest background."""
+    table = np.zeros(256, np.uint8)
+    for slot, object_id in enumerate(members, start=1):
+        table[object_id] = slot
+    return torch.from_numpy(table[label_map])
 
 
-def _build_released(
-    config: TrackerConfig, device: torch.device, weights: Path | None
-) -> tuple[FrameEncoder, VMOS, MaskRefiner | None]:
-    """Build the parts of a preset with the released model's own encoder."""
-    source = resolve(config.weights, weights)
-    tensors = load_weights(config.weights, weights)
-    backbone, vmos = build_internimage_t(), build_vmos(config.vmos, config.encoder.dims)
-    load_into(backbone, part_of(tensors, "encoder"), source=str(source))
-    load_into(vmos, part_of(tensors, "vmos"), source=str(source))
-    refiner, sam_encoder = None, None
-    if config.refiner.enabled:
-        sam = _load_sam(config.refiner)
-        refiner, sam_encoder = build_refiner(config.refiner, sam), sam.image_encoder
-        sam_encoder.to(device).eval()
-    encoder = SeparateFrameEncoder(backbone.to(device).eval(), sam_encoder, config.frame)
-    return encoder, vmos, refiner
-
-
-PROBABILITY_MARGIN = 1e-5
-"""How near 0 and 1 probabilities may come before groups are merged, as in the released model."""
-
-
-def merge_groups(logits: Sequence[Tensor]) -> Tensor:
-    """Join the groups' logits to probabilities over all objects.
-
-    A pixel is background if it is background to every group; the released model does the same for
-    more than ten objects.
-
-    Args:
-        logits: For each group ``(1 + n, H, W)`` float, channel 0 the background.
-
-    Returns:
-        ``(1 + N, H, W)`` float, the background and then all objects in the order of the groups;
-        sums to 1.
-
-    Raises:
-        ShapeError: There is no group.
-    """
-    if not logits:
-        raise ShapeError("wanted the logits of at least one group, got none")
-    shares = [one.softmax(0) for one in logits]
-    if len(shares) == 1:
-        return shares[0]
-    background = torch.stack([share[0] for share in shares]).prod(0, keepdim=True)
-    joined = torch.cat([background, *(share[1:] for share in shares)])
-    return torch.logit(joined.clamp(PROBABILITY_MARGIN, 1 - PROBABILITY_MARGIN)).softmax(0)
+def _report(reading: _Reading, decision: _Decision, state: TrackState) -> FrameResult:
+    order = state.slots.object_ids
+    masks: npt.NDArray[np.bool_] = decision.masks.cpu().numpy()
+    coarse: npt.NDArray[np.bool_] = reading.coarse.cpu().numpy()
+    sources: dict[ObjectId, Source] = {}
+    scores: dict[ObjectId, float] = {}
+    for index, (object_id, score) in enumerate(zip(order, reading.scores.tolist(), strict=True)):
+        present = bool(masks[index].any())
+        found: Source = "refined" if decision.is_refined[index] else "coarse"
+        sources[object_id] = found if present else "absent"
+        scores[object_id] = score if present else 0.0
+    return FrameResult(
+        frame_index=state.frame_index,
+        masks=dict(zip(order, masks, strict=True)),
+        scores=scores,
+        sources=sources,
+        coarse_masks=dict(zip(order, coarse, strict=True)),
+    )

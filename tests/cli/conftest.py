@@ -39,8 +39,8 @@ def untrained(tmp_path_factory) -> Path:
 
     from vots_hqtrack.checkpoints.load import save_tensors
     from vots_hqtrack.checkpoints.manifest import resolve
-    from vots_hqtrack.config import lite
     from vots_hqtrack.errors import WeightsError
+    from vots_hqtrack.presets import lite
     from vots_hqtrack.vmos import build_vmos
 
     config = lite()

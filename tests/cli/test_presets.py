@@ -6,7 +6,7 @@ import pytest
 
 from vots_hqtrack.cli.main import app
 from vots_hqtrack.cli.presets import describe_options, read_attributes
-from vots_hqtrack.config import PRESETS, lite
+from vots_hqtrack.presets import PRESETS, lite
 from vots_hqtrack.settings import apply_settings
 
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from vots_hqtrack.cli.main import app
-from vots_hqtrack.config import lite
+from vots_hqtrack.presets import lite
 from vots_hqtrack.training.features import CachedClip
 from vots_hqtrack.vmos import build_vmos
 

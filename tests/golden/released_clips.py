@@ -41,7 +41,7 @@ from vots_hqtrack.frame import (
 )
 from vots_hqtrack.masks import one_hot_slots
 from vots_hqtrack.memory.state import new_group
-from vots_hqtrack.tracker import merge_groups
+from vots_hqtrack.merge import merge_groups
 from vots_hqtrack.types import SLOTS_PER_GROUP, FrameArray, FrameFeatures, LabelArray, Size
 from vots_hqtrack.vmos import VMOS, build_vmos
 

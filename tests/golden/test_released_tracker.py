@@ -11,8 +11,9 @@ import torch
 from released_clips import load_clip, recorded_weights
 
 from vots_hqtrack.checkpoints.load import save_tensors
-from vots_hqtrack.config import FrameConfig, RefinerConfig, vmos_released
+from vots_hqtrack.config import FrameConfig, RefinerConfig
 from vots_hqtrack.errors import ConfigError
+from vots_hqtrack.presets import vmos_released
 from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.types import ObjectId
 

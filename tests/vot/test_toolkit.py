@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vots_hqtrack.config import PRESETS
+from vots_hqtrack.presets import PRESETS
 from vots_hqtrack.types import MaskArray, Size
 from vots_hqtrack.vot.results import mean_jaccard, read_result
 from vots_hqtrack.vot.sequences import write_sequence, write_sequence_list

@@ -12,8 +12,8 @@ from rich.table import Table
 
 from vots_hqtrack.cli.console import out
 from vots_hqtrack.cli.versions import installed_versions
-from vots_hqtrack.config import PRESETS
 from vots_hqtrack.errors import WeightsError
+from vots_hqtrack.presets import PRESETS
 
 _IMPORTS = ("torch", "torchvision", "cv2", "segment_anything_hq", "timm", "trax")
 """Modules that tracking needs; packages that are installed need not fit together."""

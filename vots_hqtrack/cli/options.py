@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from vots_hqtrack.config import TrackerConfig, load_preset
+from vots_hqtrack.config import TrackerConfig
+from vots_hqtrack.presets import load_preset
 from vots_hqtrack.settings import apply_settings, load_toml
 
 PresetOption = Annotated[

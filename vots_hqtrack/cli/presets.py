@@ -12,7 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from vots_hqtrack.cli.console import out
-from vots_hqtrack.config import PRESETS, TrackerConfig
+from vots_hqtrack.config import TrackerConfig
+from vots_hqtrack.presets import PRESETS
 
 
 def presets() -> None:

@@ -17,8 +17,8 @@ from rich.progress import (
 from rich.table import Table
 
 from vots_hqtrack.cli.console import err, out
-from vots_hqtrack.config import PRESETS
 from vots_hqtrack.errors import WeightsError
+from vots_hqtrack.presets import PRESETS
 
 if TYPE_CHECKING:
     from vots_hqtrack.checkpoints.importing import Imported

@@ -11,8 +11,13 @@ from vots_hqtrack.types import MAX_OBJECTS, SLOTS_PER_GROUP, ObjectId, Slot
 
 @dataclass(slots=True)
 class ObjectSlots:
-    """A bijection between object ids and (group, slot); an object keeps its place for ever."""
+    """A bijection between object ids and (group, slot); an object keeps its place for ever.
 
+    Attributes:
+        group_size: Objects that share a group's memory, 1..10.
+    """
+
+    group_size: int = SLOTS_PER_GROUP
     _order: list[ObjectId] = field(default_factory=list)
 
     @property
@@ -22,8 +27,8 @@ class ObjectSlots:
 
     @property
     def num_groups(self) -> int:
-        """Groups in use; each holds at most ten objects."""
-        return -(-len(self._order) // SLOTS_PER_GROUP)
+        """Groups in use."""
+        return -(-len(self._order) // self.group_size)
 
     def add(self, object_ids: Iterable[ObjectId]) -> None:
         """Give new objects the next free places.
@@ -48,10 +53,10 @@ class ObjectSlots:
         """
         if object_id not in self._order:
             raise InputError(f"object {object_id} is not tracked; known are {self._order}")
-        group, offset = divmod(self._order.index(object_id), SLOTS_PER_GROUP)
+        group, offset = divmod(self._order.index(object_id), self.group_size)
         return group, Slot(offset + 1)
 
     def members(self, group: int) -> tuple[ObjectId, ...]:
         """Return the objects of a group in the order of their slots, slot 1 first."""
-        start = group * SLOTS_PER_GROUP
-        return tuple(self._order[start : start + SLOTS_PER_GROUP])
+        start = group * self.group_size
+        return tuple(self._order[start : start + self.group_size])

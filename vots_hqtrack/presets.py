@@ -1,0 +1,100 @@
+"""Presets: named configurations, each row of the paper's tables one of them or one option away.
+
+A preset is a function that returns a ``TrackerConfig``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+from vots_hqtrack.config import (
+    EncoderConfig,
+    MemoryConfig,
+    RefinerConfig,
+    RuntimeConfig,
+    TrackerConfig,
+    TrackingConfig,
+    released_vmos,
+)
+from vots_hqtrack.errors import ConfigError
+
+RELEASED_CAPACITY = 6
+"""Long-term frames of the released code, the reference frame counted; the paper says 9."""
+
+
+def lite() -> TrackerConfig:
+    """SAM's TinyViT encoder shared by both stages, small VMOS, refined masks: the default."""
+    return TrackerConfig(memory=MemoryConfig(capacity=6, gap=10, short_term_delay=1))
+
+
+def lite_vmos() -> TrackerConfig:
+    """The lite preset without the refiner."""
+    return dataclasses.replace(lite(), preset="lite-vmos", refiner=RefinerConfig(enabled=False))
+
+
+def vmos() -> TrackerConfig:
+    """VMOS of the paper with InternImage-T, without refiner; its weights must be imported."""
+    return TrackerConfig(
+        preset="vmos",
+        weights="vmos-internimage-t",
+        encoder=EncoderConfig(kind="internimage-t", dims=(64, 128, 256)),
+        vmos=released_vmos(),
+        refiner=RefinerConfig(enabled=False),
+        runtime=RuntimeConfig(dtype="float32"),
+    )
+
+
+def vmos_released() -> TrackerConfig:
+    """The same with the released code's rules: five frames beside the reference, slots by id."""
+    return _as_released(vmos(), "vmos-released")
+
+
+def hqtrack() -> TrackerConfig:
+    """HQTrack of the paper: VMOS, refined by HQ-SAM ViT-H from boxes; weights must be imported."""
+    refiner = RefinerConfig(
+        model="vit_h", hq=True, weights="sam-hq-vit-h", prompt="box", choice="predicted_iou"
+    )
+    return dataclasses.replace(vmos(), preset="hqtrack", refiner=refiner)
+
+
+def hqtrack_released() -> TrackerConfig:
+    """The same with the released code's rules: five frames beside the reference, slots by id."""
+    return _as_released(hqtrack(), "hqtrack-released")
+
+
+def vmos_sam_h() -> TrackerConfig:
+    """VMOS of the paper, refined by plain SAM ViT-H (Table 5); weights must be imported."""
+    refiner = dataclasses.replace(hqtrack().refiner, hq=False, weights="sam-vit-h")
+    return dataclasses.replace(vmos(), preset="vmos-sam-h", refiner=refiner)
+
+
+def _as_released(config: TrackerConfig, name: str) -> TrackerConfig:
+    return dataclasses.replace(
+        config,
+        preset=name,
+        memory=dataclasses.replace(config.memory, capacity=RELEASED_CAPACITY),
+        tracking=TrackingConfig(slots="by_id"),
+    )
+
+
+PRESETS: Mapping[str, Callable[[], TrackerConfig]] = {
+    "lite": lite,
+    "lite-vmos": lite_vmos,
+    "vmos": vmos,
+    "vmos-released": vmos_released,
+    "hqtrack": hqtrack,
+    "hqtrack-released": hqtrack_released,
+    "vmos-sam-h": vmos_sam_h,
+}
+
+
+def load_preset(name: str) -> TrackerConfig:
+    """Return a preset by its name.
+
+    Raises:
+        ConfigError: No preset has that name.
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"unknown preset {name!r}; wanted one of: {', '.join(PRESETS)}")
+    return PRESETS[name]()
