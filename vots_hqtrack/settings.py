@@ -65,13 +65,27 @@ def _set_option(config: TrackerConfig, name: str, value: object) -> TrackerConfi
     section_name, option_name = name.split(".")
     section = getattr(config, section_name)
     wanted = typing.get_type_hints(type(section))[option_name]
-    parsed = _parse(name, value, wanted)
+    parsed = parse_value(name, value, wanted)
     return dataclasses.replace(
         config, **{section_name: dataclasses.replace(section, **{option_name: parsed})}
     )
 
 
-def _parse(name: str, value: object, wanted: Any) -> object:  # noqa: ANN401 - a type hint
+def parse_value(name: str, value: object, wanted: Any) -> object:  # noqa: ANN401 - a type hint
+    """Read a value from a TOML file or a text as the type that an option has.
+
+    Args:
+        name: What to call the option in errors.
+        value: A text, or what TOML gave; the parts of a tuple are separated by commas in a text.
+        wanted: Type hint: a scalar, a ``Literal`` or a tuple of scalars.
+
+    Raises:
+        ConfigError: The value does not fit, or options of that type cannot be set.
+
+    Example:
+        >>> parse_value("clip.crop", "97,129", tuple[int, int])
+        (97, 129)
+    """
     origin = typing.get_origin(wanted)
     if origin is Literal:
         choices = {str(choice): choice for choice in typing.get_args(wanted)}
@@ -79,14 +93,21 @@ def _parse(name: str, value: object, wanted: Any) -> object:  # noqa: ANN401 - a
             raise ConfigError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
         return choices[str(value)]
     if origin is tuple:
-        parts = value.split(",") if isinstance(value, str) else value
-        kinds = typing.get_args(wanted)
-        if not isinstance(parts, (list, tuple)) or len(parts) != len(kinds):
-            raise ConfigError(f"{name} must be {len(kinds)} values, got {value!r}")
-        return tuple(_parse(name, part, kind) for part, kind in zip(parts, kinds, strict=True))
+        return _parse_tuple(name, value, typing.get_args(wanted))
     if origin in (typing.Union, types.UnionType):
         raise ConfigError(f"{name} cannot be set")
     return _parse_scalar(name, value, wanted)
+
+
+def _parse_tuple(name: str, value: object, kinds: tuple[Any, ...]) -> tuple[object, ...]:
+    parts = (value.split(",") if value else []) if isinstance(value, str) else value
+    if not isinstance(parts, (list, tuple)):
+        raise ConfigError(f"{name} must be values separated by commas, got {value!r}")
+    if kinds[-1] is Ellipsis:
+        kinds = (kinds[0],) * len(parts)
+    if len(parts) != len(kinds):
+        raise ConfigError(f"{name} must be {len(kinds)} values, got {value!r}")
+    return tuple(parse_value(name, part, kind) for part, kind in zip(parts, kinds, strict=True))
 
 
 def _parse_scalar(name: str, value: object, wanted: type) -> object:
@@ -95,7 +116,7 @@ def _parse_scalar(name: str, value: object, wanted: type) -> object:
         if str(value).lower() not in words:
             raise ConfigError(f"{name} must be true or false, got {value!r}")
         return words[str(value).lower()]
-    if isinstance(value, bool):
+    if isinstance(value, bool) or (wanted is int and isinstance(value, float)):
         raise ConfigError(f"{name} must be of type {wanted.__name__}, got {value!r}")
     try:
         return wanted(value)
