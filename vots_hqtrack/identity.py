@@ -13,21 +13,23 @@ class IdentityBank(nn.Module):
 
     Args:
         width_s16: Channels at 1/16.
-        width_s8: Channels at 1/8.
+        width_s8: Channels at 1/8; None where no block works at that scale.
         kernel: Patch side at 1/16; an odd one is centred on the cell, an even one covers it.
         kernel_s8: Patch side of the 1/8 bank.
         stride_s8: 8, or 16 with nearest up-sampling as in the released model.
     """
 
     def __init__(
-        self, width_s16: int, width_s8: int, *, kernel: int, kernel_s8: int, stride_s8: int
+        self, width_s16: int, width_s8: int | None, *, kernel: int, kernel_s8: int, stride_s8: int
     ) -> None:
         super().__init__()
         channels = SLOTS_PER_GROUP + 1
         self.bank_s16 = nn.Conv2d(channels, width_s16, kernel, 16, _centred(kernel))
-        self.bank_s8 = nn.Conv2d(channels, width_s8, kernel_s8, stride_s8, _centred(kernel_s8))
         self.norm_s16 = nn.LayerNorm(width_s16)
-        self.norm_s8 = nn.LayerNorm(width_s8)
+        self.bank_s8, self.norm_s8 = None, None
+        if width_s8 is not None:
+            self.bank_s8 = nn.Conv2d(channels, width_s8, kernel_s8, stride_s8, _centred(kernel_s8))
+            self.norm_s8 = nn.LayerNorm(width_s8)
 
     def forward(self, one_hot: Tensor) -> IdentityEmbedding:
         """Embed labels.
@@ -37,18 +39,21 @@ class IdentityBank(nn.Module):
                 background.
 
         Returns:
-            Tokens at 1/16 and 1/8.
+            Tokens at 1/16, and at 1/8 where the bank has that scale.
         """
+        coarse = self.norm_s16(self.bank_s16(one_hot).permute(0, 2, 3, 1))
+        return IdentityEmbedding(s16=coarse.flatten(1, 2), s8=self._embed_s8(one_hot))
+
+    def _embed_s8(self, one_hot: Tensor) -> Tensor | None:
+        if self.bank_s8 is None or self.norm_s8 is None:
+            return None
         height, width = one_hot.shape[-2:]
-        coarse = self.bank_s16(one_hot)
-        fine = self.bank_s8(one_hot)
-        size_s8 = (-(-height // 8), -(-width // 8))
-        fine_tokens = self.norm_s8(fine.permute(0, 2, 3, 1))
-        if fine_tokens.shape[1:3] != size_s8:
-            resized = F.interpolate(fine_tokens.permute(0, 3, 1, 2), size_s8, mode="nearest")
-            fine_tokens = resized.permute(0, 2, 3, 1)
-        coarse_tokens = self.norm_s16(coarse.permute(0, 2, 3, 1))
-        return IdentityEmbedding(s16=coarse_tokens.flatten(1, 2), s8=fine_tokens.flatten(1, 2))
+        size = (-(-height // 8), -(-width // 8))
+        tokens: Tensor = self.norm_s8(self.bank_s8(one_hot).permute(0, 2, 3, 1))
+        if tokens.shape[1:3] != size:
+            resized = F.interpolate(tokens.permute(0, 3, 1, 2), size, mode="nearest")
+            tokens = resized.permute(0, 2, 3, 1)
+        return tokens.flatten(1, 2)
 
 
 def _centred(kernel: int) -> int:

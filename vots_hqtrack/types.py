@@ -69,11 +69,11 @@ class IdentityEmbedding:
 
     Attributes:
         s16: ``(B, L16, C16)`` float tokens.
-        s8: ``(B, L8, C8)`` float tokens.
+        s8: ``(B, L8, C8)`` float tokens; None where no block works at 1/8.
     """
 
     s16: Tensor
-    s8: Tensor
+    s8: Tensor | None
 
 
 @dataclass(frozen=True, slots=True)

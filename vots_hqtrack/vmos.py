@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from vots_hqtrack.config import VMOSConfig
 from vots_hqtrack.decoder import MaskDecoder
 from vots_hqtrack.identity import IdentityBank
-from vots_hqtrack.propagation.pyramid import PropagationPyramid, PyramidOutput
+from vots_hqtrack.propagation.coarse import PyramidOutput
+from vots_hqtrack.propagation.pyramid import PropagationPyramid
 from vots_hqtrack.types import (
     FrameFeatures,
     IdentityEmbedding,

@@ -39,7 +39,7 @@ class TimmEncoder(nn.Module):
         for norm in self._norms():
             norm.eval()
             for parameter in norm.parameters(recurse=False):
-                parameter.requires_grad_(requires_grad=False)
+                parameter.requires_grad = False
 
     def train(self, mode: bool = True) -> TimmEncoder:
         """Switch between training and evaluation; batch normalisations stay in evaluation."""

@@ -3,36 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor, nn
 
-from vots_hqtrack.propagation.block import BlockOutput, GatedPropagationBlock
-from vots_hqtrack.types import (
-    FrameFeatures,
-    IdentityEmbedding,
-    LayerMemory,
-    LayerProposal,
-    MemoryEntry,
-    Size,
-)
+from vots_hqtrack.propagation.block import GatedPropagationBlock
+from vots_hqtrack.propagation.coarse import CoarsePropagation, PyramidOutput, fine_tokens
+from vots_hqtrack.types import FrameFeatures, IdentityEmbedding, MemoryEntry
 
 NORM_GROUPS = 8
-
-
-@dataclass(frozen=True, slots=True)
-class PyramidOutput:
-    """What the cascade makes of one frame.
-
-    Attributes:
-        embedding: ``(B, 2 * C4, H/4, W/4)`` float, visual half first; what the decoder reads.
-        proposals: One for each block, those at 1/16 first.
-    """
-
-    embedding: Tensor
-    proposals: tuple[LayerProposal, ...]
 
 
 class ConvNorm(nn.Module):
@@ -94,7 +74,7 @@ class Fusion(nn.Module):
         return F.relu(self.refine(resized + features))
 
 
-class PropagationPyramid(nn.Module):
+class PropagationPyramid(CoarsePropagation):
     """All propagation blocks and the fusions between their scales.
 
     Args:
@@ -118,14 +98,11 @@ class PropagationPyramid(nn.Module):
         window_radius: int,
         align_corners: bool,
     ) -> None:
-        super().__init__()
-        self.project_s16 = nn.Conv2d(dims[2], width_s16, 1)
+        super().__init__(
+            dims[2], width=width_s16, num_blocks=num_blocks_s16, window_radius=window_radius
+        )
         self.project_s8 = nn.Conv2d(dims[1], width_s8, 1)
         self.project_s4 = nn.Conv2d(dims[0], width_s4, 1)
-        self.blocks_s16 = nn.ModuleList(
-            GatedPropagationBlock(width_s16, is_first=i == 0, window_radius=window_radius)
-            for i in range(num_blocks_s16)
-        )
         joined = num_blocks_s16 * width_s16
         self.visual_to_s8 = Fusion(joined, width_s8, align_corners=align_corners)
         self.identity_to_s8 = Fusion(joined, width_s8, align_corners=align_corners)
@@ -155,29 +132,17 @@ class PropagationPyramid(nn.Module):
         Returns:
             The embedding at 1/4 and the frame's proposals.
         """
-
-        def run(index: int, visual: Tensor, identity: Tensor | None) -> BlockOutput:
-            recent = short_term.layers[index] if short_term else None
-            memories = [entry.layers[index] for entry in long_term]
-            own = None if own_embedding is None else self._choose(index, own_embedding)
-            return _run_on_maps(self._block(index), visual, identity, memories, recent, own)
-
-        visual: Tensor = self.project_s16(features.s16)
-        identity: Tensor | None = None
-        outputs = []
-        for index in range(len(self.blocks_s16)):
-            output = run(index, visual, identity)
-            visual, identity = output.visual, output.identity
-            outputs.append(output)
-        proposals = [output.proposal for output in outputs]
-
+        outputs = self.propagate_s16(features, long_term, short_term, own_embedding)
         projected = self.project_s8(features.s8)
-        output = run(
-            len(self.blocks_s16),
+        output = self.run_block(
+            len(outputs),
             self.visual_to_s8(torch.cat([one.visual for one in outputs], dim=1), projected),
             self.identity_to_s8(torch.cat([one.identity for one in outputs], dim=1), projected),
+            long_term,
+            short_term,
+            own_embedding,
         )
-        proposals.append(output.proposal)
+        proposals = [*(one.proposal for one in outputs), output.proposal]
 
         projected = self.project_s4(features.s4)
         visual = self.visual_to_s4(output.visual, projected)
@@ -185,52 +150,15 @@ class PropagationPyramid(nn.Module):
         embedding = self.norm(torch.cat([visual, identity], dim=1))
         return PyramidOutput(embedding, tuple(proposals))
 
-    def remember(
-        self, proposals: Sequence[LayerProposal], embedding: IdentityEmbedding
-    ) -> tuple[LayerMemory, ...]:
-        """Join a frame's proposals with the identity embedding of its labels, block by block."""
-        layers = []
-        for index, proposal in enumerate(proposals):
-            layers.append(self._block(index).remember(proposal, self._choose(index, embedding)))
-        return tuple(layers)
+    def block(self, index: int) -> GatedPropagationBlock:
+        """Return a block by its place; the one at 1/8 is the last."""
+        return self.block_s8 if self._is_fine(index) else super().block(index)
+
+    def embedding_for(self, index: int, embedding: IdentityEmbedding) -> Tensor:
+        """Return the identity tokens ``(B, L, C)`` at the scale of a block."""
+        if self._is_fine(index):
+            return fine_tokens(embedding)
+        return super().embedding_for(index, embedding)
 
     def _is_fine(self, index: int) -> bool:
         return index == len(self.blocks_s16)
-
-    def _block(self, index: int) -> GatedPropagationBlock:
-        block = self.block_s8 if self._is_fine(index) else self.blocks_s16[index]
-        if not isinstance(block, GatedPropagationBlock):
-            raise TypeError(f"wanted a propagation block, got {type(block).__name__}")
-        return block
-
-    def _choose(self, index: int, embedding: IdentityEmbedding) -> Tensor:
-        return embedding.s8 if self._is_fine(index) else embedding.s16
-
-
-def _run_on_maps(
-    block: GatedPropagationBlock,
-    visual: Tensor,
-    identity: Tensor | None,
-    long_term: Sequence[LayerMemory],
-    short_term: LayerMemory | None,
-    own_embedding: Tensor | None,
-) -> BlockOutput:
-    """Run a block on ``(B, C, H', W')`` maps instead of tokens."""
-    size = Size(*visual.shape[-2:])
-    output: BlockOutput = block(
-        _tokens(visual),
-        None if identity is None else _tokens(identity),
-        size,
-        long_term,
-        short_term,
-        own_embedding=own_embedding,
-    )
-    return BlockOutput(
-        output.visual.transpose(1, 2).unflatten(2, size),
-        output.identity.transpose(1, 2).unflatten(2, size),
-        output.proposal,
-    )
-
-
-def _tokens(x: Tensor) -> Tensor:
-    return x.flatten(2).transpose(1, 2)
