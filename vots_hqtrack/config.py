@@ -156,6 +156,7 @@ class TrackingConfig:
 
 PromptKind = Literal["box", "box+mask", "box+mask+point"]
 CandidateChoice = Literal["predicted_iou", "coarse_iou", "single"]
+HQOutput = Literal["sum", "hq"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +172,8 @@ class RefinerConfig:
         choice: Which of SAM's masks is taken: of its three, the one with the best predicted IoU (as
             in the paper) or the one most like VMOS's mask; or the single one that it makes for
             clear prompts.
+        hq_output: What an HQ decoder's masks are: SAM's and the HQ token's, summed, or the latter
+            alone.
     """
 
     enabled: bool = True
@@ -179,6 +182,7 @@ class RefinerConfig:
     weights: str = "sam-vit-tiny"
     prompt: PromptKind = "box+mask+point"
     choice: CandidateChoice = "single"
+    hq_output: HQOutput = "sum"
 
 
 @dataclass(frozen=True, slots=True)

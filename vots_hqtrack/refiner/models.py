@@ -23,9 +23,9 @@ with warnings.catch_warnings():
         sam_model_registry,
         sam_model_registry_baseline,
     )
-    from segment_anything_hq.modeling import Sam
+    from segment_anything_hq.modeling import MaskDecoderHQ, Sam
 
-__all__ = ["Sam", "SamName", "SamPredictor", "build_sam"]
+__all__ = ["MaskDecoderHQ", "Sam", "SamName", "SamPredictor", "build_sam"]
 
 SamName = Literal["vit_tiny", "vit_b", "vit_l", "vit_h"]
 

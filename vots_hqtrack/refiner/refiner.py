@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vots_hqtrack.config import CandidateChoice, PromptKind, RefinerConfig
+from vots_hqtrack.config import CandidateChoice, HQOutput, PromptKind, RefinerConfig
 from vots_hqtrack.errors import InputError, ShapeError
 from vots_hqtrack.masks import check_mask_stack
+from vots_hqtrack.refiner.candidates import Candidates, EncodedPrompts, decode_candidates
 from vots_hqtrack.refiner.geometry import SamGeometry, masks_in_frame, scale_points
 from vots_hqtrack.refiner.models import Sam
 from vots_hqtrack.refiner.prompts import Prompts, make_prompts, prompt_masks
@@ -52,6 +53,7 @@ class MaskRefiner(nn.Module):
         *,
         prompt: PromptKind = "box+mask+point",
         choice: CandidateChoice = "single",
+        hq_output: HQOutput = "sum",
         mask_logit: float = MASK_LOGIT,
         objects_per_call: int = OBJECTS_PER_CALL,
     ) -> None:
@@ -63,7 +65,8 @@ class MaskRefiner(nn.Module):
             prompt: What SAM is told of a coarse mask.
             choice: Which of SAM's candidates is taken: of its three, the one that it deems best or
                 the one most like the coarse mask; or its ``single`` mask for clear prompts.
-                HQ-SAM's decoder picks by itself what it deems best.
+            hq_output: What an HQ decoder's candidates are: SAM's mask and the HQ token's, summed,
+                or the latter alone.
             mask_logit: Confidence of the mask prompt, in logits.
             objects_per_call: Objects in one decoder call, at most.
         """
@@ -72,6 +75,7 @@ class MaskRefiner(nn.Module):
         self.mask_decoder = mask_decoder
         self.prompt = prompt
         self.choice = choice
+        self.hq_output = hq_output
         self.mask_logit = mask_logit
         self.objects_per_call = objects_per_call
 
@@ -108,11 +112,11 @@ class MaskRefiner(nn.Module):
         for rows in torch.split(present, self.objects_per_call) if len(present) else ():
             part = coarse[rows]
             prompts = make_prompts(part, geometry, kind=self.prompt, mask_logit=self.mask_logit)
-            candidates, scores = self._decode(embedding, prompts, multimask=self.choice != "single")
-            best = self._choose(candidates, scores, part, geometry)
+            found = self._decode(embedding, prompts, multimask=self.choice != "single")
+            best = self._choose(found, part, geometry)
             picked = torch.arange(len(rows), device=rows.device), best
-            masks[rows] = masks_in_frame(candidates[picked], geometry)
-            predicted_iou[rows] = scores[picked].clamp(0, 1)
+            masks[rows] = masks_in_frame(found.logits[picked], geometry)
+            predicted_iou[rows] = found.predicted_iou[picked].clamp(0, 1)
         return Refinement(masks, predicted_iou)
 
     @torch.no_grad()
@@ -135,8 +139,9 @@ class MaskRefiner(nn.Module):
         corners = torch.tensor([_box_corners(box, embedding.frame_size)], dtype=torch.float64)
         boxes = scale_points(corners.view(1, 2, 2), geometry).view(1, 4)
         prompts = Prompts(boxes.to(embedding.embedding.device))
-        candidates, scores = self._decode(embedding, prompts, multimask=True)
-        return masks_in_frame(candidates[:, int(scores[0].argmax())], geometry)[0]
+        found = self._decode(embedding, prompts, multimask=True)
+        best = int(found.predicted_iou[0].argmax())
+        return masks_in_frame(found.logits[:, best], geometry)[0]
 
     def _geometry(self, embedding: ImageEmbedding) -> SamGeometry:
         encoder: Any = self.prompt_encoder
@@ -149,13 +154,8 @@ class MaskRefiner(nn.Module):
 
     def _decode(
         self, embedding: ImageEmbedding, prompts: Prompts, *, multimask: bool
-    ) -> tuple[Tensor, Tensor]:
-        """Run SAM's decoder on the prompts of N objects.
-
-        Returns:
-            Candidates ``(N, K, mask_side, mask_side)`` float32 logits and their predicted IoU
-            ``(N, K)`` float32, K = 3, or 1 where the decoder gives one mask.
-        """
+    ) -> Candidates:
+        """Run SAM's prompt encoder and decoder on the prompts of N objects."""
         prompt_encoder: Any = self.prompt_encoder
         points = None
         if prompts.points is not None:
@@ -164,29 +164,21 @@ class MaskRefiner(nn.Module):
             )
             points = prompts.points, labels
         sparse, dense = prompt_encoder(points=points, boxes=prompts.boxes, masks=prompts.masks)
-        logits, scores = self.mask_decoder(
-            image_embeddings=embedding.embedding.float(),
-            image_pe=prompt_encoder.get_dense_pe(),
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
-            multimask_output=multimask,
-            hq_token_only=False,
-            interm_embeddings=embedding.early.float().unsqueeze(0),
+        encoded = EncodedPrompts(sparse, dense, prompt_encoder.get_dense_pe())
+        return decode_candidates(
+            self.mask_decoder, embedding, encoded, multimask=multimask, hq_output=self.hq_output
         )
-        return logits.float(), scores.float()
 
-    def _choose(
-        self, candidates: Tensor, scores: Tensor, coarse: Tensor, geometry: SamGeometry
-    ) -> Tensor:
+    def _choose(self, found: Candidates, coarse: Tensor, geometry: SamGeometry) -> Tensor:
         """Return ``(N,)`` int64, which of the K candidates of each object to take."""
-        if self.choice != "coarse_iou" or candidates.shape[1] == 1:
-            return scores.argmax(dim=1)
+        if self.choice != "coarse_iou":
+            return found.predicted_iou.argmax(dim=1)
         wanted = prompt_masks(coarse, geometry, mask_logit=1.0) > 0
         height, width = geometry.covered
-        found = candidates[..., :height, :width] > 0
+        inside = found.logits[..., :height, :width] > 0
         wanted = wanted[..., :height, :width]
-        intersection = (found & wanted).sum(dim=(2, 3))
-        union = (found | wanted).sum(dim=(2, 3)).clamp(min=1)
+        intersection = (inside & wanted).sum(dim=(2, 3))
+        union = (inside | wanted).sum(dim=(2, 3)).clamp(min=1)
         return (intersection / union).argmax(dim=1)
 
 
@@ -198,7 +190,11 @@ def build_refiner(config: RefinerConfig, sam: Sam) -> MaskRefiner:
         sam: Network with its weights; its prompt encoder and mask decoder are used in place.
     """
     return MaskRefiner(
-        sam.prompt_encoder, sam.mask_decoder, prompt=config.prompt, choice=config.choice
+        sam.prompt_encoder,
+        sam.mask_decoder,
+        prompt=config.prompt,
+        choice=config.choice,
+        hq_output=config.hq_output,
     )
 
 
