@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from vots_hqtrack.checkpoints.load import load_into, load_weights
-from vots_hqtrack.config import CandidateChoice, PromptKind, RefinerConfig
+from vots_hqtrack.config import CandidateChoice, HQOutput, PromptKind, RefinerConfig
 from vots_hqtrack.errors import InputError, ShapeError
 from vots_hqtrack.refiner.geometry import SamGeometry
 from vots_hqtrack.refiner.models import Sam, SamPredictor, build_sam
@@ -97,6 +97,7 @@ def _refiner(
     prompt: PromptKind = "box+mask+point",
     choice: CandidateChoice = "single",
     objects_per_call: int = 16,
+    hq_output: HQOutput = "sum",
 ) -> MaskRefiner:
     model = predictor.model
     return MaskRefiner(
@@ -104,6 +105,7 @@ def _refiner(
         model.mask_decoder,
         prompt=prompt,
         choice=choice,
+        hq_output=hq_output,
         mask_logit=MASK_LOGIT,
         objects_per_call=objects_per_call,
     )
@@ -114,7 +116,12 @@ def _geometry(predictor: SamPredictor) -> SamGeometry:
 
 
 def _one_by_one(
-    predictor: SamPredictor, coarse: torch.Tensor, kind: PromptKind, *, multimask: bool
+    predictor: SamPredictor,
+    coarse: torch.Tensor,
+    kind: PromptKind,
+    *,
+    multimask: bool,
+    hq_token_only: bool = False,
 ) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
     """For each object the predictor's logits ``(K, H, W)``, scores ``(K,)``, small logits."""
     found = []
@@ -128,6 +135,7 @@ def _one_by_one(
             mask_input=prompts.masks,
             multimask_output=multimask,
             return_logits=True,
+            hq_token_only=hq_token_only,
         )
         found.append((logits[0], scores[0], low[0]))
     return found
@@ -176,6 +184,65 @@ def test_batched_trained_masks_equal_the_predictors(
     trained_predictor: SamPredictor, kind: PromptKind
 ) -> None:
     _check_against_predictor(trained_predictor, kind)
+
+
+@pytest.mark.parametrize("choice", ["single", "predicted_iou"])
+def test_the_hq_tokens_mask_alone_equals_the_predictors(
+    hq_predictor: SamPredictor, choice: CandidateChoice
+) -> None:
+    coarse, multimask = _coarse(), choice != "single"
+    refiner = _refiner(hq_predictor, "box", choice, hq_output="hq")
+    alone = refiner.refine(_embedding(hq_predictor), coarse)
+    summed = _refiner(hq_predictor, "box", choice).refine(_embedding(hq_predictor), coarse)
+    own = _one_by_one(hq_predictor, coarse, "box", multimask=multimask, hq_token_only=True)
+    for row, (logits, scores, _) in enumerate(own):
+        _assert_same(alone, row, logits[0], scores[0].item())
+    assert not torch.equal(alone.masks, summed.masks)
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_coarse_iou_chooses_among_an_hq_decoders_sums(
+    hq_predictor: SamPredictor, kind: PromptKind
+) -> None:
+    """Against the decoder's own parts, object by object: the predictor keeps one candidate."""
+    coarse, geometry = _coarse(), _geometry(hq_predictor)
+    refiner = _refiner(hq_predictor, kind, "coarse_iou")
+    refinement = refiner.refine(_embedding(hq_predictor), coarse)
+    wanted = prompt_masks(coarse, geometry, mask_logit=1.0) > 0
+    height = 144  # cells that the 90 x 160 frame covers
+    by_score = []
+    for row, (logits, scores, low) in enumerate(
+        _all_sums(hq_predictor, coarse, kind, geometry.input_size)
+    ):
+        inside, target = low[:, :height] > 0, wanted[row, :, :height]
+        iou = (inside & target).sum(dim=(1, 2)) / (inside | target).sum(dim=(1, 2))
+        pick = int(iou.argmax())
+        by_score.append(pick == int(scores.argmax()))
+        _assert_same(refinement, row, logits[pick], scores[pick].item())
+    if kind == "box":
+        assert False in by_score, "the rule never differs from the predicted IoU"
+
+
+def _all_sums(
+    predictor: SamPredictor, coarse: torch.Tensor, kind: PromptKind, input_size: Size
+) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """For each object SAM's three masks plus the HQ token's, as the package's parts give them."""
+    sam, found = predictor.model, []
+    decoder = sam.mask_decoder
+    early = predictor.interm_features[0].permute(0, 3, 1, 2)
+    features = decoder.embedding_encoder(predictor.features) + decoder.compress_vit_feat(early)
+    for mask in coarse:
+        prompts = make_prompts(mask[None], _geometry(predictor), kind=kind, mask_logit=MASK_LOGIT)
+        points = None
+        if prompts.points is not None:
+            points = prompts.points, torch.ones(1, 1, dtype=torch.int)
+        sparse, dense = sam.prompt_encoder(points=points, boxes=prompts.boxes, masks=prompts.masks)
+        pe = sam.prompt_encoder.get_dense_pe()
+        masks, scores = decoder.predict_masks(predictor.features, pe, sparse, dense, features)
+        low = masks[:, 1:4] + masks[:, 4:]
+        fine = sam.postprocess_masks(low, tuple(input_size), tuple(FRAME))
+        found.append((fine[0], scores[0, 1:4], low[0]))
+    return found
 
 
 def test_coarse_iou_takes_the_candidate_most_like_the_coarse_mask(
@@ -327,9 +394,9 @@ def test_the_untrained_hq_token_changes_sams_own_masks(
 
 
 def test_build_refiner_follows_the_configuration(random_predictor: SamPredictor) -> None:
-    config = RefinerConfig(prompt="box", choice="coarse_iou")
+    config = RefinerConfig(prompt="box", choice="coarse_iou", hq_output="hq")
     refiner = build_refiner(config, random_predictor.model)
-    assert (refiner.prompt, refiner.choice) == ("box", "coarse_iou")
+    assert (refiner.prompt, refiner.choice, refiner.hq_output) == ("box", "coarse_iou", "hq")
     assert refiner.mask_decoder is random_predictor.model.mask_decoder
 
 
@@ -354,5 +421,5 @@ def test_defaults_of_module_and_configuration_agree(random_predictor: SamPredict
     model = random_predictor.model
     by_default = MaskRefiner(model.prompt_encoder, model.mask_decoder)
     configured = build_refiner(RefinerConfig(), model)
-    for name in ("prompt", "choice", "mask_logit", "objects_per_call"):
+    for name in ("prompt", "choice", "hq_output", "mask_logit", "objects_per_call"):
         assert getattr(by_default, name) == getattr(configured, name)
