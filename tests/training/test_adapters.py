@@ -1,0 +1,388 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import layouts
+import numpy as np
+import pytest
+from PIL import Image
+
+from vots_hqtrack.errors import ConfigError, InputError
+from vots_hqtrack.training.adapters import KINDS, open_dataset
+from vots_hqtrack.training.adapters.files import number_objects, read_ids, take
+from vots_hqtrack.training.adapters.videos import Video, VideoClips, draw_places
+
+VIDEO_LAYOUTS = sorted(set(layouts.WRITERS) - {"coco", "folder"})
+ANNOTATED = {"burst": [0, 3, 5], "youtube-vos": [0, 2, 4]}
+NUMBERS = {
+    "kitti-mots": {1: 1001, 2: 1002, 3: 1003},
+    "mots-challenge": {1: 2001, 2: 2002, 3: 2003},
+    "vipseg": layouts.VIPSEG_IDS,
+    "youtube-vos": {1: 3, 2: 6, 3: 9},
+}
+
+
+def write(layout: str, root: Path) -> Path:
+    folder = root / "données"
+    folder.mkdir()
+    layouts.WRITERS[layout][1](folder)
+    return folder
+
+
+def opened(layout: str, root: Path, **options: object):
+    return open_dataset(layouts.WRITERS[layout][0], root, **options)
+
+
+def wanted_ids(layout: str, video: int, place: int) -> np.ndarray:
+    ids = layouts.paint(video, place)[1]
+    numbers = NUMBERS.get(layout, {1: 1, 2: 2, 3: 3})
+    return sum(np.where(ids == n, code, 0) for n, code in numbers.items())
+
+
+def test_every_kind_has_a_layout():
+    assert {kind for kind, _ in layouts.WRITERS.values()} == set(KINDS)
+
+
+@pytest.mark.parametrize("layout", VIDEO_LAYOUTS)
+def test_values(layout, tmp_path):
+    dataset = opened(layout, write(layout, tmp_path))
+    assert len(dataset) == 2
+    places = ANNOTATED.get(layout, list(range(layouts.NUM_FRAMES)))
+    for video in range(2):
+        files = dataset.videos[video]
+        assert len(files) == len(places)
+        for count, place in enumerate(places):
+            ids = files.read_ids(count)
+            assert ids.dtype == np.int32
+            assert np.array_equal(ids, wanted_ids(layout, video, place))
+            frame = layouts.paint(video, place)[0]
+            assert np.abs(files.frame(count, ids).astype(int) - frame).mean() < 6
+
+
+@pytest.mark.parametrize("layout", ["coco", "folder"])
+def test_values_of_photographs(layout, tmp_path):
+    dataset = opened(layout, write(layout, tmp_path))
+    assert [Path(name).stem for name in dataset.names] == ["ant", "bee"]
+    for number in range(2):
+        frame, ids = layouts.paint(number, 2)
+        photo = dataset.load(number)
+        assert photo.label_map.dtype == np.uint8
+        # COCO's objects lie the larger below the smaller, and keep their numbers.
+        assert np.array_equal(photo.label_map, ids)
+        assert np.abs(photo.image.astype(int) - frame).mean() < 6
+        clip = dataset.sample(number, 3, 1, np.random.default_rng(0))
+        assert np.array_equal(clip.labels, np.stack([ids] * 3))
+
+
+@pytest.mark.parametrize("layout", sorted(layouts.WRITERS))
+def test_contract(layout, tmp_path):
+    dataset = opened(layout, write(layout, tmp_path))
+    assert dataset.name
+    for seed in range(6):
+        index = seed % len(dataset)
+        clip = dataset.sample(index, 4, 2, np.random.default_rng(seed))
+        assert clip.frames.shape == (4, layouts.HEIGHT, layouts.WIDTH, 3)
+        first = np.unique(clip.labels[0])
+        assert first.tolist() == list(range(clip.num_objects + 1))
+        assert clip.num_objects >= 1
+        assert dataset.name in clip.origin
+        again = dataset.sample(index, 4, 2, np.random.default_rng(seed))
+        assert np.array_equal(clip.frames, again.frames)
+        assert np.array_equal(clip.labels, again.labels)
+
+
+def test_davis_2016_makes_one_object_of_all(tmp_path):
+    root = write("davis", tmp_path)
+    dataset = open_dataset("davis", root, year=2016)
+    assert np.array_equal(dataset.videos[0].read_ids(3), layouts.paint(0, 3)[1] > 0)
+    with pytest.raises(ConfigError, match=r"one of \(2016, 2017\), got 2018"):
+        open_dataset("davis", root, year=2018)
+
+
+def test_davis_splits(tmp_path):
+    root = write("davis", tmp_path)
+    assert [video.name for video in open_dataset("davis", root, split="val").videos] == ["bee"]
+    # The video called train is one that this project measures itself by.
+    assert [video.name for video in open_dataset("davis", root).videos] == ["ant", "bee"]
+    assert len(open_dataset("davis", root, exclude=[])) == 3
+    with pytest.raises(InputError, match=r"needs the file .*test\.txt"):
+        open_dataset("davis", root, split="test")
+    (root / "ImageSets" / "2017" / "val.txt").write_text("cow\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"list val names cow, but .*cow is not there"):
+        open_dataset("davis", root, split="val")
+
+
+def test_davis_list_of_2016_names_files(tmp_path):
+    root = write("davis", tmp_path)
+    (root / "ImageSets" / "2016").rename(root / "ImageSets" / "480p")
+    lines = [f"/JPEGImages/480p/bee/{i:05d}.jpg /Annotations/480p/bee/{i:05d}.png" for i in (0, 1)]
+    (root / "ImageSets" / "480p" / "train.txt").write_text("\n".join(lines), encoding="utf-8")
+    assert [video.name for video in open_dataset("davis", root, year=2016).videos] == ["bee"]
+
+
+def test_vipseg_without_stuff(tmp_path):
+    root = write("vipseg", tmp_path)
+    ids = open_dataset("vipseg", root, stuff=False).videos[0].read_ids(3)
+    assert np.unique(ids).tolist() == [0, layouts.VIPSEG_IDS[1], layouts.VIPSEG_IDS[2]]
+
+
+def test_mots_takes_named_videos(tmp_path):
+    root = write("mots-challenge", tmp_path)
+    dataset = open_dataset("mots", root, videos=["MOTS20-05"])
+    assert [video.name for video in dataset.videos] == ["MOTS20-05"]
+    with pytest.raises(InputError, match="no video MOTS20-09; it has MOTS20-02, MOTS20-05"):
+        open_dataset("mots", root, videos=["MOTS20-09"])
+
+
+def test_folder_takes_an_index_and_void_pixels(tmp_path):
+    root = write("folder", tmp_path)
+    (root / "index.csv").write_text("name\nset/bee\n", encoding="utf-8")
+    ids = layouts.paint(1, 2)[1].astype(np.uint8)
+    ids[0] = 255
+    layouts.write_picture(root / "Annotations" / "set" / "bee.png", ids)
+    dataset = open_dataset("folder", root)
+    assert dataset.names == ["set/bee"]
+    assert np.unique(dataset.load(0).label_map).tolist() == [0, 1, 2, 3]
+    layouts.write_picture(root / "Annotations" / "set" / "bee.png", (ids > 0) * np.uint8(255))
+    assert np.array_equal(dataset.load(0).label_map, ids > 0)
+
+
+# layout, what is broken, what the message says
+BREAKS = [
+    ("burst", "annotations/train/train.json", r"needs the file .*train\.json"),
+    ("burst", "frames/train/LaSOT/bee", r"LaSOT/bee needs the folder .*bee"),
+    ("coco", "annotations/instances_train2017.json", r"needs the file .*instances_train2017\.json"),
+    ("coco", "train2017", r"needs the folder .*train2017"),
+    ("davis", "Annotations/480p", r"needs the folder .*480p"),
+    ("davis", "Annotations/480p/ant/00003.png", None),
+    ("folder", "Annotations", r"needs the folder .*Annotations"),
+    ("folder", "JPEGImages/set/ant.jpg", r"wanted the picture .*ant\.jpg"),
+    ("kitti-mots", "training/image_02", r"needs the folder .*image_02 or .*train/images"),
+    ("kitti-mots", "training/image_02/0001/000003.png", r"needs the frame .*000003"),
+    ("kitti-mots", "instances", r"needs the folder .*instances or the files .*gt\.txt"),
+    ("mots-challenge", "train/MOTS20-02/img1/000002.jpg", r"gt\.txt, line 4: no frame 2 in"),
+    ("ovis", "annotations_train.json", r"needs the file .*annotations_train\.json"),
+    ("ovis", "train", r"needs the folder .*train"),
+    ("vipseg", "panomasksRGB", r"needs the folder .*panomasksRGB"),
+    ("vipseg", "panomasksRGB/ant/00000002.png", r"needs the file .*00000002\.png"),
+    ("vipseg", "images/ant/00000002.jpg", r"needs the frame .*00000002"),
+    ("vipseg", "panoptic_gt_VIPSeg_train.json", r"needs the file .*VIPSeg_train\.json"),
+    ("youtube-vos", "train/meta.json", r"needs the file .*meta\.json"),
+    ("youtube-vos", "train/Annotations/bee/00002.png", r"object 3 of bee needs .*00002\.png"),
+    ("youtube-vos", "train/JPEGImages/bee/00002.jpg", r"annotations 00002\.png of bee have no fr"),
+]
+
+
+@pytest.mark.parametrize(("layout", "broken", "message"), BREAKS)
+def test_exception_missing_file(layout, broken, message, tmp_path):
+    root = write(layout, tmp_path)
+    (root / broken).rename(tmp_path / "elsewhere")
+    if message is None:  # an unannotated frame is no error
+        assert len(opened(layout, root).videos[0]) == layouts.NUM_FRAMES - 1
+        return
+    with pytest.raises(InputError, match=message):
+        opened(layout, root)
+
+
+@pytest.mark.parametrize(
+    ("layout", "path", "table", "message"),
+    [
+        ("burst", "annotations/train/train.json", {}, "wanted an entry 'sequences', got nothing"),
+        (
+            "burst",
+            "annotations/train/train.json",
+            {"sequences": [{"dataset": "LaSOT", "seq_name": 5}]},
+            "wanted 'seq_name' as str, got int",
+        ),
+        (
+            "coco",
+            "annotations/instances_train2017.json",
+            {"images": [], "annotations": [{"image_id": 4, "segmentation": []}]},
+            "wanted an image of id 4",
+        ),
+        ("coco", "annotations/instances_train2017.json", [], "wanted a JSON table, got list"),
+        (
+            "ovis",
+            "annotations_train.json",
+            {"videos": [], "annotations": [{"video_id": 0, "segmentations": [None]}]},
+            "wanted a video of id 0",
+        ),
+        ("ovis", "annotations_train.json", {"videos": [], "annotations": [3]}, "wanted a table"),
+        ("vipseg", "panoptic_gt_VIPSeg_train.json", {"categories": []}, "an entry 'annotations'"),
+        ("youtube-vos", "train/meta.json", {"videos": [1]}, "wanted 'videos' as dict, got list"),
+    ],
+)
+def test_exception_json(layout, path, table, message, tmp_path):
+    root = write(layout, tmp_path)
+    layouts.write_json(root / path, table)
+    with pytest.raises(InputError, match=message):
+        opened(layout, root)
+
+
+def test_exception_json_that_is_none(tmp_path):
+    root = write("coco", tmp_path)
+    (root / "annotations" / "instances_train2017.json").write_text("{", encoding="utf-8")
+    with pytest.raises(InputError, match="as JSON"):
+        opened("coco", root)
+
+
+def test_exception_counts_that_do_not_match(tmp_path):
+    root = write("burst", tmp_path)
+    path = root / "annotations" / "train" / "train.json"
+    table = json.loads(path.read_text(encoding="utf-8"))
+    table["sequences"][1]["segmentations"].pop()
+    layouts.write_json(path, table)
+    with pytest.raises(InputError, match=r"segmentations for the 3 frames of LaSOT/bee, got 2"):
+        opened("burst", root)
+    table["sequences"][1]["segmentations"].append({"one": {}})
+    layouts.write_json(path, table)
+    with pytest.raises(InputError, match="masks by the tracks' numbers"):
+        opened("burst", root)
+
+
+def test_exception_masks_of_another_size(tmp_path):
+    root = write("ovis", tmp_path)
+    path = root / "annotations_train.json"
+    table = json.loads(path.read_text(encoding="utf-8"))
+    table["annotations"][0]["segmentations"][0]["size"] = [2, 2]
+    layouts.write_json(path, table)
+    with pytest.raises(InputError, match=r"frame 0: wanted a mask of 24x40, got one of \[2, 2\]"):
+        opened("ovis", root).videos[0].read_ids(0)
+    table["annotations"][0]["segmentations"].pop()
+    layouts.write_json(path, table)
+    with pytest.raises(InputError, match="null for the 6 frames of ant, got 5"):
+        opened("ovis", root)
+
+
+def test_exception_line_of_mots_challenge(tmp_path):
+    root = write("mots-challenge", tmp_path)
+    path = root / "train" / "MOTS20-05" / "gt" / "gt.txt"
+    path.write_text("1 2001 2 24 40\n", encoding="ascii")
+    with pytest.raises(InputError, match=r"line 1: wanted 'frame object class height width runs'"):
+        opened("mots-challenge", root)
+    path.write_text("", encoding="ascii")
+    with pytest.raises(InputError, match="masks of one size"):
+        opened("mots-challenge", root)
+
+
+@pytest.mark.parametrize("layout", ["davis", "folder", "kitti-mots"])
+def test_exception_sizes_that_differ(layout, tmp_path):
+    root = write(layout, tmp_path)
+    for path in (root / ("instances" if layout == "kitti-mots" else "Annotations")).rglob("*.png"):
+        with Image.open(path) as picture:
+            picture.crop((0, 0, 30, 20)).save(path)
+    with pytest.raises(InputError, match=r"size \(24, 40\), got \(20, 30\)"):
+        opened(layout, root).sample(0, 2, 1, np.random.default_rng(0))
+
+
+def test_exception_damaged_label_maps(tmp_path):
+    root = write("vipseg", tmp_path)
+    (root / "panomasksRGB" / "ant" / "00000000.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match="cannot read the label map"):
+        opened("vipseg", root).videos[0].read_ids(0)
+    broken = tmp_path / "float.tiff"
+    Image.fromarray(np.zeros((3, 3), np.float32)).save(broken)
+    with pytest.raises(InputError, match="whole numbers"):
+        read_ids(broken)
+
+
+def test_exception_open_dataset(tmp_path):
+    with pytest.raises(ConfigError, match=r"must be one of burst, coco, .*got 'davis2017'"):
+        open_dataset("davis2017", tmp_path)
+    with pytest.raises(ConfigError, match=r"has the options split, got 'part'"):
+        open_dataset("youtube-vos", tmp_path, part="valid")
+    with pytest.raises(ConfigError, match="has no options, got 'split'"):
+        open_dataset("folder", tmp_path, split="train")
+    with pytest.raises(InputError, match=r"needs the folder .*nowhere, found none"):
+        open_dataset("mots", tmp_path / "nowhere")
+
+
+def test_exception_take():
+    with pytest.raises(InputError, match="here: wanted a table with 'id', got list"):
+        take([], "id", int, "here")
+    with pytest.raises(InputError, match="wanted 'id' as int, got bool"):
+        take({"id": True}, "id", int, "here")
+
+
+def make_videos(maps: list[np.ndarray], tmp_path: Path) -> VideoClips:
+    paths = tuple(tmp_path / f"{place}.png" for place in range(len(maps)))
+    for place, path in enumerate(paths):
+        layouts.write_picture(path, np.full((*maps[place].shape, 3), place, np.uint8))
+    return VideoClips("made up", [Video("one", paths, maps.__getitem__)])
+
+
+def test_reference_shows_all_objects_where_it_can(tmp_path):
+    maps = [np.array([[0, 1, 2 if place % 2 else 1]], np.int32) for place in range(8)]
+    clips = make_videos(maps, tmp_path)
+    drawn = [clips.sample(0, 3, 1, np.random.default_rng(seed)) for seed in range(40)]
+    # Half of all draws begin without object 2; five tries leave one in 32.
+    assert sum(clip.num_objects == 2 for clip in drawn) >= 36
+
+
+def test_reference_is_searched_for_where_objects_are_rare(tmp_path):
+    maps = [np.zeros((2, 3), np.int32) for _ in range(60)]
+    maps[17][0, 0] = 9
+    clips = make_videos(maps, tmp_path)
+    clip = clips.sample(0, 2, 3, np.random.default_rng(0))
+    assert clip.frames[0, 0, 0, 0] == 17
+    assert clip.labels[0].tolist() == [[1, 0, 0], [0, 0, 0]]
+    maps[17][0, 0] = 0
+    with pytest.raises(InputError, match="no annotated frame of video one shows an object"):
+        clips.sample(0, 2, 3, np.random.default_rng(0))
+
+
+def test_ten_of_many_objects(tmp_path):
+    numbers = np.arange(1, 31, dtype=np.int32)[None] * 500
+    clips = make_videos([numbers, numbers[:, ::-1].copy()], tmp_path)
+    kept = set()
+    for seed in range(20):
+        clip = clips.sample(0, 2, 1, np.random.default_rng(seed))
+        assert np.unique(clip.labels).tolist() == list(range(11))
+        assert np.array_equal(clip.labels[1], clip.labels[0][:, ::-1])
+        kept |= set(np.flatnonzero(clip.labels[0][0]).tolist())
+    assert kept == set(range(30))
+    with pytest.raises(InputError, match=r"must be 0\.\.255 to be read as they are, got 15000"):
+        clips.videos[0].load(0)
+
+
+def test_later_objects_are_background(tmp_path):
+    maps = [np.array([[1, 0]], np.int32), np.array([[1, 2]], np.int32)]
+    clip = make_videos(maps, tmp_path).load(0, [0, 1], np.random.default_rng(0))
+    assert clip.labels.tolist() == [[[1, 0]], [[1, 0]]]
+    assert clip.origin == "made up one: 0 1"
+
+
+def test_places_keep_the_gaps_and_turn_at_the_ends():
+    directions = set()
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        places = draw_places(5, 12, 5, 4, rng)
+        assert places[0] == 5
+        assert all(0 <= place < 12 for place in places)
+        gaps = np.abs(np.diff(places))
+        assert gaps.max() <= 4
+        directions.add(places[1] > places[0])
+    assert directions == {True, False}
+    assert draw_places(0, 1, 4, 3, np.random.default_rng(0)) == [0, 0, 0, 0]
+    assert draw_places(0, 2, 4, 1, np.random.default_rng(0)) == [0, 1, 0, 1]
+
+
+def test_exception_clip_of_nothing(tmp_path):
+    clips = make_videos([np.ones((2, 2), np.int32)], tmp_path)
+    for frames, gap in ((0, 1), (1, 0)):
+        with pytest.raises(InputError, match=f"got {frames} and {gap}"):
+            clips.sample(0, frames, gap, np.random.default_rng(0))
+    with pytest.raises(InputError, match="no video with an annotated frame"):
+        VideoClips("nothing", [Video("empty", (), lambda place: np.zeros((1, 1), np.int32))])
+
+
+def test_exception_frames_of_two_sizes(tmp_path):
+    clips = make_videos([np.ones((2, 2), np.int32), np.ones((2, 3), np.int32)], tmp_path)
+    with pytest.raises(InputError, match="video one differ in size"):
+        clips.load(0, [0, 1], np.random.default_rng(0))
+
+
+def test_number_objects_keeps_the_order():
+    ids = np.array([[7, 3, 0, 500]], np.int32)
+    assert number_objects(ids, [500, 7]).tolist() == [[2, 0, 0, 1]]

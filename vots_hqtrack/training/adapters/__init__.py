@@ -1,0 +1,69 @@
+"""Training data in the layouts in which others publish it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from vots_hqtrack.errors import ConfigError, InputError
+from vots_hqtrack.training.adapters.burst import Burst
+from vots_hqtrack.training.adapters.coco import CocoInstances
+from vots_hqtrack.training.adapters.mots import Mots
+from vots_hqtrack.training.adapters.ovis import Ovis
+from vots_hqtrack.training.adapters.photos import StaticInstances
+from vots_hqtrack.training.adapters.vipseg import VIPSeg
+from vots_hqtrack.training.adapters.vos import Davis, YouTubeVOS
+from vots_hqtrack.training.datasets import ClipDataset
+
+__all__ = [
+    "KINDS",
+    "Burst",
+    "CocoInstances",
+    "Davis",
+    "Mots",
+    "Ovis",
+    "StaticInstances",
+    "VIPSeg",
+    "YouTubeVOS",
+    "open_dataset",
+]
+
+KINDS: Mapping[str, Callable[..., ClipDataset]] = MappingProxyType(
+    {
+        "burst": Burst,
+        "coco": CocoInstances,
+        "davis": Davis,
+        "folder": StaticInstances,
+        "mots": Mots,
+        "ovis": Ovis,
+        "vipseg": VIPSeg,
+        "youtube-vos": YouTubeVOS,
+    }
+)
+"""Layouts by the names that configuration files use."""
+
+
+def open_dataset(kind: str, root: Path, **options: object) -> ClipDataset:
+    """Open a data set: its index is read now, its pixels when a clip is drawn.
+
+    Args:
+        kind: Its layout, one of `KINDS`.
+        root: Its folder.
+        options: Keyword arguments of the layout's class, such as ``split="train"``.
+
+    Raises:
+        ConfigError: There is no such layout, or it has no such option.
+        InputError: The folder does not have that layout.
+    """
+    if kind not in KINDS:
+        raise ConfigError(f"the kind of a data set must be one of {', '.join(KINDS)}, got {kind!r}")
+    known = [name for name in inspect.signature(KINDS[kind]).parameters if name != "root"]
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        has = f"has the options {', '.join(known)}" if known else "has no options"
+        raise ConfigError(f"a data set of kind {kind} {has}, got {unknown[0]!r}")
+    if not root.is_dir():
+        raise InputError(f"a {kind} data set needs the folder {root}, found none")
+    return KINDS[kind](root, **options)

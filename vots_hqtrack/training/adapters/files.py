@@ -1,0 +1,193 @@
+"""What the adapters share in reading files: folders, JSON tables, pictures with object numbers.
+
+All errors name the file and say what was wanted in it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from vots_hqtrack.errors import InputError
+from vots_hqtrack.types import MAX_OBJECTS, LabelArray
+from vots_hqtrack.video.label_maps import read_label_map
+
+IdArray = npt.NDArray[np.int32]
+"""``(H, W)``: number of the object that a pixel belongs to, as the data set gives it; 0 is none."""
+
+Value = TypeVar("Value")
+
+_SHOWN_KEYS = 8
+
+
+def require_folder(path: Path, kind: str) -> Path:
+    """Return the folder if it is there.
+
+    Args:
+        path: Folder wanted.
+        kind: Layout that wants it, for the message.
+
+    Raises:
+        InputError: There is no such folder.
+    """
+    if not path.is_dir():
+        raise InputError(f"a {kind} data set needs the folder {path}, found none")
+    return path
+
+
+def require_file(path: Path, kind: str) -> Path:
+    """Return the file's path if it is there.
+
+    Args:
+        path: File wanted.
+        kind: Layout that wants it, for the message.
+
+    Raises:
+        InputError: There is no such file.
+    """
+    if not path.is_file():
+        raise InputError(f"a {kind} data set needs the file {path}, found none")
+    return path
+
+
+def first_folder(candidates: Iterable[Path], kind: str) -> Path:
+    """Return the first of several folders that is there.
+
+    Raises:
+        InputError: None is.
+    """
+    paths = list(candidates)
+    for path in paths:
+        if path.is_dir():
+            return path
+    wanted = " or ".join(str(path) for path in paths)
+    raise InputError(f"a {kind} data set needs the folder {wanted}, found none")
+
+
+def read_json(path: Path, kind: str) -> dict[str, object]:
+    """Read a JSON file whose outermost value is a table.
+
+    Args:
+        path: The file.
+        kind: Layout that wants it, for the message.
+
+    Raises:
+        InputError: It is missing, no JSON, or no table.
+    """
+    require_file(path, kind)
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path} as JSON: {error}") from error
+    if not isinstance(table, dict):
+        raise InputError(f"{path}: wanted a JSON table, got {type(table).__name__}")
+    return table
+
+
+def take(table: object, key: str, kind: type[Value], where: object) -> Value:
+    """Return one entry of a JSON table, checked.
+
+    Args:
+        table: What should be a table.
+        key: Entry wanted.
+        kind: Type of its value.
+        where: Where the table is from, for the message.
+
+    Raises:
+        InputError: It is no table, the entry is missing or of another type.
+
+    Example:
+        >>> take({"id": 3}, "id", int, "images.json")
+        3
+    """
+    if not isinstance(table, dict):
+        raise InputError(f"{where}: wanted a table with {key!r}, got {type(table).__name__}")
+    if key not in table:
+        keys = ", ".join(map(str, list(table)[:_SHOWN_KEYS])) or "nothing"
+        raise InputError(f"{where}: wanted an entry {key!r}, got {keys}")
+    value = table[key]
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        got = type(value).__name__
+        raise InputError(f"{where}: wanted {key!r} as {kind.__name__}, got {got}")
+    return value
+
+
+def read_ids(path: Path) -> IdArray:
+    """Read a picture of object numbers: palette, grey or 1-bit.
+
+    White alone is object 1, as in binary masks; beside other numbers 255 marks pixels that belong
+    to none for certain (the borders of PASCAL VOC), which count as background.
+
+    Args:
+        path: The picture.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    label_map = read_label_map(path)
+    if label_map.size and label_map.max() == MAX_OBJECTS:
+        label_map[label_map == MAX_OBJECTS] = 0
+    return label_map.astype(np.int32)
+
+
+def read_wide(path: Path) -> npt.NDArray[np.int32]:
+    """Read a picture whose values need more than 8 bits: 16-bit grey, or 24 bits as colours.
+
+    Args:
+        path: PNG; of a coloured one the value is ``R + 256 G + 65536 B``.
+
+    Returns:
+        ``(H, W)`` int32.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    try:
+        with Image.open(path) as picture:
+            values = np.asarray(picture)
+    except (OSError, SyntaxError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is no picture, or a damaged one"
+        raise InputError(f"cannot read the label map {path}: {reason}") from error
+    if values.ndim == 3 and values.shape[2] >= 3 and values.dtype == np.uint8:
+        parts = values[..., :3].astype(np.int32)
+        return parts[..., 0] + 256 * parts[..., 1] + 65536 * parts[..., 2]
+    if values.ndim != 2 or values.dtype.kind not in "bui":
+        raise InputError(
+            f"{path}: wanted one whole number per pixel, got {values.dtype} {values.shape}"
+        )
+    return values.astype(np.int32)
+
+
+def numbers_in(ids: IdArray) -> list[int]:
+    """Return the object numbers in a map, ascending, without 0.
+
+    Example:
+        >>> numbers_in(np.array([[0, 7, 7], [2, 0, 0]], dtype=np.int32))
+        [2, 7]
+    """
+    flat = ids.ravel()
+    # Only the first pixel of each run is looked at: sorting them all costs fifty times as much.
+    starts = np.concatenate([flat[:1], flat[1:][flat[1:] != flat[:-1]]])
+    return [int(number) for number in np.unique(starts) if number != 0]
+
+
+def number_objects(ids: IdArray, chosen: list[int]) -> LabelArray:
+    """Number the chosen objects from 1; all others become background.
+
+    Args:
+        ids: ``(H, W)`` int32.
+        chosen: At most 255 of their numbers, in the wanted order.
+
+    Returns:
+        ``(H, W)`` uint8.
+    """
+    labels = np.zeros(ids.shape, dtype=np.uint8)
+    for label, number in enumerate(chosen, start=1):
+        labels[ids == number] = label
+    return labels

@@ -1,0 +1,72 @@
+"""Videos of OVIS, and others with one form (YouTube-VIS): COCO's JSON with one segmentation a frame."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vots_hqtrack.errors import InputError
+from vots_hqtrack.training.adapters.coco import is_crowd
+from vots_hqtrack.training.adapters.files import read_json, require_folder, take
+from vots_hqtrack.training.adapters.packed import PackedMaps
+from vots_hqtrack.training.adapters.videos import Video, VideoClips
+from vots_hqtrack.types import Size
+
+KIND = "ovis"
+
+
+class Ovis(VideoClips):
+    """OVIS: ``annotations_<split>.json`` and ``<split>/<video>/*.jpg``.
+
+    Args:
+        root: Folder that holds the two.
+        split: Name of the split.
+        annotations: JSON file below ``root`` in place of that.
+        images: Folder of the videos' folders below ``root``, in place of that.
+
+    Raises:
+        InputError: A file or folder is missing, or the JSON has another form.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        split: str = "train",
+        annotations: str | None = None,
+        images: str | None = None,
+    ) -> None:
+        """Read the JSON file."""
+        path = root / (annotations or f"annotations_{split}.json")
+        table = read_json(path, KIND)
+        folder = require_folder(root / (images or split), KIND)
+        tracks: dict[int, list[list[object]]] = {}
+        for entry in take(table, "annotations", list, path):
+            if not is_crowd(entry, path):
+                masks = take(entry, "segmentations", list, path)
+                tracks.setdefault(take(entry, "video_id", int, path), []).append(masks)
+        videos = []
+        for entry in take(table, "videos", list, path):
+            found = tracks.pop(take(entry, "id", int, path), [])
+            if found:
+                videos.append(_read_video(entry, found, folder, path))
+        if tracks:
+            raise InputError(f"{path}: wanted a video of id {min(tracks)}, found none")
+        super().__init__(f"{KIND} {split}", videos)
+
+
+def _read_video(entry: object, tracks: list[list[object]], folder: Path, where: Path) -> Video:
+    frames = take(entry, "file_names", list, where)
+    name = str(Path(frames[0]).parent) if frames else f"of id {take(entry, 'id', int, where)}"
+    uneven = [len(masks) for masks in tracks if len(masks) != len(frames)]
+    if uneven:
+        raise InputError(
+            f"{where}: wanted a segmentation or null for the {len(frames)} frames of {name}, "
+            f"got {uneven[0]}"
+        )
+    size = Size(take(entry, "height", int, where), take(entry, "width", int, where))
+    packed = [
+        {number: masks[place] for number, masks in enumerate(tracks, start=1) if masks[place]}
+        for place in range(len(frames))
+    ]
+    maps = PackedMaps(name, size, packed)
+    return Video(name, tuple(folder / frame for frame in frames), maps.read)
