@@ -13,10 +13,15 @@ DIMS = (8, 16, 12)
 SMALL = VMOSConfig(width_s16=16, width_s8=16, width_s4=8, num_blocks_s16=2, window_radius=2)
 
 
-@pytest.fixture(scope="module")
-def vmos() -> VMOS:
+DEAOT = VMOSConfig(
+    width_s16=16, num_blocks_s16=3, window_radius=2, identity_kernel=17, cascade=False
+)
+
+
+@pytest.fixture(scope="module", params=[SMALL, DEAOT], ids=["cascade", "single-scale"])
+def vmos(request: pytest.FixtureRequest) -> VMOS:
     torch.manual_seed(0)
-    return build_vmos(SMALL, DIMS).eval()
+    return build_vmos(request.param, DIMS).eval()
 
 
 def draw_features(seed: int, rows: int = 3, columns: int = 4) -> FrameFeatures:
@@ -39,10 +44,11 @@ def run(vmos: VMOS, seeds: list[int], rows: int = 3, columns: int = 4) -> torch.
     output = vmos.propagate_reference(draw_features(seeds[0], rows, columns), first)
     entries = [vmos.remember(0, output.proposals, first)]
     for index, seed in enumerate(seeds[1:], start=1):
-        output = vmos.propagate(draw_features(seed, rows, columns), entries, entries[-1])
+        features = draw_features(seed, rows, columns)
+        output = vmos.propagate(features, entries, entries[-1])
         labels = vmos.identify(one_hot_slots(draw_labels(index, rows, columns)))
         entries.append(vmos.remember(index, output.proposals, labels))
-    return vmos.decode(output.embedding)
+    return vmos.decode(output.embedding, features)
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (3, 4), (5, 2)])
@@ -74,14 +80,16 @@ def test_long_term_memory_is_read(vmos: VMOS) -> None:
     torch.testing.assert_close(with_two, swapped, atol=1e-4, rtol=1e-4)
 
 
-def test_gradients_reach_every_parameter() -> None:
+@pytest.mark.parametrize("config", [SMALL, DEAOT], ids=["cascade", "single-scale"])
+def test_gradients_reach_every_parameter(config: VMOSConfig) -> None:
     torch.manual_seed(0)
-    vmos = build_vmos(SMALL, DIMS)
+    vmos = build_vmos(config, DIMS)
     first = vmos.identify(one_hot_slots(draw_labels(0)))
     output = vmos.propagate_reference(draw_features(1), first)
     entry = vmos.remember(0, output.proposals, first)
-    output = vmos.propagate(draw_features(2), [entry], entry)
-    vmos.decode(output.embedding).square().mean().backward()
+    features = draw_features(2)
+    output = vmos.propagate(features, [entry], entry)
+    vmos.decode(output.embedding, features).square().mean().backward()
     without = [name for name, p in vmos.named_parameters() if p.grad is None]
     assert without == []
 
@@ -92,6 +100,15 @@ def test_first_block_has_no_identity_stream(vmos: VMOS) -> None:
     assert "pyramid.blocks_s16.1.identity_norm.weight" in names
     shape = vmos.pyramid.blocks_s16[0].identity_value.weight.shape
     assert shape == (32, 16)
+
+
+def test_without_the_cascade_nothing_is_kept_at_other_scales() -> None:
+    network = build_vmos(DEAOT, DIMS)
+    assert not [name for name in network.state_dict() if name.startswith("identity.bank_s8")]
+    embedding = network.identify(one_hot_slots(draw_labels(0)))
+    output = network.propagate_reference(draw_features(1), embedding)
+    entry = network.remember(0, output.proposals, embedding)
+    assert [layer.key.shape for layer in entry.layers] == [(1, 3 * 4, 8)] * 3
 
 
 def test_identity_stride_16_is_repeated_at_8() -> None:

@@ -27,7 +27,7 @@ from vots_hqtrack.memory.slots import ObjectSlots
 from vots_hqtrack.memory.state import TrackState, new_group
 from vots_hqtrack.merge import merge_groups, merge_separate
 from vots_hqtrack.presets import load_preset
-from vots_hqtrack.propagation.pyramid import PyramidOutput
+from vots_hqtrack.propagation.coarse import PyramidOutput
 from vots_hqtrack.refiner.refiner import MaskRefiner
 from vots_hqtrack.selector import resolve_overlaps, select
 from vots_hqtrack.settings import apply_settings
@@ -279,7 +279,7 @@ class HQTracker:
         for number, group in enumerate(state.groups):
             output = self._vmos.propagate(features, group.long_term.entries, group.short_term[0])
             live = len(state.slots.members(number)) + 1
-            decoded = self._vmos.decode(output.embedding)[0, :live].float()
+            decoded = self._vmos.decode(output.embedding, features)[0, :live].float()
             logits.append(logits_to_frame(decoded, state.geometry))
             outputs.append(output)
         separate = self.config.tracking.mode == "separate"

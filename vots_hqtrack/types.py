@@ -75,6 +75,10 @@ class IdentityEmbedding:
     s16: Tensor
     s8: Tensor | None
 
+    def detach(self) -> IdentityEmbedding:
+        """Return the same numbers, through which no gradient flows."""
+        return IdentityEmbedding(self.s16.detach(), None if self.s8 is None else self.s8.detach())
+
 
 @dataclass(frozen=True, slots=True)
 class LayerProposal:

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from vots_hqtrack.config import VMOSConfig
-from vots_hqtrack.decoder import MaskDecoder
+from vots_hqtrack.decoder import MaskDecoder, PyramidDecoder
 from vots_hqtrack.identity import IdentityBank
-from vots_hqtrack.propagation.coarse import PyramidOutput
+from vots_hqtrack.propagation.coarse import PyramidOutput, SingleScalePropagation
 from vots_hqtrack.propagation.pyramid import PropagationPyramid
 from vots_hqtrack.types import (
     FrameFeatures,
@@ -28,12 +28,15 @@ class VMOS(nn.Module):
 
     Args:
         identity: The identity bank.
-        pyramid: The propagation cascade.
-        decoder: The decoder.
+        pyramid: The propagation cascade, or its first scale alone.
+        decoder: The decoder that goes with it.
     """
 
     def __init__(
-        self, identity: IdentityBank, pyramid: PropagationPyramid, decoder: MaskDecoder
+        self,
+        identity: IdentityBank,
+        pyramid: PropagationPyramid | SingleScalePropagation,
+        decoder: MaskDecoder | PyramidDecoder,
     ) -> None:
         super().__init__()
         self.identity = identity
@@ -80,9 +83,17 @@ class VMOS(nn.Module):
         """Join what :meth:`propagate` proposed with the labels that were decided on."""
         return MemoryEntry(frame_index, self.pyramid.remember(proposals, embedding))
 
-    def decode(self, embedding: Tensor) -> Tensor:
-        """Decode ``(B, 2 * C4, H/4, W/4)`` to ``(B, 11, H/4, W/4)`` logits."""
-        logits: Tensor = self.decoder(embedding)
+    def decode(self, embedding: Tensor, features: FrameFeatures) -> Tensor:
+        """Decode what :meth:`propagate` made of a frame to logits.
+
+        Args:
+            embedding: ``(B, C, H', W')`` float.
+            features: Encoder features of the same frame.
+
+        Returns:
+            ``(B, 11, H/4, W/4)`` float; channel 0 is the background, 1..10 the slots.
+        """
+        logits: Tensor = self.decoder(embedding, features)
         return logits
 
 
@@ -95,11 +106,13 @@ def build_vmos(config: VMOSConfig, dims: tuple[int, int, int]) -> VMOS:
     """
     identity = IdentityBank(
         config.width_s16,
-        config.width_s8,
+        config.width_s8 if config.cascade else None,
         kernel=config.identity_kernel,
         kernel_s8=config.identity_kernel_s8,
         stride_s8=config.identity_stride_s8,
     )
+    if not config.cascade:
+        return VMOS(identity, *_build_single_scale(config, dims))
     pyramid = PropagationPyramid(
         dims,
         width_s16=config.width_s16,
@@ -110,3 +123,22 @@ def build_vmos(config: VMOSConfig, dims: tuple[int, int, int]) -> VMOS:
         align_corners=config.align_corners,
     )
     return VMOS(identity, pyramid, MaskDecoder(2 * config.width_s4))
+
+
+def _build_single_scale(
+    config: VMOSConfig, dims: tuple[int, int, int]
+) -> tuple[SingleScalePropagation, PyramidDecoder]:
+    """Build DeAOT's propagation and decoder, the baseline of the paper's Table 2."""
+    pyramid = SingleScalePropagation(
+        dims[2],
+        width=config.width_s16,
+        num_blocks=config.num_blocks_s16,
+        window_radius=config.window_radius,
+    )
+    decoder = PyramidDecoder(
+        2 * config.width_s16,
+        dims,
+        width=config.width_s16,
+        align_corners=config.align_corners,
+    )
+    return pyramid, decoder

@@ -197,7 +197,7 @@ def follow(
             for group in groups
         ]
         logits = [
-            vmos.decode(output.embedding)[0, :live]
+            vmos.decode(output.embedding, features[index])[0, :live]
             for output, live in zip(outputs, clip.num_live, strict=True)
         ]
         merged = merge_groups([logits_to_frame(one, clip.geometry) for one in logits])

@@ -52,6 +52,10 @@ class CoarsePropagation(nn.Module):
             for i in range(num_blocks)
         )
 
+    def projections(self) -> list[nn.Conv2d]:
+        """Return what brings the encoder's maps in, the coarsest first."""
+        return [module for module in self.children() if isinstance(module, nn.Conv2d)]
+
     def propagate_s16(
         self,
         features: FrameFeatures,

@@ -70,8 +70,8 @@ def unroll_clip(
         taken = slots.gather(1, label_map.flatten(1).long()).view_as(label_map)
         return one_hot_slots(taken)
 
-    def read(embedding: Tensor) -> Tensor:
-        logits = vmos.decode(embedding).float()
+    def read(embedding: Tensor, frame: FrameFeatures) -> Tensor:
+        logits = vmos.decode(embedding, frame).float()
         index = channels[..., None, None].expand(-1, -1, *logits.shape[-2:])
         return logits.gather(1, index).masked_fill(dead, DEAD_LOGIT)
 
@@ -79,10 +79,10 @@ def unroll_clip(
     embedding = vmos.identify(embed(labels[:, 0]))
     output = vmos.propagate_reference(features[0], embedding)
     group.start(vmos.remember(0, output.proposals, embedding))
-    predicted = [read(output.embedding)]
+    predicted = [read(output.embedding, features[0])]
     for index in range(1, len(features)):
         output = vmos.propagate(features[index], group.long_term.entries, group.short_term[0])
-        predicted.append(read(output.embedding))
+        predicted.append(read(output.embedding, features[index]))
         kept = labels[:, index]
         if use_own_labels:
             size = (int(labels.shape[-2]), int(labels.shape[-1]))

@@ -284,7 +284,7 @@ def start_as_similarity(vmos: VMOS) -> None:
     Projections to queries and keys are orthogonal, which keeps angles; refinements begin as
     identities; the short-term attention begins with a preference for near cells.
     """
-    for projection in (vmos.pyramid.project_s16, vmos.pyramid.project_s8, vmos.pyramid.project_s4):
+    for projection in vmos.pyramid.projections():
         nn.init.orthogonal_(projection.weight.flatten(1))
         if projection.bias is not None:
             nn.init.zeros_(projection.bias)
