@@ -3,14 +3,17 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import cv2
+import layouts
 import numpy as np
 import pytest
 from PIL import Image
 
 from vots_hqtrack.errors import InputError, ShapeError
+from vots_hqtrack.training.adapters import open_dataset
+from vots_hqtrack.training.adapters.photos import StaticInstances
+from vots_hqtrack.training.adapters.vos import Davis
 from vots_hqtrack.training.augment import paste_clip, synthesize_clip
-from vots_hqtrack.training.datasets import DEV_SPLIT, Clip, DavisSequences, StaticInstances
+from vots_hqtrack.training.datasets import DEV_SPLIT, Clip
 
 DATA = Path(
     os.environ.get("VOTS_HQTRACK_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")
@@ -29,17 +32,12 @@ def write_labels(path: Path, label_map: np.ndarray, mode: str) -> None:
     picture.save(path)
 
 
-def write_image(path: Path, image: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
-
-
 @pytest.fixture
 def static_root(paint_photo, tmp_path: Path) -> Path:
     root = tmp_path / "fotos-é"
     for seed in range(2):
         photo = paint_photo(seed)
-        write_image(root / "JPEGImages" / f"p{seed}.jpg", photo.image)
+        layouts.write_picture(root / "JPEGImages" / f"p{seed}.jpg", photo.image)
         write_labels(root / "Annotations" / f"p{seed}.png", photo.label_map, "P")
     (root / "index.csv").write_text("name,source\np0,test\np1,test\n", encoding="utf-8")
     return root
@@ -51,7 +49,7 @@ def davis_root(paint_photo, tmp_path: Path) -> Path:
         for index in range(3):
             photo = paint_photo(10 * number + index)
             folder = tmp_path / "JPEGImages" / "480p" / name
-            write_image(folder / f"{index:05d}.jpg", photo.image)
+            layouts.write_picture(folder / f"{index:05d}.jpg", photo.image)
             labels_path = tmp_path / "Annotations" / "480p" / name / f"{index:05d}.png"
             grey = 255 * (photo.label_map > 0).astype(np.uint8)
             write_labels(labels_path, grey, "1" if name == "ant" else "L")
@@ -71,17 +69,10 @@ def test_static_instances_values(paint_photo, static_root):
 def test_convention_pictures_are_rgb(static_root):
     red = np.zeros((240, 320, 3), np.uint8)
     red[..., 0] = 255
-    write_image(static_root / "JPEGImages" / "p0.jpg", red)
+    layouts.write_picture(static_root / "JPEGImages" / "p0.jpg", red)
     assert StaticInstances(static_root).load(0).image[0, 0].tolist() == pytest.approx(
         [255, 0, 0], abs=3
     )
-
-
-@pytest.mark.parametrize("missing", ["JPEGImages", "Annotations", "index.csv"])
-def test_static_layout_missing_part(static_root, missing):
-    (static_root / missing).rename(static_root / "elsewhere")
-    with pytest.raises(InputError, match=missing):
-        StaticInstances(static_root)
 
 
 def test_static_index_without_names(static_root):
@@ -94,41 +85,33 @@ def test_broken_files(static_root):
     (static_root / "JPEGImages" / "p0.jpg").write_bytes(b"no picture")
     (static_root / "Annotations" / "p1.png").write_bytes(b"no picture")
     photos = StaticInstances(static_root)
-    with pytest.raises(InputError, match=r"cannot read the picture .*p0\.jpg"):
+    with pytest.raises(InputError, match=r"cannot read the frame .*p0\.jpg"):
         photos.load(0)
-    with pytest.raises(InputError, match=r"cannot read the label map .*p1\.png"):
+    with pytest.raises(InputError, match=r"cannot read the mask .*p1\.png"):
         photos.load(1)
 
 
-def test_label_map_of_other_size(static_root):
-    write_labels(static_root / "Annotations" / "p0.png", np.zeros((10, 10), np.uint8), "P")
-    with pytest.raises(InputError, match=r"size \(240, 320\), got \(10, 10\)"):
-        StaticInstances(static_root).load(0)
+def test_photograph_without_objects(static_root):
+    write_labels(static_root / "Annotations" / "p0.png", np.zeros((240, 320), np.uint8), "P")
+    with pytest.raises(InputError, match="the photograph p0 of fotos-é shows no object"):
+        StaticInstances(static_root).sample(0, 2, 1, np.random.default_rng(0))
 
 
-def test_davis_leaves_the_dev_split_out(davis_root):
-    videos = DavisSequences(davis_root)
-    assert [sequence.name for sequence in videos.sequences] == ["ant", "bee"]
-    assert len(DavisSequences(davis_root, exclude=())) == 3
-    assert len(videos.sequences[0]) == 3
+def test_davis_without_lists_leaves_the_dev_split_out(davis_root):
+    videos = Davis(davis_root)
+    assert [video.name for video in videos.videos] == ["ant", "bee"]
+    assert len(Davis(davis_root, exclude=())) == 3
+    assert len(videos.videos[0]) == 3
+    with pytest.raises(InputError, match="no video"):
+        Davis(davis_root, exclude=("ant", "bee", "train"))
 
 
-def test_davis_values(paint_photo, davis_root):
-    videos = DavisSequences(davis_root)
+def test_davis_binary_masks(paint_photo, davis_root):
+    videos = Davis(davis_root)
     for number in range(2):
-        clip = videos.load(number, [2, 0])
+        clip = videos.load(number, [2, 0], np.random.default_rng(0))
         wanted = [paint_photo(10 * number + index).label_map > 0 for index in (2, 0)]
         assert np.array_equal(clip.labels, np.stack(wanted).astype(np.uint8))
-
-
-def test_davis_broken_layout(davis_root):
-    with pytest.raises(InputError, match="no sequence"):
-        DavisSequences(davis_root, exclude=("ant", "bee", "train"))
-    (davis_root / "Annotations" / "480p" / "bee" / "00001.png").unlink()
-    with pytest.raises(InputError, match=r"sequence bee: wanted .*00001\.png"):
-        DavisSequences(davis_root)
-    with pytest.raises(InputError, match="wanted a folder JPEGImages/480p"):
-        DavisSequences(davis_root / "Annotations")
 
 
 def test_clip_exception():
@@ -147,11 +130,23 @@ def test_clip_exception():
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"no training data at {DATA}")
 def test_real_data():
     photos = StaticInstances(DATA / "static-instances")
-    videos = DavisSequences(DATA / "davis2016-train")
-    assert not {sequence.name for sequence in videos.sequences} & set(DEV_SPLIT)
+    videos = Davis(DATA / "davis2016-train")
+    assert not {video.name for video in videos.videos} & set(DEV_SPLIT)
+    assert len(videos) == 22
     rng = np.random.default_rng(0)
     chosen = [photos.load(int(index)) for index in rng.integers(len(photos), size=4)]
     clip = synthesize_clip(chosen[0], chosen[1:], rng, num_frames=3, size=(224, 336))
     assert clip.num_objects >= 1
-    pasted = paste_clip(videos.load(0, [0, 4]), videos.load(1, [0, 4]), rng)
+    pasted = paste_clip(videos.load(0, [0, 4], rng), videos.load(1, [0, 4], rng), rng)
     assert pasted.num_objects == 2
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason=f"no training data at {DATA}")
+@pytest.mark.parametrize(
+    ("kind", "name"), [("folder", "static-instances"), ("davis", "davis2016-train")]
+)
+def test_real_data_is_sampled(kind, name):
+    dataset = open_dataset(kind, DATA / name)
+    for index in np.random.default_rng(1).integers(len(dataset), size=3):
+        clip = dataset.sample(int(index), 3, 12, np.random.default_rng(int(index)))
+        assert 1 <= clip.num_objects == len(np.unique(clip.labels[0])) - 1

@@ -15,8 +15,10 @@ import numpy as np
 from vots_hqtrack.checkpoints.load import load_into, load_weights
 from vots_hqtrack.encoder.sam import SamEncoder
 from vots_hqtrack.refiner.models import build_sam
+from vots_hqtrack.training.adapters.photos import StaticInstances
+from vots_hqtrack.training.adapters.vos import Davis
 from vots_hqtrack.training.augment import paste_clip, synthesize_clip
-from vots_hqtrack.training.datasets import DEV_SPLIT, Clip, DavisSequences, StaticInstances
+from vots_hqtrack.training.datasets import DEV_SPLIT, Clip
 from vots_hqtrack.training.features import cache_clip
 
 SAM_WEIGHTS = "sam-vit-tiny"
@@ -91,12 +93,12 @@ def prepare_videos(
 ) -> None:
     """Encode the training videos under ``root``; the dev split is left out."""
     cache.mkdir(parents=True, exist_ok=True)
-    for sequence in DavisSequences(root, exclude=DEV_SPLIT).sequences:
-        path = cache / f"{sequence.name}.safetensors"
+    for video in Davis(root, exclude=DEV_SPLIT).videos:
+        path = cache / f"{video.name}.safetensors"
         if path.exists():
             continue
-        indices = range(0, len(sequence), config.frame_step)
-        cache_clip(encoder, (sequence.load(index) for index in indices), path)
+        indices = range(0, len(video), config.frame_step)
+        cache_clip(encoder, (video.load(index) for index in indices), path)
         progress(path.stem)
 
 
@@ -105,7 +107,7 @@ def prepare_composites(
 ) -> None:
     """Paste real clips over one another and encode them; the dev split is left out."""
     cache.mkdir(parents=True, exist_ok=True)
-    videos = DavisSequences(root, exclude=DEV_SPLIT)
+    videos = Davis(root, exclude=DEV_SPLIT)
     for number in range(config.num_composites):
         path = cache / f"{number:04d}.safetensors"
         if path.exists():
@@ -122,15 +124,14 @@ def prepare_composites(
             progress(path.stem)
 
 
-def _draw_clip(
-    videos: DavisSequences, index: int, rng: np.random.Generator, config: PrepareConfig
-) -> Clip:
+def _draw_clip(videos: Davis, index: int, rng: np.random.Generator, config: PrepareConfig) -> Clip:
     steps = rng.integers(1, config.composite_step + 1, config.composite_frames - 1)
     offsets = np.concatenate([[0], np.cumsum(steps)])
-    length = len(videos.sequences[index])
+    length = len(videos.videos[index])
     offsets = np.minimum(offsets, length - 1)
     frames = offsets + int(rng.integers(0, length - int(offsets[-1])))
-    return videos.load(index, [int(i) for i in (frames if rng.random() < 0.5 else frames[::-1])])
+    order = frames if rng.random() < 0.5 else frames[::-1]
+    return videos.load(index, [int(i) for i in order], rng)
 
 
 def _pairs(clip: Clip) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -1,4 +1,4 @@
-"""Videos of OVIS, and others with one form (YouTube-VIS): COCO's JSON with one segmentation a frame."""
+"""Videos of OVIS, and of others that share its form: COCO's JSON, one segmentation a frame."""
 
 from __future__ import annotations
 
