@@ -82,7 +82,7 @@ def jitter_colour(
         luma = np.repeat(RGB_TO_YIQ[:1], 3, axis=0)
         shared[:3] = luma @ shared[:3]
     frames = [apply_colour(frame, draw_colour(rng, flicker) @ shared) for frame in clip.frames]
-    return Clip(frames=np.stack(frames), labels=clip.labels)
+    return Clip(np.stack(frames), clip.labels, clip.origin)
 
 
 def degrade(clip: Clip, rng: np.random.Generator) -> Clip:
@@ -101,7 +101,7 @@ def degrade(clip: Clip, rng: np.random.Generator) -> Clip:
     if rng.random() < JPEG_PROBABILITY:
         quality = int(rng.integers(*JPEG_QUALITIES))
         frames = [_compress(frame, quality) for frame in frames]
-    return Clip(frames=np.stack(frames), labels=clip.labels)
+    return Clip(np.stack(frames), clip.labels, clip.origin)
 
 
 def _soften(frame: FrameArray, rng: np.random.Generator) -> FrameArray:

@@ -99,6 +99,7 @@ def flip_clip(clip: Clip) -> Clip:
     return Clip(
         frames=np.ascontiguousarray(clip.frames[:, :, ::-1]),
         labels=np.ascontiguousarray(clip.labels[:, :, ::-1]),
+        origin=clip.origin,
     )
 
 
@@ -144,7 +145,7 @@ def paste_clip(base: Clip, top: Clip, rng: np.random.Generator) -> Clip:
         alpha = cv2.GaussianBlur(np.where(values > 0, OPAQUE, 0).astype(np.uint8), (3, 3), 0)
         frames[index] = blend(frames[index], np.asarray(moved, dtype=np.uint8), np.asarray(alpha))
         labels[index][values > 0] = values[values > 0]
-    return Clip(frames=frames, labels=keep_visible(labels))
+    return Clip(frames, keep_visible(labels), f"{base.origin} under {top.origin}")
 
 
 def keep_visible(labels: LabelArray) -> LabelArray:
