@@ -145,7 +145,8 @@ def paste_clip(base: Clip, top: Clip, rng: np.random.Generator) -> Clip:
         alpha = cv2.GaussianBlur(np.where(values > 0, OPAQUE, 0).astype(np.uint8), (3, 3), 0)
         frames[index] = blend(frames[index], np.asarray(moved, dtype=np.uint8), np.asarray(alpha))
         labels[index][values > 0] = values[values > 0]
-    return Clip(frames, keep_visible(labels), f"{base.origin} under {top.origin}")
+    origin = " under ".join(part for part in (base.origin, top.origin) if part)
+    return Clip(frames, keep_visible(labels), origin)
 
 
 def keep_visible(labels: LabelArray) -> LabelArray:
