@@ -1,8 +1,4 @@
-"""Global gated attention: the long-term memory and the self attention (paper section 2.1).
-
-One head everywhere. Keys are narrow and values wide, so the memory is read in blocks of queries and
-no score matrix of more than ``QUERY_BLOCK`` rows exists outside training.
-"""
+"""Global gated attention: the long-term memory and the self attention (paper section 2.1)."""
 
 from __future__ import annotations
 
@@ -12,9 +8,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor, nn
 
+from vots_hqtrack.ops.attention import global_attention, global_attention_reference
 from vots_hqtrack.types import Size
-
-QUERY_BLOCK = 512
 
 
 def memory_attention(query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
@@ -28,18 +23,8 @@ def memory_attention(query: Tensor, keys: Sequence[Tensor], values: Sequence[Ten
     Returns:
         ``(B, L, D)`` float.
     """
-    scaled = query * query.shape[-1] ** -0.5
-    block = scaled.shape[1] if torch.is_grad_enabled() else QUERY_BLOCK
-    lengths = [key.shape[1] for key in keys]
-    readouts = []
-    for rows in scaled.split(block, dim=1):
-        scores = torch.cat([rows @ key.transpose(1, 2) for key in keys], dim=-1)
-        weights = scores.softmax(dim=-1).to(values[0].dtype).split(lengths, dim=-1)
-        readout = weights[0] @ values[0]
-        for weight, value in zip(weights[1:], values[1:], strict=True):
-            readout = readout + weight @ value
-        readouts.append(readout)
-    return torch.cat(readouts, dim=1)
+    attend = global_attention_reference if torch.is_grad_enabled() else global_attention
+    return attend(query, keys, values)
 
 
 class GatedOutput(nn.Module):

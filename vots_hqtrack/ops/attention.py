@@ -1,0 +1,193 @@
+"""Attention to all tokens of several frames: reference, and blocks in a fixed workspace.
+
+Used by the long-term memory and the self attention (paper section 2.1). There is one head; keys are
+narrow and values wide, which is why fused attention kernels, made for equal widths, do badly. Both
+versions compute, over the tokens of all frames together,
+
+    softmax_j(q . k_j / sqrt(A)) @ v_j
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from vots_hqtrack.errors import ShapeError
+
+QUERY_BLOCK = 512
+KEY_BLOCK = 2048
+"""Rows and columns of the block of scores that exists at a time: 4 MiB, so that what one product
+writes the next still finds in the cache. Each key and value is copied once for each block of
+queries, hence no smaller ones."""
+SLACK = 8.0
+"""Bits by which a score may exceed the largest one seen before, before sums are rescaled. Weights
+then stay below 256, far from what any number format holds."""
+
+
+def global_attention_reference(
+    query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]
+) -> Tensor:
+    """Attention by one matrix of scores; has gradients.
+
+    Args:
+        query: ``(B, L, A)`` float.
+        keys: One ``(B, L_t, A)`` float for each frame, of the query's dtype.
+        values: One ``(B, L_t, D)`` float for each frame.
+
+    Returns:
+        ``(B, L, D)`` in the values' dtype.
+
+    Raises:
+        ShapeError: There is no frame, or the shapes do not fit each other.
+    """
+    _check(query, keys, values)
+    scaled = query * query.shape[-1] ** -0.5
+    scores = torch.cat([scaled @ key.transpose(1, 2) for key in keys], dim=-1)
+    weights = scores.softmax(dim=-1).to(values[0].dtype)
+    lengths = [key.shape[1] for key in keys]
+    readout: Tensor = sum(
+        weight @ value for weight, value in zip(weights.split(lengths, dim=-1), values, strict=True)
+    )
+    return readout
+
+
+@torch.no_grad()
+def global_attention(query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
+    """Attention in blocks of queries and keys with running sums, without gradients.
+
+    The formats of keys and values decide how much is rounded: scores are computed in that of the
+    keys, weights and their sums in float32, products with the values in that of the values, and
+    what these give is summed in float32 from block to block.
+
+    Arguments and errors are those of :func:`global_attention_reference`.
+
+    Returns:
+        ``(B, L, D)`` in the values' dtype.
+    """
+    _check(query, keys, values)
+    batch, length, _ = query.shape
+    # Powers of 2 cost half of those of e, and a softmax does not care which.
+    scaled = query * (math.log2(math.e) * query.shape[-1] ** -0.5)
+    readout = values[0].new_empty(batch, length, values[0].shape[-1])
+    workspace = _Workspace(query, values[0], max(key.shape[1] for key in keys))
+    with torch.autocast(query.device.type, enabled=False):
+        for start in range(0, length, QUERY_BLOCK):
+            rows = slice(start, min(start + QUERY_BLOCK, length))
+            readout[:, rows] = workspace.attend(scaled[:, rows], _blocks(keys, values))
+    return readout
+
+
+def _blocks(keys: Sequence[Tensor], values: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Cut frames into blocks of about equal length."""
+    for key, value in zip(keys, values, strict=True):
+        pieces = -(-key.shape[1] // KEY_BLOCK)
+        yield from zip(key.chunk(pieces, dim=1), value.chunk(pieces, dim=1), strict=True)
+
+
+class _Workspace:
+    """Room for one block of scores and for the running sums of one block of queries.
+
+    Args:
+        query: ``(B, L, A)`` float; says the shape and the format of scores.
+        value: ``(B, L_t, D)`` float; says the shape and the format of readouts.
+        longest: Most tokens of a frame.
+    """
+
+    def __init__(self, query: Tensor, value: Tensor, longest: int) -> None:
+        batch, length, _ = query.shape
+        rows, columns = min(length, QUERY_BLOCK), min(longest, KEY_BLOCK)
+        precise = torch.promote_types(query.dtype, torch.float32)
+        self._dtype = value.dtype
+        self._scores = query.new_empty(batch * rows * columns, dtype=precise)
+        self._narrow_scores = _narrow_twin(self._scores, query.dtype)
+        self._weights = _narrow_twin(self._scores, value.dtype)
+        self._sums = value.new_empty(batch * rows * value.shape[-1], dtype=precise)
+        self._partial = _narrow_twin(self._sums, value.dtype)
+
+    def attend(self, rows: Tensor, blocks: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
+        """Read all blocks of keys for a block of queries.
+
+        Args:
+            rows: ``(B, r, A)`` float, scaled for powers of 2.
+            blocks: Keys ``(B, c, A)`` and values ``(B, c, D)``.
+
+        Returns:
+            ``(B, r, D)`` in full precision; overwritten by the next call.
+        """
+        key, value = next(blocks)
+        scores = self._score(rows, key)
+        peak = scores.amax(-1, keepdim=True)
+        weights, total = self._weigh(scores, peak)
+        sums = _view(self._sums, (*rows.shape[:2], value.shape[-1]))
+        self._read(weights, value, sums, is_first=True)
+        for key, value in blocks:
+            scores = self._score(rows, key)
+            highest = scores.amax(-1, keepdim=True)
+            if bool((highest > peak + SLACK).any()):
+                risen = torch.maximum(highest, peak)
+                factor = torch.exp2(peak - risen)
+                sums.mul_(factor)
+                total.mul_(factor)
+                peak = risen
+            weights, more = self._weigh(scores, peak)
+            total.add_(more)
+            self._read(weights, value, sums, is_first=False)
+        return sums.div_(total)
+
+    def _score(self, rows: Tensor, key: Tensor) -> Tensor:
+        shape = (*rows.shape[:2], key.shape[1])
+        scores = _view(self._scores, shape)
+        if self._narrow_scores is None:
+            return torch.bmm(rows, key.transpose(1, 2), out=scores)
+        narrow = _view(self._narrow_scores, shape)
+        return scores.copy_(torch.bmm(rows, key.transpose(1, 2), out=narrow))
+
+    def _weigh(self, scores: Tensor, peak: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn scores into weights in place; also return the sum of each row."""
+        torch.exp2(scores.sub_(peak), out=scores)
+        total = scores.sum(-1, keepdim=True)
+        if self._weights is None:
+            return scores, total
+        return _view(self._weights, tuple(scores.shape)).copy_(scores), total
+
+    def _read(self, weights: Tensor, value: Tensor, sums: Tensor, *, is_first: bool) -> None:
+        """Add what weights read of the values to the sums."""
+        if self._partial is None:
+            torch.baddbmm(sums, weights, value, beta=0 if is_first else 1, out=sums)
+            return
+        partial = torch.bmm(weights, value, out=_view(self._partial, tuple(sums.shape)))
+        if is_first:
+            sums.copy_(partial)
+        else:
+            sums.add_(partial)
+
+
+def _narrow_twin(room: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """Room for the same numbers in another format, if it is another one."""
+    return None if room.dtype == dtype else room.new_empty(room.shape, dtype=dtype)
+
+
+def _view(room: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return room[: math.prod(shape)].view(shape)
+
+
+def _check(query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    fits = (
+        query.ndim == 3
+        and len(keys) == len(values) > 0
+        and all(key.ndim == 3 and value.ndim == 3 for key, value in zip(keys, values, strict=True))
+        and all(key.shape[::2] == query.shape[::2] for key in keys)
+        and all(
+            value.shape[:2] == key.shape[:2] and value.shape[2] == values[0].shape[2]
+            for key, value in zip(keys, values, strict=True)
+        )
+    )
+    if not fits:
+        got = [(tuple(k.shape), tuple(v.shape)) for k, v in zip(keys, values, strict=False)]
+        raise ShapeError(
+            "attention wants a query (B, L, A) and for each frame, at least one, a key "
+            f"(B, L', A) and a value (B, L', D), got {tuple(query.shape)} with {got}"
+        )
