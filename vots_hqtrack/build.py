@@ -11,8 +11,12 @@ from vots_hqtrack.checkpoints.convert import part_of
 from vots_hqtrack.checkpoints.load import load_into, load_weights
 from vots_hqtrack.checkpoints.manifest import resolve
 from vots_hqtrack.config import RefinerConfig, TrackerConfig
-from vots_hqtrack.encoder.frames import FrameEncoder, SeparateFrameEncoder, SharedFrameEncoder
-from vots_hqtrack.encoder.internimage import build_internimage_t
+from vots_hqtrack.encoder.frames import (
+    FrameEncoder,
+    SeparateFrameEncoder,
+    SharedFrameEncoder,
+    build_encoder,
+)
 from vots_hqtrack.encoder.sam import SamEncoder
 from vots_hqtrack.refiner.models import Sam, build_sam
 from vots_hqtrack.refiner.refiner import MaskRefiner, build_refiner
@@ -42,6 +46,7 @@ def build_parts(config: TrackerConfig, device: torch.device, weights: Path | Non
         weights: VMOS weights (safetensors) in place of the preset's.
 
     Raises:
+        ConfigError: The encoder's channels are not those that VMOS is told of.
         WeightsError: Weights are missing, damaged, or do not fit.
     """
     build = _build_shared if config.encoder.kind == "sam" else _build_separate
@@ -77,8 +82,8 @@ def _build_separate(
 ) -> TrackerParts:
     """Build the parts of a preset whose VMOS has an encoder of its own."""
     source = resolve(config.weights, weights)
+    backbone, vmos = build_encoder(config.encoder), build_vmos(config.vmos, config.encoder.dims)
     tensors = load_weights(config.weights, weights)
-    backbone, vmos = build_internimage_t(), build_vmos(config.vmos, config.encoder.dims)
     load_into(backbone, part_of(tensors, "encoder"), source=str(source))
     load_into(vmos, part_of(tensors, "vmos"), source=str(source))
     refiner, sam_encoder = None, None

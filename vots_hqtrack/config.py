@@ -47,11 +47,11 @@ class EncoderConfig:
     """Which encoder gives the features.
 
     Attributes:
-        kind: The encoder: SAM's own, shared with the refiner, or InternImage-T.
+        kind: The encoder: SAM's own, shared with the refiner, InternImage-T, or ResNet-50.
         dims: Channels of its features at strides 4, 8 and 16.
     """
 
-    kind: Literal["sam", "internimage-t"] = "sam"
+    kind: Literal["sam", "internimage-t", "resnet50"] = "sam"
     dims: tuple[int, int, int] = (128, 576, 256)
 
 

@@ -69,6 +69,18 @@ def vmos_sam_h() -> TrackerConfig:
     return dataclasses.replace(vmos(), preset="vmos-sam-h", refiner=refiner)
 
 
+def vmos_r50() -> TrackerConfig:
+    """VMOS with ResNet-50 as encoder (Table 5), without refiner; its weights must be trained."""
+    encoder = EncoderConfig(kind="resnet50", dims=(256, 512, 1024))
+    return dataclasses.replace(vmos(), preset="vmos-r50", weights="vmos-r50", encoder=encoder)
+
+
+def deaot_r50() -> TrackerConfig:
+    """DeAOT, the paper's baseline: ResNet-50, no cascade (Table 2); its weights must be trained."""
+    sizes = dataclasses.replace(released_vmos(), cascade=False)
+    return dataclasses.replace(vmos_r50(), preset="deaot-r50", weights="deaot-r50", vmos=sizes)
+
+
 def _as_released(config: TrackerConfig, name: str) -> TrackerConfig:
     return dataclasses.replace(
         config,
@@ -86,6 +98,8 @@ PRESETS: Mapping[str, Callable[[], TrackerConfig]] = {
     "hqtrack": hqtrack,
     "hqtrack-released": hqtrack_released,
     "vmos-sam-h": vmos_sam_h,
+    "vmos-r50": vmos_r50,
+    "deaot-r50": deaot_r50,
 }
 
 

@@ -11,7 +11,7 @@ from checkpoints import hollow, save
 from safetensors import safe_open
 
 from vots_hqtrack.checkpoints.catalogue import KNOWN
-from vots_hqtrack.checkpoints.convert import LIVE_RULES, invert, rename
+from vots_hqtrack.checkpoints.convert import LIVE_RULES, invert, rename, shapes_of
 from vots_hqtrack.checkpoints.importing import (
     DIGEST_KEY,
     digest_of,
@@ -19,11 +19,12 @@ from vots_hqtrack.checkpoints.importing import (
     read_as,
     sam_shapes,
 )
-from vots_hqtrack.checkpoints.load import load_into, load_tensors, load_weights
+from vots_hqtrack.checkpoints.load import load_into, load_tensors, load_weights, save_tensors
 from vots_hqtrack.checkpoints.manifest import locate, resolve, sha256_of
 from vots_hqtrack.config import released_vmos
 from vots_hqtrack.encoder.internimage import build_internimage_t
 from vots_hqtrack.errors import ConfigError, WeightsError
+from vots_hqtrack.presets import load_preset
 from vots_hqtrack.refiner.models import build_sam
 from vots_hqtrack.vmos import build_vmos
 
@@ -126,20 +127,28 @@ def test_the_released_vmos(tmp_path: Path) -> None:
     assert {key.split(".")[0] for key in tensors} == {"encoder", "vmos", "dead"}
 
 
-def test_resnet50_with_and_without_counters(tmp_path: Path) -> None:
-    import timm
+@pytest.mark.parametrize("preset", ["vmos-r50", "deaot-r50", "vmos"])
+def test_what_a_training_leaves_fits_its_preset_only(tmp_path: Path, preset: str) -> None:
+    config = load_preset(preset)
+    tensors = hollow(shapes_of(config.encoder, config.vmos))
+    path = save(tmp_path / "best.pth", tensors)
+    if preset != "vmos":  # a .pth is the released file there
+        assert read_as(config.weights, path).tensors.keys() == tensors.keys()
+    other = "deaot-r50" if preset != "deaot-r50" else "vmos-r50"
+    with pytest.raises(WeightsError, match=rf"do not fit the preset {other}; missing: "):
+        read_as(other, path)
 
-    with torch.device("meta"):
-        shapes = timm.create_model("resnet50", pretrained=False).state_dict()
-    tensors = hollow(shapes)
-    content = read_as("resnet50", save(tmp_path / "a.pth", tensors))
-    assert set(content.unused) == {"fc.weight", "fc.bias"}
-    assert len(content.tensors) == len(tensors) - 2
-    old = {key: value for key, value in tensors.items() if "num_batches" not in key}
-    assert len(read_as("resnet50", save(tmp_path / "b.pth", old)).tensors) == len(old) - 2
-    del old["layer1.0.conv1.weight"]
-    with pytest.raises(WeightsError, match=r"missing: layer1\.0\.conv1\.weight"):
-        read_as("resnet50", save(tmp_path / "c.pth", old))
+
+def test_what_a_training_leaves_is_found_by_its_preset(tmp_path: Path) -> None:
+    config = load_preset("deaot-r50")
+    shapes = shapes_of(config.encoder, config.vmos)
+    tensors = {key: value.contiguous() for key, value in hollow(shapes).items()}
+    save_tensors(tmp_path / "best.safetensors", tensors, {})
+    with pytest.raises(WeightsError, match=r"not here; .*hqtrack weights import FILE --as deaot"):
+        locate("deaot-r50")
+    done = import_weights(tmp_path / "best.safetensors", "deaot-r50", half=True)
+    assert locate("deaot-r50").path == done.path
+    assert done.num_tensors == len(tensors)
 
 
 def test_every_kind_of_the_catalogue_can_be_read(tmp_path: Path) -> None:

@@ -82,6 +82,22 @@ def _sam(size: str, digits: str, num_bytes: int) -> KnownWeights:
     )
 
 
+def _trained(preset: str, description: str) -> KnownWeights:
+    return KnownWeights(
+        name=preset,
+        file_name="what a training run leaves",
+        licence="that of the data it was trained on",
+        description=description,
+        manual=(
+            "nobody publishes these weights, so train them: "
+            "hqtrack weights fetch resnet50; hqtrack train paper-stage1 --out run "
+            f"--set model.preset={preset} --set model.encoder_weights=resnet50; then paper-stage2, "
+            "as docs/training.md says. Give the file that the run leaves with --weights, "
+            f"or once for all: hqtrack weights import FILE --as {preset}"
+        ),
+    )
+
+
 _ALL = (
     KnownWeights(
         name="vmos-internimage-t",
@@ -111,6 +127,15 @@ _ALL = (
         url="https://download.pytorch.org/models/resnet50-0676ba61.pth",
         sha256="0676ba61",  # PyTorch's file names carry the first digits of the hash
     ),
+    KnownWeights(
+        name="internimage-t-imagenet",
+        file_name="internimage_t_1k_224.pth",
+        licence="MIT (InternImage); trained on ImageNet, whose own terms are for research",
+        description="InternImage-T classifier of ImageNet, where training of the encoder begins.",
+        url=f"{HUB}/OpenGVLab/InternImage/resolve/main/internimage_t_1k_224.pth",
+    ),
+    _trained("vmos-r50", "VMOS with ResNet-50 as its encoder (Table 5 of the paper)."),
+    _trained("deaot-r50", "DeAOT with ResNet-50, the baseline of the paper's Table 2."),
 )
 
 KNOWN: Mapping[str, KnownWeights] = {entry.name: entry for entry in _ALL}

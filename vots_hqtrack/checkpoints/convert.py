@@ -16,8 +16,8 @@ from torch import Tensor
 from vots_hqtrack.checkpoints.container import read_checkpoint
 from vots_hqtrack.checkpoints.load import require_fit
 from vots_hqtrack.checkpoints.rename import Rule, invert, rename
-from vots_hqtrack.config import released_vmos
-from vots_hqtrack.encoder.internimage import build_internimage_t
+from vots_hqtrack.config import EncoderConfig, VMOSConfig, released_vmos
+from vots_hqtrack.encoder.frames import build_encoder
 from vots_hqtrack.vmos import build_vmos
 
 _ENCODER = (
@@ -106,12 +106,16 @@ _REST = (
     ("conv_output1.gn.*", "vmos.decoder.norm.*"),
     ("conv_output2.*", "vmos.decoder.classify.*"),
 )
-LIVE_RULES = (
+ENCODER_RULES = (
     *(Rule(*pair) for pair in _ENCODER),
     *(
         Rule(f"encoder.levels.*.blocks.*.{theirs}", f"encoder.levels.*.blocks.*.{ours}")
         for theirs, ours in _ENCODER_BLOCK
     ),
+)
+"""Released key -> ours, for the encoder."""
+LIVE_RULES = (
+    *ENCODER_RULES,
     *(
         Rule(f"{their_block}.{theirs}", f"{our_block}.{ours}")
         for their_block, our_block in _BLOCKS
@@ -168,6 +172,22 @@ def export_vmos(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return rename(tensors, invert(RULES), source="the weights to export")
 
 
+def shapes_of(encoder: EncoderConfig, vmos: VMOSConfig) -> dict[str, Tensor]:
+    """Return tensors without numbers under the keys of our flat form, with their shapes.
+
+    Args:
+        encoder: The encoder, not one that is shared with the refiner.
+        vmos: Sizes of the segmenter.
+    """
+    with torch.device("meta"):
+        parts = {"encoder": build_encoder(encoder), "vmos": build_vmos(vmos, encoder.dims)}
+    return {
+        f"{prefix}.{key}": tensor
+        for prefix, part in parts.items()
+        for key, tensor in part.state_dict().items()
+    }
+
+
 def part_of(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Take one model's tensors out of the flat form, such as ``encoder`` or ``vmos``.
 
@@ -190,9 +210,6 @@ def part_of(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def _wanted() -> dict[str, Tensor]:
     """Tensors without numbers under the released keys, one for each live entry."""
-    with torch.device("meta"):
-        encoder = build_internimage_t()
-        vmos = build_vmos(released_vmos(), encoder.dims)
-    ours = {f"encoder.{key}": tensor for key, tensor in encoder.state_dict().items()}
-    ours |= {f"vmos.{key}": tensor for key, tensor in vmos.state_dict().items()}
+    config = EncoderConfig(kind="internimage-t", dims=(64, 128, 256))
+    ours = shapes_of(config, released_vmos())
     return rename(ours, invert(LIVE_RULES), source="the models")

@@ -9,11 +9,11 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
@@ -21,20 +21,41 @@ from torch import Tensor
 import vots_hqtrack
 from vots_hqtrack.checkpoints.catalogue import KNOWN
 from vots_hqtrack.checkpoints.container import read_checkpoint
-from vots_hqtrack.checkpoints.convert import import_vmos
+from vots_hqtrack.checkpoints.convert import import_vmos, shapes_of
+from vots_hqtrack.checkpoints.imagenet import (
+    ImagenetEncoder,
+    internimage_from_imagenet,
+    resnet_from_imagenet,
+)
 from vots_hqtrack.checkpoints.load import load_tensors, require_fit, save_tensors
 from vots_hqtrack.checkpoints.manifest import WeightsEntry, record, sha256_of
+from vots_hqtrack.config import TrackerConfig
 from vots_hqtrack.environment import downloads_from_environment
 from vots_hqtrack.errors import ConfigError, WeightsError
+from vots_hqtrack.presets import deaot_r50, vmos, vmos_r50
 from vots_hqtrack.refiner.models import UNUSED_ENCODER_PARTS, SamName, build_sam
 
 DIGEST_KEY = "tensors_sha256"
 """Entry of a file's header with the hash of its tensors, so that the file can vouch for itself."""
 _SAM_KIND = re.compile(r"sam(?P<hq>-hq)?-(?P<model>vit-(?:tiny|b|l|h))")
 _SAM_UNUSED = tuple(f"image_encoder.{part}.*" for part in UNUSED_ENCODER_PARTS)
-_RESNET_UNUSED = ("fc.*",)
-_RESNET_OPTIONAL = ("*.num_batches_tracked",)
-"""Counters that older files lack and that only training from scratch reads."""
+_DEAD = "dead."
+_TRAINED: Mapping[str, Callable[[], TrackerConfig]] = {
+    "vmos-internimage-t": vmos,
+    "vmos-r50": vmos_r50,
+    "deaot-r50": deaot_r50,
+}
+"""Kinds that a training of ours may leave, with a preset that they are for."""
+
+
+class _FromImagenet(Protocol):
+    def __call__(self, tensors: Mapping[str, Tensor], *, source: str) -> ImagenetEncoder: ...
+
+
+_FROM_IMAGENET: Mapping[str, _FromImagenet] = {
+    "resnet50": resnet_from_imagenet,
+    "internimage-t-imagenet": internimage_from_imagenet,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +157,15 @@ def read_as(kind: str, path: Path) -> Content:
     Raises:
         WeightsError: The file cannot be read, or a key is missing, unknown or of another shape.
     """
-    if kind == "vmos-internimage-t":
+    is_ours = path.suffix == ".safetensors"
+    if kind == "vmos-internimage-t" and not is_ours:
         return Content(import_vmos(path))
-    read = load_tensors(path, expected_sha256=None) if _is_ours(path) else read_checkpoint(path)
-    if kind == "resnet50":
-        return _fit(_resnet_shapes(), read, path, kind, _RESNET_UNUSED, _RESNET_OPTIONAL)
+    read = load_tensors(path, expected_sha256=None) if is_ours else read_checkpoint(path)
+    if kind in _TRAINED:
+        return _fit_trained(_TRAINED[kind](), read, path)
+    if kind in _FROM_IMAGENET:
+        encoder = _FROM_IMAGENET[kind](read, source=str(path))
+        return Content(encoder.tensors, encoder.unused)
     found = _SAM_KIND.fullmatch(kind)
     if found is None:
         raise ConfigError(f"no checkpoint can be read as {kind!r}")
@@ -183,26 +208,21 @@ def _fit(
     path: Path,
     kind: str,
     unused: tuple[str, ...],
-    optional: tuple[str, ...] = (),
 ) -> Content:
     left_out = tuple(
         key for key in read if any(fnmatch.fnmatchcase(key, pattern) for pattern in unused)
     )
     tensors = {key: value for key, value in read.items() if key not in set(left_out)}
-    require_fit(wanted, tensors, source=str(path), model=kind, allow_missing=optional)
+    require_fit(wanted, tensors, source=str(path), model=kind)
     return Content(tensors, left_out)
 
 
-def _resnet_shapes() -> dict[str, Tensor]:
-    import timm
-
-    with torch.device("meta"):
-        state = timm.create_model("resnet50", pretrained=False, num_classes=0).state_dict()
-    return dict(state)
-
-
-def _is_ours(path: Path) -> bool:
-    return path.suffix == ".safetensors"
+def _fit_trained(config: TrackerConfig, read: Mapping[str, Tensor], path: Path) -> Content:
+    """Check what one of our own trainings left for a preset."""
+    live = {key: value for key, value in read.items() if not key.startswith(_DEAD)}
+    wanted = shapes_of(config.encoder, config.vmos)
+    require_fit(wanted, live, source=str(path), model=f"the preset {config.preset}")
+    return Content(read)
 
 
 def _cast(value: Tensor, dtype: torch.dtype) -> Tensor:

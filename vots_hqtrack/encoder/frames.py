@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from vots_hqtrack.config import FrameConfig
+from vots_hqtrack.config import EncoderConfig, FrameConfig
+from vots_hqtrack.encoder.internimage import InternImage, build_internimage_t
 from vots_hqtrack.encoder.sam import (
     SAM_INPUT,
     SamEncoder,
@@ -21,6 +22,7 @@ from vots_hqtrack.encoder.sam import (
     embedding_from_sam,
     features_from_sam,
 )
+from vots_hqtrack.encoder.timm import TimmEncoder, build_timm_encoder
 from vots_hqtrack.errors import ConfigError
 from vots_hqtrack.frame import FrameGeometry, frame_to_image, plan_aligned_frame, plan_frame
 from vots_hqtrack.types import FrameArray, FrameFeatures, ImageEmbedding, Size
@@ -47,6 +49,28 @@ class FrameEncoder(Protocol):
 
     def encode(self, frame: FrameArray, geometry: FrameGeometry) -> EncodedFrame:
         """Encode a uint8 ``(H, W, 3)`` RGB frame of the geometry's size."""
+
+
+def build_encoder(config: EncoderConfig) -> InternImage | TimmEncoder:
+    """Build an encoder that VMOS does not share with the refiner, with fresh weights.
+
+    Args:
+        config: Which one, and the channels that VMOS is built for.
+
+    Raises:
+        ConfigError: The channels are not the encoder's, or it is SAM's, which comes with the
+            refiner.
+    """
+    if config.kind == "sam":
+        raise ConfigError("wanted an encoder of its own, got SAM's, which the refiner brings along")
+    internimage = config.kind == "internimage-t"
+    encoder = build_internimage_t() if internimage else build_timm_encoder(config.kind)
+    if config.dims != encoder.dims:
+        raise ConfigError(
+            f"encoder.dims must be {','.join(map(str, encoder.dims))} with encoder.kind="
+            f"{config.kind}, got {','.join(map(str, config.dims))}"
+        )
+    return encoder
 
 
 class SharedFrameEncoder:

@@ -1,0 +1,92 @@
+"""Presets whose weights the user trains: from a weights file to masks, without it to advice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from two_discs import draw_video
+
+from vots_hqtrack.checkpoints.load import save_tensors
+from vots_hqtrack.encoder.frames import build_encoder
+from vots_hqtrack.errors import ConfigError, WeightsError
+from vots_hqtrack.presets import PRESETS, load_preset
+from vots_hqtrack.tracker import HQTracker
+from vots_hqtrack.types import ObjectId
+from vots_hqtrack.vmos import build_vmos
+
+SMALL = ("frame.min_short_edge=0", "memory.gap=1", "memory.capacity=3")
+
+
+@pytest.fixture(scope="module", params=["vmos-r50", "deaot-r50"])
+def preset(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def weights(preset: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = load_preset(preset)
+    torch.manual_seed(0)
+    parts = {
+        "encoder": build_encoder(config.encoder),
+        "vmos": build_vmos(config.vmos, config.encoder.dims),
+    }
+    tensors = {
+        f"{prefix}.{key}": value
+        for prefix, part in parts.items()
+        for key, value in part.state_dict().items()
+    }
+    path = tmp_path_factory.mktemp("weights") / f"{preset}.safetensors"
+    save_tensors(path, tensors, {}, dtype=torch.float32)
+    return path
+
+
+def test_tracks_with_weights_of_the_users_own(preset: str, weights: Path) -> None:
+    tracker = HQTracker.from_preset(preset, device="cpu", weights=weights, settings=SMALL)
+    video = draw_video(4)
+    size = video[0][0].shape[:2]
+    state = tracker.initialize(video[0][0], video[0][1])
+    num_layers = {"vmos-r50": 4, "deaot-r50": 3}[preset]
+    assert [len(entry.layers) for entry in state.groups[0].long_term.entries] == [num_layers]
+    for index, (frame, _) in enumerate(video[1:], start=1):
+        result = tracker.track(frame, state)
+        assert result.frame_index == index
+        assert {mask.shape for mask in result.masks.values()} == {size}
+        assert not (result.masks[ObjectId(1)] & result.masks[ObjectId(2)]).any()
+        assert all(np.isfinite(score) for score in result.scores.values())
+    assert set(state.groups[0].long_term.frame_indices) == {0, 2, 3}
+
+
+def test_exception_weights_that_nobody_publishes(
+    preset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VOTS_HQTRACK_CACHE", str(tmp_path))
+    with pytest.raises(WeightsError) as caught:
+        HQTracker.from_preset(preset, device="cpu")
+    for part in (f"{preset}' are not here", "hqtrack train", f"model.preset={preset}", "--weights"):
+        assert part in str(caught.value)
+
+
+def test_rows_of_the_papers_second_table() -> None:
+    """Baseline, its encoder replaced, the cascade added: a preset each, or one option away."""
+    baseline, full = load_preset("deaot-r50"), load_preset("vmos")
+    assert (baseline.encoder.kind, baseline.vmos.cascade) == ("resnet50", False)
+    assert (full.encoder.kind, full.vmos.cascade) == ("internimage-t", True)
+    assert baseline.memory == full.memory == load_preset("vmos-r50").memory
+    assert "vmos.cascade" in full.options()
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_names_itself(name: str) -> None:
+    assert load_preset(name).preset == name
+
+
+def test_exception_channels_of_another_encoder() -> None:
+    with pytest.raises(ConfigError, match=r"encoder\.dims must be 256,512,1024 with encoder\.kind"):
+        HQTracker.from_preset(
+            "vmos", settings=["encoder.kind=resnet50"], weights=Path(__file__), device="cpu"
+        )
+    with pytest.raises(ConfigError, match="got SAM's"):
+        build_encoder(load_preset("lite").encoder)
