@@ -76,6 +76,57 @@ def import_vos(
     out.print(f"{len(done)} sequences in {folder.absolute()}", markup=False, soft_wrap=True)
 
 
+@vot_app.command("composites")
+def composites(
+    root: Annotated[
+        Path,
+        typer.Argument(metavar="ROOT", help="Videos of one object each, as for import-vos."),
+    ],
+    folder: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder for the VOTS sequences.")
+    ] = Path("composites"),
+    count: Annotated[
+        int, typer.Option("--count", min=1, metavar="N", help="Sequences to make.")
+    ] = 8,
+    seed: Annotated[int, typer.Option("--seed", min=0, metavar="S", help="Of all chance.")] = 0,
+    num_frames: Annotated[
+        int, typer.Option("--frames", min=2, metavar="N", help="Frames of each sequence at most.")
+    ] = 40,
+    sequences: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sequences",
+            metavar="NAMES",
+            help="Videos to take, with commas between; all if it is left out.",
+        ),
+    ] = None,
+    part: Annotated[
+        str | None,
+        typer.Option("--part", metavar="NAME", help="Split or resolution: train, 480p, ..."),
+    ] = None,
+) -> None:
+    """Make VOTS sequences of two to five objects: videos side by side, and objects that cross."""
+    from vots_hqtrack.composites.write import Composite, write_composites
+
+    names = [name for text in sequences or [] for name in text.split(",") if name]
+
+    def tell(done: Composite) -> None:
+        shown = ", ".join(done.videos)
+        err.print(f"{done.name}: {done.num_frames} frames of {shown}", markup=False)
+
+    done = write_composites(
+        root,
+        folder,
+        count=count,
+        seed=seed,
+        names=names,
+        part=part,
+        num_frames=num_frames,
+        on_sequence=tell,
+    )
+    out.print(f"{len(done)} sequences in {folder.absolute()}", markup=False, soft_wrap=True)
+
+
 BaselineOption = Annotated[
     bool, typer.Option("--baseline", help="Also measure a copy of the first masks.")
 ]

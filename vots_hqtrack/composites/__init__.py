@@ -1,0 +1,1 @@
+"""Sequences of several objects, made of videos of one object with exact masks."""
