@@ -99,5 +99,6 @@ def hq_features(decoder: nn.Module, embedding: ImageEmbedding) -> Tensor:
     """
     parts: Any = decoder
     early = embedding.early.float().permute(0, 3, 1, 2)
-    features: Tensor = parts.embedding_encoder(embedding.embedding.float())
-    return features + parts.compress_vit_feat(early)
+    last: Tensor = parts.embedding_encoder(embedding.embedding.float())
+    first: Tensor = parts.compress_vit_feat(early)
+    return last + first

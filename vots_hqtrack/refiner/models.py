@@ -25,12 +25,21 @@ with warnings.catch_warnings():
     )
     from segment_anything_hq.modeling import MaskDecoderHQ, Sam
 
-__all__ = ["MaskDecoderHQ", "Sam", "SamName", "SamPredictor", "build_sam"]
+__all__ = ["HQ_DECODER_PARTS", "MaskDecoderHQ", "Sam", "SamName", "SamPredictor", "build_sam"]
 
 SamName = Literal["vit_tiny", "vit_b", "vit_l", "vit_h"]
 
 UNUSED_ENCODER_PARTS = ("norm_head", "head")
 """TinyViT's ImageNet classifier: SAM never calls it, and SAM weights do not carry it."""
+
+HQ_DECODER_PARTS = (
+    "hf_token",
+    "hf_mlp",
+    "compress_vit_feat",
+    "embedding_encoder",
+    "embedding_maskfeature",
+)
+"""What HQ-SAM's mask decoder has beyond SAM's: the HQ token, its MLP, the fusing convolutions."""
 
 
 def build_sam(model: SamName, *, hq: bool = False) -> Sam:
