@@ -8,13 +8,12 @@ import pytest
 
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.training.datasets import Clip
-from vots_hqtrack.training.inspect import (
+from vots_hqtrack.training.inspect import contact_sheet, write_contact_sheets
+from vots_hqtrack.video.sheet import (
     CAPTION_HEIGHT,
     CELL_HEIGHT,
     MARGIN,
     PAPER,
-    contact_sheet,
-    write_contact_sheets,
 )
 
 
