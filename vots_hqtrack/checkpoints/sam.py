@@ -1,0 +1,89 @@
+"""SAM weights whose HQ head lies in a file of its own: put together at load, or written as one.
+
+The shipped tiny SAM serves with and without the HQ head, so that the 9.8 million numbers they share
+are stored once.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vots_hqtrack.checkpoints.load import load_weights, require_fit
+from vots_hqtrack.errors import WeightsError
+from vots_hqtrack.refiner.models import HQ_DECODER_PARTS, SamName, build_sam
+
+_PREFIXES = tuple(f"mask_decoder.{part}." for part in HQ_DECODER_PARTS)
+
+
+def has_hq_head(tensors: Mapping[str, Tensor]) -> bool:
+    """Tell whether SAM weights have tensors of an HQ head.
+
+    Args:
+        tensors: By the keys of a whole ``Sam``.
+    """
+    return any(key.startswith(_PREFIXES) for key in tensors)
+
+
+def load_sam_weights(weights: str, *, hq: bool, head: str) -> dict[str, Tensor]:
+    """Read the weights of a SAM network, with its HQ head from a second file if it has none.
+
+    Args:
+        weights: Name of the SAM's weights.
+        hq: True for HQ-SAM.
+        head: Name of the HQ head's weights, read for an HQ-SAM whose own weights have no head;
+            empty if there are none.
+
+    Returns:
+        Tensors on the CPU by the keys of a whole ``Sam``, in the files' dtypes.
+
+    Raises:
+        WeightsError: Weights are missing or damaged, or the second file is no HQ head.
+    """
+    tensors = load_weights(weights)
+    if not hq or not head or has_hq_head(tensors):
+        return tensors
+    extra = load_weights(head)
+    others = [key for key in extra if not key.startswith(_PREFIXES)]
+    if others or not extra:
+        found = f"{others[0]} and the like" if others else "nothing"
+        raise WeightsError(f"the weights {head} must be an HQ head alone, got {found}")
+    return {**tensors, **extra}
+
+
+def export_sam(
+    path: Path, tensors: Mapping[str, Tensor], *, model: SamName, hq: bool, force: bool = False
+) -> None:
+    """Write SAM weights as one checkpoint that ``segment_anything_hq`` reads, in float32.
+
+    Of the package's own keys only those of TinyViT's ImageNet classifier are missing, which nobody
+    calls.
+
+    Args:
+        path: The file, such as ``sam_hq_vit_tiny.pth``; its folder must exist.
+        tensors: What `load_sam_weights` returned.
+        model: The package's name of the network.
+        hq: True for HQ-SAM.
+        force: True replaces a file that is there.
+
+    Raises:
+        WeightsError: A key is missing, unknown or of another shape, or the file cannot be written.
+    """
+    if path.exists() and not force:
+        raise WeightsError(f"{path} is there already; give --force to replace it")
+    require_fit(build_sam(model, hq=hq).state_dict(), tensors, source="to export", model=model)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    wide = {
+        key: value.float() if value.is_floating_point() else value for key, value in tensors.items()
+    }
+    try:
+        torch.save(wide, temporary)
+        temporary.replace(path)
+    except (OSError, RuntimeError, pickle.PicklingError) as error:
+        temporary.unlink(missing_ok=True)
+        raise WeightsError(f"cannot write the checkpoint {path}: {error}") from error
