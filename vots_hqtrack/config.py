@@ -169,8 +169,9 @@ class RefinerConfig:
     Attributes:
         enabled: False reports VMOS's masks as they are.
         model: SAM size by ``segment-anything-hq``'s name.
-        hq: HQ-SAM's mask decoder instead of SAM's own; the weights must have it.
-        weights: Name of its shipped weights, the image encoder included.
+        hq: HQ-SAM's mask decoder instead of SAM's own.
+        weights: Name of its weights, the image encoder included.
+        head: Name of the HQ head's weights, for HQ-SAM where ``weights`` has no head.
         prompt: What the refiner is given of VMOS's mask; the paper gives the box.
         choice: Which of SAM's masks is taken: of its three, the one with the best predicted IoU (as
             in the paper) or the one most like VMOS's mask; or the single one that it makes for
@@ -183,6 +184,7 @@ class RefinerConfig:
     model: Literal["vit_tiny", "vit_b", "vit_l", "vit_h"] = "vit_tiny"
     hq: bool = False
     weights: str = "sam-vit-tiny"
+    head: str = "hq-head-vit-tiny"
     prompt: PromptKind = "box+mask+point"
     choice: CandidateChoice = "single"
     hq_output: HQOutput = "sum"
