@@ -197,6 +197,40 @@ def evaluate(
     _print_paths(workspace, result.report_path, result.archive_path)
 
 
+@vot_app.command("worst")
+def worst(
+    tracker: Annotated[
+        str, typer.Argument(metavar="TRACKER", help="Name of an evaluated tracker.")
+    ] = "HQTrack",
+    sequences: Annotated[
+        Path, typer.Option("--sequences", metavar="DIR", help="VOTS sequences with a list.txt.")
+    ] = Path("vots-sequences"),
+    folder: Annotated[
+        Path, typer.Option("--workspace", metavar="DIR", help="The toolkit's workspace.")
+    ] = Path("vot-workspace"),
+    count: Annotated[
+        int, typer.Option("--count", min=1, metavar="N", help="Frames to draw, one a sequence.")
+    ] = 4,
+    picture: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="Picture to write: .webp, .jpg or .png.")
+    ] = Path("worst.webp"),
+) -> None:
+    """Draw the frames on which an evaluated tracker did worst, beside the truth."""
+    from vots_hqtrack.vot.failures import worst_frames, write_failures
+    from vots_hqtrack.vot.workspace import Workspace
+
+    workspace = Workspace(folder.absolute(), sequences.absolute(), folder / "trackers.ini")
+    failures = worst_frames(workspace, tracker, count)
+    write_failures(picture, failures)
+    for failure in failures:
+        out.print(
+            f"{failure.sequence:24}frame {failure.frame.place:4}  J {failure.score:.3f}  "
+            f"sequence {failure.mean:.3f}",
+            markup=False,
+        )
+    out.print(f"{picture.absolute()}", markup=False, soft_wrap=True)
+
+
 def _register(path: Path, entry: TrackerEntry, *, force: bool) -> None:
     """Write our tracker into the workspace's registry, and refuse to mix two runs' results."""
     from vots_hqtrack.vot.registry import baseline_entry, write_registry

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,20 +13,19 @@ from PIL import Image
 from vots_hqtrack.demo.render import FPS, NUM_FRAMES, render
 from vots_hqtrack.demo.scenes import SCENES, Scene
 from vots_hqtrack.errors import InputError
-from vots_hqtrack.types import FrameArray, MaskArray, ObjectId
+from vots_hqtrack.types import FrameArray, MaskArray
 from vots_hqtrack.video.overlay import OverlayWriter, draw_overlay
 from vots_hqtrack.video.reader import read_frame
 from vots_hqtrack.vot.registry import BASELINE_TRACKER, TrackerEntry, baseline_entry, write_registry
-from vots_hqtrack.vot.results import read_result, result_path
 from vots_hqtrack.vot.run import EvaluationResult, Step, StepCallback, run_evaluation
 from vots_hqtrack.vot.sequences import (
-    read_groundtruth,
     read_sequence_info,
     read_sequence_list,
     write_sequence,
     write_sequence_list,
 )
-from vots_hqtrack.vot.workspace import EXPERIMENT, Workspace, check_toolkit_path, make_workspace
+from vots_hqtrack.vot.tracked import read_tracked
+from vots_hqtrack.vot.workspace import Workspace, check_toolkit_path, make_workspace
 
 MARKER = "hqtrack-demo.txt"
 PREVIEW_STRIDE = 2
@@ -151,37 +150,6 @@ def write_scenes(
     write_sequence_list(folder, [scene.name for scene in scenes])
 
 
-def read_tracked(
-    workspace: Workspace, tracker: str, sequence: Path
-) -> Iterator[tuple[FrameArray, dict[ObjectId, MaskArray]]]:
-    """Yield a sequence's frames with the masks that a tracker reported.
-
-    Args:
-        workspace: Where it was evaluated.
-        tracker: Its identifier.
-        sequence: The sequence's folder.
-
-    Yields:
-        uint8 ``(H, W, 3)`` RGB, and bool ``(H, W)`` by object; the first frame has the given masks.
-    """
-    info = read_sequence_info(sequence)
-    truth = read_groundtruth(sequence, info.size)
-    folder = workspace.results / tracker / EXPERIMENT / sequence.name
-    readers = {
-        object_id: read_result(
-            result_path(folder, sequence.name, object_id, num_objects=len(truth)), info.size
-        )
-        for object_id in truth
-    }
-    for place, path in enumerate(info.frame_paths):
-        masks = {}
-        for object_id, reader in readers.items():
-            mask = next(reader)
-            given = truth[object_id][place] if mask is None else mask
-            masks[object_id] = np.zeros(info.size, dtype=np.bool_) if given is None else given
-        yield read_frame(path), masks
-
-
 def write_overlay(
     path: Path,
     workspace: Workspace,
@@ -203,8 +171,8 @@ def write_overlay(
     num_done = 0
     with OverlayWriter(path, infos[0].fps, infos[0].size) as writer:
         for sequence in sequences:
-            for frame, masks in read_tracked(workspace, tracker, sequence):
-                writer.write(frame, masks)
+            for shown in read_tracked(workspace, tracker, sequence):
+                writer.write(read_frame(shown.path), shown.masks)
                 num_done += 1
                 on_step(Step("draw the video", num_done, num_parts, sequence.name))
 
@@ -233,8 +201,8 @@ def write_preview(path: Path, workspace: Workspace, tracker: str) -> None:
 
 def _shrunk_overlays(workspace: Workspace, tracker: str, sequence: Path) -> list[FrameArray]:
     pictures = []
-    for place, (frame, masks) in enumerate(read_tracked(workspace, tracker, sequence)):
-        if place % PREVIEW_STRIDE == 0:
-            drawn = Image.fromarray(draw_overlay(frame, masks))
+    for shown in read_tracked(workspace, tracker, sequence):
+        if shown.place % PREVIEW_STRIDE == 0:
+            drawn = Image.fromarray(draw_overlay(read_frame(shown.path), shown.masks))
             pictures.append(np.asarray(drawn.reduce(PREVIEW_SHRINKING)))
     return pictures

@@ -68,6 +68,17 @@ def read_result(path: Path, size: Size) -> Iterator[MaskArray | None]:
         raise InputError(f"the result {path} is cut short; remove it and evaluate again") from error
 
 
+def jaccard(left: MaskArray, right: MaskArray) -> float:
+    """Return the intersection over union of two masks; 1 where both are empty.
+
+    Args:
+        left: Bool ``(H, W)``.
+        right: The same size.
+    """
+    union = int(np.count_nonzero(left | right))
+    return int(np.count_nonzero(left & right)) / union if union else 1.0
+
+
 def mean_jaccard(
     predicted: Iterable[MaskArray | None], truth: Iterable[MaskArray | None]
 ) -> float | None:
@@ -94,14 +105,9 @@ def mean_jaccard(
         if wanted is None:
             continue
         if started:
-            scores.append(_jaccard(np.zeros_like(wanted) if mask is None else mask, wanted))
+            scores.append(jaccard(np.zeros_like(wanted) if mask is None else mask, wanted))
         started = True
     return sum(scores) / len(scores) if scores else None
-
-
-def _jaccard(left: MaskArray, right: MaskArray) -> float:
-    union = int(np.count_nonzero(left | right))
-    return int(np.count_nonzero(left & right)) / union if union else 1.0
 
 
 def _read_region(data: bytes, place: int, size: Size, path: Path) -> tuple[MaskArray | None, int]:

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from vots_hqtrack.cli.main import app
+from vots_hqtrack.errors import InputError
+from vots_hqtrack.vot.failures import worst_frames, write_failures
+from vots_hqtrack.vot.sequences import write_sequence, write_sequence_list
+from vots_hqtrack.vot.tracked import read_tracked
+from vots_hqtrack.vot.workspace import Workspace
+
+HEIGHT, WIDTH, NUM_FRAMES = 20, 30, 5
+
+
+def square(left: int, width: int = 8) -> np.ndarray:
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[5:15, left : left + width] = True
+    return mask
+
+
+def write_result(path: Path, masks: list[np.ndarray | None]) -> None:
+    """Write the toolkit's format: a code where an object is given, else a mask over the frame."""
+    data = struct.pack("<hI", 1, len(masks))
+    for mask in masks:
+        if mask is None:
+            data += struct.pack("<BI", 0, 1)
+            continue
+        flat = np.concatenate([[False], mask.ravel()])
+        ends = np.flatnonzero(flat[1:] != flat[:-1]).tolist()
+        runs = np.diff([0, *ends, mask.size]).tolist()
+        data += struct.pack("<BhhHHH", 3, 0, 0, WIDTH, HEIGHT, len(runs))
+        data += struct.pack(f"<{len(runs)}H", *runs)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """Two sequences: in ``one`` frame 3 is half wrong, in ``two`` object 2 is lost in frame 2."""
+    frames = [np.full((HEIGHT, WIDTH, 3), 90, np.uint8)] * NUM_FRAMES
+    folder, results = tmp_path / "sequences", tmp_path / "workspace" / "results"
+    still, empty = [square(2)] * NUM_FRAMES, np.zeros((HEIGHT, WIDTH), bool)
+    write_sequence(folder / "one", frames, {1: still})
+    write_sequence(folder / "two", frames, {1: still, 2: [None, *[square(15)] * 3, empty]})
+    write_sequence_list(folder, ["one", "two"])
+    base = results / "T" / "baseline"
+    half = square(2, 4)
+    write_result(base / "one" / "one_001.bin", [None, square(2), square(2), half, square(2)])
+    write_result(base / "two" / "two_object1_001.bin", [None, *still[1:]])
+    write_result(base / "two" / "two_object2_001.bin", [None, None, empty, square(15), empty])
+    return Workspace(tmp_path / "workspace", folder, tmp_path / "trackers.ini")
+
+
+def test_tracked_frames(workspace: Workspace) -> None:
+    frames = list(read_tracked(workspace, "T", workspace.sequences / "two"))
+    assert [frame.place for frame in frames] == list(range(NUM_FRAMES))
+    assert frames[0].path.name == "00000001.jpg"
+    assert frames[0].truth[2] is None
+    assert not frames[0].masks[2].any()
+    assert np.array_equal(frames[1].masks[2], square(15))  # where it was given
+    assert not frames[2].masks[2].any()
+
+
+def test_worst_frames(workspace: Workspace) -> None:
+    first, second = worst_frames(workspace, "T", 5)
+    # Object 2 starts in frame 1 and counts from frame 2; it is absent in frame 4, rightly.
+    assert (first.sequence, first.frame.place, first.score) == ("one", 3, 0.5)
+    assert first.mean == pytest.approx(3.5 / 4)
+    assert (second.sequence, second.frame.place, second.score) == ("two", 2, 0.5)
+    assert second.mean == pytest.approx(3.5 / 4)
+    assert len(worst_frames(workspace, "T", 1)) == 1
+    with pytest.raises(InputError, match="1 frame or more, got 0"):
+        worst_frames(workspace, "T", 0)
+
+
+def test_picture(workspace: Workspace, tmp_path: Path) -> None:
+    write_failures(tmp_path / "worst.png", worst_frames(workspace, "T", 1))
+    picture = cv2.imread(str(tmp_path / "worst.png"))[:, :, ::-1].astype(int)
+    width = (picture.shape[1] - 18) // 2
+    left, right = picture[26:226, 6 : 6 + width], picture[26:226, 12 + width : 12 + 2 * width]
+    inside = round(8 / WIDTH * width)  # in the truth, not in the tracker's half
+    assert left[100, inside, 0] - left[100, inside, 2] > 5
+    assert np.ptp(right[100, inside]) < 5
+
+
+def test_command(workspace: Workspace, tmp_path: Path) -> None:
+    words = ["vot", "worst", "T", "--sequences", str(workspace.sequences)]
+    words += ["--workspace", str(workspace.folder), "--out", str(tmp_path / "worst.webp")]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    assert "frame    3  J 0.500  sequence 0.875" in result.output
+    assert (tmp_path / "worst.webp").is_file()
+
+
+def test_exception_results(workspace: Workspace) -> None:
+    with pytest.raises(InputError, match="No such file"):
+        worst_frames(workspace, "Other", 1)
+    path = workspace.results / "T" / "baseline" / "one" / "one_001.bin"
+    write_result(path, [None, square(2)])
+    with pytest.raises(InputError, match="of T on one end at frame 2, before the sequence does"):
+        worst_frames(workspace, "T", 1)
