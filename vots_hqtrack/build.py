@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import nn
 
 from vots_hqtrack.checkpoints.convert import part_of
 from vots_hqtrack.checkpoints.load import load_into, load_weights
@@ -18,6 +19,7 @@ from vots_hqtrack.encoder.frames import (
     build_encoder,
 )
 from vots_hqtrack.encoder.sam import SamEncoder
+from vots_hqtrack.errors import ConfigError
 from vots_hqtrack.refiner.models import Sam, build_sam
 from vots_hqtrack.refiner.refiner import MaskRefiner, build_refiner
 from vots_hqtrack.vmos import VMOS, build_vmos
@@ -37,6 +39,20 @@ class TrackerParts(NamedTuple):
     refiner: MaskRefiner | None
 
 
+class _Networks(NamedTuple):
+    """The networks that a configuration names.
+
+    Attributes:
+        backbone: VMOS's own encoder, or None where it reads the refiner's.
+        vmos: Segmenter.
+        sam: The refiner's network, or None.
+    """
+
+    backbone: nn.Module | None
+    vmos: VMOS
+    sam: Sam | None
+
+
 def build_parts(config: TrackerConfig, device: torch.device, weights: Path | None) -> TrackerParts:
     """Build what a configuration describes.
 
@@ -49,8 +65,36 @@ def build_parts(config: TrackerConfig, device: torch.device, weights: Path | Non
         ConfigError: The encoder's channels are not those that VMOS is told of.
         WeightsError: Weights are missing, damaged, or do not fit.
     """
-    build = _build_shared if config.encoder.kind == "sam" else _build_separate
-    return build(config, device, weights)
+    source = str(resolve(config.weights, weights))
+    networks = _make_networks(config)
+    tensors = load_weights(config.weights, weights)
+    if networks.backbone is None:
+        load_into(networks.vmos, tensors, source=source)
+    else:
+        load_into(networks.backbone, part_of(tensors, "encoder"), source=source)
+        load_into(networks.vmos, part_of(tensors, "vmos"), source=source)
+    if networks.sam is not None:
+        _load_sam_into(networks.sam, config.refiner)
+    return _join_parts(config, networks, device)
+
+
+def build_untrained_parts(
+    config: TrackerConfig, device: torch.device, *, seed: int = 0
+) -> TrackerParts:
+    """Build the same parts with random weights: as fast, and of no other use.
+
+    Args:
+        config: How to track.
+        device: Where to compute.
+        seed: Of the weights. PyTorch's own random state is left as it was.
+
+    Raises:
+        ConfigError: The encoder's channels are not those that VMOS is told of.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        networks = _make_networks(config)
+    return _join_parts(config, networks, device)
 
 
 def load_sam(config: RefinerConfig) -> Sam:
@@ -60,36 +104,34 @@ def load_sam(config: RefinerConfig) -> Sam:
         WeightsError: They are missing, damaged, or do not fit.
     """
     sam = build_sam(config.model, hq=config.hq)
-    load_into(sam, load_weights(config.weights), source=str(resolve(config.weights)))
+    _load_sam_into(sam, config)
     return sam
 
 
-def _build_shared(
-    config: TrackerConfig, device: torch.device, weights: Path | None
-) -> TrackerParts:
-    """Build the parts of a preset whose stages share SAM's encoder."""
-    sam = load_sam(config.refiner)
+def _load_sam_into(sam: Sam, config: RefinerConfig) -> None:
+    load_into(sam, load_weights(config.weights), source=str(resolve(config.weights)))
+
+
+def _make_networks(config: TrackerConfig) -> _Networks:
+    """Build networks with fresh weights."""
+    is_shared = config.encoder.kind == "sam"
+    backbone = None if is_shared else build_encoder(config.encoder)
     vmos = build_vmos(config.vmos, config.encoder.dims)
-    source = resolve(config.weights, weights)
-    load_into(vmos, load_weights(config.weights, weights), source=str(source))
+    has_sam = is_shared or config.refiner.enabled
+    sam = build_sam(config.refiner.model, hq=config.refiner.hq) if has_sam else None
+    return _Networks(backbone, vmos, sam)
+
+
+def _join_parts(config: TrackerConfig, networks: _Networks, device: torch.device) -> TrackerParts:
+    """Make a tracker's parts of networks that have their weights."""
+    sam, backbone = networks.sam, networks.backbone
+    refiner = None if sam is None else build_refiner(config.refiner, sam)
+    if backbone is not None:
+        sam_encoder = None if sam is None else sam.image_encoder.to(device).eval()
+        encoder = SeparateFrameEncoder(backbone.to(device).eval(), sam_encoder, config.frame)
+        return TrackerParts(encoder, networks.vmos, refiner)
+    if sam is None:
+        raise ConfigError("encoder.kind=sam reads the refiner's network, and there is none")
     with torch.inference_mode():
-        encoder = SharedFrameEncoder(SamEncoder(sam.image_encoder).to(device).eval(), config.frame)
-    return TrackerParts(encoder, vmos, build_refiner(config.refiner, sam))
-
-
-def _build_separate(
-    config: TrackerConfig, device: torch.device, weights: Path | None
-) -> TrackerParts:
-    """Build the parts of a preset whose VMOS has an encoder of its own."""
-    source = resolve(config.weights, weights)
-    backbone, vmos = build_encoder(config.encoder), build_vmos(config.vmos, config.encoder.dims)
-    tensors = load_weights(config.weights, weights)
-    load_into(backbone, part_of(tensors, "encoder"), source=str(source))
-    load_into(vmos, part_of(tensors, "vmos"), source=str(source))
-    refiner, sam_encoder = None, None
-    if config.refiner.enabled:
-        sam = load_sam(config.refiner)
-        refiner, sam_encoder = build_refiner(config.refiner, sam), sam.image_encoder
-        sam_encoder.to(device).eval()
-    encoder = SeparateFrameEncoder(backbone.to(device).eval(), sam_encoder, config.frame)
-    return TrackerParts(encoder, vmos, refiner)
+        shared = SharedFrameEncoder(SamEncoder(sam.image_encoder).to(device).eval(), config.frame)
+    return TrackerParts(shared, networks.vmos, refiner)

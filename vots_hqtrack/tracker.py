@@ -28,7 +28,7 @@ from vots_hqtrack.memory.state import TrackState, new_group
 from vots_hqtrack.merge import merge_groups, merge_separate
 from vots_hqtrack.presets import load_preset
 from vots_hqtrack.propagation.coarse import PyramidOutput
-from vots_hqtrack.refiner.refiner import MaskRefiner
+from vots_hqtrack.refiner.refiner import MaskRefiner, Refinement
 from vots_hqtrack.selector import resolve_overlaps, select
 from vots_hqtrack.settings import apply_settings
 from vots_hqtrack.types import (
@@ -292,7 +292,7 @@ class HQTracker:
         """Refine the masks, and take the better one for each object."""
         if self._refiner is None or not self.config.refiner.enabled:
             return _Decision(coarse, [False] * len(coarse))
-        refinement = self._refiner.refine(encoded.embed(), coarse)
+        refinement: Refinement = self._refiner(encoded.embed(), coarse)
         threshold = self.config.selector.iou_threshold
         selection = select(coarse, refinement.masks, iou_threshold=threshold)
         masks = resolve_overlaps(selection.masks, state.slots.object_ids, coarse=coarse)

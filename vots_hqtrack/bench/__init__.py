@@ -1,0 +1,1 @@
+"""Measures where a frame's time goes; nothing of the tracker knows of it."""

@@ -1,0 +1,109 @@
+"""What the machine can do and what the process holds: the scale that times are put on."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+SQUARE = 2048
+SQUARE_ON_GPU = 8192
+"""Side of the square matrices whose product is timed: large enough that size no longer matters."""
+
+_REPEATS = 3
+_GIGA = 1e9
+
+
+def make_clock(device: torch.device) -> Callable[[], float]:
+    """Return a clock in seconds that waits until the device has done its work."""
+    if device.type != "cuda":
+        return time.perf_counter
+
+    def read() -> float:
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    return read
+
+
+def matrix_throughput(dtype: torch.dtype, device: torch.device, *, side: int = 0) -> float:
+    """Time a large square matrix product.
+
+    Args:
+        dtype: Number format.
+        device: Where.
+        side: Of the matrices; 0 takes one that is large enough for the device.
+
+    Returns:
+        GFLOP/s of the fastest of three; a multiplication and an addition count as two.
+    """
+    side = side or (SQUARE_ON_GPU if device.type == "cuda" else SQUARE)
+    generator = torch.Generator().manual_seed(0)
+    left = torch.randn(side, side, generator=generator).to(device, dtype)
+    clock, fastest = make_clock(device), float("inf")
+    for _ in range(_REPEATS):
+        started = clock()
+        left @ left
+        fastest = min(fastest, clock() - started)
+    return float(2 * side**3 / fastest / _GIGA)
+
+
+def describe_hardware(device: torch.device) -> dict[str, object]:
+    """Say what the numbers were measured on: processor, cores, threads, memory, device."""
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    on_gpu = device.type == "cuda"
+    return {
+        "processor": _processor_name(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count() if cores is None else len(cores),
+        "threads": torch.get_num_threads(),
+        "formats": sorted(
+            name for name, has in capabilities.items() if has and ("avx" in name or "amx" in name)
+        ),
+        "device": torch.cuda.get_device_name(device) if on_gpu else str(device),
+    }
+
+
+def reset_peak(device: torch.device) -> None:
+    """Let the peak of resident memory begin anew, where the system can do that."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    if sys.platform == "linux":
+        try:
+            Path("/proc/self/clear_refs").write_text("5")
+        except OSError:  # not allowed in some containers: then the peak is that of the process
+            return
+
+
+def peak_memory(device: torch.device) -> dict[str, int]:
+    """Return the peak bytes since `reset_peak`: resident, and allocated on a GPU."""
+    found = {"resident": _peak_resident()}
+    if device.type == "cuda":
+        found["device"] = int(torch.cuda.max_memory_allocated(device))
+    return found
+
+
+def _peak_resident() -> int:
+    if sys.platform == "linux":
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+def _processor_name() -> str:
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

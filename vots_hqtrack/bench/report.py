@@ -1,0 +1,129 @@
+"""Measurements as JSON, and two of them side by side, each put on its own machine's scale."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vots_hqtrack.bench.run import FLOPS_BY, CaseResult, StageResult
+from vots_hqtrack.errors import InputError
+
+FORMAT_VERSION = 1
+
+WEIGHTY = 0.05
+"""A stage that takes less of a frame than this cannot fail a comparison alone: it is noise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Measurements of one run.
+
+    Attributes:
+        made: When, as ISO 8601.
+        hardware: What on.
+        versions: Of what the numbers depend on.
+        cases: What was measured.
+    """
+
+    made: str
+    hardware: Mapping[str, object]
+    versions: Mapping[str, str | None]
+    cases: Sequence[CaseResult]
+
+    def to_json(self) -> str:
+        """Write the report as JSON."""
+        head = {"format": FORMAT_VERSION, "gflop": FLOPS_BY}
+        return json.dumps({**head, **dataclasses.asdict(self)}, indent=2)
+
+
+@dataclass(frozen=True, slots=True)
+class StageComparison:
+    """One stage of one case in two runs.
+
+    Attributes:
+        case: Name of the case.
+        stage: Name of the stage.
+        ratio: Work of the new run to that of the old one; seconds times matrix throughput of its
+            own run, so that another machine or a busy one counts less. Above 1 is slower.
+        is_regression: The ratio is above what is tolerated.
+    """
+
+    case: str
+    stage: str
+    ratio: float
+    is_regression: bool
+
+
+def read_report(path: Path) -> Report:
+    """Read a report that ``hqtrack bench --json`` wrote.
+
+    Raises:
+        InputError: The file cannot be read, or is no such report.
+    """
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != FORMAT_VERSION:
+            raise InputError(
+                f"wanted a report of format {FORMAT_VERSION}, got {content['format']}: {path}"
+            )
+        cases = [_read_case(case) for case in content["cases"]]
+        return Report(content["made"], content["hardware"], content["versions"], cases)
+    except OSError as error:
+        raise InputError(f"cannot read the report {path}: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is no report of hqtrack bench: {error}") from error
+
+
+def compare(old: Report, new: Report, *, tolerance: float) -> list[StageComparison]:
+    """Compare two runs case by case and stage by stage, by their fastest frames.
+
+    Args:
+        old: What counts as 1.
+        new: What is to be judged.
+        tolerance: Largest ratio that is no regression, at least 1.
+
+    Returns:
+        A line for every stage that both have, ``total`` last in each case. A stage of less than 5 %
+        of its frame in both is never a regression.
+
+    Raises:
+        InputError: The runs have no case in common, or the tolerance is below 1.
+    """
+    if not (math.isfinite(tolerance) and tolerance >= 1):
+        raise InputError(f"the tolerance is a ratio of at least 1, got {tolerance}")
+    before = {case.name: case for case in old.cases}
+    pairs = [(before[case.name], case) for case in new.cases if case.name in before]
+    if not pairs:
+        raise InputError(
+            "the two reports have no case in common: "
+            f"{'; '.join(before)} against {'; '.join(case.name for case in new.cases)}"
+        )
+    return [line for pair in pairs for line in _compare_case(*pair, tolerance=tolerance)]
+
+
+def _compare_case(old: CaseResult, new: CaseResult, *, tolerance: float) -> list[StageComparison]:
+    lines = []
+    for stage, after in new.stages.items():
+        earlier = old.stages.get(stage)
+        if earlier is None or earlier.fastest <= 0:
+            continue
+        ratio = after.fastest * new.throughput / (earlier.fastest * old.throughput)
+        weight = max(_weight(old, stage), _weight(new, stage))
+        is_regression = ratio > tolerance and weight >= WEIGHTY
+        lines.append(StageComparison(new.name, stage, ratio, is_regression))
+    return lines
+
+
+def _weight(case: CaseResult, stage: str) -> float:
+    total = case.stages["total"].fastest
+    return case.stages[stage].fastest / total if total > 0 else 0.0
+
+
+def _read_case(content: dict[str, Any]) -> CaseResult:
+    stages = {name: StageResult(**numbers) for name, numbers in content["stages"].items()}
+    return CaseResult(**{**content, "stages": stages})

@@ -1,0 +1,237 @@
+"""``hqtrack bench``: where a frame's time goes, and whether it has become more."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from vots_hqtrack.cli.console import err, out
+from vots_hqtrack.cli.options import DeviceOption, SettingsOption
+from vots_hqtrack.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from vots_hqtrack.bench.report import Report
+    from vots_hqtrack.bench.run import Case, CaseResult
+    from vots_hqtrack.types import FrameArray, MaskArray, Size
+
+EXIT_REGRESSION = 1
+
+_SYNTHETIC_LENGTH = 12
+_MIB = 2**20
+
+
+def bench(
+    preset: Annotated[
+        list[str] | None,
+        typer.Option("--preset", metavar="NAME", help="Preset; may be repeated. [default: lite]"),
+    ] = None,
+    size: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--size",
+            metavar="WIDTHxHEIGHT",
+            help="Size of made-up frames; may be repeated. [default: 854x480]",
+        ),
+    ] = None,
+    objects: Annotated[
+        list[int] | None,
+        typer.Option("--objects", metavar="N", help="Objects; may be repeated. [default: 3]"),
+    ] = None,
+    memory: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--memory",
+            metavar="full|N",
+            help="Frames that are remembered; may be repeated. [default: full]",
+        ),
+    ] = None,
+    dtype: Annotated[
+        list[str] | None,
+        typer.Option("--dtype", help="auto, float32, bfloat16, float16; may be repeated."),
+    ] = None,
+    frame_index: Annotated[
+        int | None,
+        typer.Option("--frame-index", min=1, help="Number that the first measured frame gets."),
+    ] = None,
+    frames: Annotated[int, typer.Option("--frames", min=1, help="Frames to measure.")] = 8,
+    square: Annotated[
+        int, typer.Option("--square", min=0, help="Side of the matrices for the throughput.")
+    ] = 0,
+    source: Annotated[
+        str | None,
+        typer.Option("--source", metavar="SOURCE", help="Video or folder instead of made-up ones."),
+    ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option("--mask", metavar="FILE", help="Objects of the source's first frame."),
+    ] = None,
+    device: DeviceOption = "auto",
+    settings: SettingsOption = None,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers there too.")
+    ] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            "--compare", metavar="OLD.json NEW.json", help="Measure nothing; compare two runs."
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option("--tolerance", help="Ratio from which on --compare fails.")
+    ] = 1.15,
+) -> None:
+    """Measure every stage of a frame, or compare two measurements.
+
+    Weights that are not here are replaced by random ones: right for speed only.
+    """
+    if compare is not None:
+        _compare(*compare, tolerance=tolerance)
+        return
+    if mask is not None and source is None:
+        raise InputError("--mask goes with --source: made-up frames have their own objects")
+    choices = itertools.product(
+        preset or ["lite"],
+        memory or ["full"],
+        dtype or ["auto"],
+        size or ["854x480"],
+        objects or [3],
+    )
+    done: list[CaseResult] = []
+    for name, fill, number_format, picture_size, num_objects in choices:
+        case = _make_case(name, fill, number_format, settings or (), device)
+        case = dataclasses.replace(case, num_frames=frames, frame_index=frame_index, square=square)
+        done.append(_measure(case, source, mask, _parse_size(picture_size), num_objects))
+        _show(done[-1])
+    report = _report(done, device)
+    _show_growth(done)
+    if json_path is not None:
+        json_path.write_text(report.to_json(), encoding="utf-8")
+
+
+def _make_case(preset: str, memory: str, dtype: str, settings: Sequence[str], device: str) -> Case:
+    from vots_hqtrack.bench.run import Case
+    from vots_hqtrack.presets import load_preset
+    from vots_hqtrack.settings import apply_settings
+
+    if memory != "full" and not memory.isdecimal():
+        raise ConfigError(f"--memory must be full or a number of frames, got {memory!r}")
+    fill = [] if memory == "full" else [f"memory.capacity={memory}"]
+    wanted = [*fill, *settings] if dtype == "auto" else [*fill, f"runtime.dtype={dtype}", *settings]
+    return Case(apply_settings(load_preset(preset), wanted), device)
+
+
+def _parse_size(text: str) -> Size:
+    from vots_hqtrack.types import Size
+
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise ConfigError(f"--size must be WIDTHxHEIGHT such as 854x480, got {text!r}")
+    return Size(int(height), int(width))
+
+
+def _measure(
+    case: Case, source: str | None, mask: Path | None, size: Size, num_objects: int
+) -> CaseResult:
+    from vots_hqtrack.bench.run import run_case
+
+    frames, masks = _read_source(source, mask, num_objects) if source else _draw(size, num_objects)
+    with err.status(f"measuring {case.config.preset}"):
+        return run_case(case, frames, masks)
+
+
+def _draw(size: Size, num_objects: int) -> tuple[list[FrameArray], Mapping[int, MaskArray]]:
+    from vots_hqtrack.bench.video import SyntheticVideo
+
+    video = SyntheticVideo(size, num_objects)
+    return [video.frame(index) for index in range(_SYNTHETIC_LENGTH)], video.masks(0)
+
+
+def _read_source(
+    source: str, mask: Path | None, num_objects: int
+) -> tuple[list[FrameArray], Mapping[int, MaskArray]]:
+    """Read the first frames; without a mask the objects are discs in a grid."""
+    from vots_hqtrack.bench.video import SyntheticVideo
+    from vots_hqtrack.masks import split_label_map
+    from vots_hqtrack.types import check_frame
+    from vots_hqtrack.video.label_maps import read_label_map
+    from vots_hqtrack.video.reader import open_source
+
+    opened = open_source(source)
+    frames = [named.frame for named in itertools.islice(opened, _SYNTHETIC_LENGTH)]
+    if not frames:
+        raise InputError(f"no frame could be read from {source}")
+    if mask is not None:
+        return frames, dict(split_label_map(read_label_map(mask)).items())
+    return frames, SyntheticVideo(check_frame(frames[0]), num_objects).masks(0)
+
+
+def _report(cases: Sequence[CaseResult], device: str) -> Report:
+    from vots_hqtrack.bench.machine import describe_hardware
+    from vots_hqtrack.bench.report import Report
+    from vots_hqtrack.cli.versions import installed_versions
+    from vots_hqtrack.devices import pick_device
+
+    made = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    return Report(made, describe_hardware(pick_device(device)), installed_versions(), cases)
+
+
+def _show(result: CaseResult) -> None:
+    weights = "" if result.weights == "preset" else "; random weights: speed only"
+    table = Table(title=f"{result.name}{weights}", title_justify="left")
+    table.add_column("stage")
+    for column in ("ms, median", "fastest", "slowest", "GFLOP", "of matrix throughput"):
+        table.add_column(column, justify="right")
+    for name, stage in result.stages.items():
+        if name == "total":
+            table.add_section()
+        times = (f"{1000 * value:.1f}" for value in (stage.median, stage.fastest, stage.slowest))
+        gflop = (f"{stage.gflop:.1f}", f"{stage.share:.0%}") if stage.gflop >= 0.05 else ("", "")
+        table.add_row(name, *times, *gflop)
+    out.print(table)
+    peak = ", ".join(f"{place} {number / _MIB:.0f} MiB" for place, number in result.peak.items())
+    out.print(
+        f"matrix product in {result.dtype}: {result.throughput:.0f} GFLOP/s; "
+        f"remembered {result.remembered / _MIB:.1f} MiB; peak {peak}; "
+        f"objects seen {result.seen:.0%}; {result.num_frames} frames\n",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _show_growth(results: Sequence[CaseResult]) -> None:
+    """Put several cases side by side, the first one as 1."""
+    if len(results) < 2:
+        return
+    first = results[0]
+    table = Table("case", title="against the first case", title_justify="left")
+    for column in ("ms, median", "ratio", "ratio per throughput"):
+        table.add_column(column, justify="right")
+    for result in results:
+        total, base = result.stages["total"], first.stages["total"]
+        ratio = total.median / base.median
+        scaled = ratio * result.throughput / first.throughput
+        table.add_row(result.name, f"{1000 * total.median:.1f}", f"{ratio:.2f}", f"{scaled:.2f}")
+    out.print(table)
+
+
+def _compare(old: Path, new: Path, *, tolerance: float) -> None:
+    from vots_hqtrack.bench.report import compare, read_report
+
+    lines = compare(read_report(old), read_report(new), tolerance=tolerance)
+    table = Table("case", "stage", title=f"{new} against {old}", title_justify="left")
+    table.add_column("ratio", justify="right")
+    table.add_column("")
+    for line in lines:
+        table.add_row(
+            line.case, line.stage, f"{line.ratio:.2f}", "slower" if line.is_regression else ""
+        )
+    out.print(table)
+    if any(line.is_regression for line in lines):
+        raise typer.Exit(EXIT_REGRESSION)
