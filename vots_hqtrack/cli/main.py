@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 import vots_hqtrack
+from vots_hqtrack.cli.bench import bench
 from vots_hqtrack.cli.console import err, out, print_error, set_up_logging
 from vots_hqtrack.cli.demo import demo
 from vots_hqtrack.cli.doctor import doctor
@@ -58,6 +59,7 @@ app.add_typer(vot_app)
 app.add_typer(train_app)
 app.add_typer(weights_app)
 app.command()(presets)
+app.command()(bench)
 app.command()(doctor)
 
 
