@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor, nn
 
@@ -10,6 +13,7 @@ from vots_hqtrack.ops.dcnv3 import deformable_sampling
 NORM_EPS = 1e-6
 """Of every layer normalisation in InternImage; elsewhere in VMOS it is PyTorch's 1e-5."""
 KERNEL = 3
+LOG2_OF_E = math.log2(math.e)
 
 
 class DeformableConv(nn.Module):
@@ -46,7 +50,27 @@ class DeformableConv(nn.Module):
         """
         guide = self.depthwise(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         guide = F.gelu(self.norm(guide))
-        offsets = self.offsets(guide).unflatten(-1, (self.groups, -1, 2))
-        weights = self.weights(guide).unflatten(-1, (self.groups, -1)).softmax(-1)
+        offsets, weights = self._place(guide)
         sampled: Tensor = self.output(deformable_sampling(self.value(x), offsets, weights))
         return sampled
+
+    def _place(self, guide: Tensor) -> tuple[Tensor, Tensor]:
+        """Read offsets ``(B, H', W', G, P, 2)`` and weights ``(B, H', W', G, P)`` off the guide.
+
+        One product gives both; in its result all ``x`` of a cell lie side by side, and all ``y``,
+        which the sampling is fast with.
+        """
+        order = torch.arange(self.offsets.out_features, device=guide.device).view(-1, 2).T.flatten()
+        placed = F.linear(
+            guide,
+            torch.cat([self.offsets.weight[order], self.weights.weight]),
+            torch.cat([self.offsets.bias[order], self.weights.bias]),
+        )
+        placed = placed.unflatten(-1, (3, self.groups, -1))
+        return placed[..., :2, :, :].movedim(-3, -1), _share(placed[..., 2, :, :])
+
+
+def _share(scores: Tensor) -> Tensor:
+    """Softmax over the last dimension; PyTorch's own is slow where that has a few entries."""
+    powers = torch.exp2((scores - scores.detach().amax(-1, keepdim=True)) * LOG2_OF_E)
+    return powers / powers.sum(-1, keepdim=True)

@@ -92,9 +92,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, H', W', width)`` to the same shape."""
-        x = x + self.conv_scale * self.conv(self.conv_norm(x))
-        refined: Tensor = x + self.mlp_scale * self.mlp(self.mlp_norm(x))
-        return refined
+        x = torch.addcmul(x, self.conv_scale, self.conv(self.conv_norm(x)))
+        return torch.addcmul(x, self.mlp_scale, self.mlp(self.mlp_norm(x)))
 
 
 class Level(nn.Module):

@@ -21,6 +21,9 @@ from torch import Tensor
 
 from vots_hqtrack.errors import ShapeError
 
+MARGIN = 2
+"""Cells of zeros around the map: a point outside lies between two of them."""
+
 
 def deformable_sampling_reference(value: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
     """Sample by PyTorch's own bilinear sampler, one map for each group.
@@ -63,32 +66,41 @@ def deformable_sampling(value: Tensor, offsets: Tensor, weights: Tensor) -> Tens
 
     A bilinear sample is a weighted sum of four cells, so an output cell and group is a weighted sum
     of ``4 * P`` rows of the input. Offsets are split into whole cells and a fraction before the
-    cell's own place is added, so that the fraction does not lose digits far from the origin.
+    cell's own place is added, so that the fraction does not lose digits far from the origin. A
+    frame of zeros around the map stands for all that lies outside, so no point needs a mask.
 
-    Arguments, result and errors are those of :func:`deformable_sampling_reference`.
+    Arguments, result and errors are those of :func:`deformable_sampling_reference`. It is fastest
+    where the ``x`` of a cell's offsets lie side by side in memory, and the ``y`` too.
     """
     batch, height, width, groups, points = _check(value, offsets, weights)
     precise = torch.promote_types(offsets.dtype, torch.float32)
     at_row, at_column = _grid(height, width, points, value.device)
-    columns, column_shares = _neighbours(at_column, offsets[..., 0].to(precise), width)
-    rows, row_shares = _neighbours(at_row, offsets[..., 1].to(precise), height)
-    image = torch.arange(batch, device=value.device, dtype=torch.int32)[:, None, None, None, None]
-    group = torch.arange(groups, device=value.device, dtype=torch.int32)[:, None]
-    cells, shares = [], []
-    for row, row_share in zip(rows, row_shares, strict=True):
-        weighted = weights * row_share
-        line = (image * height + row) * width
-        for column, column_share in zip(columns, column_shares, strict=True):
-            cells.append((line + column) * groups + group)
-            shares.append(weighted * column_share)
-    table = value.contiguous().view(batch * height * width * groups, -1)
+    # Repeated for each group: adding long rows is much faster than adding rows of P.
+    at_row, at_column = at_row.repeat(1, 1, groups, 1), at_column.repeat(1, groups, 1)
+    left, to_the_right = _split(offsets[..., 0].to(precise), at_column, width)
+    top, down = _split(offsets[..., 1].to(precise), at_row, height)
+    row_step = (width + 2 * MARGIN) * groups
+    origin = _origin(batch, height, width, groups, points, value.device)
+    first = torch.add(left, top, alpha=width + 2 * MARGIN).mul_(groups).add_(origin)
+    below = first + row_step
+    cells = torch.cat([first, first + groups, below, below + groups], dim=-1)
+
+    weights = weights.to(precise)
+    low = weights * down
+    high = weights - low
+    low_right, high_right = low * to_the_right, high * to_the_right
+    shares = torch.cat([high - high_right, high_right, low - low_right, low_right], dim=-1)
+
+    # In full precision: PyTorch sums rows of 16-bit floats more slowly.
+    margins = (0, 0, MARGIN, MARGIN, MARGIN, MARGIN)
+    table = F.pad(value.to(torch.promote_types(value.dtype, torch.float32)), margins)
     sampled = F.embedding_bag(
-        torch.cat(cells, dim=-1).view(-1, 4 * points),
-        table,
-        per_sample_weights=torch.cat(shares, dim=-1).view(-1, 4 * points).to(value.dtype),
+        cells.view(-1, 4 * points),
+        table.view(-1, value.shape[-1] // groups),
+        per_sample_weights=shares.view(-1, 4 * points).to(table.dtype),
         mode="sum",
     )
-    return sampled.view(batch, height, width, -1)
+    return sampled.view(batch, height, width, -1).to(value.dtype)
 
 
 def _check(value: Tensor, offsets: Tensor, weights: Tensor) -> tuple[int, ...]:
@@ -116,36 +128,40 @@ def _check(value: Tensor, offsets: Tensor, weights: Tensor) -> tuple[int, ...]:
 
 
 def _grid(height: int, width: int, points: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Int32 rows ``(H', 1, 1, P)`` and columns ``(W', 1, P)`` of all points without offsets."""
+    """Float32 rows ``(H', 1, 1, P)`` and columns ``(W', 1, P)`` of all points without offsets."""
     side = isqrt(points)
     point = torch.arange(points, device=device, dtype=torch.int32)
     across = point.div(side, rounding_mode="floor") - side // 2
     down = point % side - side // 2
     rows = torch.arange(height, device=device, dtype=torch.int32)[:, None, None, None] + down
     columns = torch.arange(width, device=device, dtype=torch.int32)[:, None, None] + across
-    return rows, columns
+    return rows.float(), columns.float()
 
 
-def _neighbours(
-    start: Tensor, offset: Tensor, length: int
-) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Find the two cells along one axis between which each point lies.
+def _origin(
+    batch: int, height: int, width: int, groups: int, points: int, device: torch.device
+) -> Tensor:
+    """Int32 rows ``(B, 1, 1, G, P)`` of the table in which the maps' first cells lie."""
+    image = torch.arange(batch, device=device, dtype=torch.int32)[:, None]
+    group = torch.arange(groups, device=device, dtype=torch.int32)
+    line = image * (height + 2 * MARGIN) + MARGIN
+    first = (line * (width + 2 * MARGIN) + MARGIN) * groups + group
+    return first[:, None, None, :, None].repeat(1, 1, 1, 1, points)
+
+
+def _split(offset: Tensor, start: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """Find the cell along one axis after which each point lies, and how far after.
 
     Args:
-        start: Int32 cells without offsets, of a shape that broadcasts to the offsets'.
         offset: ``(B, H', W', G, P)`` float, in cells.
+        start: Int32 cells without offsets, of a shape that broadcasts to the offsets'.
         length: Number of cells along the axis.
 
     Returns:
-        Indices of the two cells, int32 and inside the map, and their shares; the share of a cell
-        outside is 0.
+        Int32 cells, from ``-MARGIN`` to ``length``: one beyond the map on either side stands for
+        all further ones, and so does the one after it. The fraction has the offsets' dtype.
     """
     whole = offset.detach().floor()
-    fraction = offset - whole
-    # Far outside is far enough: without the bound a huge offset would overflow the integer.
-    first = start + whole.clamp(-2 * length - 2, 2 * length + 2).to(torch.int32)
-    second = first + 1
-    first_share = (1 - fraction) * ((first >= 0) & (first < length))
-    second_share = fraction * ((second >= 0) & (second < length))
-    last = length - 1
-    return (first.clamp(0, last), second.clamp(0, last)), (first_share, second_share)
+    # An offset too large for an integer becomes the largest or the smallest, which is outside too.
+    cell = (whole + start).to(torch.int32).clamp_(-MARGIN, length)
+    return cell, offset - whole
