@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 
@@ -294,6 +295,14 @@ def test_exception_open_dataset(tmp_path):
         open_dataset("youtube-vos", tmp_path, part="valid")
     with pytest.raises(ConfigError, match="has no options, got 'split'"):
         open_dataset("folder", tmp_path, split="train")
+    for kind, option, value, wanted in (
+        ("davis", "exclude", "lucia", "a list of texts"),
+        ("davis", "year", "2016", "a whole number"),
+        ("vipseg", "stuff", 1, "true or false"),
+        ("coco", "images", 5, "a text"),
+    ):
+        with pytest.raises(ConfigError, match=f"option {option} of a {kind} .* must be {wanted}"):
+            open_dataset(kind, tmp_path, **{option: value})
     with pytest.raises(InputError, match=r"needs the folder .*nowhere, found none"):
         open_dataset("mots", tmp_path / "nowhere")
 
@@ -386,3 +395,13 @@ def test_exception_frames_of_two_sizes(tmp_path):
 def test_number_objects_keeps_the_order():
     ids = np.array([[7, 3, 0, 500]], np.int32)
     assert number_objects(ids, [500, 7]).tolist() == [[2, 0, 0, 1]]
+
+
+def test_every_kind_and_option_is_documented():
+    path = Path(__file__).resolve().parents[2] / "docs" / "training-data.md"
+    rows = [line for line in path.read_text(encoding="utf-8").splitlines() if line[:3] == "| `"][1:]
+    by_kind = {row.split("`")[1]: row for row in rows}
+    assert set(by_kind) == set(KINDS)
+    for kind, make in KINDS.items():
+        for option in list(inspect.signature(make).parameters)[1:]:
+            assert f"`{option}`" in by_kind[kind]

@@ -54,16 +54,33 @@ def open_dataset(kind: str, root: Path, **options: object) -> ClipDataset:
         options: Keyword arguments of the layout's class, such as ``split="train"``.
 
     Raises:
-        ConfigError: There is no such layout, or it has no such option.
+        ConfigError: There is no such layout, or it has no such option, or its value is of another
+            type.
         InputError: The folder does not have that layout.
     """
     if kind not in KINDS:
         raise ConfigError(f"the kind of a data set must be one of {', '.join(KINDS)}, got {kind!r}")
-    known = [name for name in inspect.signature(KINDS[kind]).parameters if name != "root"]
-    unknown = [name for name in options if name not in known]
-    if unknown:
-        has = f"has the options {', '.join(known)}" if known else "has no options"
-        raise ConfigError(f"a data set of kind {kind} {has}, got {unknown[0]!r}")
+    parameters = dict(list(inspect.signature(KINDS[kind]).parameters.items())[1:])
+    for name, value in options.items():
+        if name not in parameters:
+            has = f"has the options {', '.join(parameters)}" if parameters else "has no options"
+            raise ConfigError(f"a data set of kind {kind} {has}, got {name!r}")
+        _check_option(kind, name, value, parameters[name].default)
     if not root.is_dir():
         raise InputError(f"a {kind} data set needs the folder {root}, found none")
     return KINDS[kind](root, **options)
+
+
+def _check_option(kind: str, name: str, value: object, default: object) -> None:
+    """Refuse a value of another type than the option's default has."""
+    if isinstance(default, tuple):
+        ok = isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
+        wanted = "a list of texts"
+    elif isinstance(default, bool):
+        ok, wanted = isinstance(value, bool), "true or false"
+    elif isinstance(default, int):
+        ok, wanted = isinstance(value, int) and not isinstance(value, bool), "a whole number"
+    else:
+        ok, wanted = isinstance(value, str), "a text"
+    if not ok:
+        raise ConfigError(f"the option {name} of a {kind} data set must be {wanted}, got {value!r}")
