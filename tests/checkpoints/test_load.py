@@ -58,6 +58,36 @@ def test_round_trip_keeps_float16_values_and_integers(tmp_path: Path) -> None:
         assert file.metadata() == {"format": "pt", "origin": "a test", "licence": "MIT"}
 
 
+def test_what_was_read_outlives_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    save_tensors(path, {"first": torch.ones(1000)}, {})
+    loaded = load_tensors(path, expected_sha256=None)
+    save_tensors(path, {"first": torch.zeros(1000)}, {})
+    assert torch.equal(loaded["first"], torch.ones(1000).half())
+    path.unlink()
+    assert torch.equal(loaded["first"], torch.ones(1000).half())
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory as Linux tells it")
+def test_reading_takes_no_memory_of_its_own(tmp_path: Path) -> None:
+    megabytes = 64
+    tensors = {str(index): torch.full((2**18,), float(index)) for index in range(megabytes)}
+    save_tensors(tmp_path / "a", tensors, {}, dtype=torch.float32)
+    del tensors
+    before = _private_kilobytes()
+    loaded = load_tensors(tmp_path / "a", expected_sha256=sha256_of(tmp_path / "a"))
+    grown = _private_kilobytes() - before
+    assert grown < megabytes * 1024 / 4
+    assert float(loaded["63"].sum()) == 63 * 2**18
+
+
+def _private_kilobytes() -> int:
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    found = re.search(r"^RssAnon:\s+(\d+) kB$", status, re.MULTILINE)
+    assert found is not None
+    return int(found[1])
+
+
 def test_tied_tensors_can_be_saved(tmp_path: Path) -> None:
     value = torch.ones(4)
     save_tensors(tmp_path / "a", {"left": value, "right": value[:2]}, {}, dtype=torch.float32)

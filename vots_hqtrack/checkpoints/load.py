@@ -6,7 +6,6 @@ Nothing is dropped on the way: a key that is missing, unexpected or of another s
 from __future__ import annotations
 
 import fnmatch
-import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from vots_hqtrack.checkpoints.manifest import locate, resolve
+from vots_hqtrack.checkpoints.manifest import locate, resolve, sha256_of
 from vots_hqtrack.errors import WeightsError
 
 _NAMED_AT_MOST = 5
@@ -44,6 +43,9 @@ def load_weights(name: str, path: Path | None = None) -> dict[str, Tensor]:
 def load_tensors(path: Path, *, expected_sha256: str | None) -> dict[str, Tensor]:
     """Read the tensors of a safetensors file.
 
+    They lie in the file until they are used, so a file of gigabytes takes no memory of its own;
+    :func:`save_tensors` replaces a file without changing what was read of it.
+
     Args:
         path: The file.
         expected_sha256: Hash that the file must have, or None for a file nobody vouches for.
@@ -56,23 +58,21 @@ def load_tensors(path: Path, *, expected_sha256: str | None) -> dict[str, Tensor
             holds numbers that are not finite.
     """
     try:
-        content = path.read_bytes()
+        num_bytes = path.stat().st_size
+        found = sha256_of(path) if expected_sha256 is not None else None
+        if found != expected_sha256:
+            raise WeightsError(
+                f"the weights file {path} is damaged or another one: "
+                f"wanted sha256 {expected_sha256}, got {found}"
+            )
+        tensors = safetensors.torch.load_file(path)
     except OSError as error:
         raise WeightsError(
             f"cannot read the weights file {path}: {error.strerror or error}"
         ) from error
-    found = hashlib.sha256(content).hexdigest()
-    if expected_sha256 is not None and found != expected_sha256:
-        raise WeightsError(
-            f"the weights file {path} is damaged or another one: "
-            f"wanted sha256 {expected_sha256}, got {found}"
-        )
-    try:
-        tensors = safetensors.torch.load(content)
     except SafetensorError as error:
         raise WeightsError(
-            f"the weights file {path} ({len(content)} bytes) "
-            f"is no complete safetensors file: {error}"
+            f"the weights file {path} ({num_bytes} bytes) is no complete safetensors file: {error}"
         ) from error
     _require_finite(tensors, str(path))
     return tensors
