@@ -1,34 +1,51 @@
-"""``hqtrack train``: prepare, run, resume and export on data small enough for a test."""
+"""``hqtrack train``: a whole run on data small enough for a test, resumed and tracked with."""
 
+from __future__ import annotations
+
+import importlib.util
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from vots_hqtrack.cli.main import app
-from vots_hqtrack.presets import lite
-from vots_hqtrack.training.features import CachedClip
-from vots_hqtrack.vmos import build_vmos
 
 runner = CliRunner()
-CELLS = (6, 8)
 
+RECIPE = """
+[train]
+steps = 2
+precision = "float32"
+checkpoint_every = 1
 
-def write_features(folder: Path) -> None:
-    folder.mkdir(parents=True)
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.zeros(3, CELLS[0] * 8, CELLS[1] * 8, dtype=torch.uint8)
-    labels[:, 8:32, 8:40] = 1
-    content = {
-        "s4": torch.randn(3, CELLS[0] * 2, CELLS[1] * 2, 128, generator=generator).bfloat16(),
-        "s8": torch.randn(3, *CELLS, 576, generator=generator).bfloat16(),
-        "labels": labels,
-    }
-    save_file(content, folder / "clip.safetensors")
+[model]
+preset = "lite"
+train_encoder = false
+features = "cached"
+settings = [
+    "vmos.width_s16=16", "vmos.width_s8=16", "vmos.width_s4=8", "vmos.num_blocks_s16=1",
+    "vmos.window_radius=2",
+]
+
+[regularisation]
+encoder_drop_path = 0.0
+
+[cache]
+num_frames = 2
+clip_size = [224, 224]
+
+[[phases]]
+batch_size = 2
+num_frames = 2
+crop = [96, 96]
+
+[[data]]
+kind = "synthetic"
+root = "photos"
+"""
 
 
 def write_photos(root: Path) -> None:
@@ -46,53 +63,118 @@ def write_photos(root: Path) -> None:
         mask = Image.fromarray(disc.astype(np.uint8))
         mask.putpalette([0, 0, 0, 128, 0, 0])
         mask.save(labels / f"{name}.png")
-    (root / "index.csv").write_text("name,source\na,x\nb,x\n")
 
 
-def test_run_resumes_and_exports_weights_that_fit(tmp_path: Path) -> None:
-    for source in ("synthetic", "videos", "composites"):
-        write_features(tmp_path / "cache" / source)
-    checkpoint, weights = tmp_path / "run.pt", tmp_path / "w.safetensors"
-    options = ["--cache", str(tmp_path / "cache"), "--checkpoint", str(checkpoint)]
-    first = runner.invoke(app, ["train", "run", *options, "--steps", "2"])
-    assert first.exit_code == 0, first.output
-    again = runner.invoke(app, ["train", "run", *options, "--steps", "3"])
-    assert again.exit_code == 0, again.output
-    assert "trained 3 steps" in again.output
-    done = runner.invoke(
-        app, ["train", "export", "--checkpoint", str(checkpoint), "--out", str(weights)]
-    )
-    assert done.exit_code == 0, done.output
-    config = lite()
-    wanted = build_vmos(config.vmos, config.encoder.dims).state_dict()
-    found = load_file(weights)
-    assert {key: value.shape for key, value in found.items()} == {
-        key: value.shape for key, value in wanted.items()
-    }
-    assert {value.dtype for value in found.values()} == {torch.float16}
+def write_video(root: Path, name: str) -> None:
+    """A bright square that moves to the right."""
+    frames, labels = (root / kind / "480p" / name for kind in ("JPEGImages", "Annotations"))
+    frames.mkdir(parents=True)
+    labels.mkdir(parents=True)
+    for index in range(3):
+        mask = np.zeros((64, 96), np.uint8)
+        mask[16:48, 16 + 8 * index : 48 + 8 * index] = 1
+        Image.fromarray(np.repeat(40 + 180 * mask[..., None], 3, 2)).save(frames / f"{index}.jpg")
+        Image.fromarray(255 * mask).save(labels / f"{index}.png")
 
 
-def test_missing_cache_and_checkpoint_are_errors(tmp_path: Path) -> None:
-    options = ["--checkpoint", str(tmp_path / "run.pt")]
-    nothing = runner.invoke(app, ["train", "run", "--cache", str(tmp_path), *options])
-    assert nothing.exit_code == 2
-    assert "found none" in nothing.output
-    export = ["train", "export", *options, "--out", str(tmp_path / "w.safetensors")]
-    unread = runner.invoke(app, export)
-    assert unread.exit_code == 3
-    assert "cannot read the checkpoint" in unread.output
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    write_photos(tmp_path / "data" / "photos")
+    write_video(tmp_path / "data" / "davis", "square")
+    (tmp_path / "tiny.toml").write_text(RECIPE, encoding="utf-8")
+    return tmp_path / "data"
+
+
+def invoke(*words: object) -> tuple[int, str]:
+    result = runner.invoke(app, ["train", *(str(word) for word in words)])
+    return result.exit_code, result.output
 
 
 @pytest.mark.weights
-def test_prepare_encodes_synthetic_clips(tmp_path: Path) -> None:
-    from vots_hqtrack.training.prepare import PrepareConfig, load_encoder, prepare_synthetic
+def test_run_caches_features_resumes_and_leaves_weights_to_track_with(
+    data: Path, tmp_path: Path
+) -> None:
+    recipe, run = tmp_path / "tiny.toml", tmp_path / "run"
+    dev = ["--set", "dev.root=davis", "--set", "dev.sequences=square"]
+    words = [recipe, "--data", data, "--out", run, *dev]
+    code, output = invoke(*words)
+    assert code == 0, output
+    assert "features of photos in motion: 2/2" in output
+    assert "trained 2 steps; best mean J" in output
+    assert "step 2: mean J of the dev split" in output
+    again, output = invoke(*words)
+    assert again == 0, output
+    assert "going on from step 2" in output
 
-    write_photos(tmp_path / "photos")
-    config = PrepareConfig(synthetic_size=(224, 224), synthetic_frames=2)
-    encoder, seen = load_encoder(), []
-    for _ in range(2):
-        prepare_synthetic(encoder, tmp_path / "photos", tmp_path / "cache", config, seen.append)
-    assert sorted(seen) == ["00-a", "00-b"]
-    clip = CachedClip(tmp_path / "cache" / "00-a.safetensors")
-    assert clip.shape == (2, (14, 14))
-    assert clip.labels()[0].max() >= 1
+    frames = data / "davis" / "JPEGImages" / "480p" / "square"
+    mask = data / "davis" / "Annotations" / "480p" / "square" / "0.png"
+    options = ["--preset", "lite-vmos", "--weights", run / "best.safetensors", "--device", "cpu"]
+    settings = [
+        word
+        for line in RECIPE.splitlines()
+        for text in line.split('"')
+        if text.startswith("vmos.")
+        for word in ("--set", text)
+    ]
+    command = ["track", frames, "--mask", mask, "--out", tmp_path / "out", *options, *settings]
+    tracked = runner.invoke(app, [str(word) for word in command])
+    assert tracked.exit_code == 0, tracked.output
+    assert len(list((tmp_path / "out" / "masks").glob("*.png"))) == 3
+
+
+def test_encoder_in_the_loop_learns(data: Path, tmp_path: Path) -> None:
+    """The paper's first stage with InternImage-T, cut down to one step of two frames."""
+    settings = {
+        "train.steps": 1,
+        "train.precision": "float32",
+        "train.workers": 0,
+        "phases.batch_size": 1,
+        "phases.num_frames": 2,
+        "phases.crop": "33,33",
+        "clip.min_pixels": 10,
+        "data.root": "photos",
+    }
+    words = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+    code, output = invoke("paper-stage1", "--data", data, "--out", tmp_path / "run", *words)
+    assert code == 0, output
+    assert (tmp_path / "run" / "last.safetensors").stat().st_size > 50_000_000
+    assert not (tmp_path / "run" / "best.safetensors").exists()
+    shutil.rmtree(tmp_path / "run")  # half a gigabyte
+
+
+def test_inspect_draws_what_the_network_would_see(data: Path, tmp_path: Path) -> None:
+    words = ["paper-stage1", "--data", data, "--set", "data.root=photos"]
+    small = ["--set", "phases.crop=65,65", "--set", "phases.num_frames=2"]
+    code, output = invoke(*words, *small, "--inspect", tmp_path / "sheets")
+    assert code == 0, output
+    sheets = sorted((tmp_path / "sheets").glob("*.jpg"))
+    assert sheets
+    assert all(np.asarray(Image.open(path)).std() > 5 for path in sheets)
+
+
+def test_exception_usage(data: Path, tmp_path: Path) -> None:
+    recipe, out = tmp_path / "tiny.toml", ["--out", tmp_path / "run"]
+    for words, message in (
+        (["paper-stage9", *out], "unknown recipe 'paper-stage9'"),
+        ([recipe], "--out RUN"),
+        ([recipe, *out, "--set", "train.step=1"], "unknown option 'train.step'"),
+        ([recipe, *out, "--set", "model.train_encoder=true"], "model.train_encoder must be false"),
+        ([recipe, *out, "--data", tmp_path / "none"], "found none"),
+        ([recipe, *out, "--data", data, "--set", "data.kind=davos"], "data.kind must be one of"),
+        ([recipe, *out, "--data", data, "--set", "phases.crop=97,97"], "sides of 16 k"),
+    ):
+        code, output = invoke(*words)
+        assert code == 2, output
+        assert message in " ".join(output.split())
+
+
+def test_exception_extra_is_not_installed(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "accelerate" else find(name)
+    )
+    code, output = invoke(tmp_path / "tiny.toml", "--out", tmp_path / "run")
+    assert code == 2
+    assert "pip install 'vots-hqtrack[train]'" in output

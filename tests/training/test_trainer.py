@@ -1,153 +1,193 @@
-"""The trainer on a toy task: it learns, resumes, and unrolls clips as inference does."""
+"""The trainer on a toy task: it learns, resumes exactly, stops cleanly, keeps its folder tidy."""
 
+from __future__ import annotations
+
+import os
+import signal
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from toy_run import Losses, toy_trainer, write_clips
 
-from vots_hqtrack.config import MemoryConfig, VMOSConfig
-from vots_hqtrack.errors import InputError, WeightsError
-from vots_hqtrack.training.clip import DEAD_LOGIT, shuffle_table, unroll_clip
-from vots_hqtrack.training.features import NECK_CHANNELS, CachedClip, Window
-from vots_hqtrack.training.sampler import ClipSampler, Source, renumber_visible
-from vots_hqtrack.training.trainer import Phase, TrainConfig, Trainer, learning_rate
-
-CELLS = (6, 8)
-DIMS = (8, NECK_CHANNELS, NECK_CHANNELS)
+from vots_hqtrack.errors import ConfigError, HQTrackError, WeightsError
+from vots_hqtrack.training.batch import PartDataset, Share, part_stream
+from vots_hqtrack.training.run_folder import read_checkpoint
 
 
-def write_clip(path: Path, seed: int) -> None:
-    """Write a clip whose features tell the object: a square that moves one cell a frame."""
-    generator = torch.Generator().manual_seed(seed)
-    frames = 3
-    colours = torch.randn(2, NECK_CHANNELS, generator=generator)
-    inside = torch.zeros(frames, *CELLS, dtype=torch.long)
-    for index in range(frames):
-        inside[index, 1:4, index + 1 : index + 4] = 1
-    noise = torch.randn(frames, *CELLS, NECK_CHANNELS, generator=generator)
-    s8 = colours[inside] + 0.1 * noise
-    fine = inside.repeat_interleave(2, 1).repeat_interleave(2, 2)
-    s4 = torch.randn(2, 8, generator=generator)[fine]
-    labels = fine.repeat_interleave(4, 1).repeat_interleave(4, 2).to(torch.uint8)
-    content = {"s4": s4.bfloat16(), "s8": s8.bfloat16(), "labels": labels}
-    save_file(content, path)
+class Killed(Exception):  # noqa: N818 - what happens to a process
+    """Stands for a process that ends without a word."""
+
+
+def die() -> None:
+    raise Killed
 
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("cache")
-    for seed in range(6):
-        write_clip(folder / f"{seed}.safetensors", seed)
-    return folder
-
-
-def config(cache: Path, steps: int) -> TrainConfig:
-    return TrainConfig(
-        sources=(Source(cache, 1.0, 1),),
-        vmos=VMOSConfig(width_s16=16, width_s8=16, width_s4=8, num_blocks_s16=1, window_radius=3),
-        dims=DIMS,
-        phases=(Phase(1.0, 2, 3, CELLS),),
-        steps=steps,
-        learning_rate=4e-3,
-    )
+    return write_clips(tmp_path_factory.mktemp("cache"))
 
 
 def test_learns_a_toy_task(cache: Path, tmp_path: Path) -> None:
-    losses: list[float] = []
-    trainer = Trainer(config(cache, 40))
-    trainer.run(tmp_path / "toy.pt", report=lambda _, loss: losses.append(loss))
-    assert len(losses) == 40
-    assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
+    reporter = Losses()
+    settings = ["train.steps=40", "train.checkpoint_every=100", "clip.own_labels_from=0.5"]
+    result = toy_trainer(cache, tmp_path / "run", settings, reporter).run()
+    assert (result.step, result.signal_number, result.best) == (40, None, None)
+    assert len(reporter.losses) == 40
+    assert sum(reporter.losses[-5:]) < 0.7 * sum(reporter.losses[:5])
 
 
-def test_resumed_run_equals_an_uninterrupted_one(cache: Path, tmp_path: Path) -> None:
-    whole: list[float] = []
-    Trainer(config(cache, 6)).run(tmp_path / "a.pt", report=lambda _, loss: whole.append(loss))
-    first = Trainer(config(cache, 6))
-    parts = [first.train_step(first.draw(first.step)) for _ in range(3)]
-    first.save(tmp_path / "b.pt")
-    Trainer(config(cache, 6)).run(tmp_path / "b.pt", report=lambda _, loss: parts.append(loss))
-    assert parts == pytest.approx(whole, rel=1e-4)
+def test_killed_and_resumed_run_equals_an_uninterrupted_one(cache: Path, tmp_path: Path) -> None:
+    """Dropout, shuffled slots, own labels and the moving average included."""
+    settings = ["clip.own_labels_from=0.6"]
+    whole = Losses()
+    toy_trainer(cache, tmp_path / "whole", settings, whole).run()
+
+    broken = Losses(step_5=die)
+    with pytest.raises(Killed):
+        toy_trainer(cache, tmp_path / "parts", settings, broken).run()
+    assert broken.losses == whole.losses[:5]
+    resumed = Losses()
+    trainer = toy_trainer(cache, tmp_path / "parts", settings, resumed)
+    assert trainer.step == 3
+    trainer.run()
+    assert resumed.losses == whole.losses[3:]
+    ends = [
+        read_checkpoint(tmp_path / name / "checkpoints" / "step-00000006.pt")
+        for name in ("whole", "parts")
+    ]
+    for part in ("network", "average"):
+        for key, tensor in ends[0][part].items():
+            assert torch.equal(tensor, ends[1][part][key]), (part, key)
+    moments = [end["optimizer"]["state"] for end in ends]
+    assert all(torch.equal(moments[0][i]["exp_avg"], moments[1][i]["exp_avg"]) for i in moments[0])
 
 
-def test_damaged_checkpoint_is_an_error(cache: Path, tmp_path: Path) -> None:
-    path = tmp_path / "broken.pt"
-    path.write_bytes(b"not a checkpoint")
-    with pytest.raises(WeightsError, match=r"broken\.pt"):
-        Trainer(config(cache, 2)).run(path)
+def test_dropout_is_part_of_the_loss(cache: Path, tmp_path: Path) -> None:
+    """Else the test above would prove less than it says."""
+    runs = []
+    for share in ("0.0", "0.5"):
+        reporter = Losses()
+        settings = ["train.steps=1", f"regularisation.dropout={share}"]
+        toy_trainer(cache, tmp_path / share, settings, reporter).run()
+        runs += reporter.losses
+    assert runs[0] != runs[1]
 
 
-def test_empty_source_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="found none"):
-        ClipSampler([Source(tmp_path, 1.0, 1)], 0)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_save_and_end_the_run(cache: Path, tmp_path: Path, number: int) -> None:
+    whole = Losses()
+    toy_trainer(cache, tmp_path / "whole", reporter=whole).run()
+    former = signal.getsignal(number)
+    first = Losses(step_2=lambda: os.kill(os.getpid(), number))
+    result = toy_trainer(cache, tmp_path / "run", reporter=first).run()
+    assert (result.step, result.signal_number) == (2, number)
+    assert signal.getsignal(number) is former
+    second = Losses()
+    assert toy_trainer(cache, tmp_path / "run", reporter=second).run().step == 6
+    assert first.losses + second.losses == whole.losses
 
 
-def test_draws_depend_on_seed_and_step_only(cache: Path) -> None:
-    sampler, again = (ClipSampler([Source(cache, 1.0, 1)], 3) for _ in range(2))
-    sampler.draw(0, 2, 2, (4, 4))
-    left, right = sampler.draw(5, 2, 2, (4, 4)), again.draw(5, 2, 2, (4, 4))
-    assert torch.equal(left.labels, right.labels)
-    assert torch.equal(left.features[1].s8, right.features[1].s8)
-    assert left.labels.shape == (2, 2, 32, 32)
-    assert left.features[0].s16.shape == (2, NECK_CHANNELS, 2, 2)
+def test_folder_keeps_the_newest_checkpoints_and_weights(cache: Path, tmp_path: Path) -> None:
+    settings = ["train.checkpoint_every=1", "train.keep_checkpoints=2"]
+    trainer = toy_trainer(cache, tmp_path / "run", settings)
+    trainer.run()
+    files = sorted(str(p.relative_to(tmp_path / "run")) for p in (tmp_path / "run").rglob("*.*"))
+    events = [name for name in files if name.startswith("tensorboard")]
+    assert len(events) == 1
+    assert sorted(set(files) - set(events)) == [
+        "checkpoints/step-00000005.pt",
+        "checkpoints/step-00000006.pt",
+        "config.toml",
+        "last.safetensors",
+    ]
+    exported = load_file(tmp_path / "run" / "last.safetensors")
+    wanted = trainer.average.vmos.state_dict()
+    assert exported.keys() == wanted.keys()
+    assert {tensor.dtype for tensor in exported.values()} == {torch.float16}
+    assert all(torch.allclose(exported[key].float(), wanted[key], atol=1e-2) for key in wanted)
 
 
-def test_window_reads_the_same_place_at_all_scales(cache: Path) -> None:
-    clip = CachedClip(cache / "0.safetensors")
-    features, labels = clip.read([0], Window(2, 2, 4, 4))
-    object_cells = labels[0, 4::8, 4::8] == 1
-    s8 = features.s8[0].float()
-    inside, outside = s8[:, object_cells], s8[:, ~object_cells]
-    assert inside.std(1).mean() < 0.2
-    assert (inside.mean(1) - outside.mean(1)).abs().mean() > 0.5
-    assert features.s4.shape[-2:] == (8, 8)
+def test_board_has_scalars_and_pictures(cache: Path, tmp_path: Path) -> None:
+    reporter = Losses()
+    trainer = toy_trainer(cache, tmp_path / "run", ["train.picture_every=3"], reporter)
+    trainer.run()
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    total = events.Scalars("loss/total")
+    assert [event.step for event in total] == [1, 2, 3, 4, 5, 6]
+    assert [event.value for event in total] == pytest.approx(reporter.losses)
+    assert "optimizer/gradient_norm" in events.Tags()["scalars"]
+    assert [event.step for event in events.Images("clip")] == [1, 3, 6]
 
 
-def test_renumbering_keeps_objects_of_the_first_frame() -> None:
-    import numpy as np
-
-    labels = np.zeros((2, 20, 20), np.uint8)
-    labels[:, :10, :10], labels[:, 10:, 10:] = 7, 3
-    labels[1, 0, 15] = 9
-    found = renumber_visible(labels)
-    assert sorted(np.unique(found)) == [0, 1, 2]
-    assert (found[0, :10, :10] == 2).all()
-    assert (found[0, 10:, 10:] == 1).all()
-    assert found[1, 0, 15] == 0
+def test_exception_damaged_checkpoint(cache: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run" / "checkpoints"
+    folder.mkdir(parents=True)
+    (folder / "step-00000003.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(WeightsError, match=r"step-00000003\.pt"):
+        toy_trainer(cache, tmp_path / "run")
 
 
-def test_unroll_gives_logits_in_label_order_whatever_the_slots(cache: Path) -> None:
-    """Before training slots differ, but dead channels and shapes must follow the labels."""
-    trainer = Trainer(config(cache, 2))
-    batch = trainer.draw(0)
-    labels = batch.labels.clone()
-    labels[1][labels[1] == 1] = 0
-    labels[1, :, :8, :8] = 2
-    slots = shuffle_table(2, torch.Generator().manual_seed(0))
-    memory = MemoryConfig(capacity=2, gap=1, short_term_delay=1)
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        logits = unroll_clip(
-            trainer.vmos, batch.features, labels, slots, memory, use_own_labels=True
-        )
-    assert len(logits) == 3
-    assert logits[0].shape == (2, 3, 12, 16)
-    assert (logits[1][0, 2] == DEAD_LOGIT).all()
-    assert (logits[1][1, 1] == DEAD_LOGIT).all()
-    assert (logits[1][1, 2] > DEAD_LOGIT).all()
+def test_exception_folder_of_another_run(cache: Path, tmp_path: Path) -> None:
+    toy_trainer(cache, tmp_path / "run", ["train.steps=9"])
+    toy_trainer(cache, tmp_path / "run").save()
+    toy_trainer(cache, tmp_path / "run", ["train.checkpoint_every=2", "data.root=moved"])
+    with pytest.raises(ConfigError, match=r"optimizer\.learning_rate = 0\.004, wanted 0\.1"):
+        toy_trainer(cache, tmp_path / "run", ["optimizer.learning_rate=0.1"])
 
 
-def test_shuffle_is_a_permutation_with_fixed_background() -> None:
-    table = shuffle_table(5, torch.Generator().manual_seed(0))
-    assert (table[:, 0] == 0).all()
-    assert torch.equal(table.sort(1).values, torch.arange(11).repeat(5, 1))
+def test_exception_loss_is_not_finite(cache: Path, tmp_path: Path) -> None:
+    trainer = toy_trainer(cache, tmp_path / "run")
+    with torch.no_grad():
+        trainer.network.vmos.pyramid.project_s8.weight.fill_(float("nan"))
+    with pytest.raises(HQTrackError, match="loss is nan in step 1"):
+        trainer.run()
 
 
-def test_learning_rate_warms_up_and_falls(cache: Path) -> None:
-    plan = config(cache, 100)
-    rates = [learning_rate(plan, step) for step in range(101)]
-    assert rates[0] == plan.min_learning_rate
-    assert max(rates) == pytest.approx(plan.learning_rate)
-    assert rates.index(max(rates)) == 5
-    assert rates[-1] == pytest.approx(plan.min_learning_rate)
-    assert rates[5:] == sorted(rates[5:], reverse=True)
+def test_exception_batch_cannot_be_shared_out(cache: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="multiple of 4"):
+        toy_trainer(cache, tmp_path / "run", ["train.accumulate=4"])
+
+
+def gradients(cache: Path, run: Path, settings: list[str]) -> dict[str, torch.Tensor]:
+    """Gradients of the first step."""
+    fixed = ["regularisation.dropout=0", "regularisation.drop_path=0", "phases.batch_size=4"]
+    trainer = toy_trainer(cache, run, [*fixed, *settings])
+    stream = part_stream(PartDataset(trainer.parts.source, trainer.recipe, Share()), 0, 0)
+    trainer.accumulate_gradients(stream)
+    return {
+        name: one.grad for name, one in trainer.network.named_parameters() if one.grad is not None
+    }
+
+
+def test_accumulated_gradients_equal_those_of_the_whole_batch(cache: Path, tmp_path: Path) -> None:
+    whole = gradients(cache, tmp_path / "whole", [])
+    parts = gradients(cache, tmp_path / "parts", ["train.accumulate=2"])
+    assert whole.keys() == parts.keys()
+    for name, gradient in whole.items():
+        assert torch.allclose(gradient, parts[name], rtol=1e-4, atol=1e-6), name
+
+
+def test_every_parameter_learns_and_the_bank_rests_with_own_labels(
+    cache: Path, tmp_path: Path
+) -> None:
+    # Refinements that begin as identities would hide their first layers in the first step.
+    settings = ["clip.own_labels_from=0.5", "model.similarity_start=false"]
+    trainer = toy_trainer(cache, tmp_path / "run", settings)
+    stream = part_stream(trainer.parts, 0, 0)
+
+    def moved() -> set[str]:
+        before = {name: one.detach().clone() for name, one in trainer.network.named_parameters()}
+        trainer.train_step(stream)
+        after = trainer.network.named_parameters()
+        return {name for name, one in after if not torch.equal(one, before[name])}
+
+    everything = {name for name, _ in trainer.network.named_parameters()}
+    assert moved() == everything
+    moved()
+    moved()
+    assert everything - moved() == {
+        f"vmos.identity.bank_s{stride}.{part}" for stride in (8, 16) for part in ("weight", "bias")
+    }

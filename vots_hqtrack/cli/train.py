@@ -1,105 +1,105 @@
-"""``hqtrack train``: fills the feature cache, trains VMOS on it, and exports the weights."""
+"""``hqtrack train``: trains by a recipe, or shows what the network would see."""
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vots_hqtrack.cli.console import err, out
+from vots_hqtrack.cli.train_progress import TrainProgress
+from vots_hqtrack.errors import ConfigError
 
-train_app = typer.Typer(
-    name="train", help="Train VMOS on your own data, with the encoder frozen.", no_args_is_help=True
-)
-
-DataOption = Annotated[
-    Path,
-    typer.Option("--data", metavar="DIR", help="Folder with static-instances and davis2016-train."),
-]
-CacheOption = Annotated[
-    Path, typer.Option("--cache", metavar="DIR", help="Folder for the encoder's features.")
-]
-CheckpointOption = Annotated[
-    Path, typer.Option("--checkpoint", metavar="FILE", help="Where the run is kept and resumed.")
-]
+PACKAGES = ("accelerate", "tensorboard")
+"""What the extra ``train`` brings."""
+NUM_INSPECTED = 24
+SIGNAL_EXIT = 128
+"""Shells add the signal's number to it."""
 
 
-@train_app.command()
-def prepare(
-    data: DataOption,
-    cache: CacheOption,
-    seed: Annotated[int, typer.Option("--seed", help="Of all chance.")] = 1,
-    rounds: Annotated[
-        int, typer.Option("--rounds", min=1, help="Synthetic clips made of each photograph.")
-    ] = 1,
-    composites: Annotated[
-        int, typer.Option("--composites", min=0, help="Real clips pasted over one another.")
-    ] = 120,
-) -> None:
-    """Encode videos and synthetic clips once; a second call goes on where the first stopped."""
-    from vots_hqtrack.training import prepare as stage
-
-    config = stage.PrepareConfig(seed=seed, synthetic_rounds=rounds, num_composites=composites)
-    encoder = stage.load_encoder()
-    with Progress(
-        TextColumn("{task.description}"), TextColumn("{task.completed} clips"), console=err
-    ) as bar:
-        for title, work, root in (
-            ("videos", stage.prepare_videos, data / "davis2016-train"),
-            ("composites", stage.prepare_composites, data / "davis2016-train"),
-            ("synthetic", stage.prepare_synthetic, data / "static-instances"),
-        ):
-            task = bar.add_task(title, total=None)
-            work(encoder, root, cache / title, config, lambda _, task=task: bar.advance(task))  # type: ignore[misc]
-    out.print(f"features in {cache.absolute()}")
-
-
-@train_app.command()
-def run(
-    cache: CacheOption,
-    checkpoint: CheckpointOption,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Optimiser steps in all.")] = 2600,
-    seed: Annotated[int, typer.Option("--seed", help="Of all chance.")] = 1,
-    threads: Annotated[
-        int, typer.Option("--threads", min=0, help="CPU threads; 0 leaves PyTorch's choice.")
-    ] = 0,
-) -> None:
-    """Train, or go on from the checkpoint."""
-    import torch
-
-    from vots_hqtrack.training.trainer import Trainer, default_config
-
-    if threads:
-        torch.set_num_threads(threads)
-    trainer = Trainer(default_config(cache, steps=steps, seed=seed))
-    with Progress(
-        TextColumn("loss {task.fields[loss]:.3f}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=err,
-    ) as bar:
-        task = bar.add_task("train", total=steps, loss=float("nan"))
-
-        def report(step: int, loss: float) -> None:
-            bar.update(task, completed=step, loss=loss)
-
-        trainer.run(checkpoint, report=report)
-    out.print(f"trained {trainer.step} steps; checkpoint in {checkpoint.absolute()}")
-
-
-@train_app.command()
-def export(
-    checkpoint: CheckpointOption,
-    weights: Annotated[
-        Path, typer.Option("--out", metavar="FILE", help="Weights file (safetensors, float16).")
+def train(
+    config: Annotated[
+        str,
+        typer.Argument(
+            metavar="CONFIG", help="TOML file, or paper-stage1, paper-stage2, lite or hq-head."
+        ),
     ],
+    run: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="RUN", help="Folder of the run; one that is there goes on."),
+    ] = None,
+    data: Annotated[
+        Path, typer.Option("--data", metavar="DIR", help="Folder with the data sets' folders.")
+    ] = Path(),
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="SECTION.OPTION=VALUE",
+            help="Change an option of the recipe, as train.steps=100; may be repeated.",
+        ),
+    ] = None,
+    inspect: Annotated[
+        Path | None,
+        typer.Option("--inspect", metavar="DIR", help="Only draw some clips as pictures, there."),
+    ] = None,
 ) -> None:
-    """Write the averaged network of a run as a weights file for ``--weights``."""
-    from vots_hqtrack.checkpoints.manifest import sha256_of
-    from vots_hqtrack.training.trainer import export_average
+    """Train the segmenter on data of your own, on the processor or on GPUs.
 
-    step = export_average(checkpoint, weights)
-    out.print(f"{weights.absolute()}: step {step}, sha256 {sha256_of(weights)}")
+    Several GPUs or machines: accelerate launch -m vots_hqtrack train CONFIG ...
+    """
+    from vots_hqtrack.training.recipe_files import KIND, apply_to_tables, kind_of, read_tables
+
+    tables = apply_to_tables(read_tables(config), settings or ())
+    if kind_of(tables) != KIND:
+        raise ConfigError(f"unknown kind of recipe {kind_of(tables)!r}; wanted {KIND}")
+    if inspect is not None:
+        _inspect(tables, data, inspect)
+        return
+    if run is None:
+        raise ConfigError("wanted a folder for the run: --out RUN, or --inspect DIR to look only")
+    _require_packages()
+    _train_vmos(tables, data, run)
+
+
+def _require_packages() -> None:
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"training needs {' and '.join(missing)}, found none; "
+            "install with: pip install 'vots-hqtrack[train]'"
+        )
+
+
+def _train_vmos(tables: dict[str, object], data: Path, run: Path) -> None:
+    from vots_hqtrack.training.recipe_files import build_recipe
+    from vots_hqtrack.training.trainer import Trainer
+
+    recipe = build_recipe(tables)
+    with TrainProgress(recipe.train.steps) as progress:
+        trainer = Trainer(recipe, run, data=data, reporter=progress)
+        if trainer.step and trainer.accelerator.is_main_process:
+            err.print(f"going on from step {trainer.step}", markup=False)
+        result = trainer.run()
+    if trainer.accelerator.is_main_process:
+        best = "" if result.best is None else f"; best mean J of the dev split {result.best:.3f}"
+        name = "last" if result.best is None else "best"
+        weights = (run / f"{name}.safetensors").absolute()
+        if result.signal_number is None:
+            out.print(f"trained {result.step} steps{best}\nweights in {weights}", soft_wrap=True)
+        else:
+            err.print(f"stopped after step {result.step}; the same command goes on", markup=False)
+    if result.signal_number is not None:
+        raise typer.Exit(SIGNAL_EXIT + result.signal_number)
+
+
+def _inspect(tables: dict[str, object], data: Path, folder: Path) -> None:
+    from vots_hqtrack.training.inspect import write_contact_sheets
+    from vots_hqtrack.training.mixture import draw_examples
+    from vots_hqtrack.training.recipe_files import build_recipe
+
+    clips = draw_examples(build_recipe(tables), data, NUM_INSPECTED)
+    for path in write_contact_sheets(clips, folder):
+        out.print(str(path.absolute()), soft_wrap=True)

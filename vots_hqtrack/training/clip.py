@@ -44,6 +44,8 @@ def unroll_clip(
     memory: MemoryConfig,
     *,
     use_own_labels: bool,
+    align_corners: bool = False,
+    with_reference: bool = True,
 ) -> list[Tensor]:
     """Track through a batch of clips.
 
@@ -53,7 +55,10 @@ def unroll_clip(
         labels: ``(B, T, H', W')`` uint8 at network size; 0 is the background, 1..10 the objects.
         slots: From :func:`shuffle_table`.
         memory: Memory rules of the training.
-        use_own_labels: VMOS's own hard labels go to the memory instead of the true ones.
+        use_own_labels: VMOS's own hard labels go to the memory instead of the true ones, and no
+            gradient flows through their identity embedding.
+        align_corners: How logits are resized to the labels.
+        with_reference: Decode the reference frame too; without, its logits are an empty tensor.
 
     Returns:
         For each frame ``(B, N + 1, H'/4, W'/4)`` float32 logits in the order of the labels, ``N``
@@ -79,19 +84,24 @@ def unroll_clip(
     embedding = vmos.identify(embed(labels[:, 0]))
     output = vmos.propagate_reference(features[0], embedding)
     group.start(vmos.remember(0, output.proposals, embedding))
-    predicted = [read(output.embedding, features[0])]
+    empty = labels.new_zeros(0).float()
+    predicted = [read(output.embedding, features[0]) if with_reference else empty]
     for index in range(1, len(features)):
         output = vmos.propagate(features[index], group.long_term.entries, group.short_term[0])
         predicted.append(read(output.embedding, features[index]))
-        kept = labels[:, index]
+        if index == len(features) - 1:
+            break
         if use_own_labels:
-            size = (int(labels.shape[-2]), int(labels.shape[-1]))
-            kept = resize_logits(predicted[-1].detach(), size).argmax(1).to(labels.dtype)
-        embedding = vmos.identify(embed(kept))
+            kept = _hard_labels(predicted[-1], labels, align_corners=align_corners)
+            embedding = vmos.identify(embed(kept)).detach()
+        else:
+            embedding = vmos.identify(embed(labels[:, index]))
         group.commit(vmos.remember(index, output.proposals, embedding), memory.gap)
     return predicted
 
 
-def resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bring ``(B, N + 1, H'/4, W'/4)`` logits to the network size by bilinear interpolation."""
-    return F.interpolate(logits, size, mode="bilinear", align_corners=False)
+def _hard_labels(logits: Tensor, labels: Tensor, *, align_corners: bool) -> Tensor:
+    """The most probable label of each pixel, ``(B, H', W')`` int64, at the labels' size."""
+    size = (int(labels.shape[-2]), int(labels.shape[-1]))
+    fine = F.interpolate(logits.detach(), size, mode="bilinear", align_corners=align_corners)
+    return fine.argmax(1)

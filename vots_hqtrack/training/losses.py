@@ -7,27 +7,100 @@ Half precision is computed in float32.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor
 
 from vots_hqtrack.errors import ShapeError
 
-HARDEST_SHARE = 0.15
-WARM_UP = 0.5
 IGNORE_INDEX = 255
 EPSILON = 1e-6
 
 
-def bootstrap_fraction(step: int, total_steps: int) -> float:
-    """Share of the hardest pixels: falls from 1 to 0.15 over the first half of the training.
+def bootstrap_fraction(
+    step: int, total_steps: int, *, share: float = 0.15, until: float = 0.5
+) -> float:
+    """Share of the hardest pixels: falls from 1 over the first part of the training.
+
+    Args:
+        step: Number of the step.
+        total_steps: Of the whole training.
+        share: Where it falls to.
+        until: Share of the steps over which it falls.
 
     Example:
         >>> [bootstrap_fraction(step, 100) for step in (0, 25, 50, 100)]
         [1.0, 0.575, 0.15, 0.15]
     """
-    progress = min(1.0, step / (WARM_UP * total_steps))
-    return progress * HARDEST_SHARE + (1.0 - progress)
+    progress = min(1.0, step / (until * total_steps)) if until else 1.0
+    return progress * share + (1.0 - progress)
+
+
+@dataclass(frozen=True, slots=True)
+class LossWeights:
+    """What the loss of one step counts.
+
+    Attributes:
+        cross_entropy: Weight of the bootstrapped cross-entropy.
+        jaccard: Weight of the soft Jaccard loss.
+        fraction: Share of the pixels that the cross-entropy counts, the hardest.
+        auxiliary: Weight of the reference frame.
+    """
+
+    cross_entropy: float = 0.5
+    jaccard: float = 0.5
+    fraction: float = 1.0
+    auxiliary: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ClipLoss:
+    """Loss of a batch of clips, each value ``()`` float32.
+
+    Attributes:
+        total: To be minimised.
+        cross_entropy: Mean over the tracked frames, without gradient.
+        jaccard: The same of the soft Jaccard loss.
+    """
+
+    total: Tensor
+    cross_entropy: Tensor
+    jaccard: Tensor
+
+
+def clip_loss(
+    predicted: Sequence[Tensor], labels: Tensor, weights: LossWeights, *, align_corners: bool
+) -> ClipLoss:
+    """Mean loss of the tracked frames, and the fading one of the reference frame.
+
+    Args:
+        predicted: For each frame ``(B, N + 1, H'/4, W'/4)`` float logits, the reference frame
+            first.
+        labels: ``(B, T, H', W')`` uint8 at network size.
+        weights: Of the parts.
+        align_corners: How logits are resized to the labels.
+    """
+    size = (int(labels.shape[-2]), int(labels.shape[-1]))
+    frames: list[Tensor] = []
+    parts: list[Tensor] = []
+    for index, logits in enumerate(predicted):
+        if index == 0 and not weights.auxiliary:
+            continue
+        fine = F.interpolate(logits, size, mode="bilinear", align_corners=align_corners)
+        target = labels[:, index].long()
+        cross_entropy = bootstrapped_cross_entropy(fine, target, fraction=weights.fraction)
+        jaccard = soft_jaccard(fine, target)
+        loss = weights.cross_entropy * cross_entropy + weights.jaccard * jaccard
+        if index == 0:
+            frames.append(weights.auxiliary * (len(predicted) - 1) * loss)
+        else:
+            frames.append(loss)
+            parts.append(torch.stack([cross_entropy.detach(), jaccard.detach()]))
+    means = torch.stack(parts).mean(0)
+    return ClipLoss(torch.stack(frames).sum() / (len(predicted) - 1), means[0], means[1])
 
 
 def bootstrapped_cross_entropy(

@@ -1,4 +1,4 @@
-"""Fills the feature cache: synthetic clips, real videos, real clips pasted over one another.
+"""Fills the feature cache: whole videos, and clips of everything else.
 
 Each clip depends only on the seed and its own number, so an interrupted run goes on where it
 stopped and gives the same files.
@@ -6,133 +6,122 @@ stopped and gives the same files.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from vots_hqtrack.checkpoints.load import load_into, load_weights
 from vots_hqtrack.encoder.sam import SamEncoder
-from vots_hqtrack.refiner.models import build_sam
-from vots_hqtrack.training.adapters.photos import StaticInstances
-from vots_hqtrack.training.adapters.vos import Davis
-from vots_hqtrack.training.augment import paste_clip, synthesize_clip
-from vots_hqtrack.training.datasets import DEV_SPLIT, Clip
+from vots_hqtrack.training.adapters.videos import VideoClips
+from vots_hqtrack.training.datasets import ClipDataset, Photo
 from vots_hqtrack.training.features import cache_clip
+from vots_hqtrack.training.recipe import Recipe
+from vots_hqtrack.training.recipe_data import DataOptions
+from vots_hqtrack.training.sampler import Source
+from vots_hqtrack.training.sources import SYNTHETIC
 
-SAM_WEIGHTS = "sam-vit-tiny"
-NUM_OTHERS = 3
-"""Photographs that a synthetic clip may take objects from, besides its own."""
+SAM_EDGE = 1024
+"""Long side that SAM's encoder sees of a real frame."""
 
-Progress = Callable[[str], None]
+Progress = Callable[[str, int, int], None]
+"""Called with a data set's name, the clips encoded so far, and how many there are."""
 
 
 @dataclass(frozen=True, slots=True)
-class PrepareConfig:
-    """What goes into the cache.
+class CachePlan:
+    """What is cached of one data set.
 
     Attributes:
-        seed: Of all chance.
-        synthetic_rounds: How often each photograph becomes a clip.
-        synthetic_frames: Frames of a synthetic clip.
-        synthetic_size: Its height and width, which are also the encoder's input.
-        frame_step: Every how many frames of a video are kept.
-        num_composites: Real clips pasted over one another.
-        composite_frames: Frames of such a clip.
-        composite_step: Largest number of video frames between two of them.
+        dataset: The data set.
+        data: Its table in the recipe.
+        folder: Where its files lie; the name changes with everything that changes the files.
     """
 
-    seed: int = 1
-    synthetic_rounds: int = 1
-    synthetic_frames: int = 3
-    synthetic_size: tuple[int, int] = (448, 672)
-    frame_step: int = 2
-    num_composites: int = 120
-    composite_frames: int = 4
-    composite_step: int = 6
+    dataset: ClipDataset
+    data: DataOptions
+    folder: Path
 
 
-def load_encoder() -> SamEncoder:
-    """Build the lite preset's encoder with the shipped weights.
+def plan_cache(datasets: list[ClipDataset], recipe: Recipe, folder: Path) -> list[CachePlan]:
+    """Say what is to be cached where.
 
-    Raises:
-        WeightsError: They are missing or damaged.
+    Args:
+        datasets: Opened, in the order of the recipe.
+        recipe: Of the run.
+        folder: Of all caches.
     """
-    sam = build_sam("vit_tiny")
-    load_into(sam, load_weights(SAM_WEIGHTS), source=SAM_WEIGHTS)
-    return SamEncoder(sam.image_encoder).eval()
+    return [
+        CachePlan(dataset, data, folder / _folder_name(data, recipe))
+        for dataset, data in zip(datasets, recipe.data, strict=True)
+    ]
 
 
-def prepare_synthetic(
-    encoder: SamEncoder, root: Path, cache: Path, config: PrepareConfig, progress: Progress
+def fill_cache(
+    encoder: Callable[[], SamEncoder],
+    plans: list[CachePlan],
+    recipe: Recipe,
+    progress: Progress | None = None,
 ) -> None:
-    """Synthesise and encode clips of the photographs under ``root``; existing files are kept."""
-    cache.mkdir(parents=True, exist_ok=True)
-    photos = StaticInstances(root)
-    for turn in range(config.synthetic_rounds):
-        for index in range(len(photos)):
-            path = cache / f"{turn:02d}-{photos.names[index]}.safetensors"
-            if path.exists():
-                continue
-            rng = np.random.default_rng((config.seed, turn, index))
-            chosen = rng.integers(0, len(photos), NUM_OTHERS)
-            clip = synthesize_clip(
-                photos.load(index),
-                [photos.load(int(other)) for other in chosen],
-                rng,
-                num_frames=config.synthetic_frames,
-                size=config.synthetic_size,
-            )
-            cache_clip(encoder, _pairs(clip), path, long_edge=max(config.synthetic_size))
-            progress(path.stem)
+    """Encode what is not there yet.
+
+    Args:
+        encoder: Builds the encoder on its device; called only if there is something to do.
+        plans: From :func:`plan_cache`.
+        recipe: Of the run.
+        progress: Told of every clip.
+    """
+    built: SamEncoder | None = None
+    for plan in plans:
+        plan.folder.mkdir(parents=True, exist_ok=True)
+        numbers = range(len(plan.dataset) * _rounds(plan))
+        for done, number in enumerate(numbers, start=1):
+            path = plan.folder / f"{number:06d}.safetensors"
+            if not path.exists():
+                built = built or encoder()
+                edge = max(recipe.cache.clip_size) if plan.data.kind == SYNTHETIC else SAM_EDGE
+                cache_clip(built, _frames(plan, number, recipe), path, long_edge=edge)
+            if progress is not None:
+                progress(plan.dataset.name, done, len(numbers))
 
 
-def prepare_videos(
-    encoder: SamEncoder, root: Path, cache: Path, config: PrepareConfig, progress: Progress
-) -> None:
-    """Encode the training videos under ``root``; the dev split is left out."""
-    cache.mkdir(parents=True, exist_ok=True)
-    for video in Davis(root, exclude=DEV_SPLIT).videos:
-        path = cache / f"{video.name}.safetensors"
-        if path.exists():
-            continue
-        indices = range(0, len(video), config.frame_step)
-        cache_clip(encoder, (video.load(index) for index in indices), path)
-        progress(path.stem)
-
-
-def prepare_composites(
-    encoder: SamEncoder, root: Path, cache: Path, config: PrepareConfig, progress: Progress
-) -> None:
-    """Paste real clips over one another and encode them; the dev split is left out."""
-    cache.mkdir(parents=True, exist_ok=True)
-    videos = Davis(root, exclude=DEV_SPLIT)
-    for number in range(config.num_composites):
-        path = cache / f"{number:04d}.safetensors"
-        if path.exists():
-            continue
-        rng = np.random.default_rng((config.seed, 1_000_000, number))
-        base, top = (
-            _draw_clip(videos, int(i), rng, config) for i in rng.permutation(len(videos))[:2]
+def cached_sources(plans: list[CachePlan], recipe: Recipe) -> list[Source]:
+    """Return the filled folders as sources of training windows."""
+    step = recipe.cache.frame_step
+    return [
+        Source(
+            plan.folder,
+            plan.data.weight,
+            max(1, plan.data.max_gap // step) if isinstance(plan.dataset, VideoClips) else 1,
         )
-        if base.frames.shape != top.frames.shape:
-            continue
-        clip = paste_clip(base, top, rng)
-        if clip.num_objects:
-            cache_clip(encoder, _pairs(clip), path)
-            progress(path.stem)
+        for plan in plans
+    ]
 
 
-def _draw_clip(videos: Davis, index: int, rng: np.random.Generator, config: PrepareConfig) -> Clip:
-    steps = rng.integers(1, config.composite_step + 1, config.composite_frames - 1)
-    offsets = np.concatenate([[0], np.cumsum(steps)])
-    length = len(videos.videos[index])
-    offsets = np.minimum(offsets, length - 1)
-    frames = offsets + int(rng.integers(0, length - int(offsets[-1])))
-    order = frames if rng.random() < 0.5 else frames[::-1]
-    return videos.load(index, [int(i) for i in order], rng)
+def _rounds(plan: CachePlan) -> int:
+    return 1 if isinstance(plan.dataset, VideoClips) else plan.data.rounds
 
 
-def _pairs(clip: Clip) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    return zip(clip.frames, clip.labels, strict=True)
+def _frames(plan: CachePlan, number: int, recipe: Recipe) -> Iterator[Photo]:
+    """The frames of one cached clip: a whole video, or a drawn clip."""
+    if isinstance(plan.dataset, VideoClips):
+        video = plan.dataset.videos[number]
+        for place in range(0, len(video), recipe.cache.frame_step):
+            yield video.load(place)
+        return
+    turn, index = divmod(number, len(plan.dataset))
+    generator = np.random.default_rng((recipe.train.seed, turn, index))
+    clip = plan.dataset.sample(index, recipe.cache.num_frames, plan.data.max_gap, generator)
+    for frame, labels in zip(clip.frames, clip.labels, strict=True):
+        yield Photo(frame, labels)
+
+
+def _folder_name(data: DataOptions, recipe: Recipe) -> str:
+    cache = recipe.cache
+    facts = [data.kind, Path(data.root).name, *data.options, data.rounds, data.max_gap]
+    facts += [recipe.train.seed, recipe.model.preset, *recipe.model.settings]
+    facts += [cache.num_frames, *cache.clip_size, cache.frame_step]
+    digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]
+    return f"{data.kind}-{Path(data.root).name}-{digest}"

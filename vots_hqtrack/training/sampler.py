@@ -12,13 +12,17 @@ import torch
 from torch import Tensor
 
 from vots_hqtrack.errors import InputError
+from vots_hqtrack.training.batch import ClipBatch
+from vots_hqtrack.training.drawing import draw_slots
 from vots_hqtrack.training.features import CELL, CachedClip, Window
-from vots_hqtrack.types import SLOTS_PER_GROUP, FrameFeatures
+from vots_hqtrack.training.recipe_data import PhaseOptions
+from vots_hqtrack.types import SLOTS_PER_GROUP, FrameFeatures, Size
 
 MIN_PIXELS = 48
 """Smallest object in the first frame of a window, in network pixels: less than one cell of 1/8
 cannot be told."""
 WINDOW_ATTEMPTS = 6
+CLIP_ATTEMPTS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,34 +40,22 @@ class Source:
     max_step: int
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Clips of one size.
-
-    Attributes:
-        features: Of each frame, ``T`` times batch ``B``.
-        labels: ``(B, T, H', W')`` uint8 at network size; objects are numbered from 1 in the first
-            frame.
-    """
-
-    features: list[FrameFeatures]
-    labels: Tensor
-
-
 class ClipSampler:
-    """Draws batches; what it draws depends on the seed, the step and the files present.
+    """A source of batches of features.
 
     Args:
         sources: Where clips come from.
         seed: Of all chance.
+        shuffle_slots: Objects take random slots.
 
     Raises:
         InputError: A source has no clip.
     """
 
-    def __init__(self, sources: Sequence[Source], seed: int) -> None:
+    def __init__(self, sources: Sequence[Source], seed: int, *, shuffle_slots: bool = True) -> None:
         self.sources = list(sources)
         self.seed = seed
+        self.shuffle_slots = shuffle_slots
         self.clips: list[list[CachedClip]] = []
         for source in self.sources:
             paths = sorted(source.folder.glob("*.safetensors"))
@@ -71,35 +63,39 @@ class ClipSampler:
                 raise InputError(f"wanted cached clips in {source.folder}, found none")
             self.clips.append([CachedClip(path) for path in paths])
 
-    def draw(self, step: int, batch_size: int, num_frames: int, window: tuple[int, int]) -> Batch:
-        """Draw one batch.
+    def draw(self, step: int, places: Sequence[int], phase: PhaseOptions) -> ClipBatch:
+        """Draw a part of a step's batch; see ``ClipSource``.
 
-        Args:
-            step: Number of the training step.
-            batch_size: ``B``.
-            num_frames: ``T``.
-            window: Largest height and width in cells of 1/8; a smaller clip gives all it has.
+        All clips of a step come from one source and have one size: that of the phase, or less where
+        the clip drawn first is smaller.
         """
         rng = np.random.default_rng((self.seed, step))
         weights = np.array([source.weight for source in self.sources])
         number = int(rng.choice(len(self.sources), p=weights / weights.sum()))
         source, clips = self.sources[number], self.clips[number]
+        size = self._draw_size(clips, rng, phase)
         chosen: list[tuple[FrameFeatures, Tensor]] = []
-        while len(chosen) < batch_size:
-            clip = clips[int(rng.integers(len(clips)))]
-            drawn = _draw_clip(clip, rng, num_frames, window, source.max_step)
-            if drawn is None or (chosen and drawn[1].shape != chosen[0][1].shape):
-                continue
-            chosen.append(drawn)
-        features = [
+        slots = []
+        for place in places:
+            own = np.random.default_rng((self.seed, step, place))
+            chosen.append(_draw_fitting(clips, own, phase.num_frames, size, source))
+            slots.append(draw_slots(own, shuffle=self.shuffle_slots))
+        features = tuple(
             FrameFeatures(
                 s4=torch.stack([one.s4[i] for one, _ in chosen]),
                 s8=torch.stack([one.s8[i] for one, _ in chosen]),
                 s16=torch.stack([one.s16[i] for one, _ in chosen]),
             )
-            for i in range(num_frames)
-        ]
-        return Batch(features, torch.stack([labels for _, labels in chosen]))
+            for i in range(phase.num_frames)
+        )
+        labels = torch.stack([labels for _, labels in chosen])
+        return ClipBatch(labels, torch.cat(slots), features=features)
+
+    def _draw_size(
+        self, clips: list[CachedClip], rng: np.random.Generator, phase: PhaseOptions
+    ) -> Size:
+        _, size = clips[int(rng.integers(len(clips)))].shape
+        return Size(*(min(side // CELL, own) for side, own in zip(phase.crop, size, strict=True)))
 
 
 def renumber_visible(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -115,31 +111,48 @@ def renumber_visible(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return table[labels]
 
 
-def _draw_clip(
+def _draw_fitting(
+    clips: list[CachedClip],
+    rng: np.random.Generator,
+    num_frames: int,
+    size: Size,
+    source: Source,
+) -> tuple[FrameFeatures, Tensor]:
+    """Draw clips until one is large and long enough and shows an object."""
+    for _ in range(CLIP_ATTEMPTS):
+        clip = clips[int(rng.integers(len(clips)))]
+        drawn = _draw_window(clip, rng, num_frames, size, source.max_step)
+        if drawn is not None:
+            return drawn
+    raise InputError(
+        f"none of {CLIP_ATTEMPTS} clips drawn from {source.folder} has {num_frames} frames and "
+        f"shows an object of {MIN_PIXELS} pixels in a window of {size} cells"
+    )
+
+
+def _draw_window(
     clip: CachedClip,
     rng: np.random.Generator,
     num_frames: int,
-    largest: tuple[int, int],
+    window: Size,
     max_step: int,
 ) -> tuple[FrameFeatures, Tensor] | None:
     length, size = clip.shape
-    if length < num_frames:
+    if length < num_frames or size.height < window.height or size.width < window.width:
         return None
     limit = max(min(max_step, (length - 1) // max(num_frames - 1, 1)), 1)
     offsets = np.concatenate([[0], np.cumsum(rng.integers(1, limit + 1, num_frames - 1))])
     frames = offsets + int(rng.integers(0, length - int(offsets[-1])))
     if rng.random() < 0.5:
         frames = frames[::-1]
-    height, width = min(largest[0], size.height), min(largest[1], size.width)
     all_labels = clip.labels()[frames]
     for _ in range(WINDOW_ATTEMPTS):
-        top = int(rng.integers(0, (size.height - height) // 2 + 1)) * 2
-        left = int(rng.integers(0, (size.width - width) // 2 + 1)) * 2
-        rows = slice(top * CELL, (top + height) * CELL)
-        columns = slice(left * CELL, (left + width) * CELL)
+        top = int(rng.integers(0, (size.height - window.height) // 2 + 1)) * 2
+        left = int(rng.integers(0, (size.width - window.width) // 2 + 1)) * 2
+        rows = slice(top * CELL, (top + window.height) * CELL)
+        columns = slice(left * CELL, (left + window.width) * CELL)
         labels = renumber_visible(all_labels[:, rows, columns])
         if labels[0].any():
-            window = Window(top, left, height, width)
-            features, _ = clip.read([int(i) for i in frames], window)
+            features, _ = clip.read([int(i) for i in frames], Window(top, left, *window))
             return features, torch.from_numpy(labels)
     return None

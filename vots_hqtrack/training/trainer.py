@@ -1,203 +1,250 @@
-"""Trains VMOS on cached features while the encoder is frozen (paper section 3).
+"""Trains VMOS (paper section 3): steps, moving average, checkpoints, dev split, on any devices.
 
-Losses, schedule, identity shuffling, the auxiliary loss on the reference frame and the exponential
-moving average are the paper's; sizes are small enough for a laptop.
+Everything random in a step depends on the seed, the step and the place in the batch, so a run that
+goes on from a checkpoint is the run that was never interrupted.
 """
 
 from __future__ import annotations
 
-import copy
-import os
-import pickle
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+import contextlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from accelerate.utils import gather_object
+from torch import Tensor
 
-from vots_hqtrack.checkpoints.load import save_tensors
-from vots_hqtrack.config import MemoryConfig, VMOSConfig
-from vots_hqtrack.errors import WeightsError
-from vots_hqtrack.propagation.block import GatedPropagationBlock
-from vots_hqtrack.propagation.pyramid import ResidualBlock
-from vots_hqtrack.training.clip import resize_logits, shuffle_table, unroll_clip
-from vots_hqtrack.training.losses import (
-    bootstrap_fraction,
-    bootstrapped_cross_entropy,
-    soft_jaccard,
+from vots_hqtrack.errors import HQTrackError, WeightsError
+from vots_hqtrack.training.batch import ClipBatch, ClipSource, PartDataset, Share, part_stream
+from vots_hqtrack.training.board import Board
+from vots_hqtrack.training.dev import DevSplit, dev_tracker
+from vots_hqtrack.training.engine import StopRequest, start_accelerator
+from vots_hqtrack.training.losses import ClipLoss, LossWeights, bootstrap_fraction, clip_loss
+from vots_hqtrack.training.mixture import open_mixture
+from vots_hqtrack.training.network import (
+    build_network,
+    copy_average,
+    frame_encoder,
+    tracker_config,
+    update_average,
 )
-from vots_hqtrack.training.sampler import Batch, ClipSampler, Source
-from vots_hqtrack.vmos import VMOS, build_vmos
+from vots_hqtrack.training.recipe import Recipe
+from vots_hqtrack.training.regularise import regularise_encoder, regularise_vmos
+from vots_hqtrack.training.run_folder import RunFolder, read_checkpoint
+from vots_hqtrack.training.schedule import (
+    auxiliary_weight,
+    average_decay,
+    parameter_groups,
+    role_rates,
+    uses_own_labels,
+)
+
+SEED_STRIDE = 1_000_003
+"""Keeps the seeds of steps and processes apart."""
+
+
+class Reporter(Protocol):
+    """Who is told how a run goes on."""
+
+    def cached(self, name: str, done: int, total: int) -> None:
+        """A clip of a data set has its features on disk."""
+
+    def stepped(self, step: int, loss: float) -> None:
+        """A step was made; ``step`` counts from 1."""
+
+    def evaluated(self, step: int, mean: float, best: float) -> None:
+        """The dev split was tracked; mean J now and at best."""
+
+
+class Silence:
+    """A reporter that tells nobody."""
+
+    def cached(self, name: str, done: int, total: int) -> None:
+        """See :class:`Reporter`."""
+
+    def stepped(self, step: int, loss: float) -> None:
+        """See :class:`Reporter`."""
+
+    def evaluated(self, step: int, mean: float, best: float) -> None:
+        """See :class:`Reporter`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Phase:
-    """A stretch of the training with one batch shape.
+class StepResult:
+    """One step's numbers on this process.
 
     Attributes:
-        until: Share of all steps at which the phase ends.
-        batch_size: Clips a step.
-        num_frames: Frames a clip.
-        window: Height and width in cells of 1/8.
+        loss: Mean over the accumulated parts.
+        gradient_norm: Before it was clipped.
+        rate: Learning rate of most parameters.
+        batch: The last part.
+        predicted: Its logits, frame by frame.
     """
 
-    until: float
-    batch_size: int
-    num_frames: int
-    window: tuple[int, int]
+    loss: ClipLoss
+    gradient_norm: float
+    rate: float
+    batch: ClipBatch
+    predicted: list[Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class TrainConfig:
-    """One training run.
+class RunResult:
+    """How a run ended.
 
     Attributes:
-        sources: Cached clips.
-        vmos: Sizes of the network.
-        dims: Encoder channels at strides 4, 8 and 16.
-        memory: Memory rules while training.
-        phases: Batch shapes, small windows first.
-        steps: Optimiser steps in all.
-        learning_rate: At the end of the warm-up.
-        min_learning_rate: At the start and at the end.
-        weight_decay: Of matrices and kernels; biases and norms have none.
-        own_labels_from: Share of the steps after which VMOS's own labels go to the memory.
-        auxiliary_until: Share of the steps over which the loss on the reference frame fades.
-        seed: Of all chance.
+        step: Steps made.
+        signal_number: Signal that stopped it early, or None.
+        best: Best mean J on the dev split, or None.
     """
 
-    sources: tuple[Source, ...]
-    vmos: VMOSConfig = field(default_factory=VMOSConfig)
-    dims: tuple[int, int, int] = (128, 576, 256)
-    memory: MemoryConfig = field(
-        default_factory=lambda: MemoryConfig(capacity=3, gap=2, short_term_delay=1)
-    )
-    phases: tuple[Phase, ...] = (Phase(0.55, 4, 3, (24, 24)), Phase(1.0, 2, 3, (36, 64)))
-    steps: int = 4000
-    learning_rate: float = 6e-4
-    min_learning_rate: float = 2e-5
-    weight_decay: float = 0.03
-    own_labels_from: float = 0.5
-    auxiliary_until: float = 0.1
-    seed: int = 1
-
-
-WARM_UP = 0.05
-DECAY_POWER = 0.9
-CLIP_NORM = 5.0
-
-Report = Callable[[int, float], None]
+    step: int
+    signal_number: int | None
+    best: float | None
 
 
 class Trainer:
-    """Network, its moving average, optimiser and step counter of one run.
+    """One run.
 
     Args:
-        config: What to train.
+        recipe: What to do.
+        folder: Where the run is kept; it goes on from the newest checkpoint there.
+        data: Folder that relative data roots are looked up in.
+        reporter: Told of the progress, on the main process.
+        source: Where batches come from; None opens the recipe's data.
+
+    Raises:
+        ConfigError: The recipe cannot be carried out, or the folder holds another run.
+        InputError: Data are missing.
+        WeightsError: Weights or a checkpoint are missing, damaged, or do not fit.
     """
 
-    def __init__(self, config: TrainConfig) -> None:
-        torch.manual_seed(config.seed)
-        self.config = config
-        self.vmos = build_vmos(config.vmos, config.dims)
-        start_as_similarity(self.vmos)
-        self.average = copy.deepcopy(self.vmos).eval()
-        self.optimizer = torch.optim.AdamW(_parameter_groups(self.vmos, config.weight_decay))
-        self.sampler = ClipSampler(config.sources, config.seed)
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: Path,
+        *,
+        data: Path,
+        reporter: Reporter | None = None,
+        source: ClipSource | None = None,
+    ) -> None:
+        if recipe.train.threads:
+            torch.set_num_threads(recipe.train.threads)
+        self.recipe = recipe
+        self.accelerator = start_accelerator(recipe.train.precision)
+        is_main = self.accelerator.is_main_process
+        self.reporter: Reporter = reporter if reporter is not None and is_main else Silence()
+        self.folder = RunFolder(folder)
+        with self.accelerator.main_process_first():
+            self.folder.open(recipe)
+        self.dev = DevSplit(recipe.dev, data) if recipe.dev.root else None
+        torch.manual_seed(recipe.train.seed)
+        self.network = build_network(recipe.model, recipe.clip).to(self.accelerator.device)
+        self.average = copy_average(self.network)
+        self._regularise()
+        self.optimizer: Any = torch.optim.AdamW(parameter_groups(self.network, recipe.optimizer))
+        self.model, self.optimizer = self.accelerator.prepare(self.network, self.optimizer)
+        share = Share(self.accelerator.process_index, self.accelerator.num_processes)
+        source = source or open_mixture(recipe, data, self.folder, self.accelerator, self.reporter)
+        self.parts = PartDataset(source, recipe, share)
         self.step = 0
+        self.best: float | None = None
+        newest = self.folder.newest()
+        if newest is not None:
+            self.load(newest)
 
-    def run(self, checkpoint: Path, *, save_every: int = 100, report: Report | None = None) -> None:
-        """Train to the end, or on from the checkpoint if there is one.
+    def run(self) -> RunResult:
+        """Train to the end, or until SIGINT or SIGTERM; then a checkpoint is left.
+
+        Raises:
+            HQTrackError: The loss is no finite number.
+        """
+        options = self.recipe.train
+        with StopRequest() as stop, self._board() as board:
+            stream = part_stream(self.parts, self.step, options.workers)
+            while self.step < options.steps:
+                self._log(board, self.train_step(stream))
+                is_last = self.step == options.steps
+                if is_last or self.step % self.recipe.dev.every == 0:
+                    self._evaluate(board)
+                is_stopping = self._agree_to_stop(stop)
+                if is_last or is_stopping or self.step % options.checkpoint_every == 0:
+                    self.save()
+                if is_stopping and not is_last:
+                    return RunResult(self.step, stop.signal_number, self.best)
+        return RunResult(self.step, None, self.best)
+
+    def train_step(self, stream: Iterator[ClipBatch]) -> StepResult:
+        """Make one optimiser step.
 
         Args:
-            checkpoint: Written every ``save_every`` steps and at the end.
-            save_every: Steps between two checkpoints.
-            report: Called with the step and its loss.
+            stream: Gives the step's parts next.
         """
-        if checkpoint.exists():
-            self.load(checkpoint)
-        with ThreadPoolExecutor(1) as reader:
-            self._run(reader, checkpoint, save_every, report)
-
-    def _run(
-        self, reader: ThreadPoolExecutor, checkpoint: Path, save_every: int, report: Report | None
-    ) -> None:
-        coming = reader.submit(self.draw, self.step)
-        while self.step < self.config.steps:
-            batch = coming.result()
-            coming = reader.submit(self.draw, self.step + 1)
-            loss = self.train_step(batch)
-            if report is not None:
-                report(self.step, loss)
-            if self.step % save_every == 0 or self.step == self.config.steps:
-                self.save(checkpoint)
-
-    def draw(self, step: int) -> Batch:
-        """Draw the batch of a step."""
-        share = min(step / self.config.steps, 1.0)
-        phases = self.config.phases
-        phase = next((phase for phase in phases if share < phase.until), phases[-1])
-        return self.sampler.draw(step, phase.batch_size, phase.num_frames, phase.window)
-
-    def train_step(self, batch: Batch) -> float:
-        """Make one optimiser step and return its loss."""
-        config = self.config
-        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.step)
-        self.vmos.train()
+        options, steps = self.recipe.optimizer, self.recipe.train.steps
+        own_labels = uses_own_labels(self.recipe.clip, self.step, steps)
+        rates = role_rates(options, self.step, steps, own_labels=own_labels)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(config, self.step)
-        loss = self._loss(batch, generator)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.vmos.parameters(), CLIP_NORM)
-        self.optimizer.step()
-        self._update_average()
-        self.step += 1
-        return float(loss.detach())
-
-    def _loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
-        config, share = self.config, self.step / self.config.steps
-        slots = shuffle_table(len(batch.labels), generator)
-        with torch.autocast("cpu", torch.bfloat16):
-            predicted = unroll_clip(
-                self.vmos,
-                batch.features,
-                batch.labels,
-                slots,
-                config.memory,
-                use_own_labels=share >= config.own_labels_from,
+            group["lr"] = rates[group["role"]]
+        loss, batch, predicted = self.accumulate_gradients(stream)
+        if not math.isfinite(float(loss.total)):
+            raise HQTrackError(
+                f"the loss is {float(loss.total)} in step {self.step + 1}; go on from the newest "
+                "checkpoint with a lower optimizer.learning_rate or train.precision=float32"
             )
-        fraction = bootstrap_fraction(self.step, config.steps)
-        losses = [
-            frame_loss(logits, batch.labels[:, index], fraction)
-            for index, logits in enumerate(predicted)
-        ]
-        auxiliary = max(1 - share / config.auxiliary_until, 0.0)
-        return torch.stack(losses[1:]).mean() + auxiliary * losses[0]
+        norm = self.accelerator.clip_grad_norm_(self.network.parameters(), options.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        update_average(self.average, self.network, average_decay(options, self.step, steps))
+        self.step += 1
+        return StepResult(loss, float(norm or 0.0), rates["rest"], batch, predicted)
 
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        limit = 1 - 1 / (0.1 * self.config.steps)
-        decay = min(limit, (1 + self.step) / (10 + self.step))
-        pairs = zip(self.average.parameters(), self.vmos.parameters(), strict=True)
-        for kept, fresh in pairs:
-            kept.lerp_(fresh, 1 - decay)
+    def accumulate_gradients(
+        self, stream: Iterator[ClipBatch]
+    ) -> tuple[ClipLoss, ClipBatch, list[Tensor]]:
+        """Run the parts of the present step forwards and backwards; gradients are left behind.
 
-    def save(self, path: Path) -> None:
-        """Write everything that a later run needs to go on exactly here."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".part")
-        content = {
-            "step": self.step,
-            "vmos": self.vmos.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
-        torch.save(content, temporary)
-        os.replace(temporary, path)
+        Returns:
+            The mean loss, the last part, and its logits.
+        """
+        recipe, num_parts = self.recipe, self.recipe.train.accumulate
+        process = self.accelerator.process_index
+        torch.manual_seed((recipe.train.seed * SEED_STRIDE + self.step) * SEED_STRIDE + process)
+        weights = self._loss_weights()
+        own_labels = uses_own_labels(recipe.clip, self.step, recipe.train.steps)
+        self.model.train()
+        losses = []
+        for part in range(num_parts):
+            batch = next(stream).to(self.accelerator.device)
+            waits = part < num_parts - 1
+            with self.accelerator.no_sync(self.model) if waits else contextlib.nullcontext():
+                predicted: list[Tensor] = self.model(
+                    batch, use_own_labels=own_labels, with_reference=weights.auxiliary > 0
+                )
+                loss = clip_loss(
+                    predicted, batch.labels, weights, align_corners=self.network.align_corners
+                )
+                self.accelerator.backward(loss.total / num_parts)
+            losses.append(torch.stack([loss.total.detach(), loss.cross_entropy, loss.jaccard]))
+        return ClipLoss(*torch.stack(losses).mean(0)), batch, [one.detach() for one in predicted]
+
+    def save(self) -> None:
+        """Write a checkpoint with everything that goes on changing, and the averaged weights."""
+        if self.accelerator.is_main_process:
+            scaler = self.accelerator.scaler
+            content = {
+                "step": self.step,
+                "network": self.network.state_dict(),
+                "average": self.average.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": None if scaler is None else scaler.state_dict(),
+                "best": self.best,
+            }
+            self.folder.save(content, self.recipe.train.keep_checkpoints)
+            self._export("last")
+        self.accelerator.wait_for_everyone()
 
     def load(self, path: Path) -> None:
         """Go on from what :meth:`save` wrote.
@@ -205,117 +252,94 @@ class Trainer:
         Raises:
             WeightsError: The file is damaged or belongs to another network.
         """
-        content = _read_checkpoint(path)
+        content = read_checkpoint(path)
         try:
-            self.vmos.load_state_dict(content["vmos"])
+            self.network.load_state_dict(content["network"])
             self.average.load_state_dict(content["average"])
             self.optimizer.load_state_dict(content["optimizer"])
-            self.step = int(content["step"])
-        except (RuntimeError, KeyError, ValueError) as error:
+            if self.accelerator.scaler is not None:
+                self.accelerator.scaler.load_state_dict(content["scaler"])
+        except (RuntimeError, KeyError, ValueError, TypeError) as error:
             raise WeightsError(f"cannot go on from the checkpoint {path}: {error}") from error
+        self.step, self.best = int(content["step"]), content["best"]
 
+    def _regularise(self) -> None:
+        regularise_vmos(self.network.vmos, self.recipe.regularisation)
+        if self.network.encoder is not None and self.network.train_encoder:
+            regularise_encoder(self.network.encoder, self.recipe.regularisation)
 
-def default_config(cache: Path, *, steps: int, seed: int = 1) -> TrainConfig:
-    """Return the recipe of the shipped weights.
+    def _loss_weights(self) -> LossWeights:
+        options, steps = self.recipe.loss, self.recipe.train.steps
+        return LossWeights(
+            cross_entropy=options.cross_entropy,
+            jaccard=options.jaccard,
+            fraction=bootstrap_fraction(
+                self.step, steps, share=options.hardest_share, until=options.hardest_until
+            ),
+            auxiliary=auxiliary_weight(options, self.step, steps),
+        )
 
-    Args:
-        cache: Folder that ``hqtrack train prepare`` filled.
-        steps: Optimiser steps in all.
-        seed: Of all chance.
-    """
-    sources = (
-        Source(cache / "synthetic", 1.0, 1),
-        Source(cache / "videos", 1.0, 4),
-        Source(cache / "composites", 0.5, 1),
-    )
-    return TrainConfig(sources=sources, steps=steps, seed=seed)
+    @contextlib.contextmanager
+    def _board(self) -> Iterator[Board | None]:
+        if not self.accelerator.is_main_process:
+            yield None
+            return
+        board = Board(self.folder.tensorboard, self.step + 1)
+        try:
+            yield board
+        finally:
+            board.close()
 
+    def _log(self, board: Board | None, result: StepResult) -> None:
+        options, loss = self.recipe.train, result.loss
+        self.reporter.stepped(self.step, float(loss.total))
+        if self.step % options.log_every == 0 or self.step == options.steps:
+            parts = torch.stack([loss.total, loss.cross_entropy, loss.jaccard])
+            total, cross_entropy, jaccard = self.accelerator.reduce(parts, "mean").tolist()
+            if board is not None:
+                values = {
+                    "loss/total": total,
+                    "loss/cross_entropy": cross_entropy,
+                    "loss/jaccard": jaccard,
+                    "optimizer/learning_rate": result.rate,
+                    "optimizer/gradient_norm": result.gradient_norm,
+                }
+                board.scalars(self.step, values)
+        every = options.picture_every
+        if board is not None and every and (self.step % every == 0 or self.step == 1):
+            board.clip(self.step, result.batch, result.predicted)
 
-def export_average(checkpoint: Path, path: Path) -> int:
-    """Write the moving average of a run as a weights file and return the step it stands for.
+    def _evaluate(self, board: Board | None) -> None:
+        """Track the dev split, the sequences shared out over the processes."""
+        if self.dev is None:
+            return
+        config = tracker_config(self.recipe.model)
+        encoder = frame_encoder(self.average, config)
+        tracker = dev_tracker(config, encoder, self.average.vmos, self.accelerator.device)
+        process, processes = self.accelerator.process_index, self.accelerator.num_processes
+        found = self.dev.measure(tracker, self.dev.videos[process::processes])
+        scores = dict(gather_object(list(found.items())))
+        mean = sum(scores.values()) / len(scores)
+        if self.best is None or mean > self.best:
+            self.best = mean
+            if self.accelerator.is_main_process:
+                self._export("best")
+        if board is not None:
+            board.scalars(self.step, {f"dev/{name}": value for name, value in scores.items()})
+            board.scalars(self.step, {"dev/mean": mean})
+        self.reporter.evaluated(self.step, mean, self.best)
 
-    Raises:
-        WeightsError: The checkpoint cannot be read, or the file not be written.
-    """
-    content = _read_checkpoint(checkpoint)
-    save_tensors(path, content["average"], {"step": str(content["step"])})
-    return int(content["step"])
+    def _export(self, name: str) -> None:
+        facts = {
+            "step": str(self.step),
+            "preset": self.recipe.model.preset,
+            "settings": " ".join(self.recipe.model.settings),
+            "dev_mean_j": "" if self.best is None else f"{self.best:.4f}",
+        }
+        self.folder.export(name, self.average.trained_tensors(), facts)
 
-
-def _read_checkpoint(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise WeightsError(f"cannot read the checkpoint {path}: {error}") from error
-    missing = {"step", "vmos", "average", "optimizer"} - set(content)
-    if missing:
-        raise WeightsError(f"{path} is no checkpoint of a training: it lacks {sorted(missing)}")
-    return content
-
-
-def frame_loss(logits: Tensor, labels: Tensor, fraction: float) -> Tensor:
-    """Half bootstrapped cross-entropy, half soft Jaccard, at network size.
-
-    Args:
-        logits: ``(B, N + 1, H'/4, W'/4)`` float.
-        labels: ``(B, H', W')`` uint8.
-        fraction: Share of the hardest pixels that the cross-entropy counts.
-    """
-    size = (int(labels.shape[-2]), int(labels.shape[-1]))
-    fine, target = resize_logits(logits, size), labels.long()
-    cross_entropy = bootstrapped_cross_entropy(fine, target, fraction=fraction)
-    return 0.5 * cross_entropy + 0.5 * soft_jaccard(fine, target)
-
-
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """Warm up linearly, then fall as a power of the steps left."""
-    low, high = config.min_learning_rate, config.learning_rate
-    warm_up = max(WARM_UP * config.steps, 1)
-    if step < warm_up:
-        return low + (high - low) * step / warm_up
-    left = 1 - (step - warm_up) / max(config.steps - warm_up, 1)
-    return low + (high - low) * float(max(left, 0.0) ** DECAY_POWER)
-
-
-@torch.no_grad()
-def start_as_similarity(vmos: VMOS) -> None:
-    """Initialise so that matching begins as plain feature similarity.
-
-    Projections to queries and keys are orthogonal, which keeps angles; refinements begin as
-    identities; the short-term attention begins with a preference for near cells.
-    """
-    for projection in vmos.pyramid.projections():
-        nn.init.orthogonal_(projection.weight.flatten(1))
-        if projection.bias is not None:
-            nn.init.zeros_(projection.bias)
-    for module in vmos.modules():
-        if isinstance(module, ResidualBlock):
-            nn.init.zeros_(module.second.norm.weight)
-        if isinstance(module, GatedPropagationBlock):
-            _start_block(module)
-
-
-QUERY_GAIN = 1.4
-"""Makes the score of a token with itself about 15, so that the softmax tells it from some thousand
-others."""
-NEAR_CELLS = 4.0
-
-
-def _start_block(block: GatedPropagationBlock) -> None:
-    narrow = block.width // 2
-    nn.init.orthogonal_(block.key_value.weight[:narrow], gain=QUERY_GAIN)
-    nn.init.zeros_(block.key_value.bias)
-    radius = block.short_term.radius
-    offset = torch.arange(-radius, radius + 1, dtype=torch.float32)
-    distance = offset[:, None] ** 2 + offset**2
-    block.short_term.relative_bias.bias.copy_(-distance.flatten() / (2 * NEAR_CELLS**2))
-    nn.init.zeros_(block.short_term.relative_bias.weight)
-
-
-def _parameter_groups(vmos: VMOS, weight_decay: float) -> Sequence[dict[str, object]]:
-    wide = [p for p in vmos.parameters() if p.ndim > 1]
-    narrow = [p for p in vmos.parameters() if p.ndim <= 1]
-    return [
-        {"params": wide, "weight_decay": weight_decay},
-        {"params": narrow, "weight_decay": 0.0},
-    ]
+    def _agree_to_stop(self, stop: StopRequest) -> bool:
+        # A signal reaches the processes at different steps; they must leave in the same one.
+        if stop.is_set:
+            self.accelerator.set_trigger()
+        return bool(self.accelerator.check_trigger())

@@ -1,0 +1,145 @@
+"""Recipes: what ships, what is refused, and that a file gives back what was written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vots_hqtrack.errors import ConfigError
+from vots_hqtrack.training.recipe import OptimizerOptions, Recipe
+from vots_hqtrack.training.recipe_data import DataOptions, PhaseOptions
+from vots_hqtrack.training.recipe_files import (
+    KIND,
+    apply_to_tables,
+    build_recipe,
+    flat_options,
+    kind_of,
+    load_recipe,
+    read_tables,
+    recipe_to_toml,
+    shipped_recipes,
+)
+from vots_hqtrack.training.schedule import (
+    auxiliary_weight,
+    average_decay,
+    learning_rate,
+    role_rates,
+    uses_own_labels,
+)
+
+DATA = {"data": [{"kind": "folder", "root": "a"}, {"kind": "davis", "root": "b"}]}
+
+
+def test_shipped_recipes_are_read() -> None:
+    assert {"lite", "paper-stage1", "paper-stage2"} <= set(shipped_recipes())
+    for name in shipped_recipes():
+        if kind_of(read_tables(name)) == KIND:
+            assert load_recipe(name).data
+
+
+def test_values_of_the_paper() -> None:
+    """As the released code has them (its stages `pre` and `ytb_vip_dav`)."""
+    first, second = load_recipe("paper-stage1"), load_recipe("paper-stage2")
+    assert (first.train.steps, second.train.steps) == (100_000, 150_000)
+    assert first.optimizer == OptimizerOptions()
+    rates = second.optimizer.learning_rate, second.optimizer.min_learning_rate
+    assert rates == (2e-4, 1e-5)
+    assert second.optimizer.weight_decay == 0.07
+    assert (first.clip.merge_probability, second.clip.merge_probability) == (1.0, 0.3)
+    assert (first.clip.own_labels_from, second.clip.own_labels_from) == (1.0, 0.5)
+    assert (first.loss.auxiliary_until, second.loss.auxiliary_until) == (0.1, 1.0)
+    for recipe in (first, second):
+        assert recipe.phases == (PhaseOptions(1.0, 16, 5, (465, 465)),)
+        assert (recipe.clip.memory_gap, recipe.clip.short_term_delay) == (2, 1)
+        shares = recipe.regularisation
+        assert (shares.drop_path, shares.dropout, shares.encoder_drop_path) == (0.1, 0.1, 0.2)
+    # 1 - 1 / (0.1 steps)
+    assert average_decay(first.optimizer, 99_999, 100_000) == pytest.approx(0.9999)
+    assert average_decay(second.optimizer, 149_999, 150_000) == pytest.approx(0.99993, abs=1e-5)
+
+
+def test_written_recipe_is_read_back(tmp_path: Path) -> None:
+    recipe = load_recipe("lite", ["train.seed=5", "data.1.options=year=2016,split=train"])
+    path = tmp_path / "r.toml"
+    path.write_text(recipe_to_toml(recipe), encoding="utf-8")
+    assert load_recipe(str(path)) == recipe
+    assert flat_options(recipe)["data.1.options"] == ("year=2016", "split=train")
+
+
+def test_settings_change_one_table_or_all() -> None:
+    tables = apply_to_tables(DATA, ["data.weight=2", "data.1.max_gap=7", "phases.crop=33,49"])
+    recipe = build_recipe(tables)
+    assert [(one.weight, one.max_gap) for one in recipe.data] == [(2.0, 3), (2.0, 7)]
+    assert recipe.phases[0].crop == (33, 49)
+    assert DATA["data"][0].keys() == {"kind", "root"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("train.step=5", r"unknown option 'train\.step'; wanted one of: .*train\.steps"),
+        ("trian.steps=5", "unknown section 'trian'; wanted one of: .*train"),
+        ("train.steps=0", r"train\.steps must be at least 1, got 0"),
+        ("train.steps=2.5", r"train\.steps must be of type int"),
+        ("train.precision=int8", "must be one of auto, float32"),
+        ("train.steps", "reads section.option=value"),
+        ("data.7.root=x", "data has 2 tables, counted from 0"),
+        ("data.augment=strong", r"data\.augment must be one of photo, video"),
+        ("phases.until=0.5", r"phases\.until must be rising, the last 1\.0"),
+        ("phases.crop=465", r"phases\.crop must be 2 values"),
+        ("clip.merge_probability=1.5", "a number from 0 to 1"),
+        ("model.features=cached", r"model\.train_encoder must be false with cached features"),
+    ],
+)
+def test_exception_settings(setting: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build_recipe(apply_to_tables(DATA, [setting]))
+
+
+def test_exception_files(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.toml"
+    broken.write_text("[train\n", encoding="utf-8")
+    for name, message in (
+        ("paper-stage3", "wanted a TOML file or one of: .*paper-stage1"),
+        (str(tmp_path / "none.toml"), "cannot read the recipe"),
+        (str(broken), "cannot read the recipe"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            load_recipe(name)
+
+
+def test_exception_no_data() -> None:
+    with pytest.raises(ConfigError, match=r"at least one \[\[data\]\] table"):
+        Recipe()
+    with pytest.raises(ConfigError, match=r"data\.root must be a folder"):
+        DataOptions(kind="davis")
+
+
+def test_learning_rate_warms_up_and_falls() -> None:
+    options = OptimizerOptions()
+    rates = [learning_rate(options, step, 100) for step in range(101)]
+    assert rates[0] == options.min_learning_rate
+    assert max(rates) == pytest.approx(options.learning_rate)
+    assert rates.index(max(rates)) == 5
+    assert rates[-1] == pytest.approx(options.min_learning_rate)
+    assert rates[5:] == sorted(rates[5:], reverse=True)
+    half = options.min_learning_rate + 3.8e-4 * 0.5**0.9
+    assert learning_rate(options, 525, 1000) == pytest.approx(half)
+
+
+def test_roles_have_rates_of_their_own() -> None:
+    options = OptimizerOptions(learning_rate=1.1, min_learning_rate=0.1, encoder_factor=0.1)
+    assert role_rates(options, 5, 100, own_labels=False) == pytest.approx(
+        {"encoder": 0.2, "bank": 1.1, "rest": 1.1}
+    )
+    assert role_rates(options, 5, 100, own_labels=True)["bank"] == 0.0
+
+
+def test_own_labels_and_auxiliary_loss_follow_the_steps() -> None:
+    recipe = load_recipe("paper-stage2")
+    own = [uses_own_labels(recipe.clip, step, 100) for step in (0, 49, 50, 99)]
+    assert own == [False, False, True, True]
+    first = load_recipe("paper-stage1")
+    assert not uses_own_labels(first.clip, 100_000, 100_000)
+    assert [auxiliary_weight(first.loss, step, 100) for step in (0, 5, 10)] == [1.0, 0.5, 0.0]

@@ -1,0 +1,100 @@
+"""A run small enough for tests: cached features in which a square moves one cell a frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from vots_hqtrack.training.features import NECK_CHANNELS
+from vots_hqtrack.training.recipe import Recipe
+from vots_hqtrack.training.recipe_files import apply_to_tables, build_recipe
+from vots_hqtrack.training.sampler import ClipSampler, Source
+from vots_hqtrack.training.trainer import Trainer
+
+CELLS = (6, 8)
+NUM_CLIPS = 6
+TABLES = {
+    "train": {"steps": 6, "precision": "float32", "checkpoint_every": 3, "log_every": 1},
+    "model": {
+        "preset": "lite",
+        "train_encoder": False,
+        "features": "cached",
+        "similarity_start": True,
+        "settings": [
+            f"encoder.dims=8,{NECK_CHANNELS},{NECK_CHANNELS}",
+            "vmos.width_s16=16",
+            "vmos.width_s8=16",
+            "vmos.width_s4=8",
+            "vmos.num_blocks_s16=1",
+            "vmos.window_radius=3",
+        ],
+    },
+    "optimizer": {"learning_rate": 4e-3},
+    "clip": {"memory_capacity": 3},
+    "regularisation": {"encoder_drop_path": 0.0},
+    "phases": [{"batch_size": 2, "num_frames": 3, "crop": [CELLS[0] * 8, CELLS[1] * 8]}],
+    "data": [{"kind": "davis", "root": "not-read"}],
+}
+
+
+def write_clip(path: Path, seed: int) -> None:
+    """Write a clip whose features tell the object."""
+    generator = torch.Generator().manual_seed(seed)
+    frames = 3
+    colours = torch.randn(2, NECK_CHANNELS, generator=generator)
+    inside = torch.zeros(frames, *CELLS, dtype=torch.long)
+    for index in range(frames):
+        inside[index, 1:4, index + 1 : index + 4] = 1
+    noise = torch.randn(frames, *CELLS, NECK_CHANNELS, generator=generator)
+    s8 = colours[inside] + 0.1 * noise
+    fine = inside.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    s4 = torch.randn(2, 8, generator=generator)[fine]
+    labels = fine.repeat_interleave(4, 1).repeat_interleave(4, 2).to(torch.uint8)
+    content = {"s4": s4.bfloat16(), "s8": s8.bfloat16(), "labels": labels}
+    save_file(content, path)
+
+
+def write_clips(folder: Path) -> Path:
+    """Write the clips of the toy task."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed in range(NUM_CLIPS):
+        write_clip(folder / f"{seed}.safetensors", seed)
+    return folder
+
+
+def toy_recipe(settings: Iterable[str] = ()) -> Recipe:
+    """Return the recipe of the toy task with settings on top."""
+    return build_recipe(apply_to_tables(TABLES, settings))
+
+
+class Losses:
+    """A reporter that keeps the losses and calls something after chosen steps."""
+
+    def __init__(self, **after: object) -> None:
+        self.losses: list[float] = []
+        self.evaluations: list[tuple[int, float, float]] = []
+        self._after = after
+
+    def cached(self, name: str, done: int, total: int) -> None:
+        """Nothing is kept of it."""
+
+    def stepped(self, step: int, loss: float) -> None:
+        self.losses.append(loss)
+        action = self._after.get(f"step_{step}")
+        if callable(action):
+            action()
+
+    def evaluated(self, step: int, mean: float, best: float) -> None:
+        self.evaluations.append((step, mean, best))
+
+
+def toy_trainer(
+    cache: Path, run: Path, settings: Iterable[str] = (), reporter: Losses | None = None
+) -> Trainer:
+    """Build the trainer of the toy task."""
+    recipe = toy_recipe(settings)
+    source = ClipSampler([Source(cache, 1.0, 1)], recipe.train.seed)
+    return Trainer(recipe, run, data=run.parent, reporter=reporter, source=source)

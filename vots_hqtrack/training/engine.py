@@ -1,0 +1,67 @@
+"""What Accelerate does for a run: devices, processes, precision; and how a run is asked to stop."""
+
+from __future__ import annotations
+
+import signal
+from datetime import timedelta
+from types import FrameType, TracebackType
+from typing import Any
+
+import torch
+from accelerate import Accelerator, PartialState
+
+from vots_hqtrack.devices import pick_dtype
+
+PATIENCE = timedelta(hours=6)
+"""How long processes wait for one another: one may fill the feature cache meanwhile."""
+PRECISIONS = {torch.float32: "no", torch.bfloat16: "bf16", torch.float16: "fp16"}
+
+
+def start_accelerator(precision: str) -> Accelerator:
+    """Join the other processes, if a launcher started several, and pick the device.
+
+    Args:
+        precision: Option ``train.precision``.
+
+    Raises:
+        ConfigError: The device does not compute in that format.
+    """
+    state = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
+    dtype = pick_dtype(precision, state.device)
+    return Accelerator(cpu=state.device.type == "cpu", mixed_precision=PRECISIONS[dtype])
+
+
+class StopRequest:
+    """Notes SIGINT and SIGTERM instead of dying of them, while it is open.
+
+    A second signal of a kind acts as usual. Only the main thread may open it.
+    """
+
+    def __init__(self) -> None:
+        self.signal_number: int | None = None
+        self._former: dict[int, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        """Listen."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._former[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Let signals act as before."""
+        for number, former in self._former.items():
+            signal.signal(number, former)
+
+    @property
+    def is_set(self) -> bool:
+        """Whether a signal came."""
+        return self.signal_number is not None
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        self.signal_number = number
+        signal.signal(number, self._former[number])

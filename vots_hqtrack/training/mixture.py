@@ -1,0 +1,109 @@
+"""Opens what a recipe trains on: frames drawn from data sets, or features cached on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from vots_hqtrack.encoder.sam import SamEncoder
+from vots_hqtrack.training.batch import ClipSource
+from vots_hqtrack.training.datasets import Clip
+from vots_hqtrack.training.drawing import ClipDrawer
+from vots_hqtrack.training.network import check_crop, input_scale, load_sam_encoder, tracker_config
+from vots_hqtrack.training.prepare import cached_sources, fill_cache, plan_cache
+from vots_hqtrack.training.recipe import Recipe
+from vots_hqtrack.training.run_folder import RunFolder
+from vots_hqtrack.training.sampler import ClipSampler
+from vots_hqtrack.training.sources import open_source
+
+
+class CacheReporter(Protocol):
+    """Who is told how the cache fills."""
+
+    def cached(self, name: str, done: int, total: int) -> None:
+        """A clip of a data set has its features on disk."""
+
+
+def open_drawer(recipe: Recipe, data: Path) -> ClipDrawer:
+    """Open the recipe's data sets as a source of frames.
+
+    Args:
+        recipe: Of the run.
+        data: Folder that relative roots are looked up in.
+
+    Raises:
+        ConfigError: A kind, an option or a crop does not suit.
+        InputError: A folder does not have its layout.
+    """
+    config = tracker_config(recipe.model)
+    for phase in recipe.phases:
+        check_crop(phase.crop, config)
+    datasets = [open_source(one, data, recipe.cache.clip_size) for one in recipe.data]
+    return ClipDrawer(
+        datasets,
+        recipe.data,
+        recipe.clip,
+        recipe.augment,
+        seed=recipe.train.seed,
+        input_scale=input_scale(config),
+    )
+
+
+def draw_examples(recipe: Recipe, data: Path, count: int) -> Iterator[Clip]:
+    """Draw clips as a run would, for people to look at.
+
+    With cached features, whose windows are cut later, these are the clips that are encoded.
+
+    Args:
+        recipe: Of the run.
+        data: Folder that relative roots are looked up in.
+        count: How many.
+    """
+    drawer = open_drawer(recipe, data)
+    for step in range(count):
+        generator = np.random.default_rng((recipe.train.seed, step))
+        if recipe.model.features == "computed":
+            yield drawer.draw_clip(generator, recipe.phase(0))
+            continue
+        dataset, options = drawer.choose(generator)
+        index = int(generator.integers(len(dataset)))
+        yield dataset.sample(index, recipe.cache.num_frames, options.max_gap, generator)
+
+
+def open_mixture(
+    recipe: Recipe,
+    data: Path,
+    folder: RunFolder,
+    accelerator: Any,  # noqa: ANN401 - Accelerate is not annotated
+    reporter: CacheReporter,
+) -> ClipSource:
+    """Open the recipe's data; features that are to be cached and are not, are encoded now.
+
+    Args:
+        recipe: Of the run.
+        data: Folder that relative roots are looked up in.
+        folder: Of the run.
+        accelerator: Lets one process fill the cache while the others wait.
+        reporter: Told of every cached clip.
+
+    Raises:
+        ConfigError: A kind, an option or a crop does not suit.
+        InputError: A folder does not have its layout.
+    """
+    drawer = open_drawer(recipe, data)
+    if recipe.model.features == "computed":
+        return drawer
+    cache = Path(recipe.cache.folder).expanduser() if recipe.cache.folder else folder.path / "cache"
+    plans = plan_cache(list(drawer.datasets), recipe, cache)
+
+    def build_encoder() -> SamEncoder:
+        return load_sam_encoder(tracker_config(recipe.model)).to(accelerator.device)
+
+    with accelerator.main_process_first():
+        fill_cache(build_encoder, plans, recipe, reporter.cached)
+    return ClipSampler(
+        cached_sources(plans, recipe), recipe.train.seed, shuffle_slots=recipe.clip.shuffle_slots
+    )

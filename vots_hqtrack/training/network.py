@@ -1,0 +1,254 @@
+"""What is trained: an encoder and VMOS, unrolled over clips in one forward pass."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from vots_hqtrack.build import load_sam
+from vots_hqtrack.checkpoints.convert import part_of
+from vots_hqtrack.checkpoints.load import load_into, load_weights
+from vots_hqtrack.config import MemoryConfig, TrackerConfig
+from vots_hqtrack.encoder.frames import (
+    FrameEncoder,
+    SeparateFrameEncoder,
+    SharedFrameEncoder,
+    build_encoder,
+)
+from vots_hqtrack.encoder.sam import SamEncoder, features_from_sam
+from vots_hqtrack.errors import ConfigError, ShapeError
+from vots_hqtrack.frame import ALIGNED_GRID, NETWORK_STRIDE, PIXEL_MEAN, PIXEL_STD
+from vots_hqtrack.presets import load_preset
+from vots_hqtrack.settings import apply_settings
+from vots_hqtrack.training.batch import ClipBatch
+from vots_hqtrack.training.clip import unroll_clip
+from vots_hqtrack.training.initialise import start_as_similarity
+from vots_hqtrack.training.recipe import ClipOptions, ModelOptions
+from vots_hqtrack.types import FrameFeatures, Size
+from vots_hqtrack.vmos import VMOS, build_vmos
+
+
+class ClipNetwork(nn.Module):
+    """Encoder and VMOS.
+
+    Args:
+        encoder: Gives ``FrameFeatures`` or SAM's maps of images ``(B, 3, H, W)``; None where
+            batches bring features.
+        vmos: The segmenter.
+        memory: Memory rules of the training.
+        align_corners: How logits are resized to the labels.
+        train_encoder: Off, no gradient is computed for the encoder, and it stays in evaluation.
+    """
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(
+        self,
+        encoder: nn.Module | None,
+        vmos: VMOS,
+        memory: MemoryConfig,
+        *,
+        align_corners: bool,
+        train_encoder: bool,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.vmos = vmos
+        self.memory = memory
+        self.align_corners = align_corners
+        self.train_encoder = train_encoder
+        if encoder is not None and not train_encoder:
+            encoder.requires_grad_(False)
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
+        self.register_buffer("pixel_mean", mean, persistent=False)
+        self.register_buffer("pixel_std", std, persistent=False)
+
+    def train(self, mode: bool = True) -> ClipNetwork:
+        """Switch between training and evaluation; a frozen encoder stays in evaluation."""
+        super().train(mode)
+        if self.encoder is not None and not self.train_encoder:
+            self.encoder.eval()
+        return self
+
+    def forward(
+        self, batch: ClipBatch, *, use_own_labels: bool, with_reference: bool
+    ) -> list[Tensor]:
+        """Track through a batch; see :func:`~vots_hqtrack.training.clip.unroll_clip`."""
+        return unroll_clip(
+            self.vmos,
+            self._encode(batch.frames) if batch.features is None else _widen(batch.features),
+            batch.labels,
+            batch.slots,
+            self.memory,
+            use_own_labels=use_own_labels,
+            align_corners=self.align_corners,
+            with_reference=with_reference,
+        )
+
+    def trained_tensors(self) -> dict[str, Tensor]:
+        """Return what a weights file of the preset holds: encoder and VMOS, or VMOS alone."""
+        if self.encoder is None or isinstance(self.encoder, SamEncoder):
+            return dict(self.vmos.state_dict())
+        parts = {"encoder": self.encoder, "vmos": self.vmos}
+        return {
+            f"{name}.{key}": tensor
+            for name, part in parts.items()
+            for key, tensor in part.state_dict().items()
+        }
+
+    def load_trained(self, tensors: Mapping[str, Tensor], source: str) -> None:
+        """Take what :meth:`trained_tensors` returned.
+
+        Raises:
+            WeightsError: The tensors do not fit.
+        """
+        if self.encoder is None or isinstance(self.encoder, SamEncoder):
+            load_into(self.vmos, tensors, source=source)
+        else:
+            load_into(self.encoder, part_of(tensors, "encoder"), source=source)
+            load_into(self.vmos, part_of(tensors, "vmos"), source=source)
+
+    def _encode(self, frames: Tensor | None) -> tuple[FrameFeatures, ...]:
+        if frames is None or self.encoder is None:
+            raise ShapeError("a batch needs frames and an encoder, or features")
+        batch, num_frames = frames.shape[:2]
+        images = (frames.flatten(0, 1).float() - self.pixel_mean) / self.pixel_std
+        with torch.set_grad_enabled(self.train_encoder and torch.is_grad_enabled()):
+            maps = self.encoder(images)
+            features = features_from_sam(maps) if isinstance(self.encoder, SamEncoder) else maps
+        s4, s8, s16 = (
+            one.unflatten(0, (batch, num_frames))
+            for one in (features.s4, features.s8, features.s16)
+        )
+        return tuple(FrameFeatures(s4[:, i], s8[:, i], s16[:, i]) for i in range(num_frames))
+
+
+def build_network(model: ModelOptions, clip: ClipOptions) -> ClipNetwork:
+    """Build the network of a recipe with the weights that it starts from.
+
+    Raises:
+        ConfigError: The preset cannot be trained that way.
+        WeightsError: Weights are missing, damaged, or do not fit.
+    """
+    config = tracker_config(model)
+    shares_sam = config.encoder.kind == "sam"
+    if shares_sam and model.train_encoder:
+        raise ConfigError(
+            f"model.train_encoder must be false: the encoder of the preset {model.preset} is also "
+            "the refiner's"
+        )
+    if model.features == "cached" and not shares_sam:
+        raise ConfigError(
+            f"model.features must be computed: the preset {model.preset} has no encoder of SAM's"
+        )
+    vmos = build_vmos(config.vmos, config.encoder.dims)
+    if model.similarity_start and not model.weights:
+        start_as_similarity(vmos)
+    memory = MemoryConfig(clip.memory_capacity, clip.memory_gap, clip.short_term_delay)
+    network = ClipNetwork(
+        _encoder_of(model, config),
+        vmos,
+        memory,
+        align_corners=config.vmos.align_corners,
+        train_encoder=model.train_encoder,
+    )
+    if model.weights:
+        network.load_trained(load_named(model.weights), model.weights)
+    return network
+
+
+def tracker_config(model: ModelOptions) -> TrackerConfig:
+    """Return the configuration of the tracker whose network is trained."""
+    return apply_settings(load_preset(model.preset), model.settings)
+
+
+def load_named(name: str) -> dict[str, Tensor]:
+    """Read weights by their name or path.
+
+    Raises:
+        WeightsError: There are none, or they are damaged.
+    """
+    is_path = "/" in name or "\\" in name or name.endswith(".safetensors")
+    return load_weights(name, Path(name) if is_path else None)
+
+
+def load_sam_encoder(config: TrackerConfig) -> SamEncoder:
+    """Build SAM's encoder with the weights of the refiner."""
+    return SamEncoder(load_sam(config.refiner).image_encoder).eval()
+
+
+def frame_encoder(network: ClipNetwork, config: TrackerConfig) -> FrameEncoder:
+    """Wrap the network's encoder as the tracker wants it.
+
+    Args:
+        network: With an encoder, or trained on cached features of SAM's.
+        config: Of the tracker.
+    """
+    encoder = network.encoder
+    if encoder is None or isinstance(encoder, SamEncoder):
+        device = next(network.vmos.parameters()).device
+        shared = load_sam_encoder(config).to(device) if encoder is None else encoder
+        with torch.inference_mode():
+            return SharedFrameEncoder(shared.eval(), config.frame)
+    return SeparateFrameEncoder(encoder.eval(), None, config.frame)
+
+
+def input_scale(config: TrackerConfig) -> int:
+    """Return how many pixels of the encoder's input make one of the network image."""
+    return NETWORK_STRIDE if config.encoder.kind == "sam" else 1
+
+
+def check_crop(crop: tuple[int, int], config: TrackerConfig) -> Size:
+    """Check that a network size suits a preset.
+
+    Raises:
+        ConfigError: It does not.
+    """
+    shares_sam = config.encoder.kind == "sam"
+    rest = 0 if shares_sam else 1
+    if any(side % ALIGNED_GRID != rest for side in crop):
+        wanted = f"sides of {ALIGNED_GRID} k" + ("" if shares_sam else " + 1")
+        raise ConfigError(
+            f"phases.crop must have {wanted} for the preset {config.preset}, got {crop}"
+        )
+    return Size(*crop)
+
+
+def copy_average(network: ClipNetwork) -> ClipNetwork:
+    """Return a copy for the moving average; a frozen encoder is shared."""
+    shared = {} if network.train_encoder else {id(network.encoder): network.encoder}
+    average = copy.deepcopy(network, shared)
+    return average.requires_grad_(False).eval()
+
+
+@torch.no_grad()
+def update_average(average: ClipNetwork, network: ClipNetwork, decay: float) -> None:
+    """Move the average towards the network; what does not learn is copied."""
+    learning = {name for name, one in network.named_parameters() if one.requires_grad}
+    fresh = network.state_dict()
+    for name, kept in average.state_dict().items():
+        if name in learning:
+            kept.lerp_(fresh[name], 1 - decay)
+        else:
+            kept.copy_(fresh[name])
+
+
+def _widen(features: Sequence[FrameFeatures]) -> tuple[FrameFeatures, ...]:
+    # Cached features are bfloat16; autocast narrows them again where products run in it.
+    return tuple(FrameFeatures(one.s4.float(), one.s8.float(), one.s16.float()) for one in features)
+
+
+def _encoder_of(model: ModelOptions, config: TrackerConfig) -> nn.Module | None:
+    if model.features == "cached":
+        return None
+    if config.encoder.kind == "sam":
+        return load_sam_encoder(config)
+    encoder = build_encoder(config.encoder)
+    if model.encoder_weights:
+        load_into(encoder, load_named(model.encoder_weights), source=model.encoder_weights)
+    return encoder

@@ -1,0 +1,236 @@
+"""What a training run is made of: an option for every item of the paper's recipe (section 3).
+
+The defaults are those of the paper's first stage; ``configs/`` holds the shipped recipes. Files and
+``section.option=value`` texts become a recipe in ``recipe_files``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from vots_hqtrack.training.recipe_data import (
+    AugmentOptions,
+    CacheOptions,
+    DataOptions,
+    DevOptions,
+    PhaseOptions,
+    require,
+    require_share,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """The run as a whole.
+
+    Attributes:
+        steps: Optimiser steps in all.
+        seed: Of all chance.
+        accumulate: Parts that a batch is computed in, one after the other; saves memory.
+        precision: Number format of the heavy products; ``auto`` takes bfloat16 where the device
+            multiplies it natively.
+        threads: CPU threads; 0 leaves PyTorch's choice.
+        workers: Processes that prepare clips, for each training process; 0 prepares in it.
+        checkpoint_every: Steps between two checkpoints.
+        keep_checkpoints: How many of them stay.
+        log_every: Steps between two scalars.
+        picture_every: Steps between two pictures of labels and predictions; 0 draws none.
+    """
+
+    steps: int = 100_000
+    seed: int = 1
+    accumulate: int = 1
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    threads: int = 0
+    workers: int = 0
+    checkpoint_every: int = 2000
+    keep_checkpoints: int = 30
+    log_every: int = 10
+    picture_every: int = 500
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        for name in ("steps", "accumulate", "checkpoint_every", "keep_checkpoints", "log_every"):
+            require(getattr(self, name) >= 1, f"train.{name}", "at least 1", getattr(self, name))
+        for name in ("seed", "threads", "workers", "picture_every"):
+            require(getattr(self, name) >= 0, f"train.{name}", "0 or more", getattr(self, name))
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """The network and what it starts from.
+
+    Attributes:
+        preset: Preset of the tracker whose encoder and VMOS are trained.
+        settings: ``section.option=value`` changes of that preset.
+        weights: Weights that all starts from, by name or file: for the second stage, what the first
+            left. Empty: fresh ones.
+        encoder_weights: Weights of the encoder alone, by name or file; not beside ``weights``.
+        train_encoder: The encoder learns too; off, it is frozen.
+        features: ``computed`` by the encoder in every step, or ``cached`` once on disk, which needs
+            a frozen encoder of SAM's kind.
+        similarity_start: Fresh query and key projections begin as plain feature similarity.
+    """
+
+    preset: str = "vmos"
+    settings: tuple[str, ...] = ()
+    weights: str = ""
+    encoder_weights: str = ""
+    train_encoder: bool = True
+    features: Literal["computed", "cached"] = "computed"
+    similarity_start: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        both = bool(self.weights and self.encoder_weights)
+        require(not both, "model.encoder_weights", "empty beside model.weights", "both")
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizerOptions:
+    """AdamW, its schedule, and the moving average of the weights.
+
+    Attributes:
+        learning_rate: At the end of the warm-up.
+        min_learning_rate: At the very start and at the end.
+        power: Exponent of the fall.
+        warm_up: Share of the steps over which the rate rises.
+        encoder_factor: The encoder's rate above the least, relative to the rest's.
+        weight_decay: Decay of the weights.
+        no_decay: Shell-style patterns of parameters without it, besides all biases and the vectors
+            outside the encoder.
+        clip_norm: Largest norm of all gradients together.
+        average_share: The moving average reaches back this share of the steps.
+        average_warm_up: It reaches back less at the start.
+    """
+
+    learning_rate: float = 4e-4
+    min_learning_rate: float = 2e-5
+    power: float = 0.9
+    warm_up: float = 0.05
+    encoder_factor: float = 0.1
+    weight_decay: float = 0.03
+    no_decay: tuple[str, ...] = ("vmos.decoder.*",)
+    clip_norm: float = 5.0
+    average_share: float = 0.1
+    average_warm_up: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        low, high = self.min_learning_rate, self.learning_rate
+        require(0 <= low <= high, "optimizer.min_learning_rate", "0..learning_rate", low)
+        require(self.clip_norm > 0, "optimizer.clip_norm", "above 0", self.clip_norm)
+        require_share("optimizer.warm_up", self.warm_up)
+        require_share("optimizer.average_share", self.average_share)
+
+
+@dataclass(frozen=True, slots=True)
+class ClipOptions:
+    """How clips are put together and unrolled.
+
+    Attributes:
+        merge_probability: How often the objects of a second clip are pasted over the first.
+        min_pixels: An object with fewer pixels in the first frame becomes background.
+        shuffle_slots: Objects take random slots, anew for every clip.
+        memory_gap: Frames between two commits to the long-term memory.
+        memory_capacity: Long-term frames, the reference frame counted.
+        short_term_delay: How many frames back the short-term memory lies.
+        own_labels_from: Share of the steps after which VMOS's own labels go to the memory instead
+            of the true ones, without gradient, and the identity bank's learning rate is 0; 1.0 is
+            never.
+    """
+
+    merge_probability: float = 1.0
+    min_pixels: int = 100
+    shuffle_slots: bool = True
+    memory_gap: int = 2
+    memory_capacity: int = 9
+    short_term_delay: int = 1
+    own_labels_from: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        require_share("clip.merge_probability", self.merge_probability)
+        require_share("clip.own_labels_from", self.own_labels_from)
+        require(self.min_pixels >= 1, "clip.min_pixels", "at least 1", self.min_pixels)
+
+
+@dataclass(frozen=True, slots=True)
+class LossOptions:
+    """Losses of a frame, and how frames are weighed.
+
+    Attributes:
+        cross_entropy: Weight of the bootstrapped cross-entropy.
+        jaccard: Weight of the soft Jaccard loss.
+        hardest_share: Share of the pixels that the cross-entropy counts in the end, the hardest.
+        hardest_until: Share of the steps over which it falls there from 1.
+        auxiliary_until: Share of the steps over which the reference frame's loss fades; 0 leaves it
+            out.
+    """
+
+    cross_entropy: float = 0.5
+    jaccard: float = 0.5
+    hardest_share: float = 0.15
+    hardest_until: float = 0.5
+    auxiliary_until: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        require_share("loss.hardest_until", self.hardest_until)
+        require_share("loss.auxiliary_until", self.auxiliary_until)
+        within = 0 < self.hardest_share <= 1
+        require(within, "loss.hardest_share", "above 0 and at most 1", self.hardest_share)
+
+
+@dataclass(frozen=True, slots=True)
+class RegularisationOptions:
+    """What is dropped by chance while training.
+
+    Attributes:
+        drop_path: Self-attention updates of the blocks at 1/16, whole clips at a time.
+        dropout: Channels after each 5 x 5 depth-wise convolution of the attentions.
+        encoder_drop_path: Updates of the encoder's last block; it grows from 0 at the first.
+    """
+
+    drop_path: float = 0.1
+    dropout: float = 0.1
+    encoder_drop_path: float = 0.2
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        for name in ("drop_path", "dropout", "encoder_drop_path"):
+            value = getattr(self, name)
+            require(0 <= value < 1, f"regularisation.{name}", "0 or more, below 1", value)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One training run of VMOS."""
+
+    train: RunOptions = field(default_factory=RunOptions)
+    model: ModelOptions = field(default_factory=ModelOptions)
+    optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
+    clip: ClipOptions = field(default_factory=ClipOptions)
+    loss: LossOptions = field(default_factory=LossOptions)
+    regularisation: RegularisationOptions = field(default_factory=RegularisationOptions)
+    augment: AugmentOptions = field(default_factory=AugmentOptions)
+    dev: DevOptions = field(default_factory=DevOptions)
+    cache: CacheOptions = field(default_factory=CacheOptions)
+    data: tuple[DataOptions, ...] = ()
+    phases: tuple[PhaseOptions, ...] = (PhaseOptions(),)
+
+    def __post_init__(self) -> None:
+        """Check the values against one another."""
+        require(bool(self.data), "data", "at least one [[data]] table", "none")
+        ends = [phase.until for phase in self.phases]
+        ok = bool(ends) and ends == sorted(set(ends)) and ends[-1] == 1.0
+        require(ok, "phases.until", "rising, the last 1.0", ends)
+        frozen = not self.model.train_encoder
+        cached = self.model.features == "cached"
+        require(frozen or not cached, "model.train_encoder", "false with cached features", True)
+
+    def phase(self, step: int) -> PhaseOptions:
+        """Return the phase that a step lies in."""
+        share = step / self.train.steps
+        return next((phase for phase in self.phases if share < phase.until), self.phases[-1])

@@ -1,0 +1,138 @@
+"""What a run leaves on disk: its recipe, checkpoints, weights and scalars.
+
+::
+
+    RUN/config.toml            the recipe with every option
+    RUN/checkpoints/*.pt       what a run goes on from; the newest few
+    RUN/last.safetensors       averaged weights of the newest checkpoint
+    RUN/best.safetensors       averaged weights that did best on the dev split
+    RUN/tensorboard/           scalars and pictures
+
+Every file gets its name when it is complete.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vots_hqtrack.checkpoints.load import save_tensors
+from vots_hqtrack.errors import ConfigError, WeightsError
+from vots_hqtrack.training.recipe import Recipe
+from vots_hqtrack.training.recipe_files import (
+    build_recipe,
+    flat_options,
+    read_tables,
+    recipe_to_toml,
+)
+
+CONTENT = {"step", "network", "average", "optimizer", "scaler", "best"}
+FREE_OPTIONS = {
+    "train.accumulate",
+    "train.threads",
+    "train.workers",
+    "train.checkpoint_every",
+    "train.keep_checkpoints",
+    "train.log_every",
+    "train.picture_every",
+    "cache.folder",
+}
+"""Options that a resumed run may have otherwise: they leave its numbers alone."""
+FREE_ENDINGS = (".root",)
+
+
+class RunFolder:
+    """The folder of one run.
+
+    Args:
+        path: It need not exist yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.tensorboard = path / "tensorboard"
+
+    def open(self, recipe: Recipe) -> None:
+        """Make the folder and keep the recipe, which must be that of the checkpoints there.
+
+        Raises:
+            ConfigError: The folder holds a run with another recipe.
+        """
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        kept_path = self.path / "config.toml"
+        if kept_path.exists() and self.newest() is not None:
+            kept = build_recipe(read_tables(str(kept_path)))
+            _require_same(kept, recipe, self.path)
+        temporary = kept_path.with_suffix(".part")
+        temporary.write_text(recipe_to_toml(recipe), encoding="utf-8")
+        os.replace(temporary, kept_path)
+
+    def newest(self) -> Path | None:
+        """Return the newest checkpoint, or None."""
+        paths = sorted(self.checkpoints.glob("step-*.pt"))
+        return paths[-1] if paths else None
+
+    def save(self, content: Mapping[str, Any], keep: int) -> Path:
+        """Write a checkpoint and drop the oldest ones.
+
+        Args:
+            content: Its ``step`` names the file.
+            keep: How many stay.
+        """
+        path = self.checkpoints / f"step-{content['step']:08d}.pt"
+        temporary = path.with_suffix(".part")
+        with temporary.open("wb") as file:
+            torch.save(dict(content), file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        for old in sorted(self.checkpoints.glob("step-*.pt"))[:-keep]:
+            old.unlink()
+        return path
+
+    def export(self, name: str, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> Path:
+        """Write weights for ``hqtrack track --weights``.
+
+        Args:
+            name: ``last`` or ``best``.
+            tensors: Of the averaged network.
+            facts: For the file's header.
+        """
+        path = self.path / f"{name}.safetensors"
+        save_tensors(path, tensors, facts)
+        return path
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read what :meth:`RunFolder.save` wrote.
+
+    Raises:
+        WeightsError: The file is damaged or no checkpoint of a training.
+    """
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise WeightsError(f"cannot read the checkpoint {path}: {error}") from error
+    missing = CONTENT - set(content)
+    if missing:
+        raise WeightsError(f"{path} is no checkpoint of a training: it lacks {sorted(missing)}")
+    return content
+
+
+def _require_same(kept: Recipe, wanted: Recipe, folder: Path) -> None:
+    before, now = flat_options(kept), flat_options(wanted)
+    for name in sorted(before.keys() | now.keys()):
+        if name in FREE_OPTIONS or name.endswith(FREE_ENDINGS) or name.startswith("dev."):
+            continue
+        if before.get(name) != now.get(name):
+            raise ConfigError(
+                f"{folder} holds a run with {name} = {before.get(name)!r}, wanted "
+                f"{now.get(name)!r}; give another --out, or the options of that run"
+            )
