@@ -70,7 +70,10 @@ def test_polygons_unite_and_are_cut_off():
     assert not fill_polygons([[7, 7, 9, 7, 9, 9]], Size(4, 4)).any()
 
 
-@pytest.mark.parametrize("polygon", [[0, 0, 1, 1], [0, 0, 1, 1, 2]])
-def test_exception_polygon(polygon):
-    with pytest.raises(InputError, match="three corners or more"):
-        fill_polygons([polygon], Size(4, 4))
+def test_two_corners_enclose_nothing():
+    assert not fill_polygons([[0, 0, 3, 3], []], Size(4, 4)).any()
+
+
+def test_exception_polygon():
+    with pytest.raises(InputError, match=r"pairs of x and y, got \[0, 0, 3, 0, 3\]"):
+        fill_polygons([[0, 0, 3, 0, 3]], Size(4, 4))

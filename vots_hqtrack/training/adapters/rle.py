@@ -19,7 +19,6 @@ _BITS = 5
 _MORE, _SIGN = 0x20, 0x10
 _MAX_GROUPS = 8
 _COORDINATES = 2
-_CORNERS = 3
 
 
 def decode_runs(text: str) -> list[int]:
@@ -83,14 +82,15 @@ def fill_polygons(polygons: Sequence[Sequence[float]], size: Size) -> MaskArray:
     """Fill polygons; a pixel belongs to one if its centre lies inside.
 
     Args:
-        polygons: Each ``x0, y0, x1, y1, ...`` in pixels from the outer corner of the first pixel.
+        polygons: Each ``x0, y0, x1, y1, ...`` in pixels from the outer corner of the first pixel;
+            with fewer than three corners, as a few in COCO have, it encloses nothing.
         size: Size of the mask; what lies outside is cut off.
 
     Returns:
         Bool ``(H, W)``, the union of all.
 
     Raises:
-        InputError: A polygon has fewer than three corners or half a coordinate.
+        InputError: A polygon has an x without a y.
 
     Example:
         >>> fill_polygons([[1, 0, 3, 0, 3, 2, 1, 2]], Size(2, 4)).astype(int).tolist()
@@ -98,8 +98,8 @@ def fill_polygons(polygons: Sequence[Sequence[float]], size: Size) -> MaskArray:
     """
     mask = np.zeros(size, dtype=np.bool_)
     for polygon in polygons:
-        if len(polygon) % _COORDINATES or len(polygon) < _COORDINATES * _CORNERS:
-            raise InputError(f"a polygon needs three corners or more, got {list(polygon)[:8]}")
+        if len(polygon) % _COORDINATES:
+            raise InputError(f"a polygon needs pairs of x and y, got {list(polygon)[:9]}")
         corners = np.asarray(polygon, dtype=np.float64).reshape(-1, _COORDINATES)
         mask |= _fill(corners, size)
     return mask
