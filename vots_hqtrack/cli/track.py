@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -31,7 +31,8 @@ from vots_hqtrack.errors import HQTrackError, InputError, ShapeError
 if TYPE_CHECKING:
     from vots_hqtrack.config import TrackerConfig
     from vots_hqtrack.tracker import HQTracker
-    from vots_hqtrack.types import FrameArray, MaskArray, ObjectId, Size
+    from vots_hqtrack.types import FrameArray, FrameResult, MaskArray, ObjectId, Size
+    from vots_hqtrack.video.overlap import WriteBehind
     from vots_hqtrack.video.reader import FrameSource, NamedFrame
     from vots_hqtrack.video.results import ResultWriter
 
@@ -97,6 +98,15 @@ class Job:
             "versions": installed_versions(),
             "config": dataclasses.asdict(self.config),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """A frame, what was found in it, and the seconds that this took."""
+
+    named: NamedFrame
+    result: FrameResult
+    seconds: float
 
 
 def track(
@@ -178,6 +188,7 @@ def _check_apart(source: FrameSource, folder: Path) -> None:
 def _run(job: Job) -> None:
     """Check the first frame and what is given for it, load the model, and track."""
     from vots_hqtrack.types import check_frame
+    from vots_hqtrack.video.overlap import WriteBehind, read_ahead
     from vots_hqtrack.video.results import ResultWriter
 
     with contextlib.closing(iter(job.source)) as frames:
@@ -197,9 +208,12 @@ def _run(job: Job) -> None:
         writer = ResultWriter(job.folder, facts, overlay_fps=fps)
         started = time.perf_counter()
         try:
-            with writer:
-                rest = itertools.islice(frames, job.limit and job.limit - 1)
-                _show_progress(_track_frames(tracker, first, rest, masks, writer), job.length)
+            with writer, contextlib.ExitStack() as stack:
+                rest: Iterator[NamedFrame] = itertools.islice(frames, job.limit and job.limit - 1)
+                if job.source.kind != "camera":  # whose frames are worth less the older they are
+                    rest = stack.enter_context(contextlib.closing(read_ahead(rest)))
+                behind = stack.enter_context(WriteBehind(_writing(writer)))
+                _show_progress(_track_frames(tracker, first, rest, masks, behind), job.length)
         except (HQTrackError, OSError, KeyboardInterrupt):
             kept = _count(writer.num_frames, "frame")
             err.print(f"kept: {kept} in {job.folder}", markup=False, soft_wrap=True)
@@ -240,14 +254,18 @@ def _segment_boxes(
     return {ObjectId(place): mask for place, mask in enumerate(masks, start=1)}
 
 
+def _writing(writer: ResultWriter) -> Callable[[Tracked], None]:
+    return lambda done: writer.write(*done.named, done.result, seconds=done.seconds)
+
+
 def _track_frames(
     tracker: HQTracker,
     first: NamedFrame,
     frames: Iterable[NamedFrame],
     masks: Mapping[ObjectId, MaskArray],
-    writer: ResultWriter,
+    behind: WriteBehind[Tracked],
 ) -> Iterator[None]:
-    """Track and write frame by frame; yields after each, beginning with the first frame."""
+    """Track frame by frame; yields after each, beginning with the first frame."""
     from vots_hqtrack.types import FrameResult
 
     started = time.perf_counter()
@@ -258,12 +276,12 @@ def _track_frames(
         scores=dict.fromkeys(masks, 1.0),
         sources=dict.fromkeys(masks, "given"),
     )
-    writer.write(*first, given, seconds=time.perf_counter() - started)
+    behind.put(Tracked(first, given, time.perf_counter() - started))
     yield
-    for name, frame in frames:
+    for named in frames:
         started = time.perf_counter()
-        result = tracker.track(frame, state)
-        writer.write(name, frame, result, seconds=time.perf_counter() - started)
+        result = tracker.track(named.frame, state)
+        behind.put(Tracked(named, result, time.perf_counter() - started))
         yield
 
 
