@@ -66,6 +66,8 @@ def build_parts(config: TrackerConfig, device: torch.device, weights: Path | Non
         WeightsError: Weights are missing, damaged, or do not fit.
     """
     source = str(resolve(config.weights, weights))
+    for name in config.weights_needed()[1:]:
+        resolve(name)  # what is missing is told before anything large is built
     networks = _make_networks(config)
     tensors = load_weights(config.weights, weights)
     if networks.backbone is None:

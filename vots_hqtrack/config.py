@@ -160,6 +160,8 @@ class TrackingConfig:
 PromptKind = Literal["box", "box+mask", "box+mask+point"]
 CandidateChoice = Literal["predicted_iou", "coarse_iou", "single"]
 HQOutput = Literal["sum", "hq"]
+HQ_WEIGHTS = "sam-hq-"
+"""How the names of HQ-SAM's own weights begin, which have the HQ head in them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +250,20 @@ class TrackerConfig:
                 for option in dataclasses.fields(value):
                     found[f"{section.name}.{option.name}"] = getattr(value, option.name)
         return found
+
+    def weights_needed(self) -> tuple[str, ...]:
+        """Return the names of all weights that a tracker of this configuration reads.
+
+        Example:
+            >>> TrackerConfig().weights_needed()
+            ('vmos-lite', 'sam-vit-tiny')
+        """
+        names = [self.weights]
+        if self.refiner.enabled or self.encoder.kind == "sam":
+            names.append(self.refiner.weights)
+            if self.refiner.hq and not self.refiner.weights.startswith(HQ_WEIGHTS):
+                names.append(self.refiner.head)
+        return tuple(names)
 
     def to_json(self) -> str:
         """Write the configuration as JSON, to be saved beside each result."""

@@ -1,6 +1,7 @@
 """``hqtrack doctor`` tells versions, devices, and whether the weights are whole."""
 
 import json
+import re
 
 import pytest
 
@@ -9,6 +10,7 @@ from vots_hqtrack.checkpoints import manifest
 from vots_hqtrack.cli import doctor
 from vots_hqtrack.cli.main import app
 from vots_hqtrack.cli.versions import installed_versions
+from vots_hqtrack.presets import PRESETS
 
 
 @pytest.fixture
@@ -71,3 +73,33 @@ def test_weights_that_nobody_fetched_are_no_fault(weights, tmp_path, monkeypatch
     verdict = doctor.check_weights()["vmos-internimage-t"]
     assert verdict.startswith("not here; ")
     assert "hqtrack weights import save_step_42000.pth --as vmos-internimage-t" in verdict
+
+
+def test_presets_say_what_they_lack(runner, weights, tmp_path, monkeypatch):
+    monkeypatch.setenv("VOTS_HQTRACK_CACHE", str(tmp_path / "cache"))
+    presets = doctor.check_presets(doctor.check_weights())
+    assert presets.keys() == PRESETS.keys()
+    assert presets["lite"] == presets["lite-vmos"] == "ready"
+    assert presets["hqtrack"] == "lacks vmos-internimage-t; lacks sam-hq-vit-h"
+    assert presets["deaot-r50"] == "lacks deaot-r50"
+    (weights / "sam-vit-tiny.bin").write_bytes(b"something else")
+    presets = doctor.check_presets(doctor.check_weights())
+    assert presets["lite"] == "sam-vit-tiny is unusable"
+    assert presets["vmos"] == "lacks vmos-internimage-t"
+    shown = runner.invoke(app, ["doctor"], env={"COLUMNS": "200"}).stdout
+    for preset, verdict in presets.items():
+        assert re.search(rf"{preset} +│ {verdict} ", shown), preset
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_weight_that_a_preset_reads_is_told(weights, preset):
+    config = PRESETS[preset]()
+    verdicts = doctor.check_weights()
+    assert set(config.weights_needed()) <= verdicts.keys()
+    for name in config.weights_needed():
+        assert verdicts[name].startswith("ok") or "hqtrack weights" in verdicts[name]
+
+
+def test_number_format_of_each_device():
+    for text in doctor.find_devices().values():
+        assert text.endswith(("float32 by default", "bfloat16 by default"))

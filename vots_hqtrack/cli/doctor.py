@@ -1,10 +1,11 @@
-"""``hqtrack doctor``: what is installed, which devices there are, are the weights whole."""
+"""``hqtrack doctor``: what is installed, which devices there are, which presets have weights."""
 
 from __future__ import annotations
 
 import importlib
 import os
 import warnings
+from collections.abc import Mapping
 
 import typer
 from rich.markup import escape
@@ -17,16 +18,19 @@ from vots_hqtrack.presets import PRESETS
 
 _IMPORTS = ("torch", "torchvision", "cv2", "segment_anything_hq", "timm", "trax")
 """Modules that tracking needs; packages that are installed need not fit together."""
+_WHOLE, _ABSENT = "ok", "not here"
+"""How verdicts on weights begin."""
 
 
 def doctor() -> None:
-    """Show versions, devices and weights; exit with 3 if any are damaged or lost."""
+    """Show versions, devices, weights and presets; exit with 3 if weights are damaged or lost."""
     _print_table("versions", {name: found or "-" for name, found in installed_versions().items()})
     _print_table("imports", {name: _try_import(name) for name in _IMPORTS})
     _print_table("devices", find_devices())
     weights = check_weights()
     _print_table("weights", weights)
-    if any(not verdict.startswith(("ok", "not here")) for verdict in weights.values()):
+    _print_table("presets", check_presets(weights))
+    if any(not verdict.startswith((_WHOLE, _ABSENT)) for verdict in weights.values()):
         raise typer.Exit(WeightsError.exit_code)
 
 
@@ -42,18 +46,33 @@ def find_devices() -> dict[str, str]:
         found[f"cuda:{index}"] = f"{facts.name}, {facts.total_memory / 2**30:.1f} GiB"
     if torch.backends.mps.is_available():
         found["mps"] = "Apple graphics processor"
-    return found
+    return {name: f"{text}, {_describe_format(name)}" for name, text in found.items()}
 
 
 def check_weights() -> dict[str, str]:
-    """Return a verdict on all weights that presets name.
+    """Return a verdict on all weights that presets read.
 
     It begins with ``ok`` for those that are whole, and with ``not here`` for those that the package
     does not carry and nobody has fetched or imported.
     """
-    configs = [make() for make in PRESETS.values()]
-    names = [name for config in configs for name in (config.weights, config.refiner.weights)]
+    names = [name for make in PRESETS.values() for name in make().weights_needed()]
     return {name: _check_weights(name) for name in dict.fromkeys(names)}
+
+
+def check_presets(weights: Mapping[str, str]) -> dict[str, str]:
+    """Tell of each preset whether it can be used, and what it lacks.
+
+    Args:
+        weights: What :func:`check_weights` says.
+    """
+    verdicts = {}
+    for preset, make in PRESETS.items():
+        names = make().weights_needed()
+        absent = [name for name in names if weights[name].startswith(_ABSENT)]
+        broken = [name for name in names if not weights[name].startswith((_WHOLE, _ABSENT))]
+        faults = [f"lacks {name}" for name in absent] + [f"{name} is unusable" for name in broken]
+        verdicts[preset] = "; ".join(faults) or "ready"
+    return verdicts
 
 
 def _check_weights(name: str) -> str:
@@ -62,7 +81,7 @@ def _check_weights(name: str) -> str:
 
     try:
         if name in KNOWN and name not in cached_weights():
-            return f"not here; {KNOWN[name].how_to_get()}"
+            return f"{_ABSENT}; {KNOWN[name].how_to_get()}"
         weights = locate(name)
         found = sha256_of(weights.path)
     except WeightsError as error:
@@ -71,7 +90,17 @@ def _check_weights(name: str) -> str:
         wanted = weights.entry.sha256
         return f"damaged: {weights.path} has the sha256 {found}, wanted {wanted}"
     size = f"{weights.path.stat().st_size / 1e6:.1f} MB"
-    return f"ok, sha256 {found[:12]}, {size}, {weights.path}\n{weights.entry.licence}"
+    return f"{_WHOLE}, sha256 {found[:12]}, {size}, {weights.path}\n{weights.entry.licence}"
+
+
+def _describe_format(device: str) -> str:
+    import torch
+
+    from vots_hqtrack.devices import pick_dtype
+
+    dtype = str(pick_dtype("auto", torch.device(device))).removeprefix("torch.")
+    read = getattr(torch.backends.cpu, "get_cpu_capability", lambda: "unknown instructions")
+    return f"{read()}, {dtype} by default" if device == "cpu" else f"{dtype} by default"
 
 
 def _try_import(name: str) -> str:

@@ -158,12 +158,7 @@ def show_path(
 
 
 def _add_row(table: Table, name: str, state: str, text: str, licence: str) -> None:
-    users = [
-        preset
-        for preset, make in PRESETS.items()
-        for config in [make()]
-        if config.weights == name or (config.refiner.enabled and config.refiner.weights == name)
-    ]
+    users = [preset for preset, make in PRESETS.items() if name in make().weights_needed()]
     table.add_row(*(escape(cell) for cell in (name, state, text, licence, "\n".join(users))))
     for column in table.columns[1:]:
         column.overflow = "fold"
