@@ -120,15 +120,13 @@ class DataOptions:
     """One data set of the mixture.
 
     Attributes:
-        kind: How the folder is read: an adapter's name, or one of this package's own sources
-            (``synthetic``, ``videos``, ``composites``).
+        kind: How the folder is read: an adapter's name, ``synthetic`` or ``composites``.
         root: Folder; a relative one is looked up in the data folder.
         weight: How often a clip comes from here, relative to the other sets.
         max_gap: Largest number of video frames from one frame of a clip to the next.
         augment: The recipe for photographs or that for videos.
         options: ``name=value`` options of the adapter.
-        rounds: Cached features: clips made of each photograph or video.
-        count: Cached features: clips of ``composites``.
+        rounds: Cached features: clips made of each photograph, or of each video of ``composites``.
     """
 
     kind: str = ""
@@ -138,14 +136,13 @@ class DataOptions:
     augment: Literal["photo", "video"] = "video"
     options: tuple[str, ...] = ()
     rounds: int = 1
-    count: int = 120
 
     def __post_init__(self) -> None:
         """Check the values."""
         require(bool(self.kind), "data.kind", "the name of an adapter", self.kind)
         require(bool(self.root), "data.root", "a folder", self.root)
         require(self.weight > 0, "data.weight", "above 0", self.weight)
-        for name in ("max_gap", "rounds", "count"):
+        for name in ("max_gap", "rounds"):
             require(getattr(self, name) >= 1, f"data.{name}", "at least 1", getattr(self, name))
 
 
