@@ -11,6 +11,7 @@ from torch import nn
 from vots_hqtrack.checkpoints.convert import part_of
 from vots_hqtrack.checkpoints.load import load_into, load_weights
 from vots_hqtrack.checkpoints.manifest import resolve
+from vots_hqtrack.checkpoints.sam import load_sam_weights
 from vots_hqtrack.config import RefinerConfig, TrackerConfig
 from vots_hqtrack.encoder.frames import (
     FrameEncoder,
@@ -111,7 +112,8 @@ def load_sam(config: RefinerConfig) -> Sam:
 
 
 def _load_sam_into(sam: Sam, config: RefinerConfig) -> None:
-    load_into(sam, load_weights(config.weights), source=str(resolve(config.weights)))
+    tensors = load_sam_weights(config.weights, hq=config.hq, head=config.head)
+    load_into(sam, tensors, source=str(resolve(config.weights)))
 
 
 def _make_networks(config: TrackerConfig) -> _Networks:
