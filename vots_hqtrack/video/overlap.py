@@ -93,6 +93,8 @@ class WriteBehind(Generic[Item]):
         self._waiting: queue.Queue[Item | _End] = queue.Queue(depth)
         self._error: BaseException | None = None
         self._is_given_up = threading.Event()
+        # Python 3.11 takes a thread for ended when its join was interrupted, hence an event.
+        self._has_ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="write behind", daemon=True)
 
     def __enter__(self) -> WriteBehind[Item]:
@@ -109,11 +111,13 @@ class WriteBehind(Generic[Item]):
         """Wait until everything is written."""
         try:
             self._waiting.put(_End())
-            self._thread.join()
+            self._has_ended.wait()
         except KeyboardInterrupt:
             self._is_given_up.set()
-            self._thread.join()
+            self._has_ended.wait()
             raise
+        finally:
+            self._thread.join()
         if error is None:
             self._raise_error()
 
@@ -134,3 +138,4 @@ class WriteBehind(Generic[Item]):
                     self._write(item)
                 except BaseException as error:  # noqa: BLE001 - raised again by put or at the end
                     self._error = error
+        self._has_ended.set()
