@@ -11,8 +11,13 @@ from torch import Tensor
 from vots_hqtrack.checkpoints.importing import read_as
 from vots_hqtrack.checkpoints.load import load_into, load_weights, save_tensors
 from vots_hqtrack.checkpoints.manifest import WeightsEntry, record, sha256_of
-from vots_hqtrack.checkpoints.sam import export_sam, has_hq_head, load_sam_weights
-from vots_hqtrack.errors import WeightsError
+from vots_hqtrack.checkpoints.sam import (
+    export_sam,
+    export_weights,
+    has_hq_head,
+    load_sam_weights,
+)
+from vots_hqtrack.errors import ConfigError, WeightsError
 from vots_hqtrack.refiner.models import build_sam, sam_model_registry
 
 pytestmark = pytest.mark.weights
@@ -100,3 +105,16 @@ def test_exception_export(tmp_path: Path) -> None:
             model="vit_tiny",
             hq=False,
         )
+
+
+def test_weights_are_exported_by_name(cache: Path, tmp_path: Path) -> None:
+    _add(cache, "a-head", _head())
+    export_weights("sam-vit-tiny", tmp_path / "plain.pth")
+    export_weights("sam-vit-tiny", tmp_path / "hq.pth", head="a-head")
+    plain, hq = (
+        set(torch.load(tmp_path / name, weights_only=True)) for name in ("plain.pth", "hq.pth")
+    )
+    assert plain == set(build_sam("vit_tiny").state_dict())
+    assert hq == set(build_sam("vit_tiny", hq=True).state_dict())
+    with pytest.raises(ConfigError, match="only SAM weights can be exported"):
+        export_weights("vmos-lite", tmp_path / "vmos.pth")

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from vots_hqtrack.checkpoints.load import load_weights, require_fit
-from vots_hqtrack.errors import WeightsError
+from vots_hqtrack.errors import ConfigError, WeightsError
 from vots_hqtrack.refiner.models import HQ_DECODER_PARTS, SamName, build_sam
 
+SAM_NAME = re.compile(r"sam(?P<hq>-hq)?-(?P<model>vit-(?:tiny|b|l|h))")
+"""Names of SAM weights, which say what network they are of."""
 _PREFIXES = tuple(f"mask_decoder.{part}." for part in HQ_DECODER_PARTS)
 
 
@@ -54,6 +58,29 @@ def load_sam_weights(weights: str, *, hq: bool, head: str) -> dict[str, Tensor]:
         found = f"{others[0]} and the like" if others else "nothing"
         raise WeightsError(f"the weights {head} must be an HQ head alone, got {found}")
     return {**tensors, **extra}
+
+
+def export_weights(name: str, path: Path, *, head: str = "", force: bool = False) -> None:
+    """Write SAM weights that are here as one checkpoint that ``segment_anything_hq`` reads.
+
+    Args:
+        name: Name of the SAM's weights, such as ``sam-vit-tiny``.
+        path: The file to write.
+        head: Name of an HQ head to put into it, or empty.
+        force: True replaces a file that is there.
+
+    Raises:
+        ConfigError: The name is not that of SAM weights.
+        WeightsError: Weights are missing, damaged or do not fit, or the file cannot be written.
+    """
+    found = SAM_NAME.fullmatch(name)
+    if found is None:
+        raise ConfigError(
+            f"only SAM weights can be exported, such as sam-vit-tiny or sam-hq-vit-h; got {name!r}"
+        )
+    tensors = load_sam_weights(name, hq=bool(found["hq"] or head), head=head)
+    model = cast(SamName, found["model"].replace("-", "_"))
+    export_sam(path, tensors, model=model, hq=has_hq_head(tensors), force=force)
 
 
 def export_sam(

@@ -122,6 +122,25 @@ def import_file(
     _tell(import_weights(path, kind, target, half=half, force=force))
 
 
+@weights_app.command("export")
+def export_file(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="SAM weights that are here.")],
+    target: Annotated[
+        Path, typer.Option("--out", metavar="FILE.pth", help="The checkpoint to write.")
+    ],
+    head: Annotated[
+        str, typer.Option("--head", metavar="NAME", help="An HQ head to put into it.")
+    ] = "",
+    force: ForceOption = False,
+) -> None:
+    """Write SAM weights as one checkpoint that the package segment-anything-hq reads."""
+    from vots_hqtrack.checkpoints.manifest import sha256_of
+    from vots_hqtrack.checkpoints.sam import export_weights
+
+    export_weights(name, target, head=head, force=force)
+    out.print(f"{target.absolute()}: sha256 {sha256_of(target)}", markup=False, soft_wrap=True)
+
+
 @weights_app.command("verify")
 def verify_weights(
     which: Annotated[
