@@ -63,8 +63,10 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
 
 def _load(path: Path) -> object:
     try:
+        # Gigabytes stay in the file until they are used; PyTorch's old format does not offer that.
+        mapped = zipfile.is_zipfile(path)
         with _numbers_allowed():
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(str(path), map_location="cpu", weights_only=True, mmap=mapped)
     except OSError as error:
         raise WeightsError(
             f"cannot read the checkpoint {path}: {error.strerror or error}"
