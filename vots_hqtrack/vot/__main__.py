@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 from vots_hqtrack.config import StartOptions, options_from_environment
 from vots_hqtrack.errors import ConfigError
 from vots_hqtrack.vot.server import run
+from vots_hqtrack.vot.warm_up import warm_up
 
 if TYPE_CHECKING:
     from vots_hqtrack.tracker import HQTracker
@@ -111,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if sys.stdin.isatty():
         _make_parser().print_help(sys.stderr)
         return ConfigError.exit_code
-    return run(lambda: load_tracker(words))
+    return run(lambda: warm_up(load_tracker(words)))
 
 
 if __name__ == "__main__":
