@@ -13,11 +13,13 @@ from checkpoints import hollow, save
 from torch import Tensor
 
 from vots_hqtrack.checkpoints.convert import part_of
-from vots_hqtrack.checkpoints.importing import read_as
+from vots_hqtrack.checkpoints.importing import import_weights, read_as
 from vots_hqtrack.checkpoints.load import load_into
 from vots_hqtrack.encoder.internimage import build_internimage_t
 from vots_hqtrack.encoder.timm import build_timm_encoder
 from vots_hqtrack.errors import WeightsError
+from vots_hqtrack.training.network import build_network
+from vots_hqtrack.training.recipe import ClipOptions, ModelOptions
 
 WIDTHS, DEPTHS, GROUPS = (64, 128, 256, 512), (4, 4, 18, 4), (4, 8, 16, 32)
 POINTS = 9
@@ -166,6 +168,18 @@ def test_exception_a_key_is_missing(tmp_path: Path) -> None:
     tensors = {key: torch.zeros(()).expand(shape) for key, shape in shapes.items()}
     with pytest.raises(WeightsError, match=r"missing: levels\.2\.blocks\.17\.gamma1"):
         read_as("internimage-t-imagenet", save(tmp_path / "a.pth", tensors, nest="model"))
+
+
+def test_training_begins_at_what_was_imported(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    classifier = timm.create_model("resnet50", pretrained=False).state_dict()
+    weights = tmp_path / "resnet50.safetensors"
+    import_weights(save(tmp_path / "a.pth", classifier), "resnet50", weights)
+    options = ModelOptions(preset="deaot-r50", encoder_weights=str(weights))
+    network = build_network(options, ClipOptions())
+    trained = network.trained_tensors()
+    for key in ("conv1.weight", "layer3.5.bn3.running_var"):
+        assert torch.equal(trained[f"encoder.backbone.{key}"], classifier[key])
 
 
 def test_resnet50_with_and_without_counters(tmp_path: Path) -> None:

@@ -90,10 +90,11 @@ def _trained(preset: str, description: str) -> KnownWeights:
         description=description,
         manual=(
             "nobody publishes these weights, so train them: "
-            "hqtrack weights fetch resnet50; hqtrack train paper-stage1 --out run "
-            f"--set model.preset={preset} --set model.encoder_weights=resnet50; then paper-stage2, "
-            "as docs/training.md says. Give the file that the run leaves with --weights, "
-            f"or once for all: hqtrack weights import FILE --as {preset}"
+            "hqtrack weights fetch resnet50; hqtrack train paper-stage1 --data DATA --out run "
+            f"--set model.preset={preset} --set model.encoder_weights=resnet50; then paper-stage2 "
+            "with --set model.weights=run/last.safetensors, as docs/training.md says. Give the "
+            "file that it leaves with --weights, or once for all: "
+            f"hqtrack weights import FILE --as {preset}"
         ),
     )
 

@@ -250,5 +250,6 @@ def _encoder_of(model: ModelOptions, config: TrackerConfig) -> nn.Module | None:
         return load_sam_encoder(config)
     encoder = build_encoder(config.encoder)
     if model.encoder_weights:
-        load_into(encoder, load_named(model.encoder_weights), source=model.encoder_weights)
+        tensors = part_of(load_named(model.encoder_weights), "encoder")
+        load_into(encoder, tensors, source=model.encoder_weights)
     return encoder
