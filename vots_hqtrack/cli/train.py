@@ -83,6 +83,7 @@ def _train_vmos(tables: dict[str, object], data: Path, run: Path) -> None:
         if trainer.step and trainer.accelerator.is_main_process:
             err.print(f"going on from step {trainer.step}", markup=False)
         result = trainer.run()
+    trainer.accelerator.end_training()
     if trainer.accelerator.is_main_process:
         best = "" if result.best is None else f"; best mean J of the dev split {result.best:.3f}"
         name = "last" if result.best is None else "best"

@@ -149,6 +149,8 @@ def part_stream(parts: PartDataset, first_step: int, workers: int) -> Iterator[C
 
 
 def _quiet_worker(_: int) -> None:
-    # Ctrl-C is for the training process, which ends its workers itself.
+    # Terminals and launchers signal whole groups of processes, but a stop is the training process's
+    # business; workers are needed for its last step and leave with it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     cv2.setNumThreads(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import warnings
 from datetime import timedelta
 from types import FrameType, TracebackType
 from typing import Any
@@ -28,6 +29,9 @@ def start_accelerator(precision: str) -> Accelerator:
     """
     state = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
     dtype = pick_dtype(precision, state.device)
+    if state.num_processes > 1:
+        # Said of depth-wise kernels, whose one input channel makes two strides the same layout.
+        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     return Accelerator(cpu=state.device.type == "cpu", mixed_precision=PRECISIONS[dtype])
 
 
