@@ -7,6 +7,7 @@ other kinds are layouts that ``adapters`` reads.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,13 +48,14 @@ class SyntheticClips:
     ) -> Clip:
         """Make a clip of a photograph; see `vots_hqtrack.training.datasets.ClipDataset`."""
         others = generator.integers(0, len(self._photos), NUM_OTHERS)
-        return synthesize_clip(
+        clip = synthesize_clip(
             self._photos.load(index),
             [self._photos.load(int(other)) for other in others],
             generator,
             num_frames=num_frames,
             size=self._size,
         )
+        return replace(clip, origin=f"{self.name}: {self._photos.names[index]}")
 
 
 class CompositeClips:
