@@ -16,16 +16,17 @@ from PIL import Image
 from vots_hqtrack.checkpoints.load import load_tensors, load_weights
 from vots_hqtrack.config import HQOutput
 from vots_hqtrack.errors import ConfigError, InputError, WeightsError
-from vots_hqtrack.presets import lite_vmos
 from vots_hqtrack.refiner.models import build_sam
 from vots_hqtrack.refiner.refiner import MaskRefiner
 from vots_hqtrack.training.datasets import DEV_SPLIT, Photo
-from vots_hqtrack.training.hq_cache import HQCacheConfig, HQCacheWriter, crop_photo, read_picture
+from vots_hqtrack.training.hq_cache import HQCacheConfig, crop_photo, fill_cache, read_picture
 from vots_hqtrack.training.hq_compare import compare_head
+from vots_hqtrack.training.hq_degrade import DegradeConfig
 from vots_hqtrack.training.hq_forward import MARGIN, UPSCALE, decode_windows
 from vots_hqtrack.training.hq_head import (
     HQHeadConfig,
     HQHeadTrainer,
+    HQTrainConfig,
     hq_sam_from_plain,
     learning_rate,
     train_hq_head,
@@ -34,6 +35,9 @@ from vots_hqtrack.training.hq_samples import HQSampleConfig, HQSampler, HQSource
 
 pytestmark = pytest.mark.weights
 SAMPLES = HQSampleConfig(batch_size=2, window=10)
+TRAIN = HQTrainConfig(steps=4, points=512, save_every=2)
+CACHE = HQCacheConfig(photos="photos", videos="videos", frame_step=1, video_crops=1, crop_share=0.0)
+SOURCES = (HQSource("videos", 1.0), HQSource("photos", 0.5, joined=0.3))
 
 
 def _write_picture(folder: Path, image: np.ndarray, labels: np.ndarray, name: str) -> None:
@@ -65,25 +69,25 @@ def cache(tmp_path_factory: pytest.TempPathFactory, paint_photo: Callable[[int],
     (root / "photos" / "index.csv").write_text("name,source\ncoco_1,coco\n", encoding="utf-8")
     for name in ("circle", DEV_SPLIT[0]):
         _write_video(root / "videos", name, photo)
-    config = HQCacheConfig(tracker=lite_vmos(), frame_step=1, video_crops=1, crop_share=0.0)
-    writer = HQCacheWriter(config)
     done: list[str] = []
-    writer.write_videos(root / "videos", root / "cache" / "videos", done.append)
-    writer.write_photos(root / "photos", root / "cache" / "photos", done.append)
-    writer.write_photos(root / "photos", root / "cache" / "photos", done.append)
+    fill_cache(CACHE, root, root / "cache", done.append)
+    fill_cache(CACHE, root, root / "cache", done.append)
     assert done == ["circle", "coco_1"], "finished files are kept, the dev split is left out"
     return root / "cache"
 
 
-def _config(cache: Path, **changes: Any) -> HQHeadConfig:
-    config = HQHeadConfig(
-        sources=(HQSource(cache / "videos", 1.0), HQSource(cache / "photos", 0.5, joined=0.3)),
-        samples=SAMPLES,
-        steps=4,
-        points=512,
-        save_every=2,
+def _config(cache: Path, **train: Any) -> HQHeadConfig:
+    return HQHeadConfig(
+        SOURCES,
+        dataclasses.replace(TRAIN, **train),
+        SAMPLES,
+        cache=dataclasses.replace(CACHE, folder=str(cache)),
     )
-    return dataclasses.replace(config, **changes)
+
+
+def _sampler(cache: Path, encoder: torch.nn.Module, **samples: Any) -> HQSampler:
+    config = dataclasses.replace(SAMPLES, **samples)
+    return HQSampler(cache, SOURCES, config, DegradeConfig(), encoder, 3)
 
 
 def test_the_cache_holds_what_the_refiner_reads(cache: Path) -> None:
@@ -110,8 +114,7 @@ def test_crops_show_an_object(photos: list[Photo]) -> None:
 
 def test_batches_depend_on_the_step_alone(cache: Path) -> None:
     sam = build_sam("vit_tiny", hq=True)
-    sources = _config(cache).sources
-    first, second = (HQSampler(sources, SAMPLES, sam.prompt_encoder, 3) for _ in range(2))
+    first, second = (_sampler(cache, sam.prompt_encoder) for _ in range(2))
     first.draw(0)
     one, other = first.draw(5), second.draw(5)
     assert one.inputs.corners == other.inputs.corners
@@ -123,10 +126,8 @@ def test_batches_depend_on_the_step_alone(cache: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["box", "box+mask", "box+mask+point", "points"])
 def test_every_kind_of_prompt(cache: Path, kind: str) -> None:
-    prompts: Any = {kind: 1.0}
-    samples = dataclasses.replace(SAMPLES, prompts=prompts)
     sam = build_sam("vit_tiny", hq=True)
-    batch = HQSampler(_config(cache).sources, samples, sam.prompt_encoder, 3).draw(0)
+    batch = _sampler(cache, sam.prompt_encoder, prompts=(kind,), prompt_weights=(1.0,)).draw(0)
     tokens = {"box": 2, "box+mask": 2, "box+mask+point": 3}
     assert batch.inputs.sparse.shape[:2] == (2, tokens.get(kind, batch.inputs.sparse.shape[1]))
 
@@ -138,7 +139,7 @@ def test_windows_equal_the_whole_decoder(cache: Path) -> None:
     with torch.no_grad():  # a head that adds something of the fused features
         for branch in (decoder.compress_vit_feat, decoder.embedding_encoder):
             torch.nn.init.normal_(branch[-1].weight, std=0.05)
-    batch = HQSampler(_config(cache).sources, SAMPLES, sam.prompt_encoder, 3).draw(1)
+    batch = _sampler(cache, sam.prompt_encoder).draw(1)
     inputs = batch.inputs
     with torch.no_grad():
         found = decode_windows(decoder, inputs, SAMPLES.window)
@@ -176,7 +177,7 @@ def test_training_begins_at_sams_own_mask(cache: Path) -> None:
 
 
 def test_loss_falls_and_nothing_frozen_moves(cache: Path) -> None:
-    trainer = HQHeadTrainer(_config(cache, steps=16, learning_rate=3e-3, warm_up=0.0))
+    trainer = HQHeadTrainer(_config(cache, steps=16, learning_rate=3e-3, warm_up=0.0), cache)
     before = {name: value.clone() for name, value in trainer.sam.state_dict().items()}
     batch = trainer.sampler.draw(0)
     losses = [trainer.train_step(batch) for _ in range(12)]
@@ -229,18 +230,20 @@ def test_a_damaged_checkpoint(cache: Path, tmp_path: Path) -> None:
         train_hq_head(_config(cache), tmp_path)
 
 
-def test_exceptions(cache: Path) -> None:
-    with pytest.raises(ConfigError, match="wanted a source"):
+def test_exceptions(cache: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"wanted at least one table \[\[sources\]\]"):
         HQHeadConfig(sources=())
-    with pytest.raises(ConfigError, match="sum_weight must be from 0 to 1"):
-        _config(cache, sum_weight=2.0)
-    sources = (HQSource(cache / "nothing", 1.0),)
+    with pytest.raises(ConfigError, match=r"train\.sum_weight must be from 0 to 1"):
+        HQTrainConfig(sum_weight=2.0)
+    with pytest.raises(ConfigError, match="as many prompt_weights as prompts, got 4 and 1"):
+        HQSampleConfig(prompt_weights=(1.0,))
+    config = dataclasses.replace(_config(cache), sources=(HQSource("nothing", 1.0),))
     with pytest.raises(InputError, match="found none"):
-        HQHeadTrainer(_config(cache, sources=sources))
+        train_hq_head(config, tmp_path)
 
 
 def test_learning_rate() -> None:
-    config = HQHeadConfig(sources=(HQSource(Path(), 1.0),), steps=100, warm_up=0.1)
+    config = HQTrainConfig(steps=100, warm_up=0.1)
     rates = [learning_rate(config, step) for step in range(100)]
     assert rates.index(max(rates)) == 10
     assert rates[10] == pytest.approx(config.learning_rate)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vots_hqtrack.cli.console import err, out
 from vots_hqtrack.cli.train_progress import TrainProgress
@@ -46,20 +47,27 @@ def train(
         typer.Option("--inspect", metavar="DIR", help="Only draw some clips as pictures, there."),
     ] = None,
 ) -> None:
-    """Train the segmenter on data of your own, on the processor or on GPUs.
+    """Train the segmenter, or the refiner's HQ head, on data of your own.
 
     Several GPUs or machines: accelerate launch -m vots_hqtrack train CONFIG ...
     """
+    from vots_hqtrack.training.hq_recipe import HQ_KIND
     from vots_hqtrack.training.recipe_files import KIND, apply_to_tables, kind_of, read_tables
 
     tables = apply_to_tables(read_tables(config), settings or ())
-    if kind_of(tables) != KIND:
-        raise ConfigError(f"unknown kind of recipe {kind_of(tables)!r}; wanted {KIND}")
-    if inspect is not None:
+    kind = kind_of(tables)
+    if kind not in (KIND, HQ_KIND):
+        raise ConfigError(f"unknown kind of recipe {kind!r}; wanted {KIND} or {HQ_KIND}")
+    if inspect is not None and kind == KIND:
         _inspect(tables, data, inspect)
         return
     if run is None:
         raise ConfigError("wanted a folder for the run: --out RUN, or --inspect DIR to look only")
+    if kind == HQ_KIND:
+        if inspect is not None:
+            raise ConfigError(f"--inspect draws clips; a recipe of kind {HQ_KIND} has none")
+        _train_hq_head(tables, data, run)
+        return
     _require_packages()
     _train_vmos(tables, data, run)
 
@@ -94,6 +102,32 @@ def _train_vmos(tables: dict[str, object], data: Path, run: Path) -> None:
             err.print(f"stopped after step {result.step}; the same command goes on", markup=False)
     if result.signal_number is not None:
         raise typer.Exit(SIGNAL_EXIT + result.signal_number)
+
+
+def _train_hq_head(tables: dict[str, object], data: Path, run: Path) -> None:
+    from vots_hqtrack.training.hq_head import train_hq_head
+    from vots_hqtrack.training.hq_recipe import build_hq_recipe
+
+    config = build_hq_recipe(tables)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=err,
+    ) as bar:
+        encoding = bar.add_task("encoded", total=None)
+        training = bar.add_task("train", total=config.train.steps)
+        weights = train_hq_head(
+            config,
+            run,
+            lambda step, loss: bar.update(training, completed=step, description=f"loss {loss:.3f}"),
+            data=data,
+            progress=lambda _: bar.advance(encoding),
+        )
+    out.print(
+        f"trained {config.train.steps} steps\nweights in {weights.absolute()}", soft_wrap=True
+    )
 
 
 def _inspect(tables: dict[str, object], data: Path, folder: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -20,11 +20,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vots_hqtrack.checkpoints.load import load_into, load_weights
-from vots_hqtrack.config import FrameConfig, TrackerConfig
+from vots_hqtrack.config import FrameConfig
 from vots_hqtrack.encoder.frames import EncodedFrame, SharedFrameEncoder
 from vots_hqtrack.encoder.sam import SamEncoder
 from vots_hqtrack.frame import FrameGeometry, plan_frame
-from vots_hqtrack.presets import lite_vmos
+from vots_hqtrack.presets import load_preset
 from vots_hqtrack.refiner.models import build_sam
 from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.training.adapters.photos import StaticInstances
@@ -47,8 +47,12 @@ class HQCacheConfig:
 
     Attributes:
         seed: Of all chance.
+        folder: Where it is; empty for a folder of the run.
+        photos: Folder of photographs with instances below the data folder; empty for none.
+        videos: DAVIS folder below the data folder; empty for none.
         sam_weights: Weights of the frozen SAM.
-        tracker: Configuration of the VMOS that tracks the videos; its refiner is not used.
+        preset: Preset whose VMOS tracks the videos; it shares SAM's encoder, its refiner is not
+            used.
         frame_step: Every how many frames a video is tracked and kept.
         video_crops: Enlarged crops of each video.
         max_photos: Photographs that are taken, drawn at random.
@@ -57,8 +61,11 @@ class HQCacheConfig:
     """
 
     seed: int = 1
+    folder: str = ""
+    photos: str = "static-instances"
+    videos: str = "davis2016-train"
     sam_weights: str = "sam-vit-tiny"
-    tracker: TrackerConfig = field(default_factory=lite_vmos)
+    preset: str = "lite-vmos"
     frame_step: int = 3
     video_crops: int = 5
     max_photos: int = 800
@@ -129,6 +136,27 @@ class RecordingEncoder:
         return encoded
 
 
+def fill_cache(config: HQCacheConfig, data: Path, folder: Path, progress: Progress) -> None:
+    """Encode what is not in the cache yet.
+
+    Args:
+        config: What goes into it.
+        data: Folder that holds the photographs' and the videos' folders.
+        folder: The cache; ``photos`` and ``videos`` are made below it.
+        progress: Called with the name of each finished video and photograph.
+
+    Raises:
+        ConfigError: There is no such preset.
+        InputError: A data folder is not as it should be.
+        WeightsError: The weights of SAM or VMOS are missing or damaged.
+    """
+    writer = HQCacheWriter(config)
+    if config.videos:
+        writer.write_videos(data / config.videos, folder / "videos", progress)
+    if config.photos:
+        writer.write_photos(data / config.photos, folder / "photos", progress)
+
+
 class HQCacheWriter:
     """Fills a cache folder.
 
@@ -143,14 +171,13 @@ class HQCacheWriter:
         self.config = config
         sam = build_sam("vit_tiny")
         load_into(sam, load_weights(config.sam_weights), source=config.sam_weights)
-        vmos = build_vmos(config.tracker.vmos, config.tracker.encoder.dims)
-        load_into(vmos, load_weights(config.tracker.weights), source=config.tracker.weights)
+        tracker = load_preset(config.preset)
+        vmos = build_vmos(tracker.vmos, tracker.encoder.dims)
+        load_into(vmos, load_weights(tracker.weights), source=tracker.weights)
         with torch.inference_mode():
             shared = SharedFrameEncoder(SamEncoder(sam.image_encoder).eval(), FrameConfig())
         self._encoder = RecordingEncoder(shared)
-        self._tracker = HQTracker(
-            config.tracker, self._encoder, vmos, None, device=torch.device("cpu")
-        )
+        self._tracker = HQTracker(tracker, self._encoder, vmos, None, device=torch.device("cpu"))
 
     def write_videos(
         self, root: Path, folder: Path, progress: Progress, *, dev: bool = False

@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from vots_hqtrack.checkpoints.load import load_into, load_weights, require_fit, save_tensors
 from vots_hqtrack.errors import ConfigError, WeightsError
 from vots_hqtrack.refiner.models import HQ_DECODER_PARTS, Sam, build_sam
+from vots_hqtrack.training.hq_cache import HQCacheConfig, Progress, fill_cache
+from vots_hqtrack.training.hq_degrade import DegradeConfig
 from vots_hqtrack.training.hq_forward import HQLogits, decode_windows
 from vots_hqtrack.training.hq_loss import draw_points, point_loss
 from vots_hqtrack.training.hq_samples import HQBatch, HQSampleConfig, HQSampler, HQSource
@@ -30,13 +32,10 @@ Report = Callable[[int, float], None]
 
 
 @dataclass(frozen=True, slots=True)
-class HQHeadConfig:
-    """One training run of the HQ head; the configuration's ``kind`` is ``hq-head``.
+class HQTrainConfig:
+    """Schedule and loss of the HQ head's training.
 
     Attributes:
-        sources: Cached pictures.
-        sam_weights: Weights of the frozen SAM, a vit_tiny.
-        samples: How batches are drawn.
         steps: Optimiser steps in all.
         learning_rate: At the end of the warm-up; it falls along a cosine.
         min_learning_rate: At the end.
@@ -51,10 +50,7 @@ class HQHeadConfig:
         seed: Of all chance.
     """
 
-    sources: tuple[HQSource, ...]
-    sam_weights: str = "sam-vit-tiny"
-    samples: HQSampleConfig = field(default_factory=HQSampleConfig)
-    steps: int = 2500
+    steps: int = 600
     learning_rate: float = 4e-4
     min_learning_rate: float = 4e-6
     warm_up: float = 0.03
@@ -68,22 +64,54 @@ class HQHeadConfig:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        if not self.sources:
-            raise ConfigError("hq-head: wanted a source of cached pictures, got none")
         if self.steps < 1 or self.save_every < 1 or self.points < 1:
             got = f"{self.steps}, {self.save_every} and {self.points}"
-            raise ConfigError(f"hq-head: steps, save_every and points must be 1 or more, got {got}")
+            raise ConfigError(f"train: steps, save_every and points must be 1 or more, got {got}")
         if not 0 <= self.sum_weight <= 1:
-            raise ConfigError(f"hq-head: sum_weight must be from 0 to 1, got {self.sum_weight}")
+            raise ConfigError(f"train.sum_weight must be from 0 to 1, got {self.sum_weight}")
 
 
-def train_hq_head(config: HQHeadConfig, out: Path, report: Report | None = None) -> Path:
+@dataclass(frozen=True, slots=True)
+class HQHeadConfig:
+    """One training run of the HQ head; each attribute is a section of its recipe's file.
+
+    Attributes:
+        sources: Cached pictures.
+        train: Schedule and loss.
+        samples: How batches are drawn.
+        degrade: How coarse masks are made.
+        cache: What is encoded beforehand, and by which SAM, which is also the one that is trained.
+    """
+
+    sources: tuple[HQSource, ...]
+    train: HQTrainConfig = field(default_factory=HQTrainConfig)
+    samples: HQSampleConfig = field(default_factory=HQSampleConfig)
+    degrade: DegradeConfig = field(default_factory=DegradeConfig)
+    cache: HQCacheConfig = field(default_factory=HQCacheConfig)
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if not self.sources:
+            raise ConfigError("wanted at least one table [[sources]] of cached pictures, got none")
+
+
+def train_hq_head(
+    config: HQHeadConfig,
+    out: Path,
+    report: Report | None = None,
+    *,
+    data: Path | None = None,
+    progress: Progress | None = None,
+) -> Path:
     """Train an HQ head, or go on where an earlier call with the same folder stopped.
 
     Args:
         config: What to train.
-        out: Folder for ``checkpoint.pt`` and, at the end, the weights.
+        out: Folder for ``checkpoint.pt`` and, at the end, the weights; the cache too, where the
+            configuration names no folder for it.
         report: Called with each step's number and loss.
+        data: Folder of the data sets that the cache is filled from; None takes the cache as it is.
+        progress: Called with the name of each picture or video that was added to the cache.
 
     Returns:
         The weights file, ``hq-head.safetensors``: the moving average in float16.
@@ -93,12 +121,15 @@ def train_hq_head(config: HQHeadConfig, out: Path, report: Report | None = None)
         InputError: A source holds no picture.
         WeightsError: SAM's weights or the checkpoint cannot be used, or a file not be written.
     """
-    trainer = HQHeadTrainer(config)
     checkpoint = out / "checkpoint.pt"
+    cache = Path(config.cache.folder) if config.cache.folder else out / "cache"
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise WeightsError(f"cannot make the folder {out}: {error}") from error
+    if data is not None:
+        fill_cache(config.cache, data, cache, progress or (lambda _: None))
+    trainer = HQHeadTrainer(config, cache)
     trainer.run(checkpoint, report)
     weights = out / "hq-head.safetensors"
     save_tensors(weights, trainer.averaged(), {"step": str(trainer.step)})
@@ -110,18 +141,25 @@ class HQHeadTrainer:
 
     Args:
         config: What to train.
+        cache: Folder that the sources lie in.
     """
 
-    def __init__(self, config: HQHeadConfig) -> None:
+    def __init__(self, config: HQHeadConfig, cache: Path) -> None:
         self.config = config
-        self.sam = hq_sam_from_plain(config.sam_weights, seed=config.seed)
+        self.schedule = config.train
+        self.sam = hq_sam_from_plain(config.cache.sam_weights, seed=config.train.seed)
         self.head = head_parameters(self.sam)
         for parameter in self.head.values():
             parameter.requires_grad_(True)
         self.average = {name: value.detach().clone() for name, value in self.head.items()}
-        self.optimizer = torch.optim.AdamW(_groups(self.head, config.weight_decay))
+        self.optimizer = torch.optim.AdamW(_groups(self.head, config.train.weight_decay))
         self.sampler = HQSampler(
-            config.sources, config.samples, self.sam.prompt_encoder, config.seed
+            cache,
+            config.sources,
+            config.samples,
+            config.degrade,
+            self.sam.prompt_encoder,
+            config.train.seed,
         )
         self.step = 0
 
@@ -129,30 +167,31 @@ class HQHeadTrainer:
         """Train to the end, or on from the checkpoint if there is one."""
         if checkpoint.exists():
             self.load(checkpoint)
-        if self.step >= self.config.steps:
+        if self.step >= self.schedule.steps:
             return
         with ThreadPoolExecutor(1) as reader:
             coming = reader.submit(self.sampler.draw, self.step)
-            while self.step < self.config.steps:
+            while self.step < self.schedule.steps:
                 batch = coming.result()
                 coming = reader.submit(self.sampler.draw, self.step + 1)
                 loss = self.train_step(batch)
                 if report is not None:
                     report(self.step, loss)
-                if self.step % self.config.save_every == 0 or self.step == self.config.steps:
+                is_last = self.step == self.schedule.steps
+                if is_last or self.step % self.schedule.save_every == 0:
                     self.save(checkpoint)
 
     def train_step(self, batch: HQBatch) -> float:
         """Make one optimiser step and return its loss."""
-        generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.step)
+        generator = torch.Generator().manual_seed(self.schedule.seed * 1_000_003 + self.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.config, self.step)
+            group["lr"] = learning_rate(self.schedule, self.step)
         with torch.autocast("cpu", torch.bfloat16):
             logits = decode_windows(self.sam.mask_decoder, batch.inputs, self.config.samples.window)
-        loss = window_loss(logits, batch, self.config, generator)
+        loss = window_loss(logits, batch, self.schedule, generator)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.head.values(), self.config.clip_norm)
+        nn.utils.clip_grad_norm_(self.head.values(), self.schedule.clip_norm)
         self.optimizer.step()
         self._update_average()
         self.step += 1
@@ -160,7 +199,7 @@ class HQHeadTrainer:
 
     @torch.no_grad()
     def _update_average(self) -> None:
-        limit = 1 - 1 / max(self.config.average * self.config.steps, 1)
+        limit = 1 - 1 / max(self.schedule.average * self.schedule.steps, 1)
         decay = min(limit, (1 + self.step) / (10 + self.step))
         for name, kept in self.average.items():
             kept.lerp_(self.head[name].detach(), 1 - decay)
@@ -202,7 +241,7 @@ class HQHeadTrainer:
 
 
 def window_loss(
-    logits: HQLogits, batch: HQBatch, config: HQHeadConfig, generator: torch.Generator
+    logits: HQLogits, batch: HQBatch, config: HQTrainConfig, generator: torch.Generator
 ) -> Tensor:
     """Point loss of the HQ token's mask and of its sum with SAM's, at the target's resolution.
 
@@ -226,7 +265,7 @@ def window_loss(
     return (1 - config.sum_weight) * alone + config.sum_weight * summed
 
 
-def learning_rate(config: HQHeadConfig, step: int) -> float:
+def learning_rate(config: HQTrainConfig, step: int) -> float:
     """Rise linearly, then fall along half a cosine."""
     warm_up = max(config.warm_up * config.steps, 1)
     if step < warm_up:

@@ -5,8 +5,7 @@ A batch depends only on the seed and the step, so a resumed run sees what an uni
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,23 +33,19 @@ SMALLEST_OBJECT = 64
 NUM_TRIALS = 20
 
 
-def _default_prompts() -> Mapping[HQPrompt, float]:
-    return {"box+mask+point": 0.65, "box+mask": 0.1, "box": 0.15, "points": 0.1}
-
-
 @dataclass(frozen=True, slots=True)
 class HQSource:
     """A folder of cached pictures.
 
     Attributes:
-        folder: The folder.
+        folder: The folder, below the cache.
         weight: How often it is drawn from, against the others.
         excluded: Pictures whose names begin with one of these are left out.
         joined: Share of the pictures whose instances are taken as one object.
         pattern: Pictures that are taken, in the words of a shell.
     """
 
-    folder: Path
+    folder: str
     weight: float
     excluded: tuple[str, ...] = ()
     joined: float = 0.0
@@ -64,20 +59,26 @@ class HQSampleConfig:
     Attributes:
         batch_size: Pictures a step, one object each.
         window: Side of the windows in cells of the embedding.
-        prompts: How often each kind of prompt is given; one kind a step.
+        prompts: Kinds of prompts; one kind a step.
+        prompt_weights: How often each kind is given, against the others.
         near_object: Share of the windows that lie on the object's box.
         real_coarse: Share of the tracked frames whose coarse mask is VMOS's own.
         spoil_real: Share of those that are degraded on top.
-        degrade: How the other coarse masks are made.
     """
 
     batch_size: int = 8
     window: int = 34
-    prompts: Mapping[HQPrompt, float] = field(default_factory=_default_prompts)
+    prompts: tuple[HQPrompt, ...] = ("box+mask+point", "box+mask", "box", "points")
+    prompt_weights: tuple[float, ...] = (0.65, 0.1, 0.15, 0.1)
     near_object: float = 0.8
     real_coarse: float = 0.5
     spoil_real: float = 0.4
-    degrade: DegradeConfig = field(default_factory=DegradeConfig)
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if len(self.prompts) != len(self.prompt_weights):
+            got = f"{len(self.prompts)} and {len(self.prompt_weights)}"
+            raise ConfigError(f"samples: wanted as many prompt_weights as prompts, got {got}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +108,10 @@ class HQSampler:
     """Draws batches from cached pictures.
 
     Args:
+        cache: Folder that the sources lie in.
         sources: Folders of pictures.
         config: How to draw.
+        degrade: How the coarse masks are made that VMOS did not give.
         prompt_encoder: SAM's frozen prompt encoder.
         seed: Of all chance.
 
@@ -119,19 +122,21 @@ class HQSampler:
 
     def __init__(
         self,
+        cache: Path,
         sources: tuple[HQSource, ...],
         config: HQSampleConfig,
+        degrade: DegradeConfig,
         prompt_encoder: nn.Module,
         seed: int,
     ) -> None:
         self._sources = sources
         self._config = config
+        self._degrade = degrade
         self._prompt_encoder = prompt_encoder
         self._seed = seed
-        self._pictures = [_list_pictures(source) for source in sources]
+        self._pictures = [_list_pictures(cache, source) for source in sources]
         self._source_share = _shares("source", [source.weight for source in sources])
-        self._kinds = tuple(config.prompts)
-        self._kind_share = _shares("prompt", list(config.prompts.values()))
+        self._kind_share = _shares("prompt", list(config.prompt_weights))
 
     @property
     def num_pictures(self) -> tuple[int, ...]:
@@ -146,7 +151,8 @@ class HQSampler:
             InputError: No picture with an object was found.
         """
         rng = np.random.default_rng((self._seed, step))
-        kind = self._kinds[int(rng.choice(len(self._kinds), p=self._kind_share))]
+        kinds = self._config.prompts
+        kind = kinds[int(rng.choice(len(kinds), p=self._kind_share))]
         num_points = int(rng.integers(1, 7))
         samples = [self._draw_sample(rng) for _ in range(self._config.batch_size)]
         encoded = [self._encode(sample, kind, num_points, rng) for sample in samples]
@@ -190,9 +196,9 @@ class HQSampler:
             real: MaskArray = picture.coarse > 0
             if np.count_nonzero(real & mask) >= SMALLEST_OBJECT:
                 if rng.random() < config.spoil_real:
-                    return degrade_mask(real, rng, config.degrade)
+                    return degrade_mask(real, rng, self._degrade)
                 return real
-        return degrade_mask(mask, rng, config.degrade)
+        return degrade_mask(mask, rng, self._degrade)
 
     def _encode(
         self, sample: _Sample, kind: HQPrompt, num_points: int, rng: np.random.Generator
@@ -235,14 +241,15 @@ class HQSampler:
         return corner[0], corner[1]
 
 
-def _list_pictures(source: HQSource) -> tuple[Path, ...]:
+def _list_pictures(cache: Path, source: HQSource) -> tuple[Path, ...]:
+    folder = cache / source.folder
     paths = tuple(
         path
-        for path in sorted(source.folder.glob(source.pattern))
+        for path in sorted(folder.glob(source.pattern))
         if not path.name.startswith(source.excluded or ("\0",))
     )
     if not paths:
-        raise InputError(f"wanted cached pictures {source.folder / source.pattern}, found none")
+        raise InputError(f"wanted cached pictures {folder / source.pattern}, found none")
     return paths
 
 

@@ -24,7 +24,7 @@ else:
 KIND = "vmos"
 """What ``kind`` a recipe of VMOS names, at the top of its file."""
 
-_LISTS = ("data", "phases")
+_LISTS = ("data", "phases", "sources")
 """Sections that a file writes as ``[[section]]``, any number of times."""
 
 Tables = dict[str, Any]
@@ -100,8 +100,21 @@ def build_recipe(tables: Mapping[str, Any]) -> Recipe:
     Raises:
         ConfigError: A section or option is unknown, or a value does not fit.
     """
-    sections = {item.name: item for item in dataclasses.fields(Recipe)}
-    hints = typing.get_type_hints(Recipe)
+    return Recipe(**build_sections(Recipe, tables))
+
+
+def build_sections(recipe: type[Any], tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn tables into the sections of a class of recipes.
+
+    Args:
+        recipe: A dataclass whose fields are dataclasses, or tuples of one dataclass.
+        tables: From :func:`read_tables`; ``kind`` is passed over.
+
+    Raises:
+        ConfigError: A section or option is unknown, or a value does not fit.
+    """
+    sections = {item.name: item for item in dataclasses.fields(recipe)}
+    hints = typing.get_type_hints(recipe)
     built: dict[str, Any] = {}
     for name, content in tables.items():
         if name == "kind":
@@ -114,7 +127,7 @@ def build_recipe(tables: Mapping[str, Any]) -> Recipe:
             built[name] = _build_list(typing.get_args(wanted)[0], name, content)
         else:
             built[name] = _build_section(wanted, name, content)
-    return Recipe(**built)
+    return built
 
 
 def load_recipe(name: str, settings: Iterable[str] = ()) -> Recipe:
@@ -187,12 +200,20 @@ def _build_section(kind: type[Any], name: str, content: object) -> object:
     if unknown:
         known = ", ".join(f"{name}.{option}" for option in sorted(hints))
         raise ConfigError(f"unknown option '{name}.{unknown[0]}'; wanted one of: {known}")
-    return kind(
-        **{
-            option: parse_value(f"{name}.{option}", value, hints[option])
-            for option, value in content.items()
-        }
-    )
+    given = {
+        option: parse_value(f"{name}.{option}", value, hints[option])
+        for option, value in content.items()
+    }
+    missing = [
+        f"{name}.{item.name}"
+        for item in dataclasses.fields(kind)
+        if item.name not in given
+        and item.default is dataclasses.MISSING
+        and item.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise ConfigError(f"the recipe must say {', '.join(missing)}")
+    return kind(**given)
 
 
 def _option_lines(table: Any) -> list[str]:  # noqa: ANN401 - any of the option classes
