@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import nn
@@ -21,7 +21,7 @@ from vots_hqtrack.encoder.frames import (
 )
 from vots_hqtrack.encoder.sam import SamEncoder
 from vots_hqtrack.errors import ConfigError
-from vots_hqtrack.refiner.models import Sam, build_sam
+from vots_hqtrack.refiner.models import Sam, SamName, build_hollow_sam, build_sam
 from vots_hqtrack.refiner.refiner import MaskRefiner, build_refiner
 from vots_hqtrack.vmos import VMOS, build_vmos
 
@@ -38,6 +38,10 @@ class TrackerParts(NamedTuple):
     encoder: FrameEncoder
     vmos: VMOS
     refiner: MaskRefiner | None
+
+
+class _MakeSam(Protocol):
+    def __call__(self, model: SamName, *, hq: bool) -> Sam: ...
 
 
 class _Networks(NamedTuple):
@@ -69,7 +73,7 @@ def build_parts(config: TrackerConfig, device: torch.device, weights: Path | Non
     source = str(resolve(config.weights, weights))
     for name in config.weights_needed()[1:]:
         resolve(name)  # what is missing is told before anything large is built
-    networks = _make_networks(config)
+    networks = _make_networks(config, build_hollow_sam)
     tensors = load_weights(config.weights, weights)
     if networks.backbone is None:
         load_into(networks.vmos, tensors, source=source)
@@ -96,7 +100,7 @@ def build_untrained_parts(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        networks = _make_networks(config)
+        networks = _make_networks(config, build_sam)
     return _join_parts(config, networks, device)
 
 
@@ -106,7 +110,7 @@ def load_sam(config: RefinerConfig) -> Sam:
     Raises:
         WeightsError: They are missing, damaged, or do not fit.
     """
-    sam = build_sam(config.model, hq=config.hq)
+    sam = build_hollow_sam(config.model, hq=config.hq)
     _load_sam_into(sam, config)
     return sam
 
@@ -116,13 +120,13 @@ def _load_sam_into(sam: Sam, config: RefinerConfig) -> None:
     load_into(sam, tensors, source=str(resolve(config.weights)))
 
 
-def _make_networks(config: TrackerConfig) -> _Networks:
-    """Build networks with fresh weights."""
+def _make_networks(config: TrackerConfig, make_sam: _MakeSam) -> _Networks:
+    """Build networks without the weights of their own."""
     is_shared = config.encoder.kind == "sam"
     backbone = None if is_shared else build_encoder(config.encoder)
     vmos = build_vmos(config.vmos, config.encoder.dims)
     has_sam = is_shared or config.refiner.enabled
-    sam = build_sam(config.refiner.model, hq=config.refiner.hq) if has_sam else None
+    sam = make_sam(config.refiner.model, hq=config.refiner.hq) if has_sam else None
     return _Networks(backbone, vmos, sam)
 
 

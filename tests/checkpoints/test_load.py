@@ -88,6 +88,27 @@ def _private_kilobytes() -> int:
     return int(found[1])
 
 
+def test_a_module_without_numbers_takes_the_tensors_themselves() -> None:
+    tensors = _tensors()
+    with torch.device("meta"):
+        module = Small()
+    with pytest.raises(WeightsError, match="missing: steps"):
+        load_into(
+            module,
+            {key: value for key, value in tensors.items() if key != "steps"},
+            source="a test",
+            allow_missing=("steps",),
+        )
+    load_into(module, tensors, source="a test")
+    assert module.first.weight.data_ptr() == tensors["first.weight"].data_ptr()
+    assert module.first.weight.requires_grad
+    assert all(torch.equal(value, tensors[key]) for key, value in module.state_dict().items())
+    with torch.device("meta"):
+        module = Small()
+    load_into(module, {**tensors, "first.bias": tensors["first.bias"].half()}, source="a test")
+    assert module.first.bias.dtype == torch.float32
+
+
 def test_tied_tensors_can_be_saved(tmp_path: Path) -> None:
     value = torch.ones(4)
     save_tensors(tmp_path / "a", {"left": value, "right": value[:2]}, {}, dtype=torch.float32)

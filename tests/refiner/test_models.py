@@ -6,10 +6,11 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from vots_hqtrack.checkpoints.load import load_weights
 from vots_hqtrack.errors import ConfigError
-from vots_hqtrack.refiner.models import Sam, build_sam
+from vots_hqtrack.refiner.models import Sam, SamName, build_hollow_sam, build_sam
 
 HQ_PARTS = {"hf_token", "hf_mlp", "compress_vit_feat", "embedding_encoder", "embedding_maskfeature"}
 
@@ -34,6 +35,20 @@ def test_the_classifier_is_left_out(hq: bool) -> None:
     names = set(build_sam("vit_tiny", hq=hq).state_dict())
     assert not [name for name in names if name.startswith("image_encoder.norm_head")]
     assert not [name for name in names if name.startswith("image_encoder.head")]
+
+
+@pytest.mark.parametrize("hq", [False, True])
+@pytest.mark.parametrize("model", ["vit_b", "vit_tiny"])
+def test_hollow_network_lacks_only_what_weights_bring(model: SamName, hq: bool) -> None:
+    sam = build_hollow_sam(model, hq=hq)
+    brought = sam.state_dict()
+    assert all(value.is_meta for value in brought.values()) == (model != "vit_tiny")
+    assert not sam.training
+    others = {name: value for name, value in sam.named_buffers() if name not in brought}
+    whole = build_sam("vit_tiny", hq=hq)
+    for name in ("pixel_mean", "pixel_std"):
+        assert torch.equal(others[name], whole.get_buffer(name))
+    assert not any(value.is_meta for value in others.values())
 
 
 def test_unknown_network() -> None:

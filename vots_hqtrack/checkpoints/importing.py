@@ -10,7 +10,6 @@ import fnmatch
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
@@ -33,7 +32,7 @@ from vots_hqtrack.config import TrackerConfig
 from vots_hqtrack.environment import downloads_from_environment
 from vots_hqtrack.errors import ConfigError, WeightsError
 from vots_hqtrack.presets import deaot_r50, vmos, vmos_r50
-from vots_hqtrack.refiner.models import UNUSED_ENCODER_PARTS, SamName, build_sam
+from vots_hqtrack.refiner.models import UNUSED_ENCODER_PARTS, SamName, build_hollow_sam
 
 DIGEST_KEY = "tensors_sha256"
 """Entry of a file's header with the hash of its tensors, so that the file can vouch for itself."""
@@ -180,9 +179,7 @@ def sam_shapes(model: SamName, *, hq: bool) -> dict[str, Tensor]:
         model: The package's name of the network.
         hq: True for HQ-SAM's mask decoder.
     """
-    # TinyViT reads numbers while it is built, so it has to be built with real ones; it is small.
-    with nullcontext() if model == "vit_tiny" else torch.device("meta"):
-        return dict(build_sam(model, hq=hq).state_dict())
+    return dict(build_hollow_sam(model, hq=hq).state_dict())
 
 
 def digest_of(tensors: Mapping[str, Tensor]) -> str:

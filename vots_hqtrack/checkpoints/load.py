@@ -88,6 +88,7 @@ def load_into(
     """Copy tensors into a module's parameters and buffers; each key must find its place.
 
     The numbers are cast to the dtype that the module has, so float16 files fill float32 parameters.
+    A module whose tensors have shapes only (on the device ``meta``) takes the tensors themselves.
 
     Args:
         module: It is changed in place, or not at all if an error is raised.
@@ -100,10 +101,17 @@ def load_into(
         WeightsError: Keys are missing, unexpected, of another shape, or float for an integer.
     """
     target = module.state_dict()
+    is_hollow = any(value.is_meta for value in target.values())
+    if is_hollow:
+        allow_missing = ()
     require_fit(
         target, tensors, source=source, model=type(module).__name__, allow_missing=allow_missing
     )
-    module.load_state_dict({key: tensors.get(key, value) for key, value in target.items()})
+    if is_hollow:
+        given = {key: tensors[key].to(value.dtype) for key, value in target.items()}
+        module.load_state_dict(given, assign=True)
+    else:
+        module.load_state_dict({key: tensors.get(key, value) for key, value in target.items()})
 
 
 def require_fit(

@@ -11,7 +11,10 @@ from __future__ import annotations
 import warnings
 from typing import Literal
 
+import torch
+
 from vots_hqtrack.errors import ConfigError
+from vots_hqtrack.frame import PIXEL_MEAN, PIXEL_STD
 
 with warnings.catch_warnings():
     warnings.filterwarnings(
@@ -25,7 +28,15 @@ with warnings.catch_warnings():
     )
     from segment_anything_hq.modeling import MaskDecoderHQ, Sam
 
-__all__ = ["HQ_DECODER_PARTS", "MaskDecoderHQ", "Sam", "SamName", "SamPredictor", "build_sam"]
+__all__ = [
+    "HQ_DECODER_PARTS",
+    "MaskDecoderHQ",
+    "Sam",
+    "SamName",
+    "SamPredictor",
+    "build_hollow_sam",
+    "build_sam",
+]
 
 SamName = Literal["vit_tiny", "vit_b", "vit_l", "vit_h"]
 
@@ -66,3 +77,26 @@ def build_sam(model: SamName, *, hq: bool = False) -> Sam:
         if hasattr(sam.image_encoder, part):
             delattr(sam.image_encoder, part)
     return sam.eval()
+
+
+def build_hollow_sam(model: SamName, *, hq: bool = False) -> Sam:
+    """Build a SAM network whose tensors have shapes only, until weights take their place.
+
+    It takes no memory and no time, where drawing the numbers of ViT-H takes 2.5 GB and seconds.
+    TinyViT reads numbers while it is built, so it gets random ones; it is small.
+
+    Args:
+        model: The package's name of the network.
+        hq: True gives HQ-SAM's mask decoder, False SAM's own.
+
+    Raises:
+        ConfigError: The package has no such network.
+    """
+    if model == "vit_tiny":
+        return build_sam(model, hq=hq)
+    with torch.device("meta"):
+        sam = build_sam(model, hq=hq)
+    # No weights file has these two.
+    for name, values in (("pixel_mean", PIXEL_MEAN), ("pixel_std", PIXEL_STD)):
+        sam.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
+    return sam
