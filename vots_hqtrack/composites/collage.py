@@ -59,7 +59,7 @@ def make_panels(shots: Sequence[Shot], tracked: Sequence[int], size: Size) -> Co
     Raises:
         InputError: There is no layout for so many panels, or a file is damaged.
     """
-    rows, columns = next((GRIDS[n] for n in GRIDS if n == len(shots)), (0, 0))
+    rows, columns = GRIDS.get(len(shots), (0, 0))
     if rows * columns != len(shots):
         wanted = sorted({r * c for r, c in GRIDS.values()})
         raise InputError(f"the number of panels must be one of {wanted}, got {len(shots)}")
