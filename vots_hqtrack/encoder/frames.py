@@ -23,6 +23,7 @@ from vots_hqtrack.encoder.sam import (
     features_from_sam,
 )
 from vots_hqtrack.encoder.timm import TimmEncoder, build_timm_encoder
+from vots_hqtrack.encoder.tinyvit import PreparedSamEncoder
 from vots_hqtrack.errors import ConfigError
 from vots_hqtrack.frame import FrameGeometry, frame_to_image, plan_aligned_frame, plan_frame
 from vots_hqtrack.types import FrameArray, FrameFeatures, ImageEmbedding, Size
@@ -81,7 +82,7 @@ class SharedFrameEncoder:
         config: Frame options.
     """
 
-    def __init__(self, encoder: SamEncoder, config: FrameConfig) -> None:
+    def __init__(self, encoder: SamEncoder | PreparedSamEncoder, config: FrameConfig) -> None:
         self._encoder = encoder
         self._config = config
         self._device = next(encoder.parameters()).device

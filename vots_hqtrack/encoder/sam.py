@@ -72,11 +72,9 @@ class SamEncoder(nn.Module):
         Raises:
             ShapeError: A side is not a multiple of 32, or larger than 1024.
         """
+        check_input(image)
         height, width = image.shape[-2:]
-        if height % 32 or width % 32 or max(height, width) > SAM_INPUT:
-            wanted = f"multiples of 32 up to {SAM_INPUT}"
-            raise ShapeError(f"SAM's encoder wants sides that are {wanted}, got {height}x{width}")
-        x = F.pad(image, (0, _missing(width), 0, _missing(height)))
+        x = pad_to_windows(image)
         # The package's classes are not annotated.
         encoder: Any = self.image_encoder
         x = encoder.patch_embed(x.contiguous(memory_format=torch.channels_last))
@@ -142,6 +140,24 @@ def embedding_from_sam(
     neck[..., :rows, :columns] = maps.neck
     early[..., :rows, :columns] = maps.early
     return ImageEmbedding(neck, early.permute(0, 2, 3, 1), input_size, frame_size)
+
+
+def check_input(image: Tensor) -> None:
+    """Demand an image ``(B, 3, H, W)`` that the encoders here take.
+
+    Raises:
+        ShapeError: A side is not a multiple of 32, or larger than 1024.
+    """
+    height, width = image.shape[-2:]
+    if height % 32 or width % 32 or max(height, width) > SAM_INPUT:
+        wanted = f"multiples of 32 up to {SAM_INPUT}"
+        raise ShapeError(f"SAM's encoder wants sides that are {wanted}, got {height}x{width}")
+
+
+def pad_to_windows(image: Tensor) -> Tensor:
+    """Pad images below and at the right to the next common border of the windows, with zeros."""
+    height, width = image.shape[-2:]
+    return F.pad(image, (0, _missing(width), 0, _missing(height)))
 
 
 def _missing(side: int) -> int:

@@ -1,0 +1,94 @@
+"""The prepared TinyViT gives what the reference gives, in float32 and within rounding in bfloat16."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vots_hqtrack.encoder.sam import SamEncoder, SamMaps
+from vots_hqtrack.encoder.tinyvit import PreparedSamEncoder
+from vots_hqtrack.errors import ShapeError
+from vots_hqtrack.refiner.models import build_sam
+
+MAPS = ("stride8", "early", "before_neck", "neck")
+
+
+def shake(network: nn.Module) -> None:
+    """Give normalisations and biases, which begin as 0 and 1, values that matter."""
+    generator = torch.Generator().manual_seed(1)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor in (module.running_mean, module.bias, module.weight):
+                tensor.data.add_(0.3 * torch.rand(tensor.shape, generator=generator))
+            module.running_var.mul_(0.5 + torch.rand(module.running_var.shape, generator=generator))
+    for name, parameter in network.named_parameters():
+        if "attention_biases" in name:
+            parameter.data.normal_(generator=generator)
+
+
+@pytest.fixture(scope="module")
+def image_encoder() -> nn.Module:
+    torch.manual_seed(0)
+    encoder = build_sam("vit_tiny").image_encoder
+    shake(encoder)
+    # The position biases are laid out when training ends.
+    return encoder.train().eval()
+
+
+def encode(encoder: nn.Module, image: Tensor) -> SamMaps:
+    with torch.inference_mode():
+        maps: SamMaps = encoder(image)
+    return maps
+
+
+def picture(height: int, width: int, batch: int = 1) -> Tensor:
+    generator = torch.Generator().manual_seed(height + width)
+    return torch.randn(batch, 3, height, width, generator=generator)
+
+
+@pytest.mark.parametrize(("height", "width", "batch"), [(96, 160, 2), (32, 256, 1), (224, 64, 1)])
+def test_values_equal_the_reference(
+    image_encoder: nn.Module, height: int, width: int, batch: int
+) -> None:
+    image = picture(height, width, batch)
+    wanted = encode(SamEncoder(image_encoder), image)
+    found = encode(PreparedSamEncoder(image_encoder, torch.float32), image)
+    for name in MAPS:
+        # Folding rounds once more per convolution: 2e-5 at most was seen on these sizes.
+        torch.testing.assert_close(
+            getattr(found, name), getattr(wanted, name), atol=1e-4, rtol=1e-4
+        )
+
+
+def test_bfloat16_stays_within_its_rounding(image_encoder: nn.Module) -> None:
+    image = picture(96, 160)
+    wanted = encode(SamEncoder(image_encoder), image)
+    found = encode(PreparedSamEncoder(image_encoder, torch.bfloat16), image)
+    for name in MAPS:
+        exact, rounded = getattr(wanted, name), getattr(found, name)
+        assert rounded.dtype == torch.bfloat16
+        # 8 bits of mantissa over a dozen blocks; autocast's own error is as large.
+        assert (rounded.float() - exact).std() < 0.04 * exact.std(), name
+
+
+def test_autocast_has_no_say(image_encoder: nn.Module) -> None:
+    encoder, image = PreparedSamEncoder(image_encoder, torch.float32), picture(64, 64)
+    wanted = encode(encoder, image)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = encode(encoder, image)
+    assert torch.equal(found.neck, wanted.neck)
+
+
+def test_the_given_network_stays_as_it_was(image_encoder: nn.Module) -> None:
+    before = {name: tensor.clone() for name, tensor in image_encoder.state_dict().items()}
+    PreparedSamEncoder(image_encoder, torch.bfloat16)
+    after = image_encoder.state_dict()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    assert all(after[name].dtype == tensor.dtype for name, tensor in before.items())
+
+
+@pytest.mark.parametrize("size", [(100, 128), (1056, 64)])
+def test_exception_odd_sizes(image_encoder: nn.Module, size: tuple[int, int]) -> None:
+    with pytest.raises(ShapeError, match=f"{size[0]}x{size[1]}"):
+        encode(PreparedSamEncoder(image_encoder, torch.float32), torch.zeros(1, 3, *size))
