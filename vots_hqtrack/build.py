@@ -13,13 +13,14 @@ from vots_hqtrack.checkpoints.load import load_into, load_weights
 from vots_hqtrack.checkpoints.manifest import resolve
 from vots_hqtrack.checkpoints.sam import load_sam_weights
 from vots_hqtrack.config import RefinerConfig, TrackerConfig
+from vots_hqtrack.devices import pick_dtype
 from vots_hqtrack.encoder.frames import (
     FrameEncoder,
     SeparateFrameEncoder,
     SharedFrameEncoder,
     build_encoder,
 )
-from vots_hqtrack.encoder.sam import SamEncoder
+from vots_hqtrack.encoder.tinyvit import PreparedSamEncoder
 from vots_hqtrack.errors import ConfigError
 from vots_hqtrack.refiner.models import Sam, SamName, build_hollow_sam, build_sam
 from vots_hqtrack.refiner.refiner import MaskRefiner, build_refiner
@@ -140,6 +141,8 @@ def _join_parts(config: TrackerConfig, networks: _Networks, device: torch.device
         return TrackerParts(encoder, networks.vmos, refiner)
     if sam is None:
         raise ConfigError("encoder.kind=sam reads the refiner's network, and there is none")
+    dtype = pick_dtype(config.runtime.dtype, device)
+    prepared = PreparedSamEncoder(sam.image_encoder, dtype).to(device).eval()
     with torch.inference_mode():
-        shared = SharedFrameEncoder(SamEncoder(sam.image_encoder).to(device).eval(), config.frame)
+        shared = SharedFrameEncoder(prepared, config.frame)
     return TrackerParts(shared, networks.vmos, refiner)
