@@ -1,4 +1,4 @@
-"""The prepared TinyViT gives what the reference gives, in float32 and within rounding in bfloat16."""
+"""The prepared TinyViT gives what the reference gives, up to rounding in bfloat16."""
 
 from __future__ import annotations
 
