@@ -36,10 +36,17 @@ def small_vmos() -> VMOS:
     return build_vmos(config, DIMS)
 
 
-def small_network(*, train_encoder: bool = True) -> ClipNetwork:
+def small_network(*, train_encoder: bool = True, recompute: bool = False) -> ClipNetwork:
     vmos = small_vmos()
     encoder = InternImage(DIMS, depths=(1, 1, 1, 1), groups=(2, 4, 8, 8))
-    return ClipNetwork(encoder, vmos, MEMORY, align_corners=True, train_encoder=train_encoder)
+    return ClipNetwork(
+        encoder,
+        vmos,
+        MEMORY,
+        align_corners=True,
+        train_encoder=train_encoder,
+        recompute_encoder=recompute,
+    )
 
 
 def small_batch(num_frames: int = 3) -> ClipBatch:
@@ -113,6 +120,28 @@ def test_gradients_reach_every_parameter_of_the_encoder() -> None:
         name for name, one in network.named_parameters() if one.grad is None or not one.grad.any()
     ]
     assert silent == []
+
+
+def test_recomputing_the_encoder_changes_no_gradient() -> None:
+    """Drop path is drawn alike both times, frame by frame."""
+    options = RegularisationOptions(dropout=0, drop_path=0, encoder_drop_path=0.5)
+    found = []
+    for recompute in (False, True):
+        network = small_network(recompute=recompute).train()
+        assert network.encoder is not None
+        regularise_encoder(network.encoder, options)
+        batch = small_batch()
+        if not recompute:  # one frame at a time, so that both draw in the same order
+            network._encode = lambda frames, net=network: tuple(  # type: ignore[method-assign, misc]
+                net._encode_images(frames[:, index]) for index in range(frames.shape[1])
+            )
+        torch.manual_seed(5)
+        run(network, batch)[2][:, :2].square().sum().backward()
+        found.append({name: one.grad for name, one in network.named_parameters()})
+    for name, gradient in found[0].items():
+        assert (gradient is None) == (found[1][name] is None)
+        if gradient is not None:
+            assert torch.allclose(gradient, found[1][name], rtol=1e-4, atol=1e-5), name
 
 
 def test_frozen_encoder_stays_in_evaluation_and_gets_no_gradient() -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from vots_hqtrack.build import load_sam
 from vots_hqtrack.checkpoints.convert import part_of
@@ -42,6 +44,7 @@ class ClipNetwork(nn.Module):
         memory: Memory rules of the training.
         align_corners: How logits are resized to the labels.
         train_encoder: Off, no gradient is computed for the encoder, and it stays in evaluation.
+        recompute_encoder: The backward pass computes the encoder anew, one frame at a time.
     """
 
     pixel_mean: Tensor
@@ -55,6 +58,7 @@ class ClipNetwork(nn.Module):
         *,
         align_corners: bool,
         train_encoder: bool,
+        recompute_encoder: bool = False,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -62,6 +66,7 @@ class ClipNetwork(nn.Module):
         self.memory = memory
         self.align_corners = align_corners
         self.train_encoder = train_encoder
+        self.recompute_encoder = recompute_encoder and train_encoder
         if encoder is not None and not train_encoder:
             encoder.requires_grad_(False)
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
@@ -117,15 +122,24 @@ class ClipNetwork(nn.Module):
         if frames is None or self.encoder is None:
             raise ShapeError("a batch needs frames and an encoder, or features")
         batch, num_frames = frames.shape[:2]
-        images = (frames.flatten(0, 1).float() - self.pixel_mean) / self.pixel_std
-        with torch.set_grad_enabled(self.train_encoder and torch.is_grad_enabled()):
-            maps = self.encoder(images)
-            features = features_from_sam(maps) if isinstance(self.encoder, SamEncoder) else maps
+        if self.recompute_encoder:
+            return tuple(
+                checkpoint(self._encode_images, frames[:, index], use_reentrant=False)
+                for index in range(num_frames)
+            )
+        encoded = self._encode_images(frames.flatten(0, 1))
         s4, s8, s16 = (
-            one.unflatten(0, (batch, num_frames))
-            for one in (features.s4, features.s8, features.s16)
+            one.unflatten(0, (batch, num_frames)) for one in (encoded.s4, encoded.s8, encoded.s16)
         )
         return tuple(FrameFeatures(s4[:, i], s8[:, i], s16[:, i]) for i in range(num_frames))
+
+    def _encode_images(self, frames: Tensor) -> FrameFeatures:
+        """Encode ``(B, 3, H, W)`` uint8 frames."""
+        encoder: Any = self.encoder
+        images = (frames.float() - self.pixel_mean) / self.pixel_std
+        with torch.set_grad_enabled(self.train_encoder and torch.is_grad_enabled()):
+            maps = encoder(images)
+            return features_from_sam(maps) if isinstance(encoder, SamEncoder) else maps
 
 
 def build_network(model: ModelOptions, clip: ClipOptions) -> ClipNetwork:
@@ -156,6 +170,7 @@ def build_network(model: ModelOptions, clip: ClipOptions) -> ClipNetwork:
         memory,
         align_corners=config.vmos.align_corners,
         train_encoder=model.train_encoder,
+        recompute_encoder=model.recompute_encoder,
     )
     if model.weights:
         network.load_trained(load_named(model.weights), model.weights)

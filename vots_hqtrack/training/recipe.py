@@ -68,6 +68,8 @@ class ModelOptions:
             left. Empty: fresh ones.
         encoder_weights: Weights of the encoder alone, by name or file; not beside ``weights``.
         train_encoder: The encoder learns too; off, it is frozen.
+        recompute_encoder: The backward pass computes the encoder anew, one frame at a time: far
+            less memory for about a third more time.
         features: ``computed`` by the encoder in every step, or ``cached`` once on disk, which needs
             a frozen encoder of SAM's kind.
         similarity_start: Fresh query and key projections begin as plain feature similarity.
@@ -78,6 +80,7 @@ class ModelOptions:
     weights: str = ""
     encoder_weights: str = ""
     train_encoder: bool = True
+    recompute_encoder: bool = False
     features: Literal["computed", "cached"] = "computed"
     similarity_start: bool = False
 

@@ -34,7 +34,6 @@ from vots_hqtrack.training.recipe_files import (
 
 CONTENT = {"step", "network", "average", "optimizer", "scaler", "best"}
 FREE_OPTIONS = {
-    "train.accumulate",
     "train.threads",
     "train.workers",
     "train.checkpoint_every",
