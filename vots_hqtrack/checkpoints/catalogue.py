@@ -91,7 +91,8 @@ def _trained(preset: str, description: str) -> KnownWeights:
         manual=(
             "nobody publishes these weights, so train them: "
             "hqtrack weights fetch resnet50; hqtrack train paper-stage1 --data DATA --out run "
-            f"--set model.preset={preset} --set model.encoder_weights=resnet50; then paper-stage2 "
+            f"--set model.preset={preset} --set model.encoder_weights=resnet50 "
+            "--set regularisation.encoder_drop_path=0; then paper-stage2 "
             "with --set model.weights=run/last.safetensors, as docs/training.md says. Give the "
             "file that it leaves with --weights, or once for all: "
             f"hqtrack weights import FILE --as {preset}"
