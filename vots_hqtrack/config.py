@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -117,11 +118,15 @@ class MemoryConfig:
         capacity: Long-term frames, the reference frame counted.
         gap: Frames between two commits to the long-term memory.
         short_term_delay: How many frames back the short-term memory lies.
+        min_score: A frame comes to the long-term memory of a group only if every object that is
+            seen in it, at least one, has this score; the next frames are tried instead. 0 asks
+            nothing.
     """
 
     capacity: int = 9
     gap: int = 50
     short_term_delay: int = 4
+    min_score: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -135,6 +140,7 @@ class MemoryConfig:
             "at least 1",
             self.short_term_delay,
         )
+        _require_share("memory.min_score", self.min_score)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +156,54 @@ class TrackingConfig:
             that was never seen, as in the released code.
         remember: Which labels go to the memory: VMOS's own (``coarse``, as in the paper) or those
             that are reported (``refined``).
+        absence_score: An object with a lower score is reported as not seen; what is remembered
+            does not change by it. 0 reports every mask.
     """
 
     mode: Literal["joint", "separate"] = "joint"
     slots: Literal["packed", "by_id"] = "packed"
     remember: Literal["coarse", "refined"] = "coarse"
+    absence_score: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        _require_share("tracking.absence_score", self.absence_score)
+
+
+@dataclass(frozen=True, slots=True)
+class ConfidenceConfig:
+    """How scores are made: a logistic model of the evidence for a mask.
+
+    Attributes:
+        kind: ``calibrated`` takes the model below, ``probability`` VMOS's mean probability inside
+            the mask, which is no calibrated measure.
+        constant: The model's constant.
+        mean_margin: Weight of that part of ``Evidence``; so are all that follow.
+        low_margin: See ``Evidence``.
+        peak_margin: See ``Evidence``.
+        spill: See ``Evidence``.
+        change: See ``Evidence``.
+        size: See ``Evidence``.
+        agreement: See ``Evidence``.
+        predicted_iou: See ``Evidence``.
+    """
+
+    kind: Literal["probability", "calibrated"] = "probability"
+    constant: float = 0.0
+    mean_margin: float = 0.0
+    low_margin: float = 0.0
+    peak_margin: float = 0.0
+    spill: float = 0.0
+    change: float = 0.0
+    size: float = 0.0
+    agreement: float = 0.0
+    predicted_iou: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        for option in dataclasses.fields(self)[1:]:
+            value = getattr(self, option.name)
+            _require(math.isfinite(value), f"confidence.{option.name}", "finite", value)
 
 
 PromptKind = Literal["box", "box+mask", "box+mask+point"]
@@ -239,6 +288,7 @@ class TrackerConfig:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     refiner: RefinerConfig = field(default_factory=RefinerConfig)
     selector: SelectorConfig = field(default_factory=SelectorConfig)
+    confidence: ConfidenceConfig = field(default_factory=ConfidenceConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
     def options(self) -> dict[str, object]:
@@ -308,6 +358,10 @@ def options_from_environment(environment: Mapping[str, str] | None = None) -> St
         weights=Path(weights).expanduser() if weights else None,
         settings=tuple(variables.get("VOTS_HQTRACK_SETTINGS", "").split()),
     )
+
+
+def _require_share(name: str, value: float) -> None:
+    _require(0.0 <= value <= 1.0, name, "a number from 0 to 1", value)
 
 
 def _require(ok: bool, name: str, wanted: str, got: object) -> None:

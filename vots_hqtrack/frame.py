@@ -60,6 +60,14 @@ class FrameGeometry:
         height, width = self.network_size
         return Size(-(-height // LOGITS_STRIDE), -(-width // LOGITS_STRIDE))
 
+    @property
+    def content_cells(self) -> Size:
+        """Size of the logits' part that the frame covers, rounded up."""
+        if self.is_aligned:
+            return self.logits_size
+        cell = NETWORK_STRIDE * LOGITS_STRIDE
+        return Size(-(-self.input_size.height // cell), -(-self.input_size.width // cell))
+
 
 @lru_cache(maxsize=64)
 def plan_frame(frame_size: Size, long_edge: int = 1024) -> FrameGeometry:

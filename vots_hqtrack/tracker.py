@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from vots_hqtrack.build import build_parts
+from vots_hqtrack.confidence import read_logits
 from vots_hqtrack.config import TrackerConfig
 from vots_hqtrack.devices import pick_device, pick_dtype
 from vots_hqtrack.encoder.frames import EncodedFrame, FrameEncoder
@@ -27,8 +26,8 @@ from vots_hqtrack.memory.slots import ObjectSlots
 from vots_hqtrack.memory.state import TrackState, new_group
 from vots_hqtrack.merge import merge_groups, merge_separate
 from vots_hqtrack.presets import load_preset
-from vots_hqtrack.propagation.coarse import PyramidOutput
 from vots_hqtrack.refiner.refiner import MaskRefiner, Refinement
+from vots_hqtrack.report import Decision, Judgement, Reading, coarse_masks, judge, report
 from vots_hqtrack.selector import resolve_overlaps, select
 from vots_hqtrack.settings import apply_settings
 from vots_hqtrack.types import (
@@ -40,41 +39,10 @@ from vots_hqtrack.types import (
     MaskArray,
     ObjectId,
     Size,
-    Source,
     check_frame,
     check_masks,
 )
 from vots_hqtrack.vmos import VMOS
-
-
-@dataclass(frozen=True, slots=True)
-class _Reading:
-    """What VMOS makes of a frame before anything is remembered.
-
-    Attributes:
-        outputs: Of each group.
-        own: ``(H, W)`` uint8 slots of each group by its own logits alone.
-        coarse: ``(N, H, W)`` bool, the objects' masks in the order of their places.
-        scores: ``(N,)`` float in ``[0, 1]``, mean probability inside each mask.
-    """
-
-    outputs: list[PyramidOutput]
-    own: list[Tensor]
-    coarse: Tensor
-    scores: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class _Decision:
-    """The masks to report.
-
-    Attributes:
-        masks: ``(N, H, W)`` bool without overlaps.
-        is_refined: For each object, whether the mask is the refiner's.
-    """
-
-    masks: Tensor
-    is_refined: Sequence[bool]
 
 
 class HQTracker:
@@ -215,8 +183,10 @@ class HQTracker:
             encoded = self._encoder.encode(frame, state.geometry)
             reading = self._read(encoded.features, state)
             decision = self._decide(reading.coarse, encoded, state)
-            self._remember(reading, decision, state)
-        return _report(reading, decision, state)
+            judgement = judge(reading, decision, state, self.config.confidence)
+            self._remember(reading, decision, judgement, state)
+        absence_score = self.config.tracking.absence_score
+        return report(reading, decision, judgement, state, absence_score=absence_score)
 
     def mask_from_box(self, frame: FrameArray, box: tuple[float, float, float, float]) -> MaskArray:
         """Segment what a box encloses, by the refiner.
@@ -273,32 +243,37 @@ class HQTracker:
             entry = self._vmos.remember(state.frame_index, output.proposals, embedding)
             state.groups[number].start(entry)
 
-    def _read(self, features: FrameFeatures, state: TrackState) -> _Reading:
+    def _read(self, features: FrameFeatures, state: TrackState) -> Reading:
         """Propagate all groups' memories into a frame; nothing is written."""
-        logits, outputs = [], []
+        logits, cells, outputs = [], [], []
         for number, group in enumerate(state.groups):
             output = self._vmos.propagate(features, group.long_term.entries, group.short_term[0])
             live = len(state.slots.members(number)) + 1
             decoded = self._vmos.decode(output.embedding, features)[0, :live].float()
+            cells.append(decoded)
             logits.append(logits_to_frame(decoded, state.geometry))
             outputs.append(output)
         separate = self.config.tracking.mode == "separate"
-        probabilities = merge_separate(logits) if separate else merge_groups(logits)
-        coarse, scores = _masks_and_scores(probabilities)
+        merge = merge_separate if separate else merge_groups
+        coarse, mean_probabilities = coarse_masks(merge(logits))
+        signs = read_logits(merge(cells), state.geometry)
         own = [one.argmax(0).to(torch.uint8) for one in logits] if separate else []
-        return _Reading(outputs, own, coarse, scores)
+        return Reading(outputs, own, coarse, mean_probabilities, signs)
 
-    def _decide(self, coarse: Tensor, encoded: EncodedFrame, state: TrackState) -> _Decision:
+    def _decide(self, coarse: Tensor, encoded: EncodedFrame, state: TrackState) -> Decision:
         """Refine the masks, and take the better one for each object."""
         if self._refiner is None or not self.config.refiner.enabled:
-            return _Decision(coarse, [False] * len(coarse))
+            return Decision(coarse, [False] * len(coarse), [0.0] * len(coarse))
         refinement: Refinement = self._refiner(encoded.embed(), coarse)
         threshold = self.config.selector.iou_threshold
         selection = select(coarse, refinement.masks, iou_threshold=threshold)
         masks = resolve_overlaps(selection.masks, state.slots.object_ids, coarse=coarse)
-        return _Decision(masks, selection.is_refined.tolist())
+        predicted_iou = refinement.predicted_iou.tolist()
+        return Decision(masks, selection.is_refined.tolist(), predicted_iou)
 
-    def _remember(self, reading: _Reading, decision: _Decision, state: TrackState) -> None:
+    def _remember(
+        self, reading: Reading, decision: Decision, judgement: Judgement, state: TrackState
+    ) -> None:
         """Commit the frame with the labels that were decided on to all groups' memories."""
         refined = self.config.tracking.remember == "refined"
         label_map = _label_map(decision.masks if refined else reading.coarse, state)
@@ -313,8 +288,11 @@ class HQTracker:
         # From here on nothing can fail: the state changes as a whole or not at all.
         state.frame_index += 1
         state.label_map = label_map
-        for group, entry in zip(state.groups, entries, strict=True):
-            group.commit(entry, self.config.memory.gap)
+        for number, (group, entry) in enumerate(zip(state.groups, entries, strict=True)):
+            first = number * state.slots.group_size
+            seen = [one for one in judgement.scores[first : first + state.slots.group_size] if one]
+            is_trusted = min(seen, default=0.0) >= self.config.memory.min_score
+            group.commit(entry, self.config.memory.gap, is_trusted=is_trusted)
 
     def _one_hot(self, slots: Tensor, state: TrackState) -> Tensor:
         """Bring ``(H, W)`` uint8 slots to the network: one-hot ``(1, 11, H', W')`` float."""
@@ -326,16 +304,6 @@ class HQTracker:
         lower = self.dtype != torch.float32
         with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=lower):
             yield
-
-
-def _masks_and_scores(probabilities: Tensor) -> tuple[Tensor, Tensor]:
-    """Return ``(N, H, W)`` bool masks and ``(N,)`` mean probabilities inside them."""
-    places = probabilities.argmax(0)
-    wanted = torch.arange(1, len(probabilities), device=probabilities.device)
-    coarse = places == wanted[:, None, None]
-    area = coarse.flatten(1).sum(1)
-    inside = (probabilities[1:] * coarse).flatten(1).sum(1)
-    return coarse, inside / area.clamp(min=1)
 
 
 def _label_map(masks: Tensor, state: TrackState) -> LabelArray:
@@ -351,23 +319,3 @@ def _group_labels(label_map: LabelArray, members: Sequence[ObjectId]) -> Tensor:
     for slot, object_id in enumerate(members, start=1):
         table[object_id] = slot
     return torch.from_numpy(table[label_map])
-
-
-def _report(reading: _Reading, decision: _Decision, state: TrackState) -> FrameResult:
-    order = state.slots.object_ids
-    masks: npt.NDArray[np.bool_] = decision.masks.cpu().numpy()
-    coarse: npt.NDArray[np.bool_] = reading.coarse.cpu().numpy()
-    sources: dict[ObjectId, Source] = {}
-    scores: dict[ObjectId, float] = {}
-    for index, (object_id, score) in enumerate(zip(order, reading.scores.tolist(), strict=True)):
-        present = bool(masks[index].any())
-        found: Source = "refined" if decision.is_refined[index] else "coarse"
-        sources[object_id] = found if present else "absent"
-        scores[object_id] = score if present else 0.0
-    return FrameResult(
-        frame_index=state.frame_index,
-        masks=dict(zip(order, masks, strict=True)),
-        scores=scores,
-        sources=sources,
-        coarse_masks=dict(zip(order, coarse, strict=True)),
-    )

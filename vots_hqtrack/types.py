@@ -140,6 +140,33 @@ class ImageEmbedding:
     frame_size: Size
 
 
+class Evidence(NamedTuple):
+    """What is known of one reported mask; its score is made of this.
+
+    Margins are differences of log-probabilities between the object and the strongest other class,
+    in VMOS's cells.
+
+    Attributes:
+        mean_margin: Mean margin inside VMOS's mask, 0..10; 0 if the mask is empty.
+        low_margin: Tenth percentile of the same.
+        peak_margin: Largest margin anywhere, -10..10; below 0 if the mask is empty.
+        spill: ``log(1 + x)``, x being the cells nearly the object's to each cell inside.
+        change: Absolute logarithm of the area to that of the frame before, at most 3.
+        size: Decimal logarithm of the part of the frame that the mask fills.
+        agreement: IoU of VMOS's mask with the reported one.
+        predicted_iou: The refiner's opinion of its own mask in ``[0, 1]``; 0 without a refiner.
+    """
+
+    mean_margin: float
+    low_margin: float
+    peak_margin: float
+    spill: float
+    change: float
+    size: float
+    agreement: float
+    predicted_iou: float
+
+
 @dataclass(frozen=True, slots=True)
 class FrameResult:
     """What the tracker reports for one frame.
@@ -148,9 +175,12 @@ class FrameResult:
         frame_index: Place of the frame in the video; the reference frame is 0.
         masks: Bool ``(H, W)`` for every object of the video; all False where it is not seen. The
             masks of one frame do not overlap.
-        scores: Confidence in ``[0, 1]`` of every object; 0 where it is not seen.
+        scores: Confidence in ``[0, 1]`` of every object; 0 where it is not seen. Where the preset
+            is calibrated, the estimated probability that the mask overlaps with the truth with an
+            IoU of one half or more; else the mean probability inside VMOS's mask.
         sources: Where every mask comes from.
         coarse_masks: VMOS's own masks before refinement, bool ``(H, W)``.
+        evidence: What the scores are made of; also of objects that are reported as not seen.
     """
 
     frame_index: int
@@ -158,6 +188,7 @@ class FrameResult:
     scores: Mapping[ObjectId, float]
     sources: Mapping[ObjectId, Source]
     coarse_masks: Mapping[ObjectId, MaskArray] = field(default_factory=dict)
+    evidence: Mapping[ObjectId, Evidence] = field(default_factory=dict)
 
 
 def check_frame(frame: object, *, expected: Size | None = None) -> Size:

@@ -35,10 +35,13 @@ class GroupState:
         self.short_term.append(entry)
         self.last_long_term = entry.frame_index
 
-    def commit(self, entry: MemoryEntry, gap: int) -> None:
-        """Remember a tracked frame; for the long term, one in ``gap`` frames."""
+    def commit(self, entry: MemoryEntry, gap: int, *, is_trusted: bool = True) -> None:
+        """Remember a tracked frame; for the long term, one in ``gap`` frames, if it is trusted.
+
+        In place of a frame that is not trusted comes the next one that is.
+        """
         self.short_term.append(entry)
-        if entry.frame_index - self.last_long_term >= gap:
+        if is_trusted and entry.frame_index - self.last_long_term >= gap:
             self.long_term.commit(entry)
             self.last_long_term = entry.frame_index
 

@@ -1,0 +1,145 @@
+"""From what was found in a frame to what is reported: whose masks, how sure, and from where."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from vots_hqtrack.confidence import LogitSigns, gather_evidence, score_evidence
+from vots_hqtrack.config import ConfidenceConfig
+from vots_hqtrack.memory.state import TrackState
+from vots_hqtrack.propagation.coarse import PyramidOutput
+from vots_hqtrack.types import Evidence, FrameResult, MaskArray, ObjectId, Source
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What VMOS makes of a frame before anything is remembered.
+
+    Attributes:
+        outputs: Of each group.
+        own: ``(H, W)`` uint8 slots of each group by its own logits alone.
+        coarse: ``(N, H, W)`` bool, the objects' masks in the order of their places.
+        mean_probabilities: ``(N,)`` float in ``[0, 1]``, inside each mask.
+        signs: What the logits say of the masks.
+    """
+
+    outputs: list[PyramidOutput]
+    own: list[Tensor]
+    coarse: Tensor
+    mean_probabilities: Tensor
+    signs: LogitSigns
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The masks to report.
+
+    Attributes:
+        masks: ``(N, H, W)`` bool without overlaps.
+        is_refined: For each object, whether the mask is the refiner's.
+        predicted_iou: The refiner's opinion of its masks; 0 where there is none.
+    """
+
+    masks: Tensor
+    is_refined: Sequence[bool]
+    predicted_iou: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """How sure the tracker is of the masks, in their order.
+
+    Attributes:
+        evidence: What is known of each.
+        scores: In ``[0, 1]``; 0 for an empty mask.
+    """
+
+    evidence: Sequence[Evidence]
+    scores: Sequence[float]
+
+
+def coarse_masks(probabilities: Tensor) -> tuple[Tensor, Tensor]:
+    """Give every pixel to its likeliest class.
+
+    Args:
+        probabilities: ``(1 + N, H, W)`` float, the background first.
+
+    Returns:
+        ``(N, H, W)`` bool masks, and ``(N,)`` mean probabilities inside them, 0 for an empty one.
+    """
+    places = probabilities.argmax(0)
+    wanted = torch.arange(1, len(probabilities), device=probabilities.device)
+    coarse = places == wanted[:, None, None]
+    area = coarse.flatten(1).sum(1)
+    inside = (probabilities[1:] * coarse).flatten(1).sum(1)
+    return coarse, inside / area.clamp(min=1)
+
+
+def judge(
+    reading: Reading, decision: Decision, state: TrackState, config: ConfidenceConfig
+) -> Judgement:
+    """Say how sure the tracker is of every mask.
+
+    Args:
+        reading: What VMOS made of the frame.
+        decision: The masks.
+        state: The video; its label map is still that of the frame before.
+        config: How scores are made.
+    """
+    areas = np.bincount(state.label_map.ravel(), minlength=256)[list(state.slots.object_ids)]
+    evidence = gather_evidence(
+        reading.signs, reading.coarse, decision.masks, areas.tolist(), decision.predicted_iou
+    )
+    scores = reading.mean_probabilities.tolist()
+    if config.kind == "calibrated":
+        scores = [score_evidence(one, config) for one in evidence]
+    is_seen = decision.masks.flatten(1).any(1).tolist()
+    return Judgement(
+        evidence, [s if seen else 0.0 for s, seen in zip(scores, is_seen, strict=True)]
+    )
+
+
+def report(
+    reading: Reading,
+    decision: Decision,
+    judgement: Judgement,
+    state: TrackState,
+    *,
+    absence_score: float,
+) -> FrameResult:
+    """Put the result of a frame together.
+
+    Args:
+        reading: What VMOS made of the frame.
+        decision: The masks.
+        judgement: How sure the tracker is of them.
+        state: The video.
+        absence_score: An object with a lower score is reported as not seen.
+    """
+    order = state.slots.object_ids
+    found: npt.NDArray[np.bool_] = decision.masks.cpu().numpy()
+    coarse: npt.NDArray[np.bool_] = reading.coarse.cpu().numpy()
+    masks: dict[ObjectId, MaskArray] = {}
+    sources: dict[ObjectId, Source] = {}
+    scores: dict[ObjectId, float] = {}
+    for index, (object_id, score) in enumerate(zip(order, judgement.scores, strict=True)):
+        # An empty mask has the score 0 and no other has.
+        present = score > 0 and score >= absence_score
+        source: Source = "refined" if decision.is_refined[index] else "coarse"
+        masks[object_id] = found[index] if present else np.zeros_like(found[index])
+        sources[object_id] = source if present else "absent"
+        scores[object_id] = score if present else 0.0
+    return FrameResult(
+        frame_index=state.frame_index,
+        masks=masks,
+        scores=scores,
+        sources=sources,
+        coarse_masks=dict(zip(order, coarse, strict=True)),
+        evidence=dict(zip(order, judgement.evidence, strict=True)),
+    )
