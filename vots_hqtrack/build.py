@@ -22,6 +22,7 @@ from vots_hqtrack.encoder.frames import (
 )
 from vots_hqtrack.encoder.tinyvit import PreparedSamEncoder
 from vots_hqtrack.errors import ConfigError
+from vots_hqtrack.precision import lower_products
 from vots_hqtrack.refiner.models import Sam, SamName, build_hollow_sam, build_sam
 from vots_hqtrack.refiner.refiner import MaskRefiner, build_refiner
 from vots_hqtrack.vmos import VMOS, build_vmos
@@ -135,13 +136,15 @@ def _join_parts(config: TrackerConfig, networks: _Networks, device: torch.device
     """Make a tracker's parts of networks that have their weights."""
     sam, backbone = networks.sam, networks.backbone
     refiner = None if sam is None else build_refiner(config.refiner, sam)
+    dtype = pick_dtype(config.runtime.dtype, device)
     if backbone is not None:
+        lower_products(backbone, dtype)
+        lower_products(networks.vmos, dtype)
         sam_encoder = None if sam is None else sam.image_encoder.to(device).eval()
         encoder = SeparateFrameEncoder(backbone.to(device).eval(), sam_encoder, config.frame)
         return TrackerParts(encoder, networks.vmos, refiner)
     if sam is None:
         raise ConfigError("encoder.kind=sam reads the refiner's network, and there is none")
-    dtype = pick_dtype(config.runtime.dtype, device)
     prepared = PreparedSamEncoder(sam.image_encoder, dtype).to(device).eval()
     with torch.inference_mode():
         shared = SharedFrameEncoder(prepared, config.frame)

@@ -205,7 +205,7 @@ class HQTracker:
         size = check_frame(frame)
         if self._refiner is None:
             raise ConfigError(f"the preset {self.config.preset!r} has no refiner to read boxes")
-        with self._computing():
+        with self._computing(refining=True):
             encoded = self._encoder.encode(frame, self._encoder.plan(size))
             mask: MaskArray = self._refiner.segment_box(encoded.embed(), box).cpu().numpy()
         if not mask.any():
@@ -264,7 +264,8 @@ class HQTracker:
         """Refine the masks, and take the better one for each object."""
         if self._refiner is None or not self.config.refiner.enabled:
             return Decision(coarse, [False] * len(coarse), [0.0] * len(coarse))
-        refinement: Refinement = self._refiner(encoded.embed(), coarse)
+        with self._computing(refining=True):
+            refinement: Refinement = self._refiner(encoded.embed(), coarse)
         threshold = self.config.selector.iou_threshold
         selection = select(coarse, refinement.masks, iou_threshold=threshold)
         masks = resolve_overlaps(selection.masks, state.slots.object_ids, coarse=coarse)
@@ -300,8 +301,9 @@ class HQTracker:
         return one_hot_slots(labels_to_network(labels, state.geometry)[None])
 
     @contextlib.contextmanager
-    def _computing(self) -> Iterator[None]:
-        lower = self.dtype != torch.float32
+    def _computing(self, *, refining: bool = False) -> Iterator[None]:
+        # A VMOS with an encoder of its own knows which of its products to round (precision.py).
+        lower = self.dtype != torch.float32 and (refining or self.config.encoder.kind == "sam")
         with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=lower):
             yield
 

@@ -137,6 +137,10 @@ class InternImage(nn.Module):
         )
         self.merges = nn.ModuleList([Merge(*widths[:2]), Merge(*widths[1:])])
 
+    def levels_s16(self) -> list[Level]:
+        """Return the two levels at stride 16."""
+        return [level for level in list(self.levels)[2:] if isinstance(level, Level)]
+
     def forward(self, image: Tensor) -> FrameFeatures:
         """Encode images.
 

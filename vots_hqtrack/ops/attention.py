@@ -65,14 +65,16 @@ def global_attention(query: Tensor, keys: Sequence[Tensor], values: Sequence[Ten
     Arguments and errors are those of :func:`global_attention_reference`.
 
     Returns:
-        ``(B, L, D)`` in the values' dtype.
+        ``(B, L, D)`` in float32, or in float64 where the keys are.
     """
     _check(query, keys, values)
     batch, length, _ = query.shape
     # Powers of 2 cost half of those of e, and a softmax does not care which.
-    scaled = query * (math.log2(math.e) * query.shape[-1] ** -0.5)
-    readout = values[0].new_empty(batch, length, values[0].shape[-1])
-    workspace = _Workspace(query, values[0], max(key.shape[1] for key in keys))
+    to_powers = math.log2(math.e) * float(query.shape[-1] ** -0.5)
+    scaled = (query * to_powers).to(keys[0].dtype)
+    precise = torch.promote_types(scaled.dtype, torch.float32)
+    readout = scaled.new_empty(batch, length, values[0].shape[-1], dtype=precise)
+    workspace = _Workspace(scaled, values[0], max(key.shape[1] for key in keys))
     with torch.autocast(query.device.type, enabled=False):
         for start in range(0, length, QUERY_BLOCK):
             rows = slice(start, min(start + QUERY_BLOCK, length))
@@ -100,7 +102,6 @@ class _Workspace:
         batch, length, _ = query.shape
         rows, columns = min(length, QUERY_BLOCK), min(longest, KEY_BLOCK)
         precise = torch.promote_types(query.dtype, torch.float32)
-        self._dtype = value.dtype
         self._scores = query.new_empty(batch * rows * columns, dtype=precise)
         self._narrow_scores = _narrow_twin(self._scores, query.dtype)
         self._weights = _narrow_twin(self._scores, value.dtype)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor
 
-TILE = (8, 32)
+TILE = (8, 16)
 """Rows and columns of queries that share one dense product. Wider tiles waste products on cells
 outside the windows, narrower ones copy the keys more often."""
 

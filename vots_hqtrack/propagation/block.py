@@ -125,7 +125,8 @@ class GatedPropagationBlock(nn.Module):
         if proposal.identity_tokens is not None:
             joined = torch.cat([proposal.identity_tokens, embedding], dim=-1)
         value = torch.cat([proposal.value, F.silu(self.identity_value(joined))], dim=-1)
-        return LayerMemory(proposal.key, value)
+        # The key is a slice of a larger tensor, which is not worth keeping.
+        return LayerMemory(proposal.key.contiguous(), value)
 
     def _gated(self, readout: Tensor, gate: Tensor) -> Tensor:
         if not self.is_first:
