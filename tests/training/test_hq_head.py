@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
 from vots_hqtrack.checkpoints.load import load_tensors, load_weights
+from vots_hqtrack.cli.main import app
 from vots_hqtrack.config import HQOutput
 from vots_hqtrack.errors import ConfigError, InputError, WeightsError
 from vots_hqtrack.refiner.models import build_sam
@@ -222,6 +224,36 @@ def test_the_result_is_the_head_and_nothing_else(cache: Path, tmp_path: Path) ->
     result = compare_head(head, paths, sam_weights="sam-vit-tiny")
     assert result.num_objects == len(paths)
     assert 0.5 < min(result.coarse, result.plain, result.both) <= 1
+
+
+def test_by_command(cache: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        f"""kind = "hq-head"
+        [train]
+        steps = 5
+        [samples]
+        batch_size = 1
+        window = 10
+        [cache]
+        folder = "{cache}"
+        photos = "photos"
+        videos = "videos"
+        frame_step = 1
+        video_crops = 1
+        [[sources]]
+        folder = "videos"
+        weight = 1.0
+        """,
+        encoding="utf-8",
+    )
+    command = ["train", str(recipe), "--data", str(cache.parent), "--out", str(tmp_path / "run")]
+    result = CliRunner().invoke(app, [*command, "--set", "train.steps=1"])
+    assert result.exit_code == 0, result.output
+    assert "trained 1 steps" in result.stdout
+    assert (tmp_path / "run" / "hq-head.safetensors").is_file()
+    looked = CliRunner().invoke(app, [*command, "--inspect", str(tmp_path)])
+    assert looked.exit_code == 2
 
 
 def test_a_damaged_checkpoint(cache: Path, tmp_path: Path) -> None:

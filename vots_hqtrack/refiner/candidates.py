@@ -10,10 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from vots_hqtrack.config import HQOutput
 from vots_hqtrack.refiner.models import MaskDecoderHQ
+from vots_hqtrack.refiner.prompts import Prompts
 from vots_hqtrack.types import ImageEmbedding
 
 SINGLE, SEVERAL = slice(0, 1), slice(1, 4)
@@ -49,6 +51,21 @@ class Candidates:
     predicted_iou: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class DecodedMasks:
+    """All masks that a decoder makes of N objects.
+
+    Attributes:
+        sam: ``(N, 4, mask_side, mask_side)`` float32 logits: the single mask, then the three.
+        hq: ``(N, 1, mask_side, mask_side)`` float32 logits, the HQ token's; None of a plain SAM.
+        predicted_iou: ``(N, 4)`` float32, SAM's opinion of its own masks.
+    """
+
+    sam: Tensor
+    hq: Tensor | None
+    predicted_iou: Tensor
+
+
 def decode_candidates(
     decoder: nn.Module,
     embedding: ImageEmbedding,
@@ -71,6 +88,23 @@ def decode_candidates(
         K = 3 candidates of each object, or 1.
     """
     chosen = SEVERAL if multimask else SINGLE
+    masks = decode_masks(decoder, embedding, prompts)
+    logits = masks.sam[:, chosen]
+    if masks.hq is not None:
+        logits = logits + masks.hq if hq_output == "sum" else masks.hq.expand_as(logits)
+    return Candidates(logits, masks.predicted_iou[:, chosen])
+
+
+def decode_masks(
+    decoder: nn.Module, embedding: ImageEmbedding, prompts: EncodedPrompts
+) -> DecodedMasks:
+    """Run the mask decoder once and return every mask that it makes, apart from each other.
+
+    Args:
+        decoder: The package's ``MaskDecoder`` or ``MaskDecoderHQ``.
+        embedding: SAM's view of the frame.
+        prompts: Of N objects, N at least 1.
+    """
     parts: Any = decoder
     arguments = {
         "image_embeddings": embedding.embedding.float(),
@@ -80,11 +114,28 @@ def decode_candidates(
     }
     if not isinstance(decoder, MaskDecoderHQ):
         masks, scores = parts.predict_masks(**arguments)
-        return Candidates(masks[:, chosen].float(), scores[:, chosen].float())
+        return DecodedMasks(masks.float(), None, scores.float())
     masks, scores = parts.predict_masks(**arguments, hq_features=hq_features(decoder, embedding))
-    sam, hq = masks[:, chosen], masks[:, -1:]
-    logits = sam + hq if hq_output == "sum" else hq.expand_as(sam)
-    return Candidates(logits.float(), scores[:, chosen].float())
+    return DecodedMasks(masks[:, :-1].float(), masks[:, -1:].float(), scores.float())
+
+
+def encode_prompts(prompt_encoder: nn.Module, prompts: Prompts) -> EncodedPrompts:
+    """Run SAM's prompt encoder on the prompts of N objects.
+
+    Args:
+        prompt_encoder: The package's ``PromptEncoder``.
+        prompts: Boxes, and masks and foreground points if there are any.
+    """
+    parts: Any = prompt_encoder
+    points = None
+    if prompts.points is not None:
+        device = prompts.points.device
+        points = (
+            prompts.points,
+            torch.ones(prompts.points.shape[:2], dtype=torch.int, device=device),
+        )
+    sparse, dense = parts(points=points, boxes=prompts.boxes, masks=prompts.masks)
+    return EncodedPrompts(sparse, dense, parts.get_dense_pe())
 
 
 def hq_features(decoder: nn.Module, embedding: ImageEmbedding) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vots_hqtrack.config import CandidateChoice, HQOutput, PromptKind, RefinerConfig
 from vots_hqtrack.errors import InputError, ShapeError
 from vots_hqtrack.masks import check_mask_stack
-from vots_hqtrack.refiner.candidates import Candidates, EncodedPrompts, decode_candidates
+from vots_hqtrack.refiner.candidates import Candidates, decode_candidates, encode_prompts
 from vots_hqtrack.refiner.geometry import SamGeometry, masks_in_frame, scale_points
 from vots_hqtrack.refiner.models import Sam
 from vots_hqtrack.refiner.prompts import Prompts, make_prompts, prompt_masks
@@ -156,15 +156,7 @@ class MaskRefiner(nn.Module):
         self, embedding: ImageEmbedding, prompts: Prompts, *, multimask: bool
     ) -> Candidates:
         """Run SAM's prompt encoder and decoder on the prompts of N objects."""
-        prompt_encoder: Any = self.prompt_encoder
-        points = None
-        if prompts.points is not None:
-            labels = torch.ones(
-                prompts.points.shape[:2], dtype=torch.int, device=prompts.points.device
-            )
-            points = prompts.points, labels
-        sparse, dense = prompt_encoder(points=points, boxes=prompts.boxes, masks=prompts.masks)
-        encoded = EncodedPrompts(sparse, dense, prompt_encoder.get_dense_pe())
+        encoded = encode_prompts(self.prompt_encoder, prompts)
         return decode_candidates(
             self.mask_decoder, embedding, encoded, multimask=multimask, hq_output=self.hq_output
         )

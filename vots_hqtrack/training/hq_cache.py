@@ -125,9 +125,9 @@ class RecordingEncoder:
         self._encoder = encoder
         self.last: list[ImageEmbedding] = []
 
-    def plan(self, frame_size: Size) -> FrameGeometry:
+    def plan(self, frame_size: Size, scale: float = 1.0) -> FrameGeometry:
         """Lay out a frame size as the encoder does."""
-        return self._encoder.plan(frame_size)
+        return self._encoder.plan(frame_size, scale)
 
     def encode(self, frame: FrameArray, geometry: FrameGeometry) -> EncodedFrame:
         """Encode a frame and keep SAM's view of it."""

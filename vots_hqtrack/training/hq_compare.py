@@ -13,12 +13,15 @@ from torch import Tensor
 from vots_hqtrack.checkpoints.load import load_into, load_weights
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.masks import mask_iou
+from vots_hqtrack.refiner.candidates import decode_masks, encode_prompts
+from vots_hqtrack.refiner.geometry import SamGeometry, masks_in_frame
 from vots_hqtrack.refiner.models import Sam, build_sam
-from vots_hqtrack.refiner.refiner import MaskRefiner
+from vots_hqtrack.refiner.prompts import make_prompts
+from vots_hqtrack.refiner.refiner import MASK_LOGIT
 from vots_hqtrack.selector import select
 from vots_hqtrack.training.hq_cache import HQPicture, read_picture
 from vots_hqtrack.training.hq_degrade import DegradeConfig, degrade_mask
-from vots_hqtrack.training.hq_samples import SMALLEST_OBJECT
+from vots_hqtrack.training.hq_samples import MASK_SIDE, SAM_SIDE, SMALLEST_OBJECT
 from vots_hqtrack.types import ImageEmbedding, LabelArray, MaskArray
 
 
@@ -68,25 +71,14 @@ def compare_head(
     plain, hq_sam = build_sam("vit_tiny"), build_sam("vit_tiny", hq=True)
     load_into(plain, plain_weights, source=sam_weights)
     load_into(hq_sam, {**plain_weights, **head}, source=f"{sam_weights} and the head")
-    refiners = {
-        "plain": _refiner(plain),
-        "both": _refiner(hq_sam),
-        "hq": MaskRefiner(hq_sam.prompt_encoder, hq_sam.mask_decoder, hq_output="hq"),
-    }
     rows = []
     for number, path in enumerate(paths):
         picture = read_picture(path)
         masks, coarse = _objects(picture, np.random.default_rng((seed, number)))
-        if not len(masks):
-            continue
-        found = {
-            name: refiner.refine(picture.embedding, coarse).masks
-            for name, refiner in refiners.items()
-        }
-        found["coarse"] = coarse
-        found["sam_in_hq"] = _sam_in_hq(hq_sam, picture.embedding, coarse)
-        chosen = [select(coarse, found[name], iou_threshold=THRESHOLD).masks for name in NAMES]
-        rows.append(torch.stack([mask_iou(masks, one) for one in chosen]))
+        if len(masks):
+            found = {"coarse": coarse, **_refine(plain, hq_sam, picture.embedding, coarse)}
+            chosen = [select(coarse, found[name], iou_threshold=THRESHOLD).masks for name in NAMES]
+            rows.append(torch.stack([mask_iou(masks, one) for one in chosen]))
     if not rows:
         raise InputError("no picture shows an object to compare refinements on")
     every = torch.cat(rows, dim=1)
@@ -94,21 +86,28 @@ def compare_head(
     return HQComparison(num_objects=every.shape[1], **means)
 
 
-def _refiner(sam: Sam) -> MaskRefiner:
-    return MaskRefiner(sam.prompt_encoder, sam.mask_decoder)
-
-
-def _sam_in_hq(sam: Sam, embedding: ImageEmbedding, coarse: Tensor) -> Tensor:
-    """Refine by the HQ decoder with its HQ token's mask silenced."""
-    last = sam.mask_decoder.hf_mlp.layers[-1]
-    kept = last.weight.clone(), last.bias.clone()
-    with torch.no_grad():
-        last.weight.zero_()
-        last.bias.zero_()
-        masks = _refiner(sam).refine(embedding, coarse).masks
-        last.weight.copy_(kept[0])
-        last.bias.copy_(kept[1])
-    return masks
+@torch.inference_mode()
+def _refine(
+    plain: Sam, hq_sam: Sam, embedding: ImageEmbedding, coarse: Tensor
+) -> dict[str, Tensor]:
+    """Refine as the lite preset does, with every single mask that the two networks make."""
+    geometry = SamGeometry(
+        embedding.frame_size, embedding.input_size, side=SAM_SIDE, mask_side=MASK_SIDE
+    )
+    prompts = make_prompts(coarse, geometry, kind="box+mask+point", mask_logit=MASK_LOGIT)
+    with torch.autocast("cpu", torch.bfloat16):
+        encoded = encode_prompts(plain.prompt_encoder, prompts)
+        own = decode_masks(plain.mask_decoder, embedding, encoded)
+        with_head = decode_masks(hq_sam.mask_decoder, embedding, encoded)
+    if with_head.hq is None:
+        raise InputError("wanted the weights of an HQ head")
+    logits = {
+        "plain": own.sam[:, 0],
+        "sam_in_hq": with_head.sam[:, 0],
+        "hq": with_head.hq[:, 0],
+        "both": with_head.sam[:, 0] + with_head.hq[:, 0],
+    }
+    return {name: masks_in_frame(low, geometry) for name, low in logits.items()}
 
 
 def _objects(picture: HQPicture, rng: np.random.Generator) -> tuple[Tensor, Tensor]:

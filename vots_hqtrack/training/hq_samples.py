@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from vots_hqtrack.errors import ConfigError, InputError
 from vots_hqtrack.frame import plan_frame
+from vots_hqtrack.refiner.candidates import encode_prompts
 from vots_hqtrack.refiner.geometry import SamGeometry, scale_points
 from vots_hqtrack.refiner.prompts import make_prompts
 from vots_hqtrack.refiner.refiner import MASK_LOGIT
@@ -214,11 +215,8 @@ class HQSampler:
             return sparse, dense
         coarse = torch.from_numpy(sample.coarse)[None]
         prompts = make_prompts(coarse, geometry, kind=kind, mask_logit=MASK_LOGIT)
-        given = None
-        if prompts.points is not None:
-            given = prompts.points, torch.ones(prompts.points.shape[:2], dtype=torch.int)
-        sparse, dense = encoder(points=given, boxes=prompts.boxes, masks=prompts.masks)
-        return sparse, dense
+        encoded = encode_prompts(encoder, prompts)
+        return encoded.sparse, encoded.dense
 
     def _draw_corner(self, sample: _Sample, rng: np.random.Generator) -> tuple[int, int]:
         """Place a window over a random spot of the object's box, or anywhere in the picture."""
