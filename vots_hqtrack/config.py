@@ -23,8 +23,8 @@ class FrameConfig:
     """How a video frame becomes the network's input.
 
     Attributes:
-        long_edge: Long side in pixels that the frame is resized to before the SAM encoder (SAM's
-            own is 1024).
+        long_edge: Long side in pixels that the frame is resized to before the SAM encoder, a
+            multiple of 32 (SAM's own is 1024; less is faster and coarser).
         min_short_edge: Released model: a frame whose short side is less is enlarged to it; 0 never
             enlarges.
         max_long_edge: Released model: a frame whose long side is then more is reduced to it.
@@ -36,9 +36,9 @@ class FrameConfig:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        _require(
-            self.long_edge == 1024, "frame.long_edge", "1024, SAM's input size", self.long_edge
-        )
+        is_size = 256 <= self.long_edge <= 1024 and self.long_edge % 32 == 0
+        wanted = "a multiple of 32 from 256 to 1024"
+        _require(is_size, "frame.long_edge", wanted, self.long_edge)
         _require(self.min_short_edge >= 0, "frame.min_short_edge", "0 or more", self.min_short_edge)
         _require(self.max_long_edge >= 1, "frame.max_long_edge", "1 or more", self.max_long_edge)
 
@@ -265,14 +265,18 @@ class RuntimeConfig:
         dtype: Number format of the heavy products; ``auto`` takes bfloat16 where the processor
             multiplies it natively and float32 elsewhere.
         threads: CPU threads; 0 leaves PyTorch's choice.
+        frame_budget: Seconds that a frame may take on average; resolution, memory and refinement
+            are reduced to keep it. 0 does everything, however long it takes.
     """
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     threads: int = 0
+    frame_budget: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the values."""
         _require(self.threads >= 0, "runtime.threads", "0 or more", self.threads)
+        _require(self.frame_budget >= 0, "runtime.frame_budget", "0 or more", self.frame_budget)
 
 
 @dataclass(frozen=True, slots=True)

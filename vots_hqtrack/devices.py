@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 import torch
 
 from vots_hqtrack.errors import ConfigError
@@ -45,6 +48,18 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
         raise ConfigError("runtime.dtype=float16 needs a GPU; on the CPU use bfloat16 or float32")
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     return dtypes[name]
+
+
+def device_clock(device: torch.device) -> Callable[[], float]:
+    """Return a clock in seconds that waits until the device has done its work."""
+    if device.type != "cuda":
+        return time.perf_counter
+
+    def read() -> float:
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    return read
 
 
 def _cpu_has_bfloat16() -> bool:

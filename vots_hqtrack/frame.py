@@ -69,6 +69,16 @@ class FrameGeometry:
         return Size(-(-self.input_size.height // cell), -(-self.input_size.width // cell))
 
 
+def scaled_edge(long_edge: int, scale: float) -> int:
+    """Return a share of a long side, rounded to the grid of the encoder's input.
+
+    Example:
+        >>> scaled_edge(1024, 0.375)
+        384
+    """
+    return max(round(long_edge * scale / GRID), 1) * GRID
+
+
 @lru_cache(maxsize=64)
 def plan_frame(frame_size: Size, long_edge: int = 1024) -> FrameGeometry:
     """Lay out a frame size.

@@ -23,6 +23,10 @@ RELEASED_CAPACITY = 6
 """Long-term frames of the released code, the reference frame counted; the paper says 9."""
 
 
+FRAME_BUDGET = 0.05
+"""Seconds a frame of VOTS-RT, which plays 20 frames a second."""
+
+
 def lite() -> TrackerConfig:
     """SAM's TinyViT encoder shared by both stages, small VMOS, refined masks: the default."""
     return TrackerConfig(memory=MemoryConfig(capacity=6, gap=10, short_term_delay=1))
@@ -31,6 +35,12 @@ def lite() -> TrackerConfig:
 def lite_vmos() -> TrackerConfig:
     """The lite preset without the refiner."""
     return dataclasses.replace(lite(), preset="lite-vmos", refiner=RefinerConfig(enabled=False))
+
+
+def lite_realtime() -> TrackerConfig:
+    """The lite preset within 0.05 s a frame: less resolution, memory and refinement if need be."""
+    runtime = RuntimeConfig(frame_budget=FRAME_BUDGET)
+    return dataclasses.replace(lite(), preset="lite-realtime", runtime=runtime)
 
 
 def vmos() -> TrackerConfig:
@@ -93,6 +103,7 @@ def _as_released(config: TrackerConfig, name: str) -> TrackerConfig:
 PRESETS: Mapping[str, Callable[[], TrackerConfig]] = {
     "lite": lite,
     "lite-vmos": lite_vmos,
+    "lite-realtime": lite_realtime,
     "vmos": vmos,
     "vmos-released": vmos_released,
     "hqtrack": hqtrack,

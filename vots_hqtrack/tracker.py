@@ -7,6 +7,7 @@ encoding, select, remember the labels, report.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from torch import Tensor
 from vots_hqtrack.build import build_parts
 from vots_hqtrack.confidence import read_logits
 from vots_hqtrack.config import TrackerConfig
-from vots_hqtrack.devices import pick_device, pick_dtype
+from vots_hqtrack.devices import device_clock, pick_device, pick_dtype
 from vots_hqtrack.encoder.frames import EncodedFrame, FrameEncoder
 from vots_hqtrack.errors import ConfigError, InputError
 from vots_hqtrack.frame import labels_to_network, logits_to_frame
@@ -25,6 +26,7 @@ from vots_hqtrack.masks import combine_masks, one_hot_slots
 from vots_hqtrack.memory.slots import ObjectSlots
 from vots_hqtrack.memory.state import TrackState, new_group
 from vots_hqtrack.merge import merge_groups, merge_separate
+from vots_hqtrack.pace import PaceKeeper, choose_scale
 from vots_hqtrack.presets import load_preset
 from vots_hqtrack.refiner.refiner import MaskRefiner, Refinement
 from vots_hqtrack.report import Decision, Judgement, Reading, coarse_masks, judge, report
@@ -130,12 +132,9 @@ class HQTracker:
         """
         size = check_frame(frame)
         given = self._complete(check_masks(masks, size), size)
-        group_size = 1 if self.config.tracking.mode == "separate" else SLOTS_PER_GROUP
-        state = TrackState(self._encoder.plan(size), slots=ObjectSlots(group_size))
+        start = self._start_paced if self.config.runtime.frame_budget else self._start_video
         with self._computing():
-            features = self._encoder.encode(frame, state.geometry).features
-            self._start_objects(features, given, np.zeros(size, np.uint8), state)
-        return state
+            return start(frame, given)
 
     def add_objects(
         self, frame: FrameArray, masks: Mapping[int, MaskArray], state: TrackState
@@ -179,6 +178,8 @@ class HQTracker:
         check_frame(frame, expected=state.geometry.frame_size)
         if not state.groups:
             raise InputError("this video has no object yet: call initialize first")
+        if state.pace is not None:
+            state.pace.begin()
         with self._computing():
             encoded = self._encoder.encode(frame, state.geometry)
             reading = self._read(encoded.features, state)
@@ -186,7 +187,8 @@ class HQTracker:
             judgement = judge(reading, decision, state, self.config.confidence)
             self._remember(reading, decision, judgement, state)
         absence_score = self.config.tracking.absence_score
-        return report(reading, decision, judgement, state, absence_score=absence_score)
+        result = report(reading, decision, judgement, state, absence_score=absence_score)
+        return result if state.pace is None else dataclasses.replace(result, pace=state.pace.end())
 
     def mask_from_box(self, frame: FrameArray, box: tuple[float, float, float, float]) -> MaskArray:
         """Segment what a box encloses, by the refiner.
@@ -211,6 +213,38 @@ class HQTracker:
         if not mask.any():
             raise InputError(f"the refiner found no object in the box {box}")
         return mask
+
+    def _start_video(
+        self, frame: FrameArray, given: Mapping[ObjectId, MaskArray], scale: float = 1.0
+    ) -> TrackState:
+        size = Size(*frame.shape[:2])
+        group_size = 1 if self.config.tracking.mode == "separate" else SLOTS_PER_GROUP
+        state = TrackState(self._encoder.plan(size, scale), slots=ObjectSlots(group_size))
+        features = self._encoder.encode(frame, state.geometry).features
+        self._start_objects(features, given, np.zeros(size, np.uint8), state)
+        return state
+
+    def _start_paced(self, frame: FrameArray, given: Mapping[ObjectId, MaskArray]) -> TrackState:
+        """Start a video at the largest resolution that keeps the time budget."""
+        clock = device_clock(self.device)
+        started: dict[float, TrackState] = {}
+
+        def measure(scale: float) -> float:
+            state = started[scale] = self._start_video(frame, given, scale)
+            began = clock()
+            self._read(self._encoder.encode(frame, state.geometry).features, state)
+            return clock() - began
+
+        budget = self.config.runtime.frame_budget
+        state = started[scale := choose_scale(measure, budget)]
+        state.pace = PaceKeeper(
+            budget,
+            scale=scale,
+            capacity=self.config.memory.capacity,
+            can_refine=self._refiner is not None and self.config.refiner.enabled,
+            clock=clock,
+        )
+        return state
 
     def _complete(
         self, given: dict[ObjectId, MaskArray], size: Size, known: Sequence[ObjectId] = ()
@@ -246,8 +280,10 @@ class HQTracker:
     def _read(self, features: FrameFeatures, state: TrackState) -> Reading:
         """Propagate all groups' memories into a frame; nothing is written."""
         logits, cells, outputs = [], [], []
+        count = self.config.memory.capacity if state.pace is None else state.pace.memory_frames
         for number, group in enumerate(state.groups):
-            output = self._vmos.propagate(features, group.long_term.entries, group.short_term[0])
+            long_term = group.long_term.newest(count)
+            output = self._vmos.propagate(features, long_term, group.short_term[0])
             live = len(state.slots.members(number)) + 1
             decoded = self._vmos.decode(output.embedding, features)[0, :live].float()
             cells.append(decoded)
@@ -262,9 +298,11 @@ class HQTracker:
 
     def _decide(self, coarse: Tensor, encoded: EncodedFrame, state: TrackState) -> Decision:
         """Refine the masks, and take the better one for each object."""
-        if self._refiner is None or not self.config.refiner.enabled:
+        has_time = state.pace is None or state.pace.is_refining
+        if self._refiner is None or not self.config.refiner.enabled or not has_time:
             return Decision(coarse, [False] * len(coarse), [0.0] * len(coarse))
-        with self._computing(refining=True):
+        measured = state.pace.refinement() if state.pace else contextlib.nullcontext()
+        with self._computing(refining=True), measured:
             refinement: Refinement = self._refiner(encoded.embed(), coarse)
         threshold = self.config.selector.iou_threshold
         selection = select(coarse, refinement.masks, iou_threshold=threshold)

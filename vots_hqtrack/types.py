@@ -168,6 +168,25 @@ class Evidence(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class FramePace:
+    """What a time budget cost one frame.
+
+    Attributes:
+        scale: Resolution as a share of the preset's own.
+        memory_frames: Long-term frames that were read at most; the reference frame counts.
+        is_refinement_skipped: The masks were not refined, for want of time.
+        mean_seconds: What the newest frames took on average.
+        is_in_budget: Whether that keeps the budget.
+    """
+
+    scale: float
+    memory_frames: int
+    is_refinement_skipped: bool
+    mean_seconds: float
+    is_in_budget: bool
+
+
+@dataclass(frozen=True, slots=True)
 class FrameResult:
     """What the tracker reports for one frame.
 
@@ -181,6 +200,7 @@ class FrameResult:
         sources: Where every mask comes from.
         coarse_masks: VMOS's own masks before refinement, bool ``(H, W)``.
         evidence: What the scores are made of; also of objects that are reported as not seen.
+        pace: What was left out to keep a time budget; None without one.
     """
 
     frame_index: int
@@ -189,6 +209,7 @@ class FrameResult:
     sources: Mapping[ObjectId, Source]
     coarse_masks: Mapping[ObjectId, MaskArray] = field(default_factory=dict)
     evidence: Mapping[ObjectId, Evidence] = field(default_factory=dict)
+    pace: FramePace | None = None
 
 
 def check_frame(frame: object, *, expected: Size | None = None) -> Size:

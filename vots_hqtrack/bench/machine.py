@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import platform
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
+
+from vots_hqtrack.devices import device_clock
 
 SQUARE = 2048
 SQUARE_ON_GPU = 8192
@@ -17,18 +17,6 @@ SQUARE_ON_GPU = 8192
 
 _REPEATS = 3
 _GIGA = 1e9
-
-
-def make_clock(device: torch.device) -> Callable[[], float]:
-    """Return a clock in seconds that waits until the device has done its work."""
-    if device.type != "cuda":
-        return time.perf_counter
-
-    def read() -> float:
-        torch.cuda.synchronize(device)
-        return time.perf_counter()
-
-    return read
 
 
 def matrix_throughput(dtype: torch.dtype, device: torch.device, *, side: int = 0) -> float:
@@ -45,7 +33,7 @@ def matrix_throughput(dtype: torch.dtype, device: torch.device, *, side: int = 0
     side = side or (SQUARE_ON_GPU if device.type == "cuda" else SQUARE)
     generator = torch.Generator().manual_seed(0)
     left = torch.randn(side, side, generator=generator).to(device, dtype)
-    clock, fastest = make_clock(device), float("inf")
+    clock, fastest = device_clock(device), float("inf")
     for _ in range(_REPEATS):
         started = clock()
         left @ left

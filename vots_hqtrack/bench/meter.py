@@ -99,9 +99,9 @@ class _MeteredEncoder:
         self._encoder = encoder
         self._meter = meter
 
-    def plan(self, frame_size: Size) -> FrameGeometry:
+    def plan(self, frame_size: Size, scale: float = 1.0) -> FrameGeometry:
         """Lay out a frame size."""
-        return self._encoder.plan(frame_size)
+        return self._encoder.plan(frame_size, scale)
 
     def encode(self, frame: FrameArray, geometry: FrameGeometry) -> EncodedFrame:
         """Encode a frame, and measure it."""

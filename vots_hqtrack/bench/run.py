@@ -13,12 +13,12 @@ import cv2
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from vots_hqtrack.bench.machine import make_clock, matrix_throughput, peak_memory, reset_peak
+from vots_hqtrack.bench.machine import matrix_throughput, peak_memory, reset_peak
 from vots_hqtrack.bench.meter import STAGES, StageMeter, metered
 from vots_hqtrack.build import TrackerParts, build_parts, build_untrained_parts
 from vots_hqtrack.checkpoints.manifest import resolve
 from vots_hqtrack.config import TrackerConfig
-from vots_hqtrack.devices import pick_device, pick_dtype
+from vots_hqtrack.devices import device_clock, pick_device, pick_dtype
 from vots_hqtrack.errors import InputError, WeightsError
 from vots_hqtrack.masks import combine_masks
 from vots_hqtrack.memory.state import TrackState
@@ -180,7 +180,7 @@ class _Play:
 
     def time(self, state: TrackState) -> tuple[list[dict[str, float]], float]:
         """Return the seconds of each frame by stage, and the mean share of objects seen."""
-        meter = StageMeter(make_clock(self._device))
+        meter = StageMeter(device_clock(self._device))
         times, seen = [], []
         with metered(self._parts, meter) as parts:
             tracker = HQTracker(self._case.config, *parts, self._device)

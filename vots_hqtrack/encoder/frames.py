@@ -25,7 +25,13 @@ from vots_hqtrack.encoder.sam import (
 from vots_hqtrack.encoder.timm import TimmEncoder, build_timm_encoder
 from vots_hqtrack.encoder.tinyvit import PreparedSamEncoder
 from vots_hqtrack.errors import ConfigError
-from vots_hqtrack.frame import FrameGeometry, frame_to_image, plan_aligned_frame, plan_frame
+from vots_hqtrack.frame import (
+    FrameGeometry,
+    frame_to_image,
+    plan_aligned_frame,
+    plan_frame,
+    scaled_edge,
+)
 from vots_hqtrack.types import FrameArray, FrameFeatures, ImageEmbedding, Size
 
 
@@ -45,8 +51,8 @@ class EncodedFrame:
 class FrameEncoder(Protocol):
     """Lays frames out and encodes them."""
 
-    def plan(self, frame_size: Size) -> FrameGeometry:
-        """Lay out a frame size."""
+    def plan(self, frame_size: Size, scale: float = 1.0) -> FrameGeometry:
+        """Lay out a frame size, at a share of the usual resolution."""
 
     def encode(self, frame: FrameArray, geometry: FrameGeometry) -> EncodedFrame:
         """Encode a uint8 ``(H, W, 3)`` RGB frame of the geometry's size."""
@@ -91,9 +97,9 @@ class SharedFrameEncoder:
             torch.zeros(1, 3, SAM_INPUT, SAM_INPUT, device=self._device)
         )
 
-    def plan(self, frame_size: Size) -> FrameGeometry:
-        """Lay out a frame size: long side 1024, padded to multiples of 32."""
-        return plan_frame(frame_size, self._config.long_edge)
+    def plan(self, frame_size: Size, scale: float = 1.0) -> FrameGeometry:
+        """Lay out a frame size: long side 1024 or less, padded to multiples of 32."""
+        return plan_frame(frame_size, scaled_edge(self._config.long_edge, scale))
 
     def encode(self, frame: FrameArray, geometry: FrameGeometry) -> EncodedFrame:
         """Encode a frame once for both stages."""
@@ -124,13 +130,17 @@ class SeparateFrameEncoder:
         self._config = config
         self._device = next(encoder.parameters()).device
 
-    def plan(self, frame_size: Size) -> FrameGeometry:
+    def plan(self, frame_size: Size, scale: float = 1.0) -> FrameGeometry:
         """Lay out a frame size: sides of 16 k + 1, no padding."""
-        return plan_aligned_frame(
+        usual = plan_aligned_frame(
             frame_size,
             min_short_edge=self._config.min_short_edge,
             max_long_edge=self._config.max_long_edge,
         )
+        if scale == 1:
+            return usual
+        edge = int(max(usual.network_size) * scale)
+        return plan_aligned_frame(frame_size, min_short_edge=0, max_long_edge=edge)
 
     def encode(self, frame: FrameArray, geometry: FrameGeometry) -> EncodedFrame:
         """Encode a frame for VMOS; SAM's encoder waits until it is asked."""

@@ -236,4 +236,5 @@ def _channel_norm(layer: nn.Module) -> nn.LayerNorm:
 
 def _gelu_(x: Tensor) -> Tensor:
     # In place: a fresh map of this size costs as much as the function itself.
-    return torch.ops.aten.gelu_(x)  # type: ignore[no-any-return]
+    torch.ops.aten.gelu_(x)
+    return x

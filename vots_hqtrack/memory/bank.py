@@ -30,6 +30,11 @@ class MemoryBank:
         """All entries: the newest recent one first, references last."""
         return (*reversed(self._recent), *self._references)
 
+    def newest(self, count: int) -> tuple[MemoryEntry, ...]:
+        """The first of :attr:`entries`, ``count`` in all; references are never left out."""
+        num_recent = max(count - len(self._references), 0)
+        return (*tuple(reversed(self._recent))[:num_recent], *self._references)
+
     @property
     def frame_indices(self) -> tuple[int, ...]:
         """Frame numbers of :attr:`entries`, in the same order."""

@@ -11,6 +11,7 @@ from vots_hqtrack.config import MemoryConfig
 from vots_hqtrack.frame import FrameGeometry
 from vots_hqtrack.memory.bank import MemoryBank
 from vots_hqtrack.memory.slots import ObjectSlots
+from vots_hqtrack.pace import PaceKeeper
 from vots_hqtrack.types import LabelArray, MemoryEntry
 
 
@@ -62,6 +63,7 @@ class TrackState:
         groups: Memory of each group.
         label_map: ``(H, W)`` uint8 object ids that VMOS gave the last frame; empty before the
             first.
+        pace: Keeps the time budget, if there is one.
     """
 
     geometry: FrameGeometry
@@ -69,6 +71,7 @@ class TrackState:
     slots: ObjectSlots = field(default_factory=ObjectSlots)
     groups: list[GroupState] = field(default_factory=list)
     label_map: LabelArray = field(default_factory=lambda: np.zeros((0, 0), np.uint8))
+    pace: PaceKeeper | None = None
 
     @property
     def nbytes(self) -> int:

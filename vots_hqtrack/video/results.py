@@ -6,6 +6,7 @@ error or an interruption midway loses nothing of what was done.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import time
@@ -162,10 +163,12 @@ def _describe(name: str, result: FrameResult, seconds: float) -> dict[str, objec
         }
         for object_id, mask in sorted(result.masks.items())
     }
+    pace = {} if result.pace is None else {"pace": dataclasses.asdict(result.pace)}
     return {
         "index": result.frame_index,
         "name": name,
         "seconds": round(seconds, _SCORE_DIGITS),
+        **pace,
         "objects": objects,
     }
 

@@ -1,0 +1,131 @@
+"""A tracker with a time budget: what it leaves out, and what stays as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from two_discs import draw_video
+
+from vots_hqtrack import tracker as module
+from vots_hqtrack.build import build_untrained_parts
+from vots_hqtrack.config import FrameConfig, RuntimeConfig, TrackerConfig
+from vots_hqtrack.encoder.frames import SharedFrameEncoder
+from vots_hqtrack.errors import ConfigError
+from vots_hqtrack.memory.bank import MemoryBank
+from vots_hqtrack.pace import SCALES
+from vots_hqtrack.presets import lite_realtime, vmos
+from vots_hqtrack.settings import apply_settings
+from vots_hqtrack.tracker import HQTracker
+from vots_hqtrack.types import MemoryEntry, Size
+
+CPU = torch.device("cpu")
+SMALL = ["frame.min_short_edge=0", "memory.capacity=3", "memory.gap=1"]
+
+
+class SteppingClock:
+    """Goes on by a step each time it is read."""
+
+    def __init__(self, step: float) -> None:
+        self.step = step
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += self.step
+        return self.now
+
+
+@pytest.fixture
+def make_tracker(monkeypatch: pytest.MonkeyPatch) -> Callable[..., HQTracker]:
+    """Makes trackers whose every step takes the same made-up time."""
+    parts = build_untrained_parts(apply_settings(vmos(), SMALL), CPU)
+
+    def make(step: float, budget: float) -> HQTracker:
+        monkeypatch.setattr(module, "device_clock", lambda _: SteppingClock(step))
+        settings = [*SMALL, f"runtime.frame_budget={budget}"]
+        return HQTracker(apply_settings(vmos(), settings), *parts, CPU)
+
+    return make
+
+
+def test_with_time_enough_the_masks_are_those_without_a_budget(
+    make_tracker: Callable[..., HQTracker],
+) -> None:
+    video = draw_video(4)
+    results = []
+    for budget in (0.0, 1000.0):
+        tracker = make_tracker(0.001, budget)
+        state = tracker.initialize(*video[0])
+        results.append([tracker.track(frame, state) for frame, _ in video[1:]])
+    for free, paced in zip(*results, strict=True):
+        assert free.pace is None
+        assert paced.pace is not None
+        assert paced.pace.scale == 1
+        assert paced.pace.memory_frames == 3
+        assert paced.pace.is_in_budget
+        assert all(np.array_equal(free.masks[one], paced.masks[one]) for one in free.masks)
+
+
+def test_without_time_everything_becomes_cheaper(make_tracker: Callable[..., HQTracker]) -> None:
+    video = draw_video(10)
+    tracker = make_tracker(1.0, 0.1)
+    state = tracker.initialize(*video[0])
+    usual = make_tracker(1.0, 0.0).initialize(*video[0])
+    assert max(state.geometry.network_size) < SCALES[-1] * max(usual.geometry.network_size) + 17
+    results = [tracker.track(frame, state) for frame, _ in video[1:]]
+    assert [result.pace.memory_frames for result in results if result.pace] == [3] * 4 + [1] * 5
+    for result in results:
+        assert result.pace is not None
+        assert result.pace.scale == SCALES[-1]
+        assert not result.pace.is_in_budget
+        assert not result.pace.is_refinement_skipped  # there is no refiner
+        assert result.masks[1].shape == video[0][0].shape[:2]
+
+
+def test_two_videos_keep_their_own_pace(make_tracker: Callable[..., HQTracker]) -> None:
+    video = draw_video(3)
+    tracker = make_tracker(1.0, 0.1)
+    first, second = tracker.initialize(*video[0]), tracker.initialize(*video[0])
+    assert first.pace is not None
+    assert first.pace is not second.pace
+
+
+def make_bank(num_references: int, num_recent: int, capacity: int) -> MemoryBank:
+    bank = MemoryBank(capacity)
+    for index in range(num_references):
+        bank.commit_reference(MemoryEntry(index, ()))
+    for index in range(num_recent):
+        bank.commit(MemoryEntry(100 + index, ()))
+    return bank
+
+
+@pytest.mark.parametrize(
+    ("count", "wanted"),
+    [(9, [104, 103, 102, 0, 1]), (4, [104, 103, 0, 1]), (2, [0, 1]), (1, [0, 1])],
+)
+def test_references_are_always_read(count: int, wanted: list[int]) -> None:
+    bank = make_bank(num_references=2, num_recent=5, capacity=4)
+    assert [entry.frame_index for entry in bank.newest(count)] == wanted
+
+
+@pytest.mark.parametrize("edge", [0, 200, 500, 1056])
+def test_exception_resolutions_that_do_not_fit(edge: int) -> None:
+    with pytest.raises(ConfigError, match="a multiple of 32"):
+        FrameConfig(long_edge=edge)
+
+
+def test_the_preset_has_the_budget_of_twenty_frames_a_second() -> None:
+    assert lite_realtime().runtime.frame_budget == 1 / 20
+    with pytest.raises(ConfigError, match="frame_budget"):
+        RuntimeConfig(frame_budget=-1)
+
+
+@pytest.mark.parametrize(("scale", "wanted"), [(1.0, 1024), (0.75, 768), (0.375, 384)])
+def test_shared_encoder_plans_smaller_pictures(scale: float, wanted: int) -> None:
+    encoder = SharedFrameEncoder.__new__(SharedFrameEncoder)
+    encoder._config = TrackerConfig().frame
+    geometry = encoder.plan(Size(480, 854), scale)
+    assert geometry.input_size.width == geometry.padded_size.width == wanted
+    assert geometry.network_size.width == wanted // 2
