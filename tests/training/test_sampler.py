@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
-from toy_run import write_clips
+from toy_run import toy_recipe, write_clips
 
 from vots_hqtrack.errors import InputError
-from vots_hqtrack.training.batch import Share
+from vots_hqtrack.training.batch import PartDataset, Share, part_stream
 from vots_hqtrack.training.features import NECK_CHANNELS, CachedClip, Window
 from vots_hqtrack.training.recipe_data import PhaseOptions
 from vots_hqtrack.training.sampler import ClipSampler, Source, renumber_visible
@@ -74,6 +76,19 @@ def test_renumbering_keeps_objects_of_the_first_frame() -> None:
     assert (found[0, :10, :10] == 2).all()
     assert (found[0, 10:, 10:] == 1).all()
     assert found[1, 0, 15] == 0
+
+
+def test_workers_draw_what_the_process_itself_would(cache: Path) -> None:
+    """After OpenCV's threads have run here, whose locks a fork would take along."""
+    cv2.GaussianBlur(np.zeros((512, 512, 3), np.uint8), (9, 9), 0)
+    parts = PartDataset(ClipSampler([Source(cache, 1.0, 1)], 3), toy_recipe(), Share())
+    alone, helped = (list(islice(part_stream(parts, 1, workers), 2)) for workers in (0, 1))
+    for left, right in zip(alone, helped, strict=True):
+        assert torch.equal(left.labels, right.labels)
+        assert torch.equal(left.slots, right.slots)
+        assert left.features is not None
+        assert right.features is not None
+        assert torch.equal(left.features[1].s8, right.features[1].s8)
 
 
 def test_processes_and_parts_share_a_batch_out() -> None:

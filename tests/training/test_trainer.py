@@ -78,15 +78,16 @@ def test_dropout_is_part_of_the_loss(cache: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_save_and_end_the_run(cache: Path, tmp_path: Path, number: int) -> None:
+    steps = ["train.steps=3"]
     whole = Losses()
-    toy_trainer(cache, tmp_path / "whole", reporter=whole).run()
+    toy_trainer(cache, tmp_path / "whole", steps, whole).run()
     former = signal.getsignal(number)
     first = Losses(step_2=lambda: os.kill(os.getpid(), number))
-    result = toy_trainer(cache, tmp_path / "run", reporter=first).run()
+    result = toy_trainer(cache, tmp_path / "run", steps, first).run()
     assert (result.step, result.signal_number) == (2, number)
     assert signal.getsignal(number) is former
     second = Losses()
-    assert toy_trainer(cache, tmp_path / "run", reporter=second).run().step == 6
+    assert toy_trainer(cache, tmp_path / "run", steps, second).run().step == 3
     assert first.losses + second.losses == whole.losses
 
 

@@ -144,6 +144,8 @@ def part_stream(parts: PartDataset, first_step: int, workers: int) -> Iterator[C
         num_workers=workers,
         worker_init_fn=_quiet_worker if workers else None,
         prefetch_factor=2 if workers else None,
+        # A fork would inherit OpenCV's and PyTorch's locks without the threads that release them.
+        multiprocessing_context="spawn" if workers else None,
     )
     return iter(loader)
 
