@@ -25,6 +25,7 @@ from vots_hqtrack.errors import ConfigError
 from vots_hqtrack.precision import lower_products
 from vots_hqtrack.refiner.models import Sam, SamName, build_hollow_sam, build_sam
 from vots_hqtrack.refiner.refiner import MaskRefiner, build_refiner
+from vots_hqtrack.refiner.two_way import prepare_decoder
 from vots_hqtrack.vmos import VMOS, build_vmos
 
 
@@ -135,8 +136,10 @@ def _make_networks(config: TrackerConfig, make_sam: _MakeSam) -> _Networks:
 def _join_parts(config: TrackerConfig, networks: _Networks, device: torch.device) -> TrackerParts:
     """Make a tracker's parts of networks that have their weights."""
     sam, backbone = networks.sam, networks.backbone
-    refiner = None if sam is None else build_refiner(config.refiner, sam)
     dtype = pick_dtype(config.runtime.dtype, device)
+    if sam is not None:
+        prepare_decoder(sam, dtype)
+    refiner = None if sam is None else build_refiner(config.refiner, sam)
     if backbone is not None:
         lower_products(backbone, dtype)
         lower_products(networks.vmos, dtype)

@@ -73,12 +73,23 @@ def coarse_masks(probabilities: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         ``(N, H, W)`` bool masks, and ``(N,)`` mean probabilities inside them, 0 for an empty one.
     """
-    places = probabilities.argmax(0)
+    places = _likeliest(probabilities)
     wanted = torch.arange(1, len(probabilities), device=probabilities.device)
     coarse = places == wanted[:, None, None]
     area = coarse.flatten(1).sum(1)
     inside = (probabilities[1:] * coarse).flatten(1).sum(1)
     return coarse, inside / area.clamp(min=1)
+
+
+def _likeliest(probabilities: Tensor) -> Tensor:
+    """Return ``(H, W)`` uint8, the first of the largest of at most 256 classes."""
+    # PyTorch's argmax over the first dimension takes twenty times as long on the CPU.
+    best = probabilities[0].clone()
+    places = torch.zeros_like(best, dtype=torch.uint8)
+    for number, share in enumerate(probabilities[1:], start=1):
+        places.masked_fill_(share > best, number)
+        torch.maximum(best, share, out=best)
+    return places
 
 
 def judge(

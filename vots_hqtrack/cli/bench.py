@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from vots_hqtrack.allocation import keep_freed_memory
 from vots_hqtrack.cli.console import err, out
 from vots_hqtrack.cli.options import DeviceOption, SettingsOption
 from vots_hqtrack.errors import ConfigError, InputError
@@ -27,65 +28,80 @@ _SYNTHETIC_LENGTH = 12
 _MIB = 2**20
 
 
+PresetsOption = Annotated[
+    list[str] | None,
+    typer.Option("--preset", metavar="NAME", help="Preset; may be repeated. [default: lite]"),
+]
+SizesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--size",
+        metavar="WIDTHxHEIGHT",
+        help="Size of made-up frames; may be repeated. [default: 854x480]",
+    ),
+]
+ObjectsOption = Annotated[
+    list[int] | None,
+    typer.Option("--objects", metavar="N", help="Objects; may be repeated. [default: 3]"),
+]
+MemoryOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--memory",
+        metavar="full|N",
+        help="Frames that are remembered; may be repeated. [default: full]",
+    ),
+]
+FormatsOption = Annotated[
+    list[str] | None,
+    typer.Option("--dtype", help="auto, float32, bfloat16, float16; may be repeated."),
+]
+FrameIndexOption = Annotated[
+    int | None,
+    typer.Option("--frame-index", min=1, help="Number that the first measured frame gets."),
+]
+FramesOption = Annotated[int, typer.Option("--frames", min=1, help="Frames to measure.")]
+SquareOption = Annotated[
+    int, typer.Option("--square", min=0, help="Side of the matrices for the throughput.")
+]
+SourceOption = Annotated[
+    str | None,
+    typer.Option("--source", metavar="SOURCE", help="Video or folder instead of made-up ones."),
+]
+MaskOption = Annotated[
+    Path | None,
+    typer.Option("--mask", metavar="FILE", help="Objects of the source's first frame."),
+]
+JsonOption = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers there too.")
+]
+CompareOption = Annotated[
+    tuple[Path, Path] | None,
+    typer.Option(
+        "--compare", metavar="OLD.json NEW.json", help="Measure nothing; compare two runs."
+    ),
+]
+ToleranceOption = Annotated[
+    float, typer.Option("--tolerance", help="Ratio from which on --compare fails.")
+]
+
+
 def bench(
-    preset: Annotated[
-        list[str] | None,
-        typer.Option("--preset", metavar="NAME", help="Preset; may be repeated. [default: lite]"),
-    ] = None,
-    size: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--size",
-            metavar="WIDTHxHEIGHT",
-            help="Size of made-up frames; may be repeated. [default: 854x480]",
-        ),
-    ] = None,
-    objects: Annotated[
-        list[int] | None,
-        typer.Option("--objects", metavar="N", help="Objects; may be repeated. [default: 3]"),
-    ] = None,
-    memory: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--memory",
-            metavar="full|N",
-            help="Frames that are remembered; may be repeated. [default: full]",
-        ),
-    ] = None,
-    dtype: Annotated[
-        list[str] | None,
-        typer.Option("--dtype", help="auto, float32, bfloat16, float16; may be repeated."),
-    ] = None,
-    frame_index: Annotated[
-        int | None,
-        typer.Option("--frame-index", min=1, help="Number that the first measured frame gets."),
-    ] = None,
-    frames: Annotated[int, typer.Option("--frames", min=1, help="Frames to measure.")] = 8,
-    square: Annotated[
-        int, typer.Option("--square", min=0, help="Side of the matrices for the throughput.")
-    ] = 0,
-    source: Annotated[
-        str | None,
-        typer.Option("--source", metavar="SOURCE", help="Video or folder instead of made-up ones."),
-    ] = None,
-    mask: Annotated[
-        Path | None,
-        typer.Option("--mask", metavar="FILE", help="Objects of the source's first frame."),
-    ] = None,
+    preset: PresetsOption = None,
+    size: SizesOption = None,
+    objects: ObjectsOption = None,
+    memory: MemoryOption = None,
+    dtype: FormatsOption = None,
+    frame_index: FrameIndexOption = None,
+    frames: FramesOption = 8,
+    square: SquareOption = 0,
+    source: SourceOption = None,
+    mask: MaskOption = None,
     device: DeviceOption = "auto",
     settings: SettingsOption = None,
-    json_path: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers there too.")
-    ] = None,
-    compare: Annotated[
-        tuple[Path, Path] | None,
-        typer.Option(
-            "--compare", metavar="OLD.json NEW.json", help="Measure nothing; compare two runs."
-        ),
-    ] = None,
-    tolerance: Annotated[
-        float, typer.Option("--tolerance", help="Ratio from which on --compare fails.")
-    ] = 1.15,
+    json_path: JsonOption = None,
+    compare: CompareOption = None,
+    tolerance: ToleranceOption = 1.15,
 ) -> None:
     """Measure every stage of a frame, or compare two measurements.
 
@@ -94,6 +110,7 @@ def bench(
     if compare is not None:
         _compare(*compare, tolerance=tolerance)
         return
+    keep_freed_memory()
     if mask is not None and source is None:
         raise InputError("--mask goes with --source: made-up frames have their own objects")
     choices = itertools.product(

@@ -187,10 +187,12 @@ def _check_apart(source: FrameSource, folder: Path) -> None:
 
 def _run(job: Job) -> None:
     """Check the first frame and what is given for it, load the model, and track."""
+    from vots_hqtrack.allocation import keep_freed_memory
     from vots_hqtrack.types import check_frame
     from vots_hqtrack.video.overlap import WriteBehind, read_ahead
     from vots_hqtrack.video.results import ResultWriter
 
+    keep_freed_memory()
     with contextlib.closing(iter(job.source)) as frames:
         first = next(frames, None)
         if first is None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from vots_hqtrack.allocation import keep_freed_memory
 from vots_hqtrack.config import StartOptions, options_from_environment
 from vots_hqtrack.errors import ConfigError
 from vots_hqtrack.vot.server import run
@@ -112,6 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if sys.stdin.isatty():
         _make_parser().print_help(sys.stderr)
         return ConfigError.exit_code
+    keep_freed_memory()
     return run(lambda: warm_up(load_tracker(words)))
 
 

@@ -1,0 +1,51 @@
+"""A process that keeps freed memory takes no new pages for the next frame."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from vots_hqtrack.allocation import keep_freed_memory
+
+CODE = """
+import resource, sys, torch
+from vots_hqtrack.allocation import keep_freed_memory
+
+def count_faults(times):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(times):
+        torch.ones(16 * 2**20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+count_faults(15)
+sys.stdout.write(str(count_faults(5)))
+"""
+
+
+def count_faults(choice: str) -> int:
+    ended = subprocess.run(
+        [sys.executable, "-c", CODE, choice],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return int(ended.stdout)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc only")
+def test_large_blocks_are_used_again() -> None:
+    usual = count_faults("leave")
+    # Five blocks of 64 MiB; a system with huge pages or another C library shows nothing here.
+    if usual < 1000:
+        pytest.skip(f"only {usual} page faults without it")
+    assert count_faults("keep") < usual / 20
+
+
+def test_elsewhere_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vots_hqtrack.allocation.sys.platform", "win32")
+    assert keep_freed_memory() is False
