@@ -44,8 +44,17 @@ def test_reference_by_hand() -> None:
 
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("tame", [0.0, attention.TAME])
 @pytest.mark.parametrize(("length", "lengths"), [(1, [1]), (7, [6]), (20, [13, 1, 25]), (9, [3])])
-def test_blocks_match_reference(dtype: torch.dtype, length: int, lengths: list[int]) -> None:
+def test_blocks_match_reference(
+    dtype: torch.dtype,
+    tame: float,
+    length: int,
+    lengths: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where the running peak is not needed."""
+    monkeypatch.setattr(attention, "TAME", tame)
     query, keys, values = draw(length, lengths)
     exact = global_attention_reference(query, keys, values)
     found = global_attention(
@@ -80,6 +89,19 @@ def test_scores_that_grow_from_block_to_block(dtype: torch.dtype) -> None:
     assert torch.isfinite(found).all()
     # Scores of about 100 have 5 digits behind the point in float32.
     assert (found - exact).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("scale", [0.999, 1.001])
+def test_scores_at_the_edge_of_the_range(scale: float) -> None:
+    """Opposite scores as large as they may be without a look, and larger ones."""
+    length = (attention.TAME * scale / math.log2(math.e) * 2) ** 0.5
+    query = torch.tensor([[[length, 0, 0, 0], [-length, 0, 0, 0]]])
+    keys = [torch.tensor([[[length, 0, 0, 0], [-length, 0, 0, 0]]])]
+    values = [torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])]
+    found = global_attention(query, keys, values)
+    torch.testing.assert_close(found, values[0])
+    one_sided = global_attention(query, [keys[0][:, :1]], [values[0][:, :1]])
+    torch.testing.assert_close(one_sided, values[0][:, :1].expand(1, 2, 2))
 
 
 @pytest.mark.usefixtures("small_blocks")

@@ -22,6 +22,9 @@ KEY_BLOCK = 2048
 """Rows and columns of the block of scores that exists at a time: 4 MiB, so that what one product
 writes the next still finds in the cache. Each key and value is copied once for each block of
 queries, hence no smaller ones."""
+TAME = 60.0
+"""Scores, in bits, between which and their negative all powers of 2 and their sums have their full
+precision in float32 and bfloat16. If none can be beyond, none has to be looked at."""
 SLACK = 8.0
 """Bits by which a score may exceed the largest one seen before, before sums are rescaled. Weights
 then stay below 256, far from what any number format holds."""
@@ -74,19 +77,36 @@ def global_attention(query: Tensor, keys: Sequence[Tensor], values: Sequence[Ten
     scaled = (query * to_powers).to(keys[0].dtype)
     precise = torch.promote_types(scaled.dtype, torch.float32)
     readout = scaled.new_empty(batch, length, values[0].shape[-1], dtype=precise)
-    workspace = _Workspace(scaled, values[0], max(key.shape[1] for key in keys))
+    blocks = list(_blocks(keys, values))
+    workspace = _Workspace(scaled, values[0], max(value.shape[1] for _, value in blocks))
+    is_tame = _is_tame(scaled, keys, values[0].dtype)
     with torch.autocast(query.device.type, enabled=False):
         for start in range(0, length, QUERY_BLOCK):
             rows = slice(start, min(start + QUERY_BLOCK, length))
-            readout[:, rows] = workspace.attend(scaled[:, rows], _blocks(keys, values))
+            readout[:, rows] = workspace.attend(scaled[:, rows], blocks, is_tame=is_tame)
     return readout
 
 
 def _blocks(keys: Sequence[Tensor], values: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Cut frames into blocks of about equal length."""
+    """Cut frames into blocks of about equal length: keys ``(B, A, c)``, values ``(B, c, D)``."""
     for key, value in zip(keys, values, strict=True):
         pieces = -(-key.shape[1] // KEY_BLOCK)
-        yield from zip(key.chunk(pieces, dim=1), value.chunk(pieces, dim=1), strict=True)
+        for key_block, value_block in zip(
+            key.chunk(pieces, dim=1), value.chunk(pieces, dim=1), strict=True
+        ):
+            # A product of 16-bit numbers would transpose them anew for each block of queries.
+            yield key_block.transpose(1, 2).contiguous(), value_block
+
+
+def _is_tame(query: Tensor, keys: Sequence[Tensor], dtype: torch.dtype) -> bool:
+    """Tell whether no score can be so large that its power of 2 gets out of range.
+
+    A score is at most the product of the lengths of query and key. Float16 has no range to spare.
+    """
+    if torch.float16 in (query.dtype, dtype):
+        return False
+    longest = max(float(key.float().norm(dim=-1).amax()) for key in keys)
+    return float(query.float().norm(dim=-1).amax()) * longest <= TAME
 
 
 class _Workspace:
@@ -95,67 +115,60 @@ class _Workspace:
     Args:
         query: ``(B, L, A)`` float; says the shape and the format of scores.
         value: ``(B, L_t, D)`` float; says the shape and the format of readouts.
-        longest: Most tokens of a frame.
+        longest: Most tokens of a block.
     """
 
     def __init__(self, query: Tensor, value: Tensor, longest: int) -> None:
         batch, length, _ = query.shape
-        rows, columns = min(length, QUERY_BLOCK), min(longest, KEY_BLOCK)
+        rows = min(length, QUERY_BLOCK)
         precise = torch.promote_types(query.dtype, torch.float32)
-        self._scores = query.new_empty(batch * rows * columns, dtype=precise)
+        self._scores = query.new_empty(batch * rows * longest, dtype=precise)
         self._narrow_scores = _narrow_twin(self._scores, query.dtype)
         self._weights = _narrow_twin(self._scores, value.dtype)
         self._sums = value.new_empty(batch * rows * value.shape[-1], dtype=precise)
         self._partial = _narrow_twin(self._sums, value.dtype)
 
-    def attend(self, rows: Tensor, blocks: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
+    def attend(
+        self, rows: Tensor, blocks: Sequence[tuple[Tensor, Tensor]], *, is_tame: bool
+    ) -> Tensor:
         """Read all blocks of keys for a block of queries.
 
         Args:
             rows: ``(B, r, A)`` float, scaled for powers of 2.
-            blocks: Keys ``(B, c, A)`` and values ``(B, c, D)``.
+            blocks: Keys ``(B, A, c)`` and values ``(B, c, D)``.
+            is_tame: Scores may become powers as they are.
 
         Returns:
             ``(B, r, D)`` in full precision; overwritten by the next call.
         """
-        key, value = next(blocks)
-        scores = self._score(rows, key)
-        peak = scores.amax(-1, keepdim=True)
-        weights, total = self._weigh(scores, peak)
-        sums = _view(self._sums, (*rows.shape[:2], value.shape[-1]))
-        self._read(weights, value, sums, is_first=True)
-        for key, value in blocks:
+        sums = _view(self._sums, (*rows.shape[:2], blocks[0][1].shape[-1]))
+        peak, total = None, rows.new_zeros(*rows.shape[:2], 1, dtype=sums.dtype)
+        for number, (key, value) in enumerate(blocks):
             scores = self._score(rows, key)
-            highest = scores.amax(-1, keepdim=True)
-            if bool((highest > peak + SLACK).any()):
-                risen = torch.maximum(highest, peak)
-                factor = torch.exp2(peak - risen)
-                sums.mul_(factor)
-                total.mul_(factor)
+            if not is_tame:
+                risen = _raise_peak(scores, peak)
+                if peak is not None and risen is not peak:
+                    factor = torch.exp2(peak - risen)
+                    sums.mul_(factor)
+                    total.mul_(factor)
                 peak = risen
-            weights, more = self._weigh(scores, peak)
-            total.add_(more)
-            self._read(weights, value, sums, is_first=False)
+                scores.sub_(peak)
+            torch.exp2(scores, out=scores)
+            total.add_(scores.sum(-1, keepdim=True))
+            self._read(scores, value, sums, is_first=number == 0)
         return sums.div_(total)
 
     def _score(self, rows: Tensor, key: Tensor) -> Tensor:
-        shape = (*rows.shape[:2], key.shape[1])
+        shape = (*rows.shape[:2], key.shape[2])
         scores = _view(self._scores, shape)
         if self._narrow_scores is None:
-            return torch.bmm(rows, key.transpose(1, 2), out=scores)
-        narrow = _view(self._narrow_scores, shape)
-        return scores.copy_(torch.bmm(rows, key.transpose(1, 2), out=narrow))
-
-    def _weigh(self, scores: Tensor, peak: Tensor) -> tuple[Tensor, Tensor]:
-        """Turn scores into weights in place; also return the sum of each row."""
-        torch.exp2(scores.sub_(peak), out=scores)
-        total = scores.sum(-1, keepdim=True)
-        if self._weights is None:
-            return scores, total
-        return _view(self._weights, tuple(scores.shape)).copy_(scores), total
+            return torch.bmm(rows, key, out=scores)
+        return scores.copy_(torch.bmm(rows, key, out=_view(self._narrow_scores, shape)))
 
     def _read(self, weights: Tensor, value: Tensor, sums: Tensor, *, is_first: bool) -> None:
         """Add what weights read of the values to the sums."""
+        if self._weights is not None:
+            weights = _view(self._weights, tuple(weights.shape)).copy_(weights)
         if self._partial is None:
             torch.baddbmm(sums, weights, value, beta=0 if is_first else 1, out=sums)
             return
@@ -164,6 +177,14 @@ class _Workspace:
             sums.copy_(partial)
         else:
             sums.add_(partial)
+
+
+def _raise_peak(scores: Tensor, peak: Tensor | None) -> Tensor:
+    """Return what is to be subtracted from scores: ``peak`` itself while it is high enough."""
+    highest = scores.amax(-1, keepdim=True)
+    if peak is None:
+        return highest
+    return torch.maximum(highest, peak) if bool((highest > peak + SLACK).any()) else peak
 
 
 def _narrow_twin(room: Tensor, dtype: torch.dtype) -> Tensor | None:

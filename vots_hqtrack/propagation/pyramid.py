@@ -68,7 +68,8 @@ class Fusion(nn.Module):
         Returns:
             ``(B, width, H'', W'')`` float.
         """
-        reduced = F.relu(self.reduce(stream))
+        # Channels-last, in which 3 x 3 convolutions are faster on the CPU.
+        reduced = F.relu(self.reduce(stream)).contiguous(memory_format=torch.channels_last)
         size = features.shape[-2:]
         resized = F.interpolate(reduced, size, mode="bilinear", align_corners=self.align_corners)
         return F.relu(self.refine(resized + features))
