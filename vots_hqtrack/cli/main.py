@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 import vots_hqtrack
 from vots_hqtrack.cli.bench import bench
+from vots_hqtrack.cli.calibrate import calibrate_app
 from vots_hqtrack.cli.console import err, out, print_error, set_up_logging
 from vots_hqtrack.cli.demo import demo
 from vots_hqtrack.cli.doctor import doctor
@@ -57,6 +58,7 @@ app.command()(track)
 app.command()(demo)
 app.add_typer(vot_app)
 app.command(no_args_is_help=True)(train)
+app.add_typer(calibrate_app)
 app.add_typer(weights_app)
 app.command()(presets)
 app.command()(bench)

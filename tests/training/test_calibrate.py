@@ -1,0 +1,240 @@
+"""Fitting scores: the clips that they are fitted on, the fit, and its check."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from layouts import write_picture
+from typer.testing import CliRunner
+
+from vots_hqtrack.cli.main import app
+from vots_hqtrack.composites.shots import open_videos
+from vots_hqtrack.confidence import score_evidence
+from vots_hqtrack.errors import InputError
+from vots_hqtrack.training import calibrate
+from vots_hqtrack.training.calibrate import Observation
+from vots_hqtrack.training.reliability_picture import draw_reliability
+from vots_hqtrack.training.trial_clips import KINDS, draw_trials, plain_trials
+from vots_hqtrack.types import Evidence, Size
+
+SIZE = Size(60, 100)
+COLOURS = np.array([(250, 10, 10), (10, 250, 10), (10, 10, 250), (250, 250, 10)], np.uint8)
+
+
+def write_videos(root: Path, count: int, num_frames: int) -> Path:
+    """Write videos in each of which a square of its own colour wanders to the right."""
+    for video in range(count):
+        for place in range(num_frames):
+            mask = np.zeros(SIZE, np.uint8)
+            mask[20:40, 8 + 3 * place : 28 + 3 * place] = 1
+            frame = np.where(mask[..., None] > 0, COLOURS[video], COLOURS[video] // 10)
+            name = f"480p/v{video}/{place:05d}.png"
+            write_picture(root / "JPEGImages" / name, frame)
+            write_picture(root / "Annotations" / name, mask)
+    return root
+
+
+def make_observations(count: int, seed: int = 0, videos: int = 6) -> list[Observation]:
+    """Draw masks whose chance to be good is a logistic function of margin and spill."""
+    generator = np.random.default_rng(seed)
+    found = []
+    for index in range(count):
+        margin, spill = generator.uniform(0, 6), generator.uniform(0, 2)
+        noise = generator.normal(size=3)
+        chance = 1 / (1 + np.exp(-(-1.0 + 1.0 * margin - 1.5 * spill)))
+        is_good = bool(generator.random() < chance)
+        evidence = Evidence(
+            mean_margin=margin,
+            low_margin=margin / 2 + 0.1 * abs(noise[0]),
+            peak_margin=min(10.0, margin + 2 * abs(noise[1])),
+            spill=spill,
+            change=0.1 * abs(noise[2]),
+            size=generator.uniform(-3, -1),
+            agreement=generator.uniform(0.8, 1),
+            predicted_iou=generator.uniform(0.8, 1),
+        )
+        found.append(
+            Observation(
+                clip=f"v{index % videos}:0/1",
+                kind="plain",
+                frame_index=1,
+                object_id=1,
+                evidence=evidence,
+                probability=0.95,
+                iou=0.8 if is_good else 0.2,
+                coarse_iou=0.7 if is_good else 0.2,
+                is_visible=True,
+                is_reported=True,
+            )
+        )
+    return found
+
+
+class TestTrialClips:
+    def test_one_of_every_kind_of_every_video(self, tmp_path: Path) -> None:
+        videos = open_videos(write_videos(tmp_path, count=4, num_frames=24), ())
+        clips = list(draw_trials(videos, 6, SIZE, seed=1))
+        names = [(clip.kind, clip.origin.split(":")[0]) for clip in clips]
+        assert sorted(names) == sorted((kind, f"v{n}") for kind in KINDS for n in range(4))
+        for clip in clips:
+            assert 3 <= len(clip.frames) <= 6
+            assert all(frame.shape == (*SIZE, 3) for frame in clip.frames)
+            assert all(len(track) == len(clip.frames) for track in clip.masks)
+            assert all(track[0].any() for track in clip.masks)
+            assert len(clip.masks) == 1 or clip.kind == "crossing"
+        again = list(draw_trials(videos, 6, SIZE, seed=1))
+        for one, other in zip(clips, again, strict=True):
+            assert np.array_equal(one.frames, other.frames)
+
+    def test_absences_are_true(self, tmp_path: Path) -> None:
+        videos = open_videos(write_videos(tmp_path, count=4, num_frames=24), ())
+        for clip in draw_trials(videos, 6, SIZE, seed=3):
+            hidden = [not mask.any() for mask in clip.masks[0]]
+            if clip.kind in ("covered", "cutaway"):
+                assert True in hidden[1:]
+                assert hidden[-1] is False
+            elif clip.kind == "fast":
+                assert True not in hidden
+            # Of a covered object no pixel is left: its colour is nowhere in the frame.
+            for frame, is_hidden in zip(clip.frames, hidden, strict=True):
+                shown = (frame == COLOURS[int(clip.origin[1])]).all(-1).any()
+                assert shown == (not is_hidden) or clip.kind == "crossing"
+
+    def test_plain_clips_are_the_videos(self, tmp_path: Path) -> None:
+        videos = open_videos(write_videos(tmp_path, count=1, num_frames=9), ())
+        (clip,) = plain_trials(videos, 4, 2)
+        assert clip.origin == "v0:0/2"
+        for place, (frame, mask) in enumerate(zip(clip.frames, clip.masks[0], strict=True)):
+            assert np.array_equal(frame, videos[0].frame(2 * place))
+            assert np.array_equal(mask, videos[0].mask(2 * place))
+
+
+class TestFit:
+    def test_values_a_known_model_is_found_again(self) -> None:
+        model = calibrate.fit(make_observations(4000))
+        for margin, spill in ((1.0, 1.5), (3.0, 1.0), (5.0, 0.2)):
+            evidence = Evidence(margin, margin / 2 + 0.08, margin + 1.6, spill, 0.08, -2, 0.9, 0.9)
+            truth = 1 / (1 + np.exp(-(-1.0 + margin - 1.5 * spill)))
+            assert score_evidence(evidence, model) == pytest.approx(truth, abs=0.06)
+
+    def test_no_weight_has_the_wrong_sign(self) -> None:
+        # Turned round: large margins and small spills are bad.
+        wrong = [
+            dataclasses.replace(one, iou=0.8 if one.iou < 0.5 else 0.2)
+            for one in make_observations(500)
+        ]
+        model = calibrate.fit(wrong)
+        for name, sign in calibrate.SIGNS.items():
+            assert getattr(model, name) * sign >= 0
+        assert model.mean_margin == model.spill == 0
+
+    def test_scores_of_videos_left_out_are_calibrated(self) -> None:
+        found = make_observations(3000)
+        truth = [one.is_good for one in found]
+        raw = calibrate.measure_reliability([one.probability for one in found], truth)
+        fitted = calibrate.measure_reliability(calibrate.cross_score(found), truth)
+        assert fitted.calibration_error < 0.03 < raw.calibration_error
+        assert fitted.brier < raw.brier
+        assert fitted.ranking > 0.75
+
+    def test_videos_left_out_are_not_learned_from(self) -> None:
+        found = make_observations(300, videos=3)
+        flipped = [
+            dataclasses.replace(one, iou=0.0) if one.clip.startswith("v1:") else one
+            for one in found
+        ]
+        before, after = calibrate.cross_score(found), calibrate.cross_score(flipped)
+        held = [one.clip.startswith("v1:") for one in found]
+        assert all(a == b for a, b, out in zip(before, after, held, strict=True) if out)
+        assert any(a != b for a, b, out in zip(before, after, held, strict=True) if not out)
+
+    def test_masks_without_a_pixel_do_not_count(self) -> None:
+        found = make_observations(200)
+        empty = [dataclasses.replace(one, is_reported=False, iou=0.0) for one in found]
+        assert calibrate.fit(found) == calibrate.fit([*found, *empty])
+
+    def test_exception_all_alike(self) -> None:
+        good = [one for one in make_observations(50) if one.is_good]
+        with pytest.raises(InputError, match="needs good and bad masks"):
+            calibrate.fit(good)
+
+    def test_a_mask_where_no_object_is_cannot_be_good(self) -> None:
+        one = dataclasses.replace(make_observations(1)[0], iou=1.0, is_visible=False)
+        assert not one.is_good
+        assert dataclasses.replace(one, is_visible=True, iou=0.5).is_good
+
+
+class TestReliability:
+    def test_values(self) -> None:
+        found = calibrate.measure_reliability(
+            [0.05, 0.05, 0.95, 0.95, 1.0], [False, True, True, True, False]
+        )
+        assert found.counts.tolist() == [2, 0, 0, 0, 0, 0, 0, 0, 0, 3]
+        assert found.share_good[[0, 9]] == pytest.approx([0.5, 2 / 3])
+        assert found.mean_score[[0, 9]] == pytest.approx([0.05, 2.9 / 3])
+        assert found.calibration_error == pytest.approx((2 * 0.45 + 3 * 0.3) / 5)
+        assert found.ranking == pytest.approx(2.5 / 6)
+
+    def test_exception_numbers_differ(self) -> None:
+        with pytest.raises(InputError, match="got 1 and 0"):
+            calibrate.measure_reliability([0.5], [])
+
+    def test_the_picture_shows_the_bars(self) -> None:
+        low = calibrate.measure_reliability([0.25, 0.25], [False, False])
+        high = calibrate.measure_reliability([0.25, 0.25], [True, True])
+        blue = [
+            (draw_reliability([("", one)]) == (94, 142, 196)).all(-1).sum() for one in (low, high)
+        ]
+        assert blue[1] > 4000 > 200 > blue[0]
+        both = draw_reliability([("a", low), ("b", high)])
+        assert both.shape[1] == 2 * draw_reliability([("a", low)]).shape[1]
+
+
+class TestCommands:
+    def test_fit_and_check(self, tmp_path: Path) -> None:
+        file, picture = tmp_path / "seen.jsonl", tmp_path / "curve.png"
+        found = make_observations(400)
+        calibrate.write_observations(file, found[:100])
+        calibrate.write_observations(file, found[100:])
+        assert calibrate.read_observations(file) == found
+        result = CliRunner().invoke(app, ["calibrate", "fit", str(file)])
+        assert result.exit_code == 0, result.output
+        assert 'kind = "calibrated"' in result.output
+        model = calibrate.fit(found)
+        assert f"mean_margin = {model.mean_margin}" in result.output
+        result = CliRunner().invoke(
+            app, ["calibrate", "check", str(file), "--picture", str(picture)]
+        )
+        assert result.exit_code == 0, result.output
+        assert "400 masks" in result.output
+        assert picture.stat().st_size > 1000
+
+    def test_exception_no_observations(self, tmp_path: Path) -> None:
+        file = tmp_path / "bad.jsonl"
+        file.write_text('{"clip": 3}\n')
+        result = CliRunner().invoke(app, ["calibrate", "fit", str(file)])
+        assert result.exit_code == 2
+
+    @pytest.mark.weights
+    def test_observe(self, tmp_path: Path) -> None:
+        data, file = write_videos(tmp_path / "data", count=1, num_frames=3), tmp_path / "o.jsonl"
+        arguments = [
+            "observe",
+            str(data),
+            "--out",
+            str(file),
+            "--step",
+            "1",
+            "--preset",
+            "lite-vmos",
+        ]
+        result = CliRunner().invoke(app, ["calibrate", *arguments])
+        assert result.exit_code == 0, result.output
+        found = calibrate.read_observations(file)
+        assert [one.frame_index for one in found] == [1, 2]
+        assert all(one.is_good and one.probability > 0.5 for one in found)
+        assert all(one.evidence.predicted_iou == 0 for one in found)
+        assert calibrate.without_refiner(found) == found

@@ -1,0 +1,279 @@
+"""Fits the scores: what a tracker knew of its masks, and whether they were good (decision 0019).
+
+A run of the tracker over trial clips gives observations, which a file keeps; the fit, its check by
+videos left out, and the reliability curve are made of that file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from vots_hqtrack.confidence import GOOD_IOU, score_evidence
+from vots_hqtrack.config import ConfidenceConfig
+from vots_hqtrack.errors import InputError
+from vots_hqtrack.tracker import HQTracker
+from vots_hqtrack.training.trial_clips import TrialClip
+from vots_hqtrack.types import Evidence, MaskArray, ObjectId
+
+FloatArray = npt.NDArray[np.float64]
+
+NAMES = Evidence._fields
+SIGNS = {
+    "mean_margin": 1,
+    "low_margin": 1,
+    "peak_margin": 1,
+    "spill": -1,
+    "change": -1,
+    "size": 0,
+    "agreement": 1,
+    "predicted_iou": 1,
+}
+"""Which way each part of the evidence may speak: 1 for a good mask, -1 against, 0 either."""
+RIDGE = 0.01
+ITERATIONS, TOLERANCE = 20_000, 1e-9
+BINS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One mask that a tracker reported, and what came of it.
+
+    Attributes:
+        clip: Which clip; its first word is the video that is left out together in checks.
+        kind: What made the clip hard.
+        frame_index: Place in the clip.
+        object_id: Which object.
+        evidence: What the tracker knew.
+        probability: VMOS's mean probability inside the mask.
+        iou: IoU of the reported mask with the truth; 0 if the object is not there.
+        coarse_iou: The same of VMOS's mask.
+        is_visible: Whether the object is there.
+        is_reported: Whether the mask has a pixel.
+    """
+
+    clip: str
+    kind: str
+    frame_index: int
+    object_id: int
+    evidence: Evidence
+    probability: float
+    iou: float
+    coarse_iou: float
+    is_visible: bool
+    is_reported: bool
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the mask overlaps with the truth by half."""
+        return self.is_visible and self.iou >= GOOD_IOU
+
+
+def observe(tracker: HQTracker, clip: TrialClip) -> Iterator[Observation]:
+    """Track a clip and yield an observation for every frame but the first and every object.
+
+    Args:
+        tracker: One that scores by ``probability``.
+        clip: The clip; object ``i`` of it gets the id ``i + 1``.
+    """
+    first = {number: track[0] for number, track in enumerate(clip.masks, start=1)}
+    state = tracker.initialize(clip.frames[0], first)
+    for index, frame in enumerate(clip.frames[1:], start=1):
+        result = tracker.track(frame, state)
+        for number, track in enumerate(clip.masks, start=1):
+            one, truth = ObjectId(number), track[index]
+            yield Observation(
+                clip=clip.origin,
+                kind=clip.kind,
+                frame_index=index,
+                object_id=number,
+                evidence=result.evidence[one],
+                probability=result.scores[one],
+                iou=_jaccard(result.masks[one], truth),
+                coarse_iou=_jaccard(result.coarse_masks[one], truth),
+                is_visible=bool(truth.any()),
+                is_reported=bool(result.masks[one].any()),
+            )
+
+
+def write_observations(path: Path, observations: Iterable[Observation]) -> None:
+    """Add observations to a file, a line of JSON each."""
+    with path.open("a", encoding="utf-8") as file:
+        for one in observations:
+            file.write(json.dumps(asdict(one)) + "\n")
+
+
+def read_observations(path: Path) -> list[Observation]:
+    """Read what :func:`write_observations` wrote.
+
+    Raises:
+        InputError: The file cannot be read, or a line is no observation.
+    """
+    found = []
+    try:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            fields = json.loads(line)
+            found.append(Observation(**{**fields, "evidence": Evidence(*fields["evidence"])}))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path}: wanted lines of observations, got: {error}") from error
+    return found
+
+
+def without_refiner(observations: Iterable[Observation]) -> list[Observation]:
+    """Return what the same tracker would have observed without its refiner.
+
+    VMOS's masks are the same where the memory holds its own labels.
+    """
+    return [
+        Observation(
+            clip=one.clip,
+            kind=one.kind,
+            frame_index=one.frame_index,
+            object_id=one.object_id,
+            evidence=one.evidence._replace(agreement=1.0, predicted_iou=0.0),
+            probability=one.probability,
+            iou=one.coarse_iou,
+            coarse_iou=one.coarse_iou,
+            is_visible=one.is_visible,
+            is_reported=one.is_reported,
+        )
+        for one in observations
+    ]
+
+
+def fit(observations: Sequence[Observation]) -> ConfidenceConfig:
+    """Fit the logistic model to all masks that have a pixel.
+
+    Least mean cross-entropy with a small ridge on the standardised weights; no weight may have the
+    sign that its evidence cannot have, so that a larger margin never lowers a score.
+
+    Raises:
+        InputError: There are no good masks, or no bad ones.
+    """
+    evidence, good = _matrix(observations)
+    if not len(good) or good.min() == good.max():
+        raise InputError(f"a fit needs good and bad masks, got {int(good.sum())} of {len(good)}")
+    centre, spread = evidence.mean(0), evidence.std(0)
+    is_used = spread > 0
+    scale = np.where(is_used, spread, 1.0)
+    weights, constant = _descend((evidence - centre) / scale * is_used, good)
+    weights = weights / scale * is_used
+    constant -= float(weights @ centre)
+    values = {name: round(float(value), 4) for name, value in zip(NAMES, weights, strict=True)}
+    return ConfidenceConfig(kind="calibrated", constant=round(constant, 4), **values)
+
+
+def cross_score(observations: Sequence[Observation]) -> list[float]:
+    """Score every observation by a model that never saw its video."""
+    videos = [_video(one) for one in observations]
+    scores = [0.0] * len(observations)
+    for video in sorted(set(videos)):
+        rest = [one for one, name in zip(observations, videos, strict=True) if name != video]
+        model = fit(rest)
+        for index, one in enumerate(observations):
+            if videos[index] == video:
+                scores[index] = score_evidence(one.evidence, model)
+    return scores
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """How scores compare with what came true.
+
+    Attributes:
+        mean_score: ``(BINS,)`` float64, of the masks in each bin of scores; 0 in an empty one.
+        share_good: ``(BINS,)`` float64, of the same masks.
+        counts: ``(BINS,)`` int64, masks in each bin.
+        calibration_error: Expected calibration error: mean of the bins' differences, each weighed
+            by its masks.
+        brier: Mean squared difference of score and truth, mask by mask.
+        ranking: Probability that a good mask has a higher score than a bad one (area under the
+            ROC curve); NaN if all are alike.
+    """
+
+    mean_score: FloatArray
+    share_good: FloatArray
+    counts: npt.NDArray[np.int64]
+    calibration_error: float
+    brier: float
+    ranking: float
+
+
+def measure_reliability(scores: Sequence[float], is_good: Sequence[bool]) -> Reliability:
+    """Compare scores with truth in ten equal bins.
+
+    Args:
+        scores: In ``[0, 1]``.
+        is_good: The truth about the same masks.
+
+    Raises:
+        InputError: There is no mask, or the numbers differ.
+
+    Example:
+        >>> round(measure_reliability([0.9, 0.9, 0.1], [True, False, False]).calibration_error, 3)
+        0.3
+    """
+    if not scores or len(scores) != len(is_good):
+        raise InputError(f"wanted a truth for each score, got {len(scores)} and {len(is_good)}")
+    values, truth = np.array(scores, np.float64), np.array(is_good, np.float64)
+    bins = np.minimum((values * BINS).astype(np.int64), BINS - 1)
+    counts = np.bincount(bins, minlength=BINS)
+    some = np.maximum(counts, 1)
+    mean_score = np.bincount(bins, values, BINS) / some
+    share_good = np.bincount(bins, truth, BINS) / some
+    error = float((np.abs(mean_score - share_good) * counts).sum() / len(values))
+    brier = float(((values - truth) ** 2).mean())
+    return Reliability(mean_score, share_good, counts, error, brier, _ranking(values, truth > 0))
+
+
+def reported(observations: Iterable[Observation]) -> list[Observation]:
+    """Return the observations of masks that have a pixel."""
+    return [one for one in observations if one.is_reported]
+
+
+def _matrix(observations: Sequence[Observation]) -> tuple[FloatArray, FloatArray]:
+    rows = reported(observations)
+    evidence = np.array([one.evidence for one in rows], np.float64).reshape(len(rows), len(NAMES))
+    return evidence, np.array([one.is_good for one in rows], np.float64)
+
+
+def _descend(inputs: FloatArray, good: FloatArray) -> tuple[FloatArray, float]:
+    """Minimise the penalised cross-entropy by projected gradient steps of safe length."""
+    signs = np.array([SIGNS[name] for name in NAMES], np.float64)
+    rows = np.hstack([np.ones((len(inputs), 1)), inputs])
+    penalty = np.array([0.0, *([RIDGE] * len(NAMES))])
+    # The curvature of the mean loss is nowhere above a quarter of the largest eigenvalue.
+    top = float(np.linalg.eigvalsh(rows.T @ rows / len(rows)).max())
+    step = 1.0 / (top / 4 + RIDGE)
+    weights = np.zeros(rows.shape[1])
+    for _ in range(ITERATIONS):
+        share = 1.0 / (1.0 + np.exp(-np.clip(rows @ weights, -30, 30)))
+        moved = weights - step * (rows.T @ (share - good) / len(rows) + penalty * weights)
+        wrong = (signs != 0) & (moved[1:] * signs < 0)
+        moved[1:][wrong] = 0.0
+        change = float(np.abs(moved - weights).max())
+        weights = moved
+        if change < TOLERANCE:
+            break
+    return weights[1:], float(weights[0])
+
+
+def _ranking(scores: FloatArray, good: npt.NDArray[np.bool_]) -> float:
+    if good.all() or not good.any():
+        return float("nan")
+    high, low = scores[good][:, None], scores[~good][None]
+    return float(((high > low) + 0.5 * (high == low)).mean())
+
+
+def _video(observation: Observation) -> str:
+    return observation.clip.split(":")[0]
+
+
+def _jaccard(mask: MaskArray, truth: MaskArray) -> float:
+    union = int((mask | truth).sum())
+    return int((mask & truth).sum()) / union if union else 1.0
