@@ -200,7 +200,7 @@ class WindowBlock(nn.Module):
         rows, columns = grid.shape[1] // side, grid.shape[2] // side
         windows = grid.view(batch, rows, side, columns, side, channels).transpose(2, 3)
         windows = windows.reshape(batch * rows * columns, side * side, channels)
-        attended = self.project(self._mix(self.norm(windows)))
+        attended: Tensor = self.project(self._mix(self.norm(windows)))
         attended = attended.view(batch, rows, columns, side, side, channels).transpose(2, 3)
         attended = attended.reshape(batch, rows * side, columns * side, channels)
         return x + attended[:, :height, :width].permute(0, 3, 1, 2)
@@ -208,10 +208,10 @@ class WindowBlock(nn.Module):
     def _mix(self, tokens: Tensor) -> Tensor:
         """Attend within ``(M, L, C)`` windows."""
         count, length, _ = tokens.shape
-        joined = self.query_key_value(tokens).view(count, length, self.num_heads, -1)
+        joined: Tensor = self.query_key_value(tokens).view(count, length, self.num_heads, -1)
         query, key, value = joined.transpose(1, 2).split(self.key_dim, dim=3)
         scores = (query @ key.transpose(2, 3)).add_(self.bias)
-        mixed = scores.softmax(-1) @ value
+        mixed: Tensor = scores.softmax(-1) @ value
         return mixed.transpose(1, 2).reshape(count, length, -1)
 
     def _scaled(self, joined: nn.Module) -> nn.Linear:
@@ -236,5 +236,5 @@ def _channel_norm(layer: nn.Module) -> nn.LayerNorm:
 
 def _gelu_(x: Tensor) -> Tensor:
     # In place: a fresh map of this size costs as much as the function itself.
-    torch.ops.aten.gelu_(x)
-    return x
+    activated: Tensor = torch.ops.aten.gelu_(x)
+    return activated

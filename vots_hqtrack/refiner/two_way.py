@@ -121,7 +121,10 @@ class _CellProjection(nn.Module):
 
     def forward(self, cells: Tensor) -> Sequence[Tensor]:
         """Map ``(N, L, C)`` to one map for each layer."""
-        return F.linear(cells, self.weight).add_(self.positions).split(self.widths, dim=-1)
+        projected: Sequence[Tensor] = (
+            F.linear(cells, self.weight).add_(self.positions).split(self.widths, dim=-1)
+        )
+        return projected
 
 
 class _TokenSide(nn.Module):
