@@ -76,6 +76,17 @@ def test_dropout_is_part_of_the_loss(cache: Path, tmp_path: Path) -> None:
     assert runs[0] != runs[1]
 
 
+def test_precision_is_that_of_the_recipe(cache: Path, tmp_path: Path) -> None:
+    runs = []
+    for name in ("bfloat16", "float32"):
+        reporter = Losses()
+        settings = ["train.steps=1", f"train.precision={name}"]
+        toy_trainer(cache, tmp_path / name, settings, reporter).run()
+        runs += reporter.losses
+    assert runs[0] != runs[1]
+    assert runs[0] == pytest.approx(runs[1], rel=0.02)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_save_and_end_the_run(cache: Path, tmp_path: Path, number: int) -> None:
     steps = ["train.steps=3"]

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
 
 from vots_hqtrack.devices import pick_dtype
 
@@ -32,6 +33,8 @@ def start_accelerator(precision: str) -> Accelerator:
     if state.num_processes > 1:
         # Said of depth-wise kernels, whose one input channel makes two strides the same layout.
         warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+    # Accelerate keeps the precision of a process's first run; each run has its own.
+    AcceleratorState._reset_state()
     return Accelerator(cpu=state.device.type == "cpu", mixed_precision=PRECISIONS[dtype])
 
 
