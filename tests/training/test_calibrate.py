@@ -17,11 +17,14 @@ from vots_hqtrack.errors import InputError
 from vots_hqtrack.training import calibrate
 from vots_hqtrack.training.calibrate import Observation
 from vots_hqtrack.training.reliability_picture import draw_reliability
-from vots_hqtrack.training.trial_clips import KINDS, draw_trials, plain_trials
+from vots_hqtrack.training.trial_clips import KINDS, OBJECTS, draw_trials, plain_trials
 from vots_hqtrack.types import Evidence, Size
 
 SIZE = Size(60, 100)
-COLOURS = np.array([(250, 10, 10), (10, 250, 10), (10, 10, 250), (250, 250, 10)], np.uint8)
+COLOURS = np.array(
+    [(250, 10, 10), (10, 250, 10), (10, 10, 250), (250, 250, 10), (10, 250, 250), (250, 10, 250)],
+    np.uint8,
+)
 
 
 def write_videos(root: Path, count: int, num_frames: int) -> Path:
@@ -75,22 +78,24 @@ def make_observations(count: int, seed: int = 0, videos: int = 6) -> list[Observ
 
 class TestTrialClips:
     def test_one_of_every_kind_of_every_video(self, tmp_path: Path) -> None:
-        videos = open_videos(write_videos(tmp_path, count=4, num_frames=24), ())
+        videos = open_videos(write_videos(tmp_path, count=6, num_frames=24), ())
         clips = list(draw_trials(videos, 6, SIZE, seed=1))
         names = [(clip.kind, clip.origin.split(":")[0]) for clip in clips]
-        assert sorted(names) == sorted((kind, f"v{n}") for kind in KINDS for n in range(4))
+        assert sorted(names) == sorted((kind, f"v{n}") for kind in KINDS for n in range(6))
         for clip in clips:
             assert 3 <= len(clip.frames) <= 6
             assert all(frame.shape == (*SIZE, 3) for frame in clip.frames)
             assert all(len(track) == len(clip.frames) for track in clip.masks)
             assert all(track[0].any() for track in clip.masks)
-            assert len(clip.masks) == 1 or clip.kind == "crossing"
+            least, most = OBJECTS[clip.kind]
+            assert least <= len(clip.masks) < most
         again = list(draw_trials(videos, 6, SIZE, seed=1))
         for one, other in zip(clips, again, strict=True):
             assert np.array_equal(one.frames, other.frames)
 
     def test_absences_are_true(self, tmp_path: Path) -> None:
-        videos = open_videos(write_videos(tmp_path, count=4, num_frames=24), ())
+        videos = open_videos(write_videos(tmp_path, count=6, num_frames=24), ())
+        num_hidden = 0
         for clip in draw_trials(videos, 6, SIZE, seed=3):
             hidden = [not mask.any() for mask in clip.masks[0]]
             if clip.kind in ("covered", "cutaway"):
@@ -98,10 +103,16 @@ class TestTrialClips:
                 assert hidden[-1] is False
             elif clip.kind == "fast":
                 assert True not in hidden
-            # Of a covered object no pixel is left: its colour is nowhere in the frame.
-            for frame, is_hidden in zip(clip.frames, hidden, strict=True):
-                shown = (frame == COLOURS[int(clip.origin[1])]).all(-1).any()
-                assert shown == (not is_hidden) or clip.kind == "crossing"
+            # Of an object that is not there no pixel is left: its colour is nowhere in the frame.
+            for index, frame in enumerate(clip.frames):
+                for video, track in zip(clip.origin.split(), clip.masks, strict=True):
+                    shown = (frame == COLOURS[int(video[1])]).all(-1).sum()
+                    if clip.kind in ("fast", "cutaway"):
+                        assert shown == track[index].sum()
+                    elif clip.kind == "covered" and not track[index].any():
+                        assert shown == 0
+                        num_hidden += 1
+        assert num_hidden > 6
 
     def test_plain_clips_are_the_videos(self, tmp_path: Path) -> None:
         videos = open_videos(write_videos(tmp_path, count=1, num_frames=9), ())

@@ -59,7 +59,7 @@ def observe(
     videos = open_videos(data, wanted)
     if not wanted:
         videos = [video for video in videos if video.name not in DEV_SPLIT]
-    least = 1 if step else len(trial_clips.KINDS)
+    least = 1 if step else trial_clips.LEAST_VIDEOS
     if len(videos) < least:
         raise InputError(f"wanted {least} videos in {data}, got {len(videos)}")
     options = [*(settings or []), "confidence.kind=probability"]

@@ -22,7 +22,9 @@ TrialKind = Literal["plain", "fast", "crossing", "covered", "cutaway"]
 KINDS: tuple[TrialKind, ...] = ("fast", "crossing", "covered", "cutaway")
 STEPS = {"fast": (5, 11), "crossing": (2, 5), "covered": (2, 5), "cutaway": (1, 5)}
 """Frames of the video from one of the clip to the next: least, and one more than most."""
-CROSSING_OBJECTS = (2, 4)
+OBJECTS = {"fast": (1, 2), "crossing": (3, 6), "covered": (2, 4), "cutaway": (2, 4)}
+"""Objects, each of a video of its own, pasted over the first: least, and one more than most."""
+LEAST_VIDEOS = max(most for _, most in OBJECTS.values())
 ABSENCE = (0.3, 0.7)
 """Where in a clip the object is not there, in its length."""
 COVER_MARGIN = 0.15
@@ -49,10 +51,10 @@ class TrialClip:
 def draw_trials(
     videos: Sequence[MaskedVideo], num_frames: int, size: Size, *, seed: int
 ) -> Iterator[TrialClip]:
-    """Make one clip of every kind of every video; neighbours differ in kind.
+    """Make one clip of every kind about every video; neighbours differ in kind.
 
     Args:
-        videos: At least four, of one object each.
+        videos: At least six, of one object each.
         num_frames: Most frames of a clip; short videos give fewer where they are thinned.
         size: Size of the frames.
         seed: Of all chance.
@@ -97,7 +99,7 @@ def draw_trial(
 
     Args:
         kind: What shall make it hard.
-        videos: At least four, of one object each.
+        videos: At least six, of one object each.
         place: Which of them it is about; the others are drawn.
         num_frames: Most frames.
         size: Size of the frames.
@@ -107,23 +109,22 @@ def draw_trial(
         InputError: A video is too short, or a file is damaged.
     """
     step = int(generator.integers(*STEPS[kind]))
-    count = int(generator.integers(*CROSSING_OBJECTS)) if kind == "crossing" else 2
-    others = [int(n) for n in generator.permutation(len(videos)) if n != place][: count - 1]
-    cast = [thin(videos[number], step) for number in (place, *others)]
-    if kind == "fast":
-        cast = cast[:1]
+    count = int(generator.integers(*OBJECTS[kind]))
+    others = [int(n) for n in generator.permutation(len(videos)) if n != place]
+    cast = [thin(videos[number], step) for number in (place, *others[:count])]
     length = min(num_frames, *(len(video) for video in cast))
-    shots = [draw_shot(video, length, generator) for video in cast]
+    # The last one shows no object: it is what hides the others.
+    *shots, veil = [draw_shot(video, length, generator) for video in cast]
     origin = " ".join(f"{shot.video.name}:{shot.start * step}/{step}" for shot in shots)
-    if kind == "crossing":
+    if count == 1:
+        pairs = [shots[0].read(index, size) for index in range(length)]
+        collage = Collage([frame for frame, _ in pairs], [[mask for _, mask in pairs]])
+    else:
         collage = make_crossing(shots, size, generator)
-        return TrialClip(kind, origin, collage.frames, collage.masks)
-    pairs = [shots[0].read(index, size) for index in range(length)]
-    collage = Collage([frame for frame, _ in pairs], [[mask for _, mask in pairs]])
     if kind == "covered":
-        collage = _cover(collage, shots[1], size)
+        collage = _cover(collage, veil, size)
     elif kind == "cutaway":
-        collage = _cut_away(collage, shots[1], size)
+        collage = _cut_away(collage, veil, size)
     return TrialClip(kind, origin, collage.frames, collage.masks)
 
 
@@ -138,27 +139,28 @@ def _absent(num_frames: int) -> range:
     return range(*(max(1, round(part * num_frames)) for part in ABSENCE))
 
 
-def _cover(collage: Collage, other: Shot, size: Size) -> Collage:
-    """Lay a piece of another video over the object's box for some frames."""
-    frames, masks = list(collage.frames), list(collage.masks[0])
+def _cover(collage: Collage, veil: Shot, size: Size) -> Collage:
+    """Lay a piece of another video over the first object's box for some frames."""
+    frames, masks = list(collage.frames), [list(track) for track in collage.masks]
     for index in _absent(len(frames)):
-        rows, columns = _wide_box(masks[index])
-        patch = resize(
-            other.read(index, size)[0], Size(rows.stop - rows.start, columns.stop - columns.start)
-        )
+        window = _wide_box(masks[0][index])
+        patch = Size(*(one.stop - one.start for one in window))
         frames[index] = frames[index].copy()
-        frames[index][rows, columns] = patch
-        masks[index] = np.zeros_like(masks[index])
-    return Collage(frames, [masks])
+        frames[index][window] = resize(veil.read(index, size)[0], patch)
+        for track in masks:
+            track[index] = track[index].copy()
+            track[index][window] = False
+    return Collage(frames, masks)
 
 
-def _cut_away(collage: Collage, other: Shot, size: Size) -> Collage:
+def _cut_away(collage: Collage, veil: Shot, size: Size) -> Collage:
     """Show another video for some frames."""
-    frames, masks = list(collage.frames), list(collage.masks[0])
+    frames, masks = list(collage.frames), [list(track) for track in collage.masks]
     for index in _absent(len(frames)):
-        frames[index] = other.read(index, size)[0]
-        masks[index] = np.zeros_like(masks[index])
-    return Collage(frames, [masks])
+        frames[index] = veil.read(index, size)[0]
+        for track in masks:
+            track[index] = np.zeros_like(track[index])
+    return Collage(frames, masks)
 
 
 def _wide_box(mask: MaskArray) -> tuple[slice, slice]:
