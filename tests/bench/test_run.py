@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,15 @@ def test_more_objects_cost_no_more_in_the_encoder(result: CaseResult) -> None:
     assert many.remembered == pytest.approx(2 * result.remembered, rel=0.01)
 
 
+def test_processor_time_stands_still_while_others_work() -> None:
+    result = measure(1, uses_processor_time=True)
+    assert result.clock == "processor"
+    clock = Case(vmos(), uses_processor_time=True).clock(torch.device("cpu"))
+    before = clock()
+    time.sleep(0.3)
+    assert clock() - before < 0.1
+
+
 def test_exception_one_frame_is_too_few() -> None:
     video = SyntheticVideo(SIZE, 1)
     with pytest.raises(InputError, match="got 1"):
@@ -91,7 +101,7 @@ def test_exception_other_files_are_no_reports(text: str, tmp_path: Path) -> None
 
 def make_report(throughput: float, **seconds: float) -> Report:
     stages = {name: StageResult(s, s, s, 1.0, 0.5) for name, s in seconds.items()}
-    case = CaseResult("a case", {}, "preset", "float32", throughput, 8, 1.0, stages, 0, {})
+    case = CaseResult("a case", {}, "preset", "wall", "float32", throughput, 8, 1.0, stages, 0, {})
     return Report("now", {}, {}, [case])
 
 
@@ -120,6 +130,9 @@ def test_exception_nothing_to_compare() -> None:
     other = dataclasses.replace(old.cases[0], name="another case")
     with pytest.raises(InputError, match="another case"):
         compare(old, dataclasses.replace(old, cases=[other]), tolerance=1.15)
+    processor = dataclasses.replace(old.cases[0], clock="processor")
+    with pytest.raises(InputError, match="wall and processor"):
+        compare(old, dataclasses.replace(old, cases=[processor]), tolerance=1.15)
     with pytest.raises(InputError, match="at least 1"):
         compare(old, old, tolerance=0.9)
 

@@ -92,7 +92,7 @@ def compare(old: Report, new: Report, *, tolerance: float) -> list[StageComparis
         of its frame in both is never a regression.
 
     Raises:
-        InputError: The runs have no case in common, or the tolerance is below 1.
+        InputError: The runs have no case in common or other clocks, or the tolerance is below 1.
     """
     if not (math.isfinite(tolerance) and tolerance >= 1):
         raise InputError(f"the tolerance is a ratio of at least 1, got {tolerance}")
@@ -107,6 +107,8 @@ def compare(old: Report, new: Report, *, tolerance: float) -> list[StageComparis
 
 
 def _compare_case(old: CaseResult, new: CaseResult, *, tolerance: float) -> list[StageComparison]:
+    if old.clock != new.clock:
+        raise InputError(f"{new.name}: wanted the same clock, got {old.clock} and {new.clock}")
     lines = []
     for stage, after in new.stages.items():
         earlier = old.stages.get(stage)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +45,8 @@ class Case:
         num_frames: Frames to measure.
         frame_index: Number that the first measured frame gets.
         square: Side of the matrices whose product gives the throughput; 0 goes by the device.
+        uses_processor_time: Count the time that this process had, on all threads together, instead
+            of the time that passed.
     """
 
     config: TrackerConfig
@@ -51,6 +54,11 @@ class Case:
     num_frames: int = 8
     frame_index: int | None = None
     square: int = 0
+    uses_processor_time: bool = False
+
+    def clock(self, device: torch.device) -> Callable[[], float]:
+        """Return what the seconds are read from."""
+        return time.process_time if self.uses_processor_time else device_clock(device)
 
     def name(self, size: Size, num_objects: int) -> str:
         """Return what tells this case from others."""
@@ -88,6 +96,7 @@ class CaseResult:
         name: Of the case.
         config: How it was tracked, ready for JSON.
         weights: ``preset`` or ``random``; of random ones only the speed means anything.
+        clock: ``wall`` or ``processor``: which time the seconds are.
         dtype: Number format of the heavy products.
         throughput: GFLOP/s of a large matrix product in that format, in the same run.
         num_frames: Frames measured.
@@ -100,6 +109,7 @@ class CaseResult:
     name: str
     config: Mapping[str, object]
     weights: str
+    clock: str
     dtype: str
     throughput: float
     num_frames: int
@@ -129,20 +139,25 @@ def run_case(
     size = check_frame(frames[0])
     device = pick_device(case.device)
     dtype = pick_dtype(case.config.runtime.dtype, device)
+    if case.config.runtime.threads:  # the throughput goes by them too
+        torch.set_num_threads(case.config.runtime.threads)
     reset_peak(device)
     parts, weights = _build(case.config, device)
     order = _forth_and_back(frames)
-    throughput = matrix_throughput(dtype, device, side=case.square)
+    throughput = matrix_throughput(dtype, device, side=case.square, clock=case.clock(device))
     state = _fill(case, parts, device, order, masks)
     with tempfile.TemporaryDirectory() as folder:
         play = _Play(case, parts, device, order, Path(folder))
         gflops = play.count_operations(state)
         times, seen = play.time(state)
-    throughput = max(throughput, matrix_throughput(dtype, device, side=case.square))
+    throughput = max(
+        throughput, matrix_throughput(dtype, device, side=case.square, clock=case.clock(device))
+    )
     return CaseResult(
         name=case.name(size, len(masks)),
         config=dataclasses.asdict(case.config),
         weights=weights,
+        clock="processor" if case.uses_processor_time else "wall",
         dtype=str(dtype).removeprefix("torch."),
         throughput=throughput,
         num_frames=len(times),
@@ -180,7 +195,7 @@ class _Play:
 
     def time(self, state: TrackState) -> tuple[list[dict[str, float]], float]:
         """Return the seconds of each frame by stage, and the mean share of objects seen."""
-        meter = StageMeter(device_clock(self._device))
+        meter = StageMeter(self._case.clock(self._device))
         times, seen = [], []
         with metered(self._parts, meter) as parts:
             tracker = HQTracker(self._case.config, *parts, self._device)

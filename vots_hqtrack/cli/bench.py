@@ -64,6 +64,14 @@ FramesOption = Annotated[int, typer.Option("--frames", min=1, help="Frames to me
 SquareOption = Annotated[
     int, typer.Option("--square", min=0, help="Side of the matrices for the throughput.")
 ]
+ProcessorTimeOption = Annotated[
+    bool,
+    typer.Option(
+        "--processor-time",
+        help="Count the time of all threads together instead of the clock's: for busy machines, "
+        "best with --set runtime.threads=1.",
+    ),
+]
 SourceOption = Annotated[
     str | None,
     typer.Option("--source", metavar="SOURCE", help="Video or folder instead of made-up ones."),
@@ -95,6 +103,7 @@ def bench(
     frame_index: FrameIndexOption = None,
     frames: FramesOption = 8,
     square: SquareOption = 0,
+    processor_time: ProcessorTimeOption = False,
     source: SourceOption = None,
     mask: MaskOption = None,
     device: DeviceOption = "auto",
@@ -123,7 +132,13 @@ def bench(
     done: list[CaseResult] = []
     for name, fill, number_format, picture_size, num_objects in choices:
         case = _make_case(name, fill, number_format, settings or (), device)
-        case = dataclasses.replace(case, num_frames=frames, frame_index=frame_index, square=square)
+        case = dataclasses.replace(
+            case,
+            num_frames=frames,
+            frame_index=frame_index,
+            square=square,
+            uses_processor_time=processor_time,
+        )
         done.append(_measure(case, source, mask, _parse_size(picture_size), num_objects))
         _show(done[-1])
     report = _report(done, device)
@@ -216,7 +231,7 @@ def _show(result: CaseResult) -> None:
     out.print(
         f"matrix product in {result.dtype}: {result.throughput:.0f} GFLOP/s; "
         f"remembered {result.remembered / _MIB:.1f} MiB; peak {peak}; "
-        f"objects seen {result.seen:.0%}; {result.num_frames} frames\n",
+        f"objects seen {result.seen:.0%}; {result.num_frames} frames; {result.clock} time\n",
         markup=False,
         soft_wrap=True,
     )
