@@ -20,6 +20,7 @@ from vots_hqtrack.encoder.frames import (
     SharedFrameEncoder,
     build_encoder,
 )
+from vots_hqtrack.encoder.sam_vit import SamVitEncoder
 from vots_hqtrack.encoder.tinyvit import PreparedSamEncoder
 from vots_hqtrack.errors import ConfigError
 from vots_hqtrack.precision import lower_products
@@ -143,7 +144,7 @@ def _join_parts(config: TrackerConfig, networks: _Networks, device: torch.device
     if backbone is not None:
         lower_products(backbone, dtype)
         lower_products(networks.vmos, dtype)
-        sam_encoder = None if sam is None else sam.image_encoder.to(device).eval()
+        sam_encoder = None if sam is None else _make_sam_encoder(config, sam).to(device).eval()
         encoder = SeparateFrameEncoder(backbone.to(device).eval(), sam_encoder, config.frame)
         return TrackerParts(encoder, networks.vmos, refiner)
     if sam is None:
@@ -152,3 +153,9 @@ def _join_parts(config: TrackerConfig, networks: _Networks, device: torch.device
     with torch.inference_mode():
         shared = SharedFrameEncoder(prepared, config.frame)
     return TrackerParts(shared, networks.vmos, refiner)
+
+
+def _make_sam_encoder(config: TrackerConfig, sam: Sam) -> nn.Module:
+    """Return the refiner's image encoder in a form that saves memory where there is one."""
+    encoder: nn.Module = sam.image_encoder
+    return encoder if config.refiner.model == "vit_tiny" else SamVitEncoder(encoder)
