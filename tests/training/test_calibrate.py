@@ -178,6 +178,26 @@ class TestFit:
         assert dataclasses.replace(one, is_visible=True, iou=0.5).is_good
 
 
+class TestAbsence:
+    def test_values(self) -> None:
+        one = dataclasses.replace(make_observations(1)[0], iou=0.6)
+        gone = dataclasses.replace(one, iou=0.0, is_visible=False)
+        missed = dataclasses.replace(one, iou=0.0, is_reported=False)
+        told = dataclasses.replace(gone, iou=1.0, is_reported=False)
+        found, scores = [one, one, missed, gone, told], [0.9, 0.2, 0.0, 0.1, 0.0]
+        off = calibrate.trade_absence(found, scores, 0.0)
+        assert (off.quality, off.nre, off.adq) == pytest.approx((2.2 / 5, 1 / 3, 1 / 2))
+        low = calibrate.trade_absence(found, scores, 0.15)
+        assert (low.quality, low.nre, low.adq) == pytest.approx((3.2 / 5, 1 / 3, 1))
+        high = calibrate.trade_absence(found, scores, 0.2 + 1e-9)
+        assert (high.quality, high.nre, high.adq) == pytest.approx((2.6 / 5, 2 / 3, 1))
+
+    def test_exception_nothing_visible(self) -> None:
+        gone = dataclasses.replace(make_observations(1)[0], is_visible=False)
+        with pytest.raises(InputError, match="0 visible of 1"):
+            calibrate.trade_absence([gone], [0.5], 0.1)
+
+
 class TestReliability:
     def test_values(self) -> None:
         found = calibrate.measure_reliability(
@@ -221,6 +241,9 @@ class TestCommands:
         )
         assert result.exit_code == 0, result.output
         assert "400 masks" in result.output
+        settings = ["--set", "confidence.kind=calibrated", "--set", "confidence.mean_margin=1"]
+        result = CliRunner().invoke(app, ["calibrate", "check", str(file), *settings])
+        assert "400 objects on frames" in result.output
         assert picture.stat().st_size > 1000
 
     def test_exception_no_observations(self, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ calibrate_app = typer.Typer(
 )
 
 TRIAL_SIZE = 480, 854
+ABSENCE_SCORES = 0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Observations.")]
 PlainOption = Annotated[
@@ -121,7 +122,8 @@ def check(
     from vots_hqtrack.training.reliability_picture import draw_reliability
 
     config = apply_settings(load_preset(preset), settings or []).confidence
-    seen = calibrate.reported(_read(file, without_refiner))
+    found = _read(file, without_refiner)
+    seen = calibrate.reported(found)
     truth = [one.is_good for one in seen]
     measures = {
         "probability": calibrate.measure_reliability([one.probability for one in seen], truth)
@@ -129,9 +131,20 @@ def check(
     if config.kind == "calibrated":
         scores = [score_evidence(one.evidence, config) for one in seen]
         measures["calibrated"] = calibrate.measure_reliability(scores, truth)
+        _print_absences(found, [score_evidence(one.evidence, config) for one in found])
     _print_measures(measures, len(seen))
     if picture is not None:
         Image.fromarray(draw_reliability(list(measures.items()))).save(picture)
+
+
+def _print_absences(found: list[Observation], scores: list[float]) -> None:
+    from vots_hqtrack.training import calibrate
+
+    table = Table("absence_score", "Quality", "NRE", "ADQ", title=f"{len(found)} objects on frames")
+    for threshold in ABSENCE_SCORES:
+        one = calibrate.trade_absence(found, scores, threshold)
+        table.add_row(f"{threshold:g}", f"{one.quality:.4f}", f"{one.nre:.4f}", f"{one.adq:.4f}")
+    out.print(table)
 
 
 def _read(file: Path, without_refiner: bool) -> list[Observation]:

@@ -231,6 +231,55 @@ def measure_reliability(scores: Sequence[float], is_good: Sequence[bool]) -> Rel
     return Reliability(mean_score, share_good, counts, error, brier, _ranking(values, truth > 0))
 
 
+@dataclass(frozen=True, slots=True)
+class AbsenceTrade:
+    """What a threshold of ``tracking.absence_score`` would have done, by VOTS's measures.
+
+    Attributes:
+        absence_score: The threshold.
+        quality: Mean overlap over all frames; 1 where an absent object is called absent.
+        nre: Share of the frames with the object on which it would be called absent.
+        adq: Share of the frames without the object on which it would be; NaN without such frames.
+    """
+
+    absence_score: float
+    quality: float
+    nre: float
+    adq: float
+
+
+def trade_absence(
+    observations: Sequence[Observation], scores: Sequence[float], absence_score: float
+) -> AbsenceTrade:
+    """Work out what a threshold would have done; reports do not act on later frames.
+
+    Args:
+        observations: Of all frames, those without a mask too.
+        scores: Theirs, in the same order.
+        absence_score: The threshold.
+
+    Raises:
+        InputError: There is no observation with a visible object, or the numbers differ.
+    """
+    is_visible = np.array([one.is_visible for one in observations], np.bool_)
+    if len(scores) != len(observations) or not is_visible.any():
+        raise InputError(
+            f"wanted a score for each observation and some visible objects, got {len(scores)} "
+            f"scores and {int(is_visible.sum())} visible of {len(observations)} objects"
+        )
+    is_there = np.array([one.is_reported for one in observations], np.bool_)
+    is_called = ~is_there | (np.array(scores) < absence_score)
+    overlap = np.array([one.iou for one in observations], np.float64)
+    overlap = np.where(is_called, np.where(is_visible, 0.0, 1.0), overlap)
+    absent = is_called[~is_visible]
+    return AbsenceTrade(
+        absence_score=absence_score,
+        quality=float(overlap.mean()),
+        nre=float(is_called[is_visible].mean()),
+        adq=float(absent.mean()) if len(absent) else float("nan"),
+    )
+
+
 def reported(observations: Iterable[Observation]) -> list[Observation]:
     """Return the observations of masks that have a pixel."""
     return [one for one in observations if one.is_reported]
