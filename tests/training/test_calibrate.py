@@ -167,6 +167,15 @@ class TestFit:
         empty = [dataclasses.replace(one, is_reported=False, iou=0.0) for one in found]
         assert calibrate.fit(found) == calibrate.fit([*found, *empty])
 
+    def test_only_the_named_evidence_is_used(self) -> None:
+        found = make_observations(300)
+        plain = calibrate.fit(found)
+        assert plain.predicted_iou == plain.agreement == plain.size == 0
+        model = calibrate.fit(found, ["low_margin"])
+        assert model.low_margin > 0 == model.mean_margin == model.spill
+        with pytest.raises(InputError, match="got size"):
+            calibrate.fit(found, ["size"])
+
     def test_exception_all_alike(self) -> None:
         good = [one for one in make_observations(50) if one.is_good]
         with pytest.raises(InputError, match="needs good and bad masks"):
@@ -251,6 +260,9 @@ class TestCommands:
         file.write_text('{"clip": 3}\n')
         result = CliRunner().invoke(app, ["calibrate", "fit", str(file)])
         assert result.exit_code == 2
+        calibrate.write_observations(tmp_path / "few.jsonl", make_observations(100))
+        arguments = ["fit", str(tmp_path / "few.jsonl"), "--evidence", "luck"]
+        assert "got luck" in CliRunner().invoke(app, ["calibrate", *arguments]).output
 
     @pytest.mark.weights
     def test_observe(self, tmp_path: Path) -> None:

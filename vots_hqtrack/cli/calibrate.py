@@ -79,13 +79,20 @@ def observe(
 
 
 @calibrate_app.command(no_args_is_help=True)
-def fit(file: FileArgument, without_refiner: PlainOption = False) -> None:
+def fit(
+    file: FileArgument,
+    without_refiner: PlainOption = False,
+    evidence: Annotated[
+        str, typer.Option(metavar="A,B", help="Evidence to use. [default: VMOS's logits]")
+    ] = "",
+) -> None:
     """Fit a model and print it as a table for a configuration file, checked on videos left out."""
     from vots_hqtrack.training import calibrate
 
     found = _read(file, without_refiner)
     seen = calibrate.reported(found)
-    model = calibrate.fit(seen)
+    parts = [name for name in evidence.split(",") if name] or calibrate.LOGIT_PARTS
+    model = calibrate.fit(seen, parts)
     out.print("[confidence]", markup=False)
     for option in dataclasses.fields(model):
         value = getattr(model, option.name)
@@ -96,7 +103,9 @@ def fit(file: FileArgument, without_refiner: PlainOption = False) -> None:
     _print_measures(
         {
             "probability": calibrate.measure_reliability([o.probability for o in seen], truth),
-            "videos left out": calibrate.measure_reliability(calibrate.cross_score(seen), truth),
+            "videos left out": calibrate.measure_reliability(
+                calibrate.cross_score(seen, parts), truth
+            ),
         },
         len(seen),
     )
