@@ -65,11 +65,8 @@ def unroll_clip(
         being the largest label in the batch. Channels of labels that a clip's first frame lacks are
         ``DEAD_LOGIT``.
     """
-    num_objects = int(labels[:, 0].max())
-    channels = slots[:, : num_objects + 1]
-    present = one_hot_slots(labels[:, 0].long()).flatten(2).amax(2)[:, : num_objects + 1]
-    present[:, 0] = 1
-    dead = (present == 0)[..., None, None]
+    dead = _dead_channels(labels[:, 0])
+    channels = slots[:, : dead.shape[1]]
 
     def embed(label_map: Tensor) -> Tensor:
         taken = slots.gather(1, label_map.flatten(1).long()).view_as(label_map)
@@ -78,7 +75,7 @@ def unroll_clip(
     def read(embedding: Tensor, frame: FrameFeatures) -> Tensor:
         logits = vmos.decode(embedding, frame).float()
         index = channels[..., None, None].expand(-1, -1, *logits.shape[-2:])
-        return logits.gather(1, index).masked_fill(dead, DEAD_LOGIT)
+        return logits.gather(1, index).masked_fill(dead[..., None, None], DEAD_LOGIT)
 
     group = new_group(memory)
     embedding = vmos.identify(embed(labels[:, 0]))
@@ -98,6 +95,13 @@ def unroll_clip(
             embedding = vmos.identify(embed(labels[:, index]))
         group.commit(vmos.remember(index, output.proposals, embedding), memory.gap)
     return predicted
+
+
+def _dead_channels(labels: Tensor) -> Tensor:
+    """Which labels a clip's first frame lacks, ``(B, N + 1)`` bool; never the background."""
+    present = one_hot_slots(labels.long()).flatten(2).amax(2)[:, : int(labels.max()) + 1]
+    present[:, 0] = 1
+    return present == 0
 
 
 def _hard_labels(logits: Tensor, labels: Tensor, *, align_corners: bool) -> Tensor:
