@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 
 from vots_hqtrack.config import (
+    ConfidenceConfig,
     EncoderConfig,
     MemoryConfig,
     RefinerConfig,
@@ -29,12 +30,33 @@ FRAME_BUDGET = 0.05
 
 def lite() -> TrackerConfig:
     """SAM's TinyViT encoder shared by both stages, small VMOS, refined masks: the default."""
-    return TrackerConfig(memory=MemoryConfig(capacity=6, gap=10, short_term_delay=1))
+    return TrackerConfig(
+        memory=MemoryConfig(capacity=6, gap=10, short_term_delay=1),
+        confidence=ConfidenceConfig(
+            kind="calibrated",
+            constant=-0.3566,
+            mean_margin=0.178,
+            low_margin=1.4782,
+            spill=-2.0475,
+        ),
+    )
 
 
 def lite_vmos() -> TrackerConfig:
     """The lite preset without the refiner."""
-    return dataclasses.replace(lite(), preset="lite-vmos", refiner=RefinerConfig(enabled=False))
+    return dataclasses.replace(
+        lite(),
+        preset="lite-vmos",
+        refiner=RefinerConfig(enabled=False),
+        confidence=ConfidenceConfig(
+            kind="calibrated",
+            constant=-0.6891,
+            mean_margin=0.256,
+            low_margin=1.2252,
+            peak_margin=0.0994,
+            spill=-3.5702,
+        ),
+    )
 
 
 def lite_realtime() -> TrackerConfig:
