@@ -38,5 +38,5 @@ $(VENV)/.installed-demo: pyproject.toml | $(BIN)/python
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
-	$(PIP) install --editable '.[toolkit,demo,train,dev]'
+	$(PIP) install --editable '.[toolkit,demo,train,gpu,dev]'
 	touch $@

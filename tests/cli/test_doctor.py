@@ -6,6 +6,7 @@ import re
 import pytest
 
 import vots_hqtrack
+from vots_hqtrack import ops
 from vots_hqtrack.checkpoints import manifest
 from vots_hqtrack.cli import doctor
 from vots_hqtrack.cli.main import app
@@ -103,3 +104,13 @@ def test_every_weight_that_a_preset_reads_is_told(weights, preset):
 def test_number_format_of_each_device():
     for text in doctor.find_devices().values():
         assert text.endswith(("float32 by default", "bfloat16 by default"))
+
+
+def test_backends_are_told(monkeypatch):
+    ops.resolve_backend.cache_clear()
+    monkeypatch.setenv(ops.VARIABLE, "torch")
+    assert doctor.find_backends() == {"cpu": "PyTorch", "cuda": "PyTorch"}
+    ops.resolve_backend.cache_clear()
+    monkeypatch.setenv(ops.VARIABLE, "opencl")
+    assert "must be auto, torch or triton, got 'opencl'" in doctor.find_backends()["cuda"]
+    ops.resolve_backend.cache_clear()

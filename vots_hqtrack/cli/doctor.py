@@ -13,7 +13,7 @@ from rich.table import Table
 
 from vots_hqtrack.cli.console import out
 from vots_hqtrack.cli.versions import installed_versions
-from vots_hqtrack.errors import WeightsError
+from vots_hqtrack.errors import OpsError, WeightsError
 from vots_hqtrack.presets import PRESETS
 
 _IMPORTS = ("torch", "torchvision", "cv2", "segment_anything_hq", "timm", "trax")
@@ -27,6 +27,7 @@ def doctor() -> None:
     _print_table("versions", {name: found or "-" for name, found in installed_versions().items()})
     _print_table("imports", {name: _try_import(name) for name in _IMPORTS})
     _print_table("devices", find_devices())
+    _print_table("operations", find_backends())
     weights = check_weights()
     _print_table("weights", weights)
     _print_table("presets", check_presets(weights))
@@ -47,6 +48,19 @@ def find_devices() -> dict[str, str]:
     if torch.backends.mps.is_available():
         found["mps"] = "Apple graphics processor"
     return {name: f"{text}, {_describe_format(name)}" for name, text in found.items()}
+
+
+def find_backends() -> dict[str, str]:
+    """Return what computes the heavy operations by kind of device; empty without PyTorch."""
+    try:
+        from vots_hqtrack.ops import resolve_backend
+    except (ImportError, OSError):
+        return {}
+    names = {"torch": "PyTorch", "triton": "Triton's kernels"}
+    try:
+        return {"cpu": names["torch"], "cuda": names[resolve_backend()]}
+    except OpsError as error:
+        return {"cpu": names["torch"], "cuda": str(error)}
 
 
 def check_weights() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The deformable convolution DCNv3 of InternImage: its weights; the sampling is ``ops.dcnv3``."""
+"""The deformable convolution DCNv3 of InternImage: its weights; the sampling is ``ops``'s."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor, nn
 
-from vots_hqtrack.ops.dcnv3 import deformable_sampling
+from vots_hqtrack.ops import deformable_sampling
 
 NORM_EPS = 1e-6
 """Of every layer normalisation in InternImage; elsewhere in VMOS it is PyTorch's 1e-5."""

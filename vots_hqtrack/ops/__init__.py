@@ -1,1 +1,71 @@
-"""Heavy operations: a plain PyTorch reference of each, and faster ones."""
+"""Heavy operations: a plain PyTorch reference of each, faster ones, and the choice between them.
+
+The choice is made once a process: Triton's kernels where Triton and a CUDA device are found,
+PyTorch elsewhere. ``VOTS_HQTRACK_OPS`` may say ``torch`` or ``triton`` instead of ``auto``. Where
+gradients are wanted, and for tensors on another device, PyTorch's version runs in any case.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+from functools import cache
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from vots_hqtrack.errors import OpsError
+from vots_hqtrack.ops import dcnv3, window
+
+Backend = Literal["torch", "triton"]
+VARIABLE = "VOTS_HQTRACK_OPS"
+TRITON_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+_log = logging.getLogger(__name__)
+
+
+@cache
+def resolve_backend() -> Backend:
+    """Choose what computes the heavy operations.
+
+    Raises:
+        OpsError: The environment asks for what is unknown or not installed.
+    """
+    wanted = os.environ.get(VARIABLE) or "auto"
+    if wanted not in ("auto", "torch", "triton"):
+        raise OpsError(f"{VARIABLE} must be auto, torch or triton, got {wanted!r}")
+    is_installed = importlib.util.find_spec("triton") is not None
+    if wanted == "triton" and not is_installed:
+        raise OpsError(f"{VARIABLE}=triton wants the package triton, which is not installed")
+    can_use = is_installed and torch.cuda.is_available()
+    backend: Backend = "triton" if wanted == "triton" or (wanted == "auto" and can_use) else "torch"
+    _log.info("heavy operations on CUDA devices: %s", backend)
+    return backend
+
+
+def deformable_sampling(value: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
+    """Sample for a deformable convolution, as :func:`ops.dcnv3.deformable_sampling_reference`."""
+    if _takes_triton(value):
+        from vots_hqtrack.ops.triton_dcnv3 import deformable_sampling_triton
+
+        dcnv3.check_sampling(value, offsets, weights)
+        return deformable_sampling_triton(value, offsets, weights)
+    return dcnv3.deformable_sampling(value, offsets, weights)
+
+
+def local_attention(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor, *, radius: int, scale: float
+) -> Tensor:
+    """Attend to windows, as :func:`ops.window.local_attention_reference`."""
+    if _takes_triton(value) and query.dtype == key.dtype:
+        from vots_hqtrack.ops.triton_window import local_attention_triton
+
+        return local_attention_triton(query, key, value, bias, radius=radius, scale=scale)
+    return window.local_attention(query, key, value, bias, radius=radius, scale=scale)
+
+
+def _takes_triton(x: Tensor) -> bool:
+    fits = x.is_cuda and x.dtype in TRITON_DTYPES and not torch.is_grad_enabled()
+    return fits and resolve_backend() == "triton"

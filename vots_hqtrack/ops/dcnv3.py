@@ -41,7 +41,7 @@ def deformable_sampling_reference(value: Tensor, offsets: Tensor, weights: Tenso
     Raises:
         ShapeError: The shapes do not fit each other.
     """
-    batch, height, width, groups, points = _check(value, offsets, weights)
+    batch, height, width, groups, points = check_sampling(value, offsets, weights)
     at_row, at_column = _grid(height, width, points, value.device)
     # In full precision throughout: on the CPU, PyTorch's sampler is wrong for 16-bit floats.
     precise = torch.promote_types(value.dtype, torch.float32)
@@ -72,7 +72,7 @@ def deformable_sampling(value: Tensor, offsets: Tensor, weights: Tensor) -> Tens
     Arguments, result and errors are those of :func:`deformable_sampling_reference`. It is fastest
     where the ``x`` of a cell's offsets lie side by side in memory, and the ``y`` too.
     """
-    batch, height, width, groups, points = _check(value, offsets, weights)
+    batch, height, width, groups, points = check_sampling(value, offsets, weights)
     precise = torch.promote_types(offsets.dtype, torch.float32)
     at_row, at_column = _grid(height, width, points, value.device)
     # Repeated for each group: adding long rows is much faster than adding rows of P.
@@ -103,8 +103,12 @@ def deformable_sampling(value: Tensor, offsets: Tensor, weights: Tensor) -> Tens
     return sampled.view(batch, height, width, -1).to(value.dtype)
 
 
-def _check(value: Tensor, offsets: Tensor, weights: Tensor) -> tuple[int, ...]:
-    """Return ``B, H', W', G, P``."""
+def check_sampling(value: Tensor, offsets: Tensor, weights: Tensor) -> tuple[int, ...]:
+    """Return ``B, H', W', G, P``.
+
+    Raises:
+        ShapeError: The shapes do not fit each other.
+    """
     cells = tuple(value.shape[:-1])
     shape = tuple(weights.shape)
     points = shape[-1] if shape else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from vots_hqtrack.ops.window import local_attention
+from vots_hqtrack.ops import local_attention
 from vots_hqtrack.types import Size
 
 
