@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from vots_hqtrack.cli.main import app
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/official-weights.md"]
 
 
 def _text(page: str) -> str:
