@@ -50,7 +50,7 @@ class HQTrainConfig:
         seed: Of all chance.
     """
 
-    steps: int = 600
+    steps: int = 900
     learning_rate: float = 4e-4
     min_learning_rate: float = 4e-6
     warm_up: float = 0.03
