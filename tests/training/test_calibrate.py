@@ -266,13 +266,15 @@ class TestCommands:
 
     @pytest.mark.weights
     def test_observe(self, tmp_path: Path) -> None:
-        data, file = write_videos(tmp_path / "data", count=1, num_frames=3), tmp_path / "o.jsonl"
+        data, file = write_videos(tmp_path / "data", count=2, num_frames=3), tmp_path / "o.jsonl"
         arguments = [
             "observe",
             str(data),
             "--out",
             str(file),
             "--step",
+            "1",
+            "--clips",
             "1",
             "--preset",
             "lite-vmos",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,6 +46,9 @@ def observe(
     step: Annotated[
         int, typer.Option(min=0, help="Track the videos as they are, one frame in so many.")
     ] = 0,
+    most: Annotated[
+        int | None, typer.Option("--clips", min=1, help="Most clips. [default: all]")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of all chance.")] = 1,
     device: DeviceOption = "auto",
     settings: SettingsOption = None,
@@ -70,7 +74,7 @@ def observe(
         if step
         else trial_clips.draw_trials(videos, frames, Size(*TRIAL_SIZE), seed=seed)
     )
-    for clip in clips:
+    for clip in itertools.islice(clips, most):
         found = list(calibrate.observe(tracker, clip))
         calibrate.write_observations(to, found)
         good = sum(one.is_good for one in found)
