@@ -22,6 +22,9 @@ KEY_BLOCK = 2048
 """Rows and columns of the block of scores that exists at a time: 4 MiB, so that what one product
 writes the next still finds in the cache. Each key and value is copied once for each block of
 queries, hence no smaller ones."""
+DEVICE_BLOCK = 8192
+"""Rows and columns on other devices than the CPU, where starting a product costs more than memory
+does: 256 MiB of scores."""
 TAME = 60.0
 """Scores, in bits, between which and their negative all powers of 2 and their sums have their full
 precision in float32 and bfloat16. If none can be beyond, none has to be looked at."""
@@ -77,20 +80,25 @@ def global_attention(query: Tensor, keys: Sequence[Tensor], values: Sequence[Ten
     scaled = (query * to_powers).to(keys[0].dtype)
     precise = torch.promote_types(scaled.dtype, torch.float32)
     readout = scaled.new_empty(batch, length, values[0].shape[-1], dtype=precise)
-    blocks = list(_blocks(keys, values))
-    workspace = _Workspace(scaled, values[0], max(value.shape[1] for _, value in blocks))
+    on_cpu = query.device.type == "cpu"
+    most_rows = QUERY_BLOCK if on_cpu else DEVICE_BLOCK
+    blocks = list(_blocks(keys, values, KEY_BLOCK if on_cpu else DEVICE_BLOCK))
+    longest = max(value.shape[1] for _, value in blocks)
+    workspace = _Workspace(scaled, values[0], min(length, most_rows), longest)
     is_tame = _is_tame(scaled, keys, values[0].dtype)
     with torch.autocast(query.device.type, enabled=False):
-        for start in range(0, length, QUERY_BLOCK):
-            rows = slice(start, min(start + QUERY_BLOCK, length))
+        for start in range(0, length, most_rows):
+            rows = slice(start, min(start + most_rows, length))
             readout[:, rows] = workspace.attend(scaled[:, rows], blocks, is_tame=is_tame)
     return readout
 
 
-def _blocks(keys: Sequence[Tensor], values: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+def _blocks(
+    keys: Sequence[Tensor], values: Sequence[Tensor], most_columns: int
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Cut frames into blocks of about equal length: keys ``(B, A, c)``, values ``(B, c, D)``."""
     for key, value in zip(keys, values, strict=True):
-        pieces = -(-key.shape[1] // KEY_BLOCK)
+        pieces = -(-key.shape[1] // most_columns)
         for key_block, value_block in zip(
             key.chunk(pieces, dim=1), value.chunk(pieces, dim=1), strict=True
         ):
@@ -115,12 +123,12 @@ class _Workspace:
     Args:
         query: ``(B, L, A)`` float; says the shape and the format of scores.
         value: ``(B, L_t, D)`` float; says the shape and the format of readouts.
+        rows: Most queries of a block.
         longest: Most tokens of a block.
     """
 
-    def __init__(self, query: Tensor, value: Tensor, longest: int) -> None:
-        batch, length, _ = query.shape
-        rows = min(length, QUERY_BLOCK)
+    def __init__(self, query: Tensor, value: Tensor, rows: int, longest: int) -> None:
+        batch = query.shape[0]
         precise = torch.promote_types(query.dtype, torch.float32)
         self._scores = query.new_empty(batch * rows * longest, dtype=precise)
         self._narrow_scores = _narrow_twin(self._scores, query.dtype)
