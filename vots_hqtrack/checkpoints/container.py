@@ -64,9 +64,9 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
 def _load(path: Path) -> object:
     try:
         # Gigabytes stay in the file until they are used; PyTorch's old format does not offer that.
-        mapped = zipfile.is_zipfile(path)
+        mapped, name = zipfile.is_zipfile(path), str(path)
         with _numbers_allowed():
-            return torch.load(str(path), map_location="cpu", weights_only=True, mmap=mapped)
+            return torch.load(name, map_location="cpu", weights_only=True, mmap=mapped)
     except OSError as error:
         raise WeightsError(
             f"cannot read the checkpoint {path}: {error.strerror or error}"
