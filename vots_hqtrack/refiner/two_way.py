@@ -1,10 +1,9 @@
-"""SAM's two-way transformer made ready for inference: the same sums, fewer of them done twice.
+"""SAM's two-way transformer made ready for inference: the same function with fewer products.
 
-The image's cells and the prompts' tokens look at each other in both directions, several times a
-call. Positions of cells never change, so what the projections make of them is computed once and
-added after the product. What is projected from the same cells is projected by one product: keys and
-values for the tokens' look at the cells, and queries for the cells' look at the tokens. The scale
-of the attention lies in the queries' weights.
+The image's 4,096 cells and a handful of tokens look at each other in both directions, several times
+a call. Whatever is linear between a cell and a token is moved to the tokens' side: instead of
+projecting cells to keys, queries and values, tokens are brought back through those weights, head by
+head, and meet the cells as they are. Constants that a softmax does not see are left out.
 
 It takes the transformer's place inside the package's mask decoder, plain or HQ, and computes in its
 own number format whatever autocast says.
@@ -12,11 +11,9 @@ own number format whatever autocast says.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor, nn
 
 from vots_hqtrack.errors import ShapeError
@@ -31,19 +28,18 @@ class PreparedTwoWayTransformer(nn.Module):
         dtype: Format of weights, tokens and cells.
     """
 
+    positions: Tensor
+
     def __init__(self, transformer: nn.Module, image_pe: Tensor, dtype: torch.dtype) -> None:
         super().__init__()
         source: Any = transformer
         self.dtype = dtype
         self.grid = tuple(image_pe.shape[-2:])
-        positions = image_pe.detach().flatten(2).transpose(1, 2).float()
-        self.layers = nn.ModuleList(_Layer(layer, positions) for layer in source.layers)
-        last = source.final_attn_token_to_image
-        self.last_cells = _CellProjection(
-            [_Part(last.k_proj, is_placed=True), _Part(last.v_proj)], positions
-        )
-        self.last_look = _TokenSide(last)
+        positions = image_pe.detach().flatten(2).transpose(1, 2).clone()
+        self.layers = nn.ModuleList(_Layer(layer) for layer in source.layers)
+        self.last = _LookAtCells(source.final_attn_token_to_image)
         self.norm = _copy_norm(source.norm_final_attn)
+        self.register_buffer("positions", positions, persistent=False)
         self.to(dtype)
 
     def forward(
@@ -67,12 +63,12 @@ class PreparedTwoWayTransformer(nn.Module):
             raise ShapeError(f"the image must have {self.grid} cells, got {grid}")
         with torch.autocast(image_embedding.device.type, enabled=False):
             cells = image_embedding.flatten(2).transpose(1, 2).to(self.dtype)
-            positions = tokens = point_embedding.to(self.dtype)
+            first = tokens = point_embedding.to(self.dtype)
+            placed = cells + self.positions
             for number, layer in enumerate(self.layers):
-                tokens, cells = layer(tokens, positions, cells, is_first=number == 0)
-            key, value = self.last_cells(cells)
-            look = self.last_look(tokens + positions, key, value)
-            tokens = self.norm(tokens + look)
+                tokens, cells = layer(tokens, first, cells, placed, is_first=number == 0)
+                placed = cells + self.positions
+            tokens = self.norm(tokens + self.last(tokens + first, cells, placed))
         return tokens.to(image_embedding.dtype), cells.to(image_embedding.dtype)
 
 
@@ -89,96 +85,100 @@ def prepare_decoder(sam: nn.Module, dtype: torch.dtype) -> None:
     decoder.transformer = PreparedTwoWayTransformer(decoder.transformer, positions, dtype)
 
 
-class _Part(NamedTuple):
-    """One linear layer that reads cells, perhaps with their positions added, and a factor."""
+class _LookAtCells(nn.Module):
+    """Tokens that look at cells.
 
-    layer: nn.Module
-    is_placed: bool = False
-    factor: float = 1.0
-
-
-class _CellProjection(nn.Module):
-    """Several linear layers of the same cells as one product.
-
-    Args:
-        parts: The layers.
-        positions: ``(1, L, C)`` float32.
+    A score is ``(Wq t) . (Wk c)``, which is ``(Wk' Wq t) . c``; the key's bias adds the same to all
+    scores of a token. The readout is ``Wv`` of the mean cell, because the shares sum to 1.
     """
 
-    positions: Tensor
-
-    def __init__(self, parts: Sequence[_Part], positions: Tensor) -> None:
-        super().__init__()
-        weights, added, self.widths = [], [], []
-        for part in parts:
-            layer: Any = part.layer
-            placed = positions if part.is_placed else torch.zeros_like(positions)
-            weights.append(layer.weight.detach() * part.factor)
-            added.append(F.linear(placed, layer.weight, layer.bias).detach() * part.factor)
-            self.widths.append(len(layer.weight))
-        self.weight = nn.Parameter(torch.cat(weights), requires_grad=False)
-        self.register_buffer("positions", torch.cat(added, dim=-1), persistent=False)
-
-    def forward(self, cells: Tensor) -> Sequence[Tensor]:
-        """Map ``(N, L, C)`` to one map for each layer."""
-        projected: Sequence[Tensor] = (
-            F.linear(cells, self.weight).add_(self.positions).split(self.widths, dim=-1)
-        )
-        return projected
-
-
-class _TokenSide(nn.Module):
-    """Tokens that look at keys and values which are projected already."""
-
     def __init__(self, attention: nn.Module) -> None:
         super().__init__()
         source: Any = attention
-        self.num_heads = int(source.num_heads)
+        self.heads = int(source.num_heads)
         self.query = _copy_linear(source.q_proj, factor=_query_scale(source))
-        self.output = _copy_linear(source.out_proj)
+        self.key = _copy_linear(source.k_proj)
+        self.value, self.output = _copy_linear(source.v_proj), _copy_linear(source.out_proj)
 
-    def forward(self, tokens: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Map tokens ``(N, K, C)``, keys and values ``(N, L, C')`` to ``(N, K, C)``."""
-        mixed: Tensor = self.output(_attend(self.query(tokens), key, value, self.num_heads))
-        return mixed
+    def forward(self, tokens: Tensor, cells: Tensor, placed: Tensor) -> Tensor:
+        """Look at cells by their places.
+
+        Args:
+            tokens: ``(N, K, C)`` float.
+            cells: ``(N, L, C)`` float.
+            placed: The same with their positions added.
+
+        Returns:
+            ``(N, K, C)`` float.
+        """
+        query = self.query(tokens).unflatten(-1, (self.heads, -1))
+        back = torch.einsum("nkhd,hdc->nhkc", query, _by_heads(self.key, self.heads))
+        shares = (back.flatten(1, 2) @ placed.transpose(1, 2)).softmax(-1)
+        mean = (shares @ cells).unflatten(1, (self.heads, -1))
+        value = torch.einsum("nhkc,hdc->nkhd", mean, _by_heads(self.value, self.heads))
+        read: Tensor = self.output(value.flatten(2) + self.value.bias)
+        return read
 
 
-class _CellSide(nn.Module):
-    """Cells, projected to queries already, that look at tokens."""
+class _LookAtTokens(nn.Module):
+    """Cells that look at tokens, by the same rule; their output goes through the tokens as well."""
 
     def __init__(self, attention: nn.Module) -> None:
         super().__init__()
         source: Any = attention
-        self.num_heads = int(source.num_heads)
+        self.heads = int(source.num_heads)
+        self.query = _copy_linear(source.q_proj, factor=_query_scale(source))
         self.key, self.value = _copy_linear(source.k_proj), _copy_linear(source.v_proj)
         self.output = _copy_linear(source.out_proj)
 
-    def forward(self, query: Tensor, placed: Tensor, tokens: Tensor) -> Tensor:
-        """Map queries ``(N, L, C')``, tokens with and without positions to ``(N, L, C)``."""
-        key, value = self.key(placed), self.value(tokens)
-        mixed: Tensor = self.output(_attend(query, key, value, self.num_heads))
-        return mixed
+    def forward(
+        self, cells: Tensor, placed: Tensor, tokens: Tensor, placed_tokens: Tensor
+    ) -> Tensor:
+        """Return the cells ``(N, L, C)`` with what they read added."""
+        key = self.key(placed_tokens).unflatten(-1, (self.heads, -1))
+        back = torch.einsum("nkhd,hdc->nhkc", key, _by_heads(self.query, self.heads))
+        constant = torch.einsum("nkhd,hd->nhk", key, self.query.bias.view(self.heads, -1))
+        back, constant = back.flatten(1, 2).transpose(1, 2), constant.flatten(1)[:, None]
+        scores = torch.baddbmm(constant, placed, back)
+        shares = scores.unflatten(-1, (self.heads, -1)).softmax(-1).flatten(2)
+        value = self.value(tokens).unflatten(-1, (self.heads, -1))
+        weight = self.output.weight.unflatten(-1, (self.heads, -1))
+        # The shares of every head sum to 1, so each head brings its part of the bias along.
+        ahead = torch.einsum("nkhd,chd->nhkc", value, weight) + self.output.bias / self.heads
+        return torch.baddbmm(cells, shares, ahead.flatten(1, 2))
+
+
+class _LookAround(nn.Module):
+    """Tokens that look at each other."""
+
+    def __init__(self, attention: nn.Module) -> None:
+        super().__init__()
+        source: Any = attention
+        self.heads = int(source.num_heads)
+        self.query = _copy_linear(source.q_proj, factor=_query_scale(source))
+        self.key, self.value = _copy_linear(source.k_proj), _copy_linear(source.v_proj)
+        self.output = _copy_linear(source.out_proj)
+
+    def forward(self, placed: Tensor, tokens: Tensor) -> Tensor:
+        """Return ``(N, K, C)`` of tokens with and without their positions."""
+        query, key, value = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for part in (self.query(placed), self.key(placed), self.value(tokens))
+        )
+        mixed = (query @ key.transpose(-2, -1)).softmax(-1) @ value
+        read: Tensor = self.output(mixed.transpose(1, 2).flatten(2))
+        return read
 
 
 class _Layer(nn.Module):
     """One layer: tokens among themselves, tokens to cells, perceptron, cells to tokens."""
 
-    def __init__(self, layer: nn.Module, positions: Tensor) -> None:
+    def __init__(self, layer: nn.Module) -> None:
         super().__init__()
         source: Any = layer
-        to_image, to_tokens = source.cross_attn_token_to_image, source.cross_attn_image_to_token
-        self.among_query = _TokenSide(source.self_attn)
-        self.among_key = _copy_linear(source.self_attn.k_proj)
-        self.among_value = _copy_linear(source.self_attn.v_proj)
-        self.cells = _CellProjection(
-            [
-                _Part(to_image.k_proj, is_placed=True),
-                _Part(to_image.v_proj),
-                _Part(to_tokens.q_proj, is_placed=True, factor=_query_scale(to_tokens)),
-            ],
-            positions,
-        )
-        self.to_image, self.to_tokens = _TokenSide(to_image), _CellSide(to_tokens)
+        self.around = _LookAround(source.self_attn)
+        self.to_cells = _LookAtCells(source.cross_attn_token_to_image)
+        self.to_tokens = _LookAtTokens(source.cross_attn_image_to_token)
         self.perceptron = nn.Sequential(
             _copy_linear(source.mlp.lin1), source.mlp.act, _copy_linear(source.mlp.lin2)
         )
@@ -186,27 +186,24 @@ class _Layer(nn.Module):
         self.norms = nn.ModuleList(_copy_norm(norm) for norm in norms)
 
     def forward(
-        self, tokens: Tensor, positions: Tensor, cells: Tensor, *, is_first: bool
+        self, tokens: Tensor, first: Tensor, cells: Tensor, placed: Tensor, *, is_first: bool
     ) -> tuple[Tensor, Tensor]:
         """Return tokens and cells after the layer."""
         # Before the first layer the tokens are their own positions, and nothing is added.
-        placed = tokens if is_first else tokens + positions
-        look = self.among_query(placed, self.among_key(placed), self.among_value(tokens))
-        tokens = self.norms[0](look if is_first else tokens + look)
-        key, value, query = self.cells(cells)
-        tokens = self.norms[1](tokens + self.to_image(tokens + positions, key, value))
+        if is_first:
+            tokens = self.norms[0](self.around(tokens, tokens))
+        else:
+            tokens = self.norms[0](tokens + self.around(tokens + first, tokens))
+        tokens = self.norms[1](tokens + self.to_cells(tokens + first, cells, placed))
         tokens = self.norms[2](tokens + self.perceptron(tokens))
-        look = self.to_tokens(query, tokens + positions, tokens)
-        return tokens, self.norms[3](look.add_(cells))
+        return tokens, self.norms[3](self.to_tokens(cells, placed, tokens, tokens + first))
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, num_heads: int) -> Tensor:
-    """Attend with ``(N, L, C')``, ``(N, M, C')``, ``(N, M, C')`` by heads: ``(N, L, C')``."""
-    query, key, value = (
-        part.unflatten(-1, (num_heads, -1)).transpose(1, 2) for part in (query, key, value)
-    )
-    mixed = (query @ key.transpose(-2, -1)).softmax(-1) @ value
-    return mixed.transpose(1, 2).flatten(2)
+def _by_heads(layer: nn.Linear, heads: int) -> Tensor:
+    """Return a layer's weight as ``(heads, D, C)``."""
+    weight: Tensor = layer.weight
+    by_heads: Tensor = weight.unflatten(0, (heads, -1))
+    return by_heads
 
 
 def _query_scale(attention: nn.Module) -> float:
