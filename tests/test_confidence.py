@@ -109,6 +109,10 @@ def test_exception_shapes() -> None:
     signs = read_logits(logits_of(1.0).softmax(0), GEOMETRY)
     with pytest.raises(ShapeError):
         gather_evidence(signs, masks, masks.float(), [3], [0.5])
+    with pytest.raises(
+        ShapeError, match=r"shape \(1, 4, 4\) of the masks to report, got \(1, 4, 5\)"
+    ):
+        gather_evidence(signs, torch.ones(1, 4, 5, dtype=torch.bool), masks, [3], [0.5])
 
 
 @given(st.integers(1, 4), st.integers(0, 999))
@@ -131,6 +135,12 @@ def test_evidence_of_masks() -> None:
     assert second.change == 0.0
     assert first.size == pytest.approx(np.log10(41 / 100))
     assert (first.predicted_iou, second.predicted_iou) == (0.8, 0.0)
+    same = gather_evidence(signs, coarse, coarse, [20, 50], [0.0, 0.0])
+    assert [one.agreement for one in same] == [1.0, 1.0]
+    assert gather_evidence(signs, coarse[:0], masks[:0], [], []) == []
+    nothing = torch.zeros_like(coarse)
+    empty = gather_evidence(signs, nothing, nothing.clone(), [0, 0], [0.0, 0.0])
+    assert [one.agreement for one in empty] == [1.0, 1.0]
     gone = gather_evidence(signs, coarse, masks, [0, 10**9], [0.0, 0.0])
     assert all(one.change == 3.0 for one in gone)
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from vots_hqtrack.config import ConfidenceConfig
 from vots_hqtrack.errors import ShapeError
 from vots_hqtrack.frame import FrameGeometry
-from vots_hqtrack.masks import check_mask_stack, mask_iou
+from vots_hqtrack.masks import check_mask_stack
 from vots_hqtrack.types import Evidence
 
 GOOD_IOU = 0.5
@@ -126,12 +126,21 @@ def gather_evidence(
     Raises:
         ShapeError: The masks differ in shape, or are not bool.
     """
-    check_mask_stack(masks)
-    agreements = mask_iou(coarse, masks).tolist()
-    areas = coarse.flatten(1).sum(1).tolist()
+    for stack in (coarse, masks):
+        check_mask_stack(stack)
+    if coarse.shape != masks.shape:
+        raise ShapeError(
+            f"VMOS's masks must have the shape {tuple(masks.shape)} of the masks to report, "
+            f"got {tuple(coarse.shape)}"
+        )
+    areas = _count_pixels(coarse)
+    is_changed = coarse is not masks
+    common = _count_pixels(coarse & masks) if is_changed else areas
+    reported = _count_pixels(masks) if is_changed else areas
     num_pixels = masks.shape[1] * masks.shape[2]
     found = []
     for index, (area, before) in enumerate(zip(areas, areas_before, strict=True)):
+        union = area + reported[index] - common[index]
         change = abs(math.log((area + AREA_OFFSET) / (before + AREA_OFFSET)))
         found.append(
             Evidence(
@@ -141,7 +150,7 @@ def gather_evidence(
                 spill=float(signs.spill[index]),
                 change=min(change, CHANGE_LIMIT),
                 size=math.log10((area + AREA_OFFSET) / num_pixels),
-                agreement=agreements[index],
+                agreement=common[index] / union if union else 1.0,
                 predicted_iou=float(predicted_iou[index]),
             )
         )
@@ -167,6 +176,14 @@ def score_evidence(evidence: Evidence, config: ConfidenceConfig) -> float:
         total += getattr(config, name) * value
     share = 1.0 / (1.0 + math.exp(-total)) if total > 0 else 1.0 - 1.0 / (1.0 + math.exp(total))
     return max(share, LEAST_PROBABILITY)
+
+
+def _count_pixels(masks: Tensor) -> list[int]:
+    # Row by row: PyTorch counts a whole bool tensor several times faster than along an axis of it.
+    if not len(masks):
+        return []
+    counts: list[int] = torch.stack([mask.count_nonzero() for mask in masks]).tolist()
+    return counts
 
 
 def _low_quantile(values: Tensor) -> Tensor:
