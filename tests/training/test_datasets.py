@@ -12,8 +12,8 @@ from vots_hqtrack.errors import InputError, ShapeError
 from vots_hqtrack.training.adapters import open_dataset
 from vots_hqtrack.training.adapters.photos import StaticInstances
 from vots_hqtrack.training.adapters.vos import Davis
-from vots_hqtrack.training.augment import paste_clip, synthesize_clip
 from vots_hqtrack.training.datasets import DEV_SPLIT, Clip
+from vots_hqtrack.training.synthesis.clips import paste_clip, synthesize_clip
 
 DATA = Path(
     os.environ.get("VOTS_HQTRACK_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from vots_hqtrack.composites.shots import OPAQUE, Cutout, Shot, cut_out
 from vots_hqtrack.errors import InputError
-from vots_hqtrack.training.motion import fold
-from vots_hqtrack.training.sprites import blend
+from vots_hqtrack.training.synthesis.motion import fold
+from vots_hqtrack.training.synthesis.sprites import blend
 from vots_hqtrack.types import FrameArray, MaskArray, Size
 
 FloatArray = npt.NDArray[np.float64]

@@ -16,9 +16,9 @@ from vots_hqtrack.errors import ConfigError, InputError
 from vots_hqtrack.training.adapters import KINDS, open_dataset
 from vots_hqtrack.training.adapters.photos import PhotoClips, StaticInstances
 from vots_hqtrack.training.adapters.videos import VideoClips
-from vots_hqtrack.training.augment import paste_clip, synthesize_clip
 from vots_hqtrack.training.datasets import Clip, ClipDataset
 from vots_hqtrack.training.recipe_data import DataOptions
+from vots_hqtrack.training.synthesis.clips import paste_clip, synthesize_clip
 
 SYNTHETIC, COMPOSITES = "synthetic", "composites"
 NUM_OTHERS = 3

@@ -16,7 +16,7 @@ import numpy as np
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.training.adapters.files import IdArray, number_objects, numbers_in
 from vots_hqtrack.training.datasets import Clip, Photo
-from vots_hqtrack.training.motion import fold
+from vots_hqtrack.training.synthesis.motion import fold
 from vots_hqtrack.types import MAX_OBJECTS, SLOTS_PER_GROUP, FrameArray
 from vots_hqtrack.video.reader import read_frame
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from vots_hqtrack.training.datasets import Photo
-from vots_hqtrack.training.motion import (
+from vots_hqtrack.training.synthesis.motion import (
     WARP_CELL,
     ElasticMotion,
     FloatArray,
@@ -20,7 +20,7 @@ from vots_hqtrack.training.motion import (
     fold,
     similarity,
 )
-from vots_hqtrack.training.sprites import join_touching
+from vots_hqtrack.training.synthesis.sprites import join_touching
 from vots_hqtrack.types import FrameArray, LabelArray, MaskArray
 
 MIN_SHARE, MAX_SHARE = 0.002, 0.6

@@ -3,14 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vots_hqtrack.training.appearance import (
+from vots_hqtrack.training.datasets import Clip
+from vots_hqtrack.training.synthesis.appearance import (
     apply_colour,
     degrade,
     draw_colour,
     jitter_colour,
     match_tone,
 )
-from vots_hqtrack.training.datasets import Clip
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vots_hqtrack.training.motion import (
+from vots_hqtrack.training.synthesis.motion import (
     ElasticMotion,
     FloatArray,
     draw_drift,
@@ -12,8 +12,8 @@ from vots_hqtrack.training.motion import (
     draw_step,
     fold,
 )
-from vots_hqtrack.training.scene import Scene
-from vots_hqtrack.training.sprites import Sprite, SpriteMotion
+from vots_hqtrack.training.synthesis.scene import Scene
+from vots_hqtrack.training.synthesis.sprites import Sprite, SpriteMotion
 from vots_hqtrack.types import LabelArray, MaskArray
 
 LEAVE_PROBABILITY = 0.2

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vots_hqtrack.training.motion import (
+from vots_hqtrack.training.synthesis.motion import (
     MAX_STEP,
     ElasticMotion,
     affine_map,

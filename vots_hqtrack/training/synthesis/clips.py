@@ -12,18 +12,25 @@ import cv2
 import numpy as np
 
 from vots_hqtrack.errors import InputError, ShapeError
-from vots_hqtrack.training.actors import draw_motion, draw_passing
-from vots_hqtrack.training.appearance import (
+from vots_hqtrack.training.datasets import Clip, Photo
+from vots_hqtrack.training.synthesis.actors import draw_motion, draw_passing
+from vots_hqtrack.training.synthesis.appearance import (
     apply_colour,
     degrade,
     draw_colour,
     jitter_colour,
     match_tone,
 )
-from vots_hqtrack.training.datasets import Clip, Photo
-from vots_hqtrack.training.motion import FloatArray
-from vots_hqtrack.training.scene import MIN_PIXELS, Scene, draw_scene
-from vots_hqtrack.training.sprites import OPAQUE, Sprite, SpriteMotion, blend, cut_out, paint
+from vots_hqtrack.training.synthesis.motion import FloatArray
+from vots_hqtrack.training.synthesis.scene import MIN_PIXELS, Scene, draw_scene
+from vots_hqtrack.training.synthesis.sprites import (
+    OPAQUE,
+    Sprite,
+    SpriteMotion,
+    blend,
+    cut_out,
+    paint,
+)
 from vots_hqtrack.types import SLOTS_PER_GROUP, FrameArray, LabelArray, check_frame
 
 __all__ = ["degrade", "flip_clip", "jitter_colour", "keep_visible", "paste_clip", "synthesize_clip"]

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 
 from vots_hqtrack.training.datasets import Photo
-from vots_hqtrack.training.motion import ElasticMotion
-from vots_hqtrack.training.sprites import (
+from vots_hqtrack.training.synthesis.motion import ElasticMotion
+from vots_hqtrack.training.synthesis.sprites import (
     Sprite,
     SpriteMotion,
     blend,

@@ -6,8 +6,13 @@ import numpy as np
 import pytest
 
 from vots_hqtrack.errors import InputError, ShapeError
-from vots_hqtrack.training.augment import flip_clip, keep_visible, paste_clip, synthesize_clip
 from vots_hqtrack.training.datasets import Clip, Photo
+from vots_hqtrack.training.synthesis.clips import (
+    flip_clip,
+    keep_visible,
+    paste_clip,
+    synthesize_clip,
+)
 
 SEEDS = range(12)
 

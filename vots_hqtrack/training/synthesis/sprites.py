@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vots_hqtrack.training.datasets import Photo
-from vots_hqtrack.training.motion import (
+from vots_hqtrack.training.synthesis.motion import (
     WARP_CELL,
     ElasticMotion,
     FloatArray,
