@@ -79,7 +79,7 @@ def test_settings_change_one_table_or_all() -> None:
     ("setting", "message"),
     [
         ("train.step=5", r"unknown option 'train\.step'; wanted one of: .*train\.steps"),
-        ("trian.steps=5", "unknown section 'trian'; wanted one of: .*train"),
+        ("trainer.steps=5", "unknown section 'trainer'; wanted one of: .*train"),
         ("train.steps=0", r"train\.steps must be at least 1, got 0"),
         ("train.steps=2.5", r"train\.steps must be of type int"),
         ("train.precision=int8", "must be one of auto, float32"),

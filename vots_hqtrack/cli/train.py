@@ -51,7 +51,7 @@ def train(
 
     Several GPUs or machines: accelerate launch -m vots_hqtrack train CONFIG ...
     """
-    from vots_hqtrack.training.hq_recipe import HQ_KIND
+    from vots_hqtrack.training.hq.recipe import HQ_KIND
     from vots_hqtrack.training.recipe_files import KIND, apply_to_tables, kind_of, read_tables
 
     tables = apply_to_tables(read_tables(config), settings or ())
@@ -105,8 +105,8 @@ def _train_vmos(tables: dict[str, object], data: Path, run: Path) -> None:
 
 
 def _train_hq_head(tables: dict[str, object], data: Path, run: Path) -> None:
-    from vots_hqtrack.training.hq_head import train_hq_head
-    from vots_hqtrack.training.hq_recipe import build_hq_recipe
+    from vots_hqtrack.training.hq.head import train_hq_head
+    from vots_hqtrack.training.hq.recipe import build_hq_recipe
 
     config = build_hq_recipe(tables)
     with Progress(

@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from vots_hqtrack.checkpoints.load import load_into, load_weights, require_fit, save_tensors
 from vots_hqtrack.errors import ConfigError, WeightsError
 from vots_hqtrack.refiner.models import HQ_DECODER_PARTS, Sam, build_sam
-from vots_hqtrack.training.hq_cache import HQCacheConfig, Progress, fill_cache
-from vots_hqtrack.training.hq_degrade import DegradeConfig
-from vots_hqtrack.training.hq_forward import HQLogits, decode_windows
-from vots_hqtrack.training.hq_loss import draw_points, point_loss
-from vots_hqtrack.training.hq_samples import HQBatch, HQSampleConfig, HQSampler, HQSource
+from vots_hqtrack.training.hq.cache import HQCacheConfig, Progress, fill_cache
+from vots_hqtrack.training.hq.degrade import DegradeConfig
+from vots_hqtrack.training.hq.forward import HQLogits, decode_windows
+from vots_hqtrack.training.hq.loss import draw_points, point_loss
+from vots_hqtrack.training.hq.samples import HQBatch, HQSampleConfig, HQSampler, HQSource
 
 Report = Callable[[int, float], None]
 

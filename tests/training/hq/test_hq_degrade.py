@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vots_hqtrack.training.hq_degrade import DegradeConfig, degrade_mask
+from vots_hqtrack.training.hq.degrade import DegradeConfig, degrade_mask
 
 
 def _disc(size: tuple[int, int] = (120, 200), radius: int = 30) -> np.ndarray:

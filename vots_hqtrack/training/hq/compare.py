@@ -19,9 +19,9 @@ from vots_hqtrack.refiner.models import Sam, build_sam
 from vots_hqtrack.refiner.prompts import make_prompts
 from vots_hqtrack.refiner.refiner import MASK_LOGIT
 from vots_hqtrack.selector import select
-from vots_hqtrack.training.hq_cache import HQPicture, read_picture
-from vots_hqtrack.training.hq_degrade import DegradeConfig, degrade_mask
-from vots_hqtrack.training.hq_samples import MASK_SIDE, SAM_SIDE, SMALLEST_OBJECT
+from vots_hqtrack.training.hq.cache import HQPicture, read_picture
+from vots_hqtrack.training.hq.degrade import DegradeConfig, degrade_mask
+from vots_hqtrack.training.hq.samples import MASK_SIDE, SAM_SIDE, SMALLEST_OBJECT
 from vots_hqtrack.types import ImageEmbedding, LabelArray, MaskArray
 
 

@@ -21,11 +21,11 @@ from vots_hqtrack.errors import ConfigError, InputError, WeightsError
 from vots_hqtrack.refiner.models import build_sam
 from vots_hqtrack.refiner.refiner import MaskRefiner
 from vots_hqtrack.training.datasets import DEV_SPLIT, Photo
-from vots_hqtrack.training.hq_cache import HQCacheConfig, crop_photo, fill_cache, read_picture
-from vots_hqtrack.training.hq_compare import compare_head
-from vots_hqtrack.training.hq_degrade import DegradeConfig
-from vots_hqtrack.training.hq_forward import MARGIN, UPSCALE, decode_windows
-from vots_hqtrack.training.hq_head import (
+from vots_hqtrack.training.hq.cache import HQCacheConfig, crop_photo, fill_cache, read_picture
+from vots_hqtrack.training.hq.compare import compare_head
+from vots_hqtrack.training.hq.degrade import DegradeConfig
+from vots_hqtrack.training.hq.forward import MARGIN, UPSCALE, decode_windows
+from vots_hqtrack.training.hq.head import (
     HQHeadConfig,
     HQHeadTrainer,
     HQTrainConfig,
@@ -33,7 +33,7 @@ from vots_hqtrack.training.hq_head import (
     learning_rate,
     train_hq_head,
 )
-from vots_hqtrack.training.hq_samples import HQSampleConfig, HQSampler, HQSource
+from vots_hqtrack.training.hq.samples import HQSampleConfig, HQSampler, HQSource
 
 pytestmark = pytest.mark.weights
 SAMPLES = HQSampleConfig(batch_size=2, window=10)

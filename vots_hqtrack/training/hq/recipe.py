@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vots_hqtrack.errors import ConfigError
-from vots_hqtrack.training.hq_head import HQHeadConfig
+from vots_hqtrack.training.hq.head import HQHeadConfig
 from vots_hqtrack.training.recipe_files import build_sections
 
 HQ_KIND = "hq-head"

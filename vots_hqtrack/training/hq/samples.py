@@ -20,9 +20,9 @@ from vots_hqtrack.refiner.candidates import encode_prompts
 from vots_hqtrack.refiner.geometry import SamGeometry, scale_points
 from vots_hqtrack.refiner.prompts import make_prompts
 from vots_hqtrack.refiner.refiner import MASK_LOGIT
-from vots_hqtrack.training.hq_cache import HQPicture, read_picture
-from vots_hqtrack.training.hq_degrade import DegradeConfig, degrade_mask
-from vots_hqtrack.training.hq_forward import MARGIN, DecoderInput
+from vots_hqtrack.training.hq.cache import HQPicture, read_picture
+from vots_hqtrack.training.hq.degrade import DegradeConfig, degrade_mask
+from vots_hqtrack.training.hq.forward import MARGIN, DecoderInput
 from vots_hqtrack.types import LabelArray, MaskArray, Size
 
 HQPrompt = Literal["box", "box+mask", "box+mask+point", "points"]
