@@ -100,10 +100,19 @@ def test_vit_b_batched_masks_equal_the_predictors() -> None:
     _check(sam, embedding, _predictor(sam, embedding))
 
 
-@needs_room
 @pytest.mark.slow
-@pytest.mark.parametrize("hq", [False, True])
-@pytest.mark.parametrize("model", ["vit_b", "vit_l", "vit_h"])
+@pytest.mark.parametrize(
+    ("model", "hq"),
+    [
+        ("vit_b", True),
+        pytest.param("vit_b", False, marks=needs_room),
+        *(
+            pytest.param(model, hq, marks=needs_room)
+            for model in ("vit_l", "vit_h")
+            for hq in (False, True)
+        ),
+    ],
+)
 def test_whole_network_from_frame_to_masks(model: SamName, hq: bool) -> None:
     """The frame encoder's one walk and the batched decoder, against the predictor's own way."""
     sam = _sam(model, hq=hq)
