@@ -38,9 +38,9 @@ class FrameConfig:
         """Check the values."""
         is_size = 256 <= self.long_edge <= 1024 and self.long_edge % 32 == 0
         wanted = "a multiple of 32 from 256 to 1024"
-        _require(is_size, "frame.long_edge", wanted, self.long_edge)
-        _require(self.min_short_edge >= 0, "frame.min_short_edge", "0 or more", self.min_short_edge)
-        _require(self.max_long_edge >= 1, "frame.max_long_edge", "1 or more", self.max_long_edge)
+        require(is_size, "frame.long_edge", wanted, self.long_edge)
+        require(self.min_short_edge >= 0, "frame.min_short_edge", "0 or more", self.min_short_edge)
+        require(self.max_long_edge >= 1, "frame.max_long_edge", "1 or more", self.max_long_edge)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +89,9 @@ class VMOSConfig:
         """Check the values."""
         for name in ("width_s16", "width_s8", "width_s4"):
             value = getattr(self, name)
-            _require(
-                value > 0 and value % 8 == 0, f"vmos.{name}", "a positive multiple of 8", value
-            )
-        _require(self.num_blocks_s16 >= 1, "vmos.num_blocks_s16", "at least 1", self.num_blocks_s16)
-        _require(self.window_radius >= 0, "vmos.window_radius", "0 or more", self.window_radius)
+            require(value > 0 and value % 8 == 0, f"vmos.{name}", "a positive multiple of 8", value)
+        require(self.num_blocks_s16 >= 1, "vmos.num_blocks_s16", "at least 1", self.num_blocks_s16)
+        require(self.window_radius >= 0, "vmos.window_radius", "0 or more", self.window_radius)
 
 
 def released_vmos() -> VMOSConfig:
@@ -130,11 +128,11 @@ class MemoryConfig:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        _require(
+        require(
             self.capacity >= 1, "memory.capacity", "at least 1 (the reference frame)", self.capacity
         )
-        _require(self.gap >= 1, "memory.gap", "at least 1", self.gap)
-        _require(
+        require(self.gap >= 1, "memory.gap", "at least 1", self.gap)
+        require(
             self.short_term_delay >= 1,
             "memory.short_term_delay",
             "at least 1",
@@ -203,7 +201,7 @@ class ConfidenceConfig:
         """Check the values."""
         for option in dataclasses.fields(self)[1:]:
             value = getattr(self, option.name)
-            _require(math.isfinite(value), f"confidence.{option.name}", "finite", value)
+            require(math.isfinite(value), f"confidence.{option.name}", "finite", value)
 
 
 PromptKind = Literal["box", "box+mask", "box+mask+point"]
@@ -254,7 +252,7 @@ class SelectorConfig:
     def __post_init__(self) -> None:
         """Check the values."""
         ok = 0.0 <= self.iou_threshold <= 1.0
-        _require(ok, "selector.iou_threshold", "a number from 0 to 1", self.iou_threshold)
+        require(ok, "selector.iou_threshold", "a number from 0 to 1", self.iou_threshold)
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,8 +273,8 @@ class RuntimeConfig:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        _require(self.threads >= 0, "runtime.threads", "0 or more", self.threads)
-        _require(self.frame_budget >= 0, "runtime.frame_budget", "0 or more", self.frame_budget)
+        require(self.threads >= 0, "runtime.threads", "0 or more", self.threads)
+        require(self.frame_budget >= 0, "runtime.frame_budget", "0 or more", self.frame_budget)
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,9 +363,10 @@ def options_from_environment(environment: Mapping[str, str] | None = None) -> St
 
 
 def _require_share(name: str, value: float) -> None:
-    _require(0.0 <= value <= 1.0, name, "a number from 0 to 1", value)
+    require(0.0 <= value <= 1.0, name, "a number from 0 to 1", value)
 
 
-def _require(ok: bool, name: str, wanted: str, got: object) -> None:
+def require(ok: bool, name: str, wanted: str, got: object) -> None:
+    """Raise a ConfigError about an option unless it is right."""
     if not ok:
         raise ConfigError(f"{name} must be {wanted}, got {got!r}")

@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from vots_hqtrack.config import require
 from vots_hqtrack.training.recipe_data import (
     AugmentOptions,
     CacheOptions,
     DataOptions,
     DevOptions,
     PhaseOptions,
-    require,
     require_share,
 )
 

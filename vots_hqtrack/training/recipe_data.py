@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from vots_hqtrack.errors import ConfigError
+from vots_hqtrack.config import require
 from vots_hqtrack.training.datasets import DEV_SPLIT
 
 
@@ -168,12 +168,6 @@ class PhaseOptions:
         require(self.batch_size >= 1, "phases.batch_size", "at least 1", self.batch_size)
         require(self.num_frames >= 2, "phases.num_frames", "at least 2", self.num_frames)
         require(min(self.crop) >= 16, "phases.crop", "sides of at least 16", self.crop)
-
-
-def require(ok: bool, name: str, wanted: str, got: object) -> None:
-    """Raise a ConfigError about an option unless it is right."""
-    if not ok:
-        raise ConfigError(f"{name} must be {wanted}, got {got!r}")
 
 
 def require_share(name: str, value: float) -> None:
