@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,6 +121,13 @@ def open_videos(root: Path, names: Sequence[str], part: str | None = None) -> li
         frames = tuple(files.frames[place] for place in places)
         videos.append(MaskedVideo(name, frames, tuple(files.annotations[p] for p in places)))
     return videos
+
+
+def thin(video: MaskedVideo, step: int) -> MaskedVideo:
+    """Keep one frame in ``step``."""
+    return dataclasses.replace(
+        video, frame_paths=video.frame_paths[::step], mask_paths=video.mask_paths[::step]
+    )
 
 
 def draw_shot(video: MaskedVideo, num_frames: int, generator: np.random.Generator) -> Shot:

@@ -20,7 +20,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vots_hqtrack.encoder.sam import SamEncoder, features_from_sam
+from vots_hqtrack.encoder.sam import features_from_sam
+from vots_hqtrack.encoder.tinyvit import PreparedSamEncoder
 from vots_hqtrack.frame import frame_to_image, labels_to_network, plan_frame
 from vots_hqtrack.types import FrameArray, FrameFeatures, LabelArray, Size, check_frame
 
@@ -30,7 +31,7 @@ CELL = 8
 
 
 def cache_clip(
-    encoder: SamEncoder,
+    encoder: PreparedSamEncoder,
     frames: Iterable[tuple[FrameArray, LabelArray]],
     path: Path,
     *,
@@ -39,7 +40,7 @@ def cache_clip(
     """Encode the frames of a clip and write its file; an existing file is kept.
 
     Args:
-        encoder: Frozen encoder in evaluation mode.
+        encoder: Frozen encoder in evaluation mode, as the tracker runs it.
         frames: Frames with their label maps, all of one size.
         path: File to write; it gets its name only when it is complete.
         long_edge: Long side that frames are resized to.
@@ -51,7 +52,7 @@ def cache_clip(
     for frame, labels in frames:
         geometry = plan_frame(check_frame(frame), long_edge)
         image = frame_to_image(frame, geometry, device)
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
+        with torch.inference_mode():
             features = features_from_sam(encoder(image))
         columns["s4"].append(features.s4[0].permute(1, 2, 0).bfloat16().cpu())
         columns["s8"].append(features.s8[0].permute(1, 2, 0).bfloat16().cpu())

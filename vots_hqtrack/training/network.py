@@ -15,6 +15,7 @@ from vots_hqtrack.build import load_sam
 from vots_hqtrack.checkpoints.convert import part_of
 from vots_hqtrack.checkpoints.load import load_into, load_weights
 from vots_hqtrack.config import MemoryConfig, TrackerConfig
+from vots_hqtrack.devices import pick_dtype
 from vots_hqtrack.encoder.frames import (
     FrameEncoder,
     SeparateFrameEncoder,
@@ -22,6 +23,7 @@ from vots_hqtrack.encoder.frames import (
     build_encoder,
 )
 from vots_hqtrack.encoder.sam import SamEncoder, features_from_sam
+from vots_hqtrack.encoder.tinyvit import PreparedSamEncoder
 from vots_hqtrack.errors import ConfigError, ShapeError
 from vots_hqtrack.frame import ALIGNED_GRID, NETWORK_STRIDE, PIXEL_MEAN, PIXEL_STD
 from vots_hqtrack.presets import load_preset
@@ -195,6 +197,13 @@ def load_named(name: str) -> dict[str, Tensor]:
 def load_sam_encoder(config: TrackerConfig) -> SamEncoder:
     """Build SAM's encoder with the weights of the refiner."""
     return SamEncoder(load_sam(config.refiner).image_encoder).eval()
+
+
+def prepare_sam_encoder(config: TrackerConfig, device: torch.device) -> PreparedSamEncoder:
+    """Build SAM's encoder as the tracker runs it, several times faster than the one above."""
+    encoder = load_sam(config.refiner).image_encoder
+    dtype = pick_dtype(config.runtime.dtype, device)
+    return PreparedSamEncoder(encoder, dtype).to(device).eval()
 
 
 def frame_encoder(network: ClipNetwork, config: TrackerConfig) -> FrameEncoder:

@@ -1,29 +1,38 @@
 """Data sets that make their clips of others', and the mixture that a recipe names.
 
-``synthetic`` makes moving scenes of photographs, ``composites`` pastes videos over one another; all
-other kinds are layouts that ``adapters`` reads.
+``synthetic`` makes moving scenes of photographs, ``composites`` pastes videos over one another,
+``crossings`` lets the objects of several videos cross in one; all other kinds are layouts that
+``adapters`` reads.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from vots_hqtrack.composites.collage import GRIDS, make_crossing, make_panels
+from vots_hqtrack.composites.shots import MaskedVideo, draw_shot, open_videos, thin
 from vots_hqtrack.errors import ConfigError, InputError
 from vots_hqtrack.training.adapters import KINDS, open_dataset
 from vots_hqtrack.training.adapters.photos import PhotoClips, StaticInstances
 from vots_hqtrack.training.adapters.videos import VideoClips
 from vots_hqtrack.training.datasets import Clip, ClipDataset
 from vots_hqtrack.training.recipe_data import DataOptions
-from vots_hqtrack.training.synthesis.clips import paste_clip, synthesize_clip
+from vots_hqtrack.training.synthesis.clips import keep_visible, paste_clip, synthesize_clip
+from vots_hqtrack.types import Size
 
-SYNTHETIC, COMPOSITES = "synthetic", "composites"
+SYNTHETIC, COMPOSITES, CROSSINGS = "synthetic", "composites", "crossings"
 NUM_OTHERS = 3
 """Photographs that a synthetic clip may take objects from, besides its own."""
 PARTNER_ATTEMPTS = 20
+NUM_CROSSING = (2, 3, 4, 5)
+"""How many objects a clip of ``crossings`` shows."""
+PANELS_PROBABILITY, TWIN_PROBABILITY = 0.25, 0.3
+MAX_STRETCH = 3
 
 
 class SyntheticClips:
@@ -95,6 +104,81 @@ class CompositeClips:
         )
 
 
+class CrossingClips:
+    """Two to five objects of as many videos in one clip: they cross, or stand side by side.
+
+    Now and then the second is cut out of the first one's own video: a twin that looks like it.
+
+    Args:
+        videos: Videos of one object each, at least as many as a clip has objects.
+        name: What captions and logs call the data set.
+
+    Raises:
+        InputError: There are too few videos.
+    """
+
+    def __init__(self, videos: Sequence[MaskedVideo], name: str) -> None:
+        self.name = f"{name} crossing"
+        self._videos = tuple(videos)
+        needed = max(rows * columns for rows, columns in GRIDS.values())
+        if len(videos) < needed:
+            raise InputError(f"{self.name}: wanted at least {needed} videos, got {len(videos)}")
+
+    def __len__(self) -> int:
+        """Return the number of videos."""
+        return len(self._videos)
+
+    def sample(
+        self, index: int, num_frames: int, max_gap: int, generator: np.random.Generator
+    ) -> Clip:
+        """Make a clip on top of a video; see `vots_hqtrack.training.datasets.ClipDataset`.
+
+        Raises:
+            InputError: A video is too short, or in no attempt did all objects begin in sight.
+        """
+        for _ in range(PARTNER_ATTEMPTS):
+            clip = self._draw(index, num_frames, max_gap, generator)
+            if clip.num_objects:
+                return clip
+        raise InputError(
+            f"{self.name}: no clip with an object came of video {index} in {PARTNER_ATTEMPTS} "
+            "attempts"
+        )
+
+    def _draw(
+        self, index: int, num_frames: int, max_gap: int, generator: np.random.Generator
+    ) -> Clip:
+        is_panels = generator.random() < PANELS_PROBABILITY
+        num_objects = int(generator.choice(NUM_CROSSING))
+        rows, columns = GRIDS[num_objects] if is_panels else (1, num_objects)
+        others = [int(n) for n in generator.permutation(len(self._videos)) if n != index]
+        cast = [index, *others[: rows * columns - 1]]
+        if generator.random() < TWIN_PROBABILITY:
+            cast[1] = index
+        videos = [self._videos[number] for number in cast]
+        # Frames of the clip are some of a longer one, so that it also shows small steps.
+        stretch = int(generator.integers(1, MAX_STRETCH + 1))
+        length = num_frames * stretch
+        gap = min(max_gap, *((len(video) - 1) // length for video in videos))
+        step = int(generator.integers(1, max(gap, 1) + 1))
+        shots = [draw_shot(thin(video, step), length, generator) for video in videos]
+        size = Size(*videos[0].frame(0).shape[:2])
+        if is_panels:
+            tracked = sorted(int(n) for n in generator.permutation(len(cast))[:num_objects])
+            collage = make_panels(shots, tracked, size)
+        else:
+            collage = make_crossing(shots, size, generator)
+        first = int(generator.integers(length - num_frames + 1))
+        places = range(first, first + num_frames)
+        frames = np.stack([collage.frames[place] for place in places])
+        labels = np.zeros(frames.shape[:3], np.uint8)
+        for number, track in enumerate(collage.masks, start=1):
+            for label_map, place in zip(labels, places, strict=True):
+                label_map[track[place]] = number
+        origin = f"{self.name}: {' '.join(shot.video.name for shot in shots)}, every {step}"
+        return Clip(frames, keep_visible(labels), origin)
+
+
 def open_source(data: DataOptions, base: Path, clip_size: tuple[int, int]) -> ClipDataset:
     """Open one data set of a recipe.
 
@@ -113,8 +197,12 @@ def open_source(data: DataOptions, base: Path, clip_size: tuple[int, int]) -> Cl
         return SyntheticClips(StaticInstances(root, **options), clip_size)
     if data.kind == COMPOSITES:
         return CompositeClips(_as_videos(open_dataset("davis", root, **options)))
+    if data.kind == CROSSINGS:
+        found = _as_videos(open_dataset("davis", root, **options))
+        names = [video.name for video in found.videos]
+        return CrossingClips(open_videos(root, names), found.name)
     if data.kind not in KINDS:
-        known = ", ".join([*KINDS, SYNTHETIC, COMPOSITES])
+        known = ", ".join([*KINDS, SYNTHETIC, COMPOSITES, CROSSINGS])
         raise ConfigError(f"data.kind must be one of {known}, got {data.kind!r}")
     return open_dataset(data.kind, root, **options)
 

@@ -7,7 +7,6 @@ object is not there at all.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -15,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from vots_hqtrack.composites.collage import Collage, make_crossing
-from vots_hqtrack.composites.shots import MaskedVideo, Shot, draw_shot, resize
+from vots_hqtrack.composites.shots import MaskedVideo, Shot, draw_shot, resize, thin
 from vots_hqtrack.types import FrameArray, MaskArray, Size
 
 TrialKind = Literal["plain", "fast", "crossing", "covered", "cutaway"]
@@ -126,13 +125,6 @@ def draw_trial(
     elif kind == "cutaway":
         collage = _cut_away(collage, veil, size)
     return TrialClip(kind, origin, collage.frames, collage.masks)
-
-
-def thin(video: MaskedVideo, step: int) -> MaskedVideo:
-    """Keep one frame in ``step``."""
-    return dataclasses.replace(
-        video, frame_paths=video.frame_paths[::step], mask_paths=video.mask_paths[::step]
-    )
 
 
 def _absent(num_frames: int) -> range:
