@@ -120,13 +120,15 @@ class DataOptions:
     """One data set of the mixture.
 
     Attributes:
-        kind: How the folder is read: an adapter's name, ``synthetic`` or ``composites``.
+        kind: How the folder is read: an adapter's name, ``synthetic``, ``composites`` or
+            ``crossings``.
         root: Folder; a relative one is looked up in the data folder.
         weight: How often a clip comes from here, relative to the other sets.
         max_gap: Largest number of video frames from one frame of a clip to the next.
         augment: The recipe for photographs or that for videos.
         options: ``name=value`` options of the adapter.
-        rounds: Cached features: clips made of each photograph, or of each video of ``composites``.
+        rounds: Cached features: clips made of each photograph, or of each video of ``composites``
+            and ``crossings``.
     """
 
     kind: str = ""

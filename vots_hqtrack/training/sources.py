@@ -156,11 +156,12 @@ class CrossingClips:
         if generator.random() < TWIN_PROBABILITY:
             cast[1] = index
         videos = [self._videos[number] for number in cast]
+        shortest = min(len(video) for video in videos)
         # Frames of the clip are some of a longer one, so that it also shows small steps.
-        stretch = int(generator.integers(1, MAX_STRETCH + 1))
-        length = num_frames * stretch
-        gap = min(max_gap, *((len(video) - 1) // length for video in videos))
-        step = int(generator.integers(1, max(gap, 1) + 1))
+        most = max(min(MAX_STRETCH, shortest // num_frames), 1)
+        length = num_frames * int(generator.integers(1, most + 1))
+        gap = max(min(max_gap, (shortest - 1) // length), 1)
+        step = int(generator.integers(1, gap + 1))
         shots = [draw_shot(thin(video, step), length, generator) for video in videos]
         size = Size(*videos[0].frame(0).shape[:2])
         if is_panels:
