@@ -249,3 +249,15 @@ def test_an_older_file_is_replaced_and_nothing_is_left_over(tmp_path: Path) -> N
     save_tensors(path, _tensors(), {})
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.safetensors"]
     assert load_tensors(path, expected_sha256=None).keys() == _tensors().keys()
+
+
+def test_the_same_content_makes_the_same_file(tmp_path: Path) -> None:
+    texts = {f"key{number}": f"wört {number} \u001f\n" for number in range(12)}
+    files = []
+    for number in range(4):
+        path = tmp_path / f"{number}.safetensors"
+        save_tensors(path, {"b": torch.ones(3), "a": torch.zeros(2, 2)}, texts)
+        files.append(path.read_bytes())
+        with safe_open(path, framework="pt") as file:
+            assert file.metadata() == {"format": "pt", **texts}
+    assert len(set(files)) == 1

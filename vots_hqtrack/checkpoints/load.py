@@ -6,9 +6,11 @@ Nothing is dropped on the way: a key that is missing, unexpected or of another s
 from __future__ import annotations
 
 import fnmatch
+import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import safetensors.torch
 import torch
@@ -188,6 +190,8 @@ def save_tensors(
         mode = temporary.stat().st_mode
         safetensors.torch.save_file(stored, temporary, {"format": "pt", **metadata})
         with temporary.open("r+b") as file:
+            _sort_texts(file)
+            file.flush()
             os.fsync(file.fileno())
         temporary.chmod(mode)  # the library keeps the file from everybody else
         temporary.replace(path)
@@ -195,6 +199,20 @@ def save_tensors(
         temporary.unlink(missing_ok=True)
         reason = error.strerror if isinstance(error, OSError) else None
         raise WeightsError(f"cannot write the weights file {path}: {reason or error}") from error
+
+
+def _sort_texts(file: BinaryIO) -> None:
+    """Sort the header's texts, which the library writes in an order of chance.
+
+    The same tensors and texts then make the same file.
+    """
+    length = int.from_bytes(file.read(8), "little")
+    header = json.loads(file.read(length))
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    if len(text) <= length:
+        file.seek(8)
+        file.write(text.ljust(length))
 
 
 def _own_storage(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
