@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -179,10 +180,11 @@ def score_evidence(evidence: Evidence, config: ConfidenceConfig) -> float:
 
 
 def _count_pixels(masks: Tensor) -> list[int]:
-    # Row by row: PyTorch counts a whole bool tensor several times faster than along an axis of it.
-    if not len(masks):
-        return []
-    counts: list[int] = torch.stack([mask.count_nonzero() for mask in masks]).tolist()
+    if masks.device.type == "cpu":
+        # NumPy counts bytes five times faster than PyTorch.
+        return [int(np.count_nonzero(mask)) for mask in masks.numpy()]
+    # In one transfer.
+    counts: list[int] = masks.flatten(1).sum(1).tolist() if len(masks) else []
     return counts
 
 

@@ -242,4 +242,6 @@ def _is_cut_jpeg(data: bytes) -> bool:
             place += 1
         else:
             place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-    return data.find(b"\xff\xd9", place) < 0
+    # From the back, where a sound file has it: looking through all of it takes as long as a tenth
+    # of the decoding.
+    return data.rfind(b"\xff\xd9", place) < 0
