@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor, nn
 
+from vots_hqtrack.encoder import tinyvit
 from vots_hqtrack.encoder.sam import SamEncoder, SamMaps
-from vots_hqtrack.encoder.tinyvit import PreparedSamEncoder
+from vots_hqtrack.encoder.tinyvit import TAME, PreparedSamEncoder, weighted_mean
 from vots_hqtrack.errors import ShapeError
 from vots_hqtrack.refiner.models import build_sam
 
@@ -70,6 +72,32 @@ def test_bfloat16_stays_within_its_rounding(image_encoder: nn.Module) -> None:
         assert rounded.dtype == torch.bfloat16
         # 8 bits of mantissa over a dozen blocks; autocast's own error is as large.
         assert (rounded.float() - exact).std() < 0.04 * exact.std(), name
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("peak", [1.0, 0.9 * TAME, 3 * TAME])
+def test_weighted_mean_is_that_by_the_softmax(dtype: torch.dtype, peak: float) -> None:
+    """Beyond what powers are taken of, too: a row whose scores are all low still sums to 1."""
+    generator = torch.Generator().manual_seed(3)
+    scores = peak * (2 * torch.rand(6, 9, 49, generator=generator) - 1)
+    scores[0, 0] = -peak
+    scores, value = scores.to(dtype), torch.randn(6, 49, 32, generator=generator).to(dtype)
+    wanted = scores.double().softmax(-1) @ value.double()
+    found = weighted_mean(scores.clone(), value)
+    assert found.dtype == dtype
+    # 2 to the -8 is bfloat16's step at 1; weights, their sum, and the mean are rounded once each.
+    tolerance = 1e-5 if dtype == torch.float32 else 3 * 2**-8
+    torch.testing.assert_close(found.double(), wanted, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 3, 5), (1, 4, 1, 1), (1, 3, 5, 8)])
+def test_gelu_does_not_depend_on_the_layout(shape: tuple[int, ...]) -> None:
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(4))
+    for layout in (torch.contiguous_format, torch.channels_last):
+        laid_out = x.clone(memory_format=layout)
+        found = tinyvit._gelu_(laid_out)
+        assert found is laid_out
+        torch.testing.assert_close(found, F.gelu(x), atol=1e-6, rtol=1e-5)
 
 
 def test_autocast_has_no_say(image_encoder: nn.Module) -> None:

@@ -20,6 +20,10 @@ from torch import Tensor, nn
 
 from vots_hqtrack.encoder.sam import SAM_STRIDE, SamMaps, check_input, pad_to_windows
 
+TAME = 40.0
+"""Scores between which and their negative all powers of e and their sums, times values, have their
+full precision in bfloat16."""
+
 
 class PreparedSamEncoder(nn.Module):
     """The same as ``SamEncoder`` in one number format, which autocast has no say in.
@@ -166,6 +170,7 @@ class WindowBlock(nn.Module):
     """
 
     bias: Tensor
+    nothing: Tensor
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
@@ -175,7 +180,9 @@ class WindowBlock(nn.Module):
         self.num_heads = int(attention.num_heads)
         self.key_dim = int(attention.key_dim)
         self.norm = attention.norm
-        self.query_key_value = self._scaled(attention.qkv)
+        self.query_key_value = self._arranged(attention.qkv)
+        nothing = self.query_key_value(self.norm.bias)
+        self.register_buffer("nothing", nothing.detach(), persistent=False)
         self.project = attention.proj
         positions = attention.attention_biases[:, attention.attention_bias_idxs]
         self.register_buffer("bias", positions.detach()[None].clone(), persistent=False)
@@ -193,37 +200,71 @@ class WindowBlock(nn.Module):
 
     def _attend(self, x: Tensor) -> Tensor:
         batch, channels, height, width = x.shape
-        side = self.side
-        missing = (0, 0, 0, -width % side, 0, -height % side)
-        grid = x.permute(0, 2, 3, 1)
-        grid = F.pad(grid, missing) if any(missing) else grid
+        side, heads, depth = self.side, self.num_heads, self.key_dim
+        grid = self._pad(self.query_key_value(self.norm(x.permute(0, 2, 3, 1))))
         rows, columns = grid.shape[1] // side, grid.shape[2] // side
-        windows = grid.view(batch, rows, side, columns, side, channels).transpose(2, 3)
-        windows = windows.reshape(batch * rows * columns, side * side, channels)
-        attended: Tensor = self.project(self._mix(self.norm(windows)))
-        attended = attended.view(batch, rows, columns, side, side, channels).transpose(2, 3)
-        attended = attended.reshape(batch, rows * side, columns * side, channels)
-        return x + attended[:, :height, :width].permute(0, 3, 1, 2)
+        cells = grid.view(batch, rows, side, columns, side, 3, heads, depth)
+        # Queries, keys and values of one window and head lie together from here on: one copy.
+        joined = cells.permute(5, 0, 1, 3, 6, 2, 4, 7).reshape(3, -1, side * side, depth)
+        mixed = self._mix(*joined)
+        mixed = mixed.view(batch, rows, columns, heads, side, side, depth)
+        mixed = mixed.permute(0, 1, 4, 2, 5, 3, 6).reshape(batch, rows * side, -1, channels)
+        attended: Tensor = self.project(mixed[:, :height, :width])
+        return x + attended.permute(0, 3, 1, 2)
 
-    def _mix(self, tokens: Tensor) -> Tensor:
-        """Attend within ``(M, L, C)`` windows."""
-        count, length, _ = tokens.shape
-        joined: Tensor = self.query_key_value(tokens).view(count, length, self.num_heads, -1)
-        query, key, value = joined.transpose(1, 2).split(self.key_dim, dim=3)
-        scores = (query @ key.transpose(2, 3)).add_(self.bias)
-        mixed: Tensor = scores.softmax(-1) @ value
-        return mixed.transpose(1, 2).reshape(count, length, -1)
+    def _pad(self, tokens: Tensor) -> Tensor:
+        """Fill ``(B, H', W', C)`` up to whole windows with what cells of zeros become."""
+        batch, height, width, channels = tokens.shape
+        below, beside = -height % self.side, -width % self.side
+        if not below and not beside:
+            return tokens
+        grid = tokens.new_empty(batch, height + below, width + beside, channels)
+        grid[:, :height, :width] = tokens
+        grid[:, height:] = self.nothing
+        grid[:, :height, width:] = self.nothing
+        return grid
 
-    def _scaled(self, joined: nn.Module) -> nn.Linear:
-        """Return the layer that makes queries, keys and values, its queries scaled already."""
+    def _mix(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Attend within ``(M * heads, L, C)`` windows."""
+        scores = torch.bmm(query, key.transpose(1, 2))
+        scores.view(-1, *self.bias.shape[1:]).add_(self.bias)
+        return weighted_mean(scores, value)
+
+    def _arranged(self, joined: nn.Module) -> nn.Linear:
+        """Return the layer that makes queries, scaled already, then keys, then values."""
         source: Any = joined
-        scaled = nn.Linear(source.in_features, source.out_features)
-        factor = torch.ones(self.num_heads, source.out_features // self.num_heads)
-        factor[:, : self.key_dim] = self.key_dim**-0.5
+        arranged = nn.Linear(source.in_features, source.out_features)
+        shape = (self.num_heads, 3, self.key_dim, -1)
         with torch.no_grad():
-            scaled.weight.copy_(source.weight * factor.view(-1, 1))
-            scaled.bias.copy_(source.bias * factor.view(-1))
-        return scaled
+            for made, given in ((arranged.weight, source.weight), (arranged.bias, source.bias)):
+                parts = given.view(shape).transpose(0, 1).clone()
+                parts[0] *= self.key_dim**-0.5
+                made.copy_(parts.reshape(made.shape))
+        return arranged
+
+
+def weighted_mean(scores: Tensor, value: Tensor) -> Tensor:
+    """Average values by the softmax of scores.
+
+    In bfloat16 on the CPU, PyTorch's softmax takes twice as long as powers, their sums, and a
+    division behind the product. Powers of scores that could leave the range are not taken.
+
+    Args:
+        scores: ``(M, L, L')`` float; overwritten.
+        value: ``(M, L', C)`` float of the same dtype.
+
+    Returns:
+        ``(M, L, C)`` of that dtype.
+    """
+    if scores.device.type != "cpu" or scores.dtype != torch.bfloat16 or not _is_tame(scores):
+        return torch.bmm(scores.softmax(-1), value)
+    weights = scores.exp_()
+    return torch.bmm(weights, value).div_(weights.sum(-1, keepdim=True))
+
+
+def _is_tame(scores: Tensor) -> bool:
+    least, most = torch.aminmax(scores)
+    return bool(least >= -TAME) and bool(most <= TAME)
 
 
 def _channel_norm(layer: nn.Module) -> nn.LayerNorm:
@@ -235,6 +276,9 @@ def _channel_norm(layer: nn.Module) -> nn.LayerNorm:
 
 
 def _gelu_(x: Tensor) -> Tensor:
-    # In place: a fresh map of this size costs as much as the function itself.
-    activated: Tensor = torch.ops.aten.gelu_(x)
-    return activated
+    # In place: a fresh map of this size costs as much as the function itself. PyTorch's fast GELU
+    # wants memory in the order of the dimensions; of a map with its channels last it takes twice
+    # as long.
+    channels_last = x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    torch.ops.aten.gelu_(x.permute(0, 2, 3, 1) if channels_last else x)
+    return x
