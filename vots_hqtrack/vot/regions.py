@@ -70,8 +70,10 @@ def mask_to_region(mask: MaskArray) -> trax.Region:
     _check_mask(mask)
     if not mask.any():
         return trax.Rectangle.create(0, 0, 0, 0)
-    mask = cap_runs(mask)
     rows, columns = _find_box(mask)
+    if _count_runs_in_box(mask[rows, columns]) > MAX_RUNS:
+        mask = cap_runs(mask)
+        rows, columns = _find_box(mask)
     crop, left = mask[rows, columns], columns.start
     if crop.shape[1] == 1:
         crop, left = np.pad(crop, ((0, 0), (1, 0))), left - 1
@@ -99,11 +101,7 @@ def count_runs(mask: MaskArray) -> int:
     _check_mask(mask)
     if not mask.any():
         return 1
-    pixels = mask[_find_box(mask)].ravel()
-    borders = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
-    lengths = np.diff(np.concatenate([[0], borders, [pixels.size]]))
-    parts = (lengths - 1) // MAX_RUN_LENGTH
-    return int(lengths.size + 2 * parts.sum() + pixels[0])
+    return _count_runs_in_box(mask[_find_box(mask)])
 
 
 def cap_runs(mask: MaskArray, limit: int = MAX_RUNS) -> MaskArray:
@@ -151,6 +149,18 @@ def cap_runs(mask: MaskArray, limit: int = MAX_RUNS) -> MaskArray:
 def _check_mask(mask: MaskArray) -> None:
     if mask.ndim != 2 or mask.dtype != np.bool_:
         raise ShapeError(f"a mask must be a bool array (H, W), got {mask.dtype} {mask.shape}")
+
+
+def _count_runs_in_box(crop: MaskArray) -> int:
+    """Count the runs of a mask that is cut to its box; it has a pixel."""
+    pixels = crop.ravel()
+    is_border = pixels[1:] != pixels[:-1]
+    if pixels.size <= MAX_RUN_LENGTH:  # no run can be too long
+        return int(np.count_nonzero(is_border) + 1 + pixels[0])
+    borders = np.flatnonzero(is_border) + 1
+    lengths = np.diff(np.concatenate([[0], borders, [pixels.size]]))
+    parts = (lengths - 1) // MAX_RUN_LENGTH
+    return int(lengths.size + 2 * parts.sum() + pixels[0])
 
 
 def _find_box(mask: MaskArray) -> tuple[slice, slice]:
