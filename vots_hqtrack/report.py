@@ -87,7 +87,8 @@ def _likeliest(probabilities: Tensor) -> Tensor:
     best = probabilities[0].clone()
     places = torch.zeros_like(best, dtype=torch.uint8)
     for number, share in enumerate(probabilities[1:], start=1):
-        places.masked_fill_(share > best, number)
+        # Numbers grow, so the largest is the newest; PyTorch fills by a mask fifty times as slowly.
+        torch.maximum(places, (share > best).view(torch.uint8).mul_(number), out=places)
         torch.maximum(best, share, out=best)
     return places
 
