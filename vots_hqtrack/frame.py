@@ -145,10 +145,11 @@ def frame_to_image(frame: FrameArray, geometry: FrameGeometry, device: torch.dev
     pixels = torch.from_numpy(np.array(frame, order="C")).to(device)
     mean = torch.tensor(PIXEL_MEAN, device=device)
     std = torch.tensor(PIXEL_STD, device=device)
-    normalised = ((pixels.float() - mean) / std).permute(2, 0, 1)
-    image = normalised.new_zeros(1, 3, *geometry.padded_size)
-    image[0, :, :height, :width] = normalised
-    return image
+    normalised = pixels.float().sub_(mean).div_(std)
+    # Channels last in memory, as frame and encoder have them.
+    image = normalised.new_zeros(1, *geometry.padded_size, 3)
+    image[0, :height, :width] = normalised
+    return image.permute(0, 3, 1, 2)
 
 
 def labels_to_network(labels: Tensor, geometry: FrameGeometry) -> Tensor:
