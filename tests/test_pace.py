@@ -10,17 +10,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vots_hqtrack.pace import SCALES, PaceKeeper, choose_scale
+from vots_hqtrack.pace import SCALE_PATIENCE, SCALES, PaceKeeper, choose_scale
 from vots_hqtrack.types import FramePace
 
 CAPACITY = 6
 
 
 class Machine:
-    """A clock, and frames that take as long as they say."""
+    """A clock, and frames that take as long as they say.
 
-    def __init__(self, plain: float, memory: float, refinement: float) -> None:
+    With an area, ``plain`` is what a frame takes at the smallest resolution, and more at others.
+    """
+
+    def __init__(
+        self, plain: float, memory: float, refinement: float, *, has_area: bool = False
+    ) -> None:
         self.now = 100.0
+        self.has_area = has_area
         self.plain = plain
         self.memory = memory
         self.refinement = refinement
@@ -28,15 +34,18 @@ class Machine:
     def frame(self, keeper: PaceKeeper, noise: float = 1.0) -> tuple[float, FramePace]:
         began = self.now
         keeper.begin()
-        self.now += (self.plain + self.memory * keeper.memory_frames) * noise
+        area = (keeper.scale / SCALES[-1]) ** 2 if self.has_area else 1.0
+        self.now += (self.plain + self.memory * keeper.memory_frames) * area * noise
         if keeper.is_refining:
             with keeper.refinement():
                 self.now += self.refinement * noise
         return self.now - began, keeper.end()
 
-    def keeper(self, budget: float, *, can_refine: bool = True) -> PaceKeeper:
+    def keeper(
+        self, budget: float, *, can_refine: bool = True, scale: float = SCALES[-1]
+    ) -> PaceKeeper:
         return PaceKeeper(
-            budget, scale=0.5, capacity=CAPACITY, can_refine=can_refine, clock=lambda: self.now
+            budget, scale=scale, capacity=CAPACITY, can_refine=can_refine, clock=lambda: self.now
         )
 
 
@@ -52,7 +61,8 @@ def test_where_there_is_time_everything_is_done() -> None:
     assert not any(pace.is_refinement_skipped for pace in paces[1:])
     assert keeper.memory_frames == CAPACITY
     assert all(pace.is_in_budget for pace in paces)
-    assert paces[-1].scale == 0.5
+    assert {pace.scale for pace in paces} == {SCALES[-1]}
+    assert all(pace.restart_seconds == 0 for pace in paces)
 
 
 def test_refinement_comes_as_often_as_it_can_be_afforded() -> None:
@@ -119,13 +129,64 @@ def test_a_hiccup_is_paid_back_and_forgiven() -> None:
 def test_the_mean_holds_wherever_it_can(
     plain: float, memory: float, refinement: float, budget: float, random: object
 ) -> None:
-    machine = Machine(plain, memory, refinement)
+    machine = Machine(plain, memory, refinement, has_area=True)
     keeper = machine.keeper(budget)
     uniform: Callable[[float, float], float] = random.uniform  # type: ignore[attr-defined]
     seconds = [machine.frame(keeper, uniform(0.9, 1.1))[0] for _ in range(400)]
     cheapest = plain + memory
     # Noise of 10 % and one refinement ahead of its time are the slack.
     assert np.mean(seconds[100:]) <= max(budget, cheapest) * 1.1 + refinement / 300
+
+
+class TestResolution:
+    """It follows the machine where memory and refinement cannot."""
+
+    def test_it_falls_where_the_machine_becomes_slower(self) -> None:
+        machine = Machine(0.08, 0.001, 0.1, has_area=True)
+        keeper = machine.keeper(0.4, scale=0.75)
+        _, before = run(machine, keeper, 100)
+        machine.plain = 0.2
+        seconds, after = run(machine, keeper, 100)
+        assert {pace.scale for pace in before} == {0.75}
+        assert after[-1].scale < 0.75
+        assert np.mean(seconds[50:]) <= 0.4
+        assert after[-1].is_in_budget
+
+    def test_it_rises_again_when_all_else_is_done(self) -> None:
+        machine = Machine(0.2, 0.001, 0.1, has_area=True)
+        keeper = machine.keeper(0.4)
+        run(machine, keeper, 100)
+        assert keeper.scale == SCALES[-1]
+        machine.plain = 0.02
+        _, paces = run(machine, keeper, 200)
+        assert paces[-1].scale > SCALES[-1]
+        assert not paces[-1].is_refinement_skipped
+        assert paces[-1].memory_frames == CAPACITY
+        assert all(pace.is_in_budget for pace in paces[50:])
+
+    def test_it_changes_seldom_whatever_the_machine_does(self) -> None:
+        machine = Machine(0.1, 0.01, 0.1, has_area=True)
+        keeper, scales = machine.keeper(0.4), []
+        for number in range(600):
+            noise = 0.05 if number // 20 % 2 else 6.0
+            scales.append(machine.frame(keeper, noise)[1].scale)
+        changes = np.flatnonzero(np.diff(scales))
+        assert len(changes) >= 2
+        assert np.diff(changes).min() >= SCALE_PATIENCE
+
+    def test_a_restart_counts_for_the_mean_but_not_for_what_frames_take(self) -> None:
+        machine = Machine(0.1, 0.0, 0.0)
+        keeper = machine.keeper(0.4, can_refine=False)
+        keeper.begin()
+        with keeper.restart():
+            machine.now += 5.0
+        machine.now += 0.1
+        pace = keeper.end()
+        assert pace.restart_seconds == pytest.approx(5.0)
+        assert pace.mean_seconds == pytest.approx(5.1)
+        _, paces = run(machine, keeper, 20)
+        assert keeper.memory_frames == CAPACITY
+        assert all(pace.restart_seconds == 0 for pace in paces)
 
 
 def test_the_same_times_lead_to_the_same_decisions() -> None:

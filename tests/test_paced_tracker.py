@@ -19,9 +19,10 @@ from vots_hqtrack.pace import SCALES
 from vots_hqtrack.presets import lite_realtime, vmos
 from vots_hqtrack.settings import apply_settings
 from vots_hqtrack.tracker import HQTracker
-from vots_hqtrack.types import MemoryEntry, Size
+from vots_hqtrack.types import MemoryEntry, ObjectId, Size
 
 CPU = torch.device("cpu")
+FRAME = Size(*draw_video(1)[0][0].shape[:2])
 SMALL = ["frame.min_short_edge=0", "memory.capacity=3", "memory.gap=1"]
 
 
@@ -90,6 +91,59 @@ def test_two_videos_keep_their_own_pace(make_tracker: Callable[..., HQTracker]) 
     first, second = tracker.initialize(*video[0]), tracker.initialize(*video[0])
     assert first.pace is not None
     assert first.pace is not second.pace
+
+
+def test_another_resolution_at_once_is_that_from_the_beginning(
+    make_tracker: Callable[..., HQTracker],
+) -> None:
+    """Of one frame nothing is lost by a restart, later objects included."""
+    (frame, masks), (following, _) = draw_video(2)
+    tracker = make_tracker(0.001, 1000.0)
+    changed = tracker.initialize(frame, {1: masks[1]})
+    tracker.add_objects(frame, {2: masks[2]}, changed)
+    smaller = tracker._start_video(frame, {ObjectId(1): masks[1]}, 0.5)
+    tracker.add_objects(frame, {2: masks[2]}, smaller)
+    assert changed.pace is not None
+    changed.pace.scale = 0.5
+    found, wanted = (tracker.track(following, state) for state in (changed, smaller))
+    assert changed.geometry == smaller.geometry
+    assert all(np.array_equal(found.masks[one], wanted.masks[one]) for one in (1, 2))
+    assert found.scores == wanted.scores
+    assert found.pace is not None
+    assert found.pace.scale == 0.5
+    assert found.pace.restart_seconds > 0
+
+
+def test_a_restart_keeps_the_references_and_the_newest_frame(
+    make_tracker: Callable[..., HQTracker],
+) -> None:
+    video = draw_video(5)
+    tracker = make_tracker(0.001, 1000.0)
+    state = tracker.initialize(*video[0])
+    seen = np.empty_like(video[0][0])
+    for frame, _ in video[1:4]:
+        seen[:] = frame  # as callers do who have one buffer for all frames
+        tracker.track(seen, state)
+    seen[:] = 0
+    assert state.newest is not None
+    assert np.array_equal(state.newest, video[3][0])
+    assert [kept.frame_index for kept in state.references] == [0]
+    assert state.pace is not None
+    state.pace.scale = 0.5
+    result = tracker.track(video[4][0], state)
+    assert result.frame_index == 4
+    assert result.masks[1].shape == video[0][0].shape[:2]
+    assert state.groups[0].long_term.frame_indices == (4, 3, 0)
+    assert max(state.geometry.network_size) < 0.6 * max(tracker._encoder.plan(FRAME).network_size)
+
+
+def test_without_a_budget_no_frame_is_kept(make_tracker: Callable[..., HQTracker]) -> None:
+    video = draw_video(2)
+    tracker = make_tracker(0.001, 0.0)
+    state = tracker.initialize(*video[0])
+    tracker.track(video[1][0], state)
+    assert state.references == []
+    assert state.newest is None
 
 
 def make_bank(num_references: int, num_recent: int, capacity: int) -> MemoryBank:

@@ -24,7 +24,7 @@ from vots_hqtrack.errors import ConfigError, InputError
 from vots_hqtrack.frame import labels_to_network, logits_to_frame
 from vots_hqtrack.masks import combine_masks, one_hot_slots
 from vots_hqtrack.memory.slots import ObjectSlots
-from vots_hqtrack.memory.state import TrackState, new_group
+from vots_hqtrack.memory.state import KeptFrame, TrackState, new_group
 from vots_hqtrack.merge import merge_groups, merge_separate
 from vots_hqtrack.pace import PaceKeeper, choose_scale
 from vots_hqtrack.presets import load_preset
@@ -157,8 +157,7 @@ class HQTracker:
         size = check_frame(frame, expected=state.geometry.frame_size)
         given = self._complete(check_masks(masks, size), size, known=state.slots.object_ids)
         with self._computing():
-            features = self._encoder.encode(frame, state.geometry).features
-            self._start_objects(features, given, state.label_map, state)
+            self._start_objects(frame, given, state.label_map, state)
 
     def track(self, frame: FrameArray, state: TrackState) -> FrameResult:
         """Find the objects in the next frame and remember it.
@@ -181,11 +180,13 @@ class HQTracker:
         if state.pace is not None:
             state.pace.begin()
         with self._computing():
+            self._follow_scale(state)
             encoded = self._encoder.encode(frame, state.geometry)
             reading = self._read(encoded.features, state)
             decision = self._decide(reading.coarse, encoded, state)
             judgement = judge(reading, decision, state, self.config.confidence)
             self._remember(reading, decision, judgement, state)
+        state.newest = None if state.pace is None else frame.copy()
         absence_score = self.config.tracking.absence_score
         result = report(reading, decision, judgement, state, absence_score=absence_score)
         return result if state.pace is None else dataclasses.replace(result, pace=state.pace.end())
@@ -220,8 +221,7 @@ class HQTracker:
         size = Size(*frame.shape[:2])
         group_size = 1 if self.config.tracking.mode == "separate" else SLOTS_PER_GROUP
         state = TrackState(self._encoder.plan(size, scale), slots=ObjectSlots(group_size))
-        features = self._encoder.encode(frame, state.geometry).features
-        self._start_objects(features, given, np.zeros(size, np.uint8), state)
+        self._start_objects(frame, given, np.zeros(size, np.uint8), state)
         return state
 
     def _start_paced(self, frame: FrameArray, given: Mapping[ObjectId, MaskArray]) -> TrackState:
@@ -258,7 +258,7 @@ class HQTracker:
 
     def _start_objects(
         self,
-        features: FrameFeatures,
+        frame: FrameArray,
         given: Mapping[ObjectId, MaskArray],
         label_map: LabelArray,
         state: TrackState,
@@ -270,12 +270,49 @@ class HQTracker:
         state.label_map = np.where(added > 0, added, label_map)
         while len(state.groups) < slots.num_groups:
             state.groups.append(new_group(self.config.memory))
-        for number in range(first_group, slots.num_groups):
-            labels = _group_labels(state.label_map, slots.members(number))
+        groups = range(first_group, slots.num_groups)
+        kept = KeptFrame(state.frame_index, frame, state.label_map, groups)
+        self._start_memory(kept, state)
+        if self.config.runtime.frame_budget:
+            state.references.append(dataclasses.replace(kept, frame=frame.copy()))
+
+    def _start_memory(self, kept: KeptFrame, state: TrackState) -> None:
+        """Remember a reference frame at the state's resolution."""
+        features = self._encoder.encode(kept.frame, state.geometry).features
+        for number in kept.groups:
+            labels = _group_labels(kept.label_map, state.slots.members(number))
             embedding = self._vmos.identify(self._one_hot(labels, state))
             output = self._vmos.propagate_reference(features, embedding)
-            entry = self._vmos.remember(state.frame_index, output.proposals, embedding)
+            entry = self._vmos.remember(kept.frame_index, output.proposals, embedding)
             state.groups[number].start(entry)
+
+    def _follow_scale(self, state: TrackState) -> None:
+        """Begin the memory anew where the pace asks for another resolution.
+
+        Of what was remembered the reference frames and the newest frame are left.
+        """
+        pace = state.pace
+        if pace is None:
+            return
+        geometry = self._encoder.plan(state.geometry.frame_size, pace.scale)
+        if geometry == state.geometry:
+            return
+        memory = self.config.memory
+        groups = [new_group(memory) for _ in state.groups]
+        fresh = TrackState(geometry, slots=state.slots, groups=groups)
+        with pace.restart():
+            for kept in state.references:
+                self._start_memory(kept, fresh)
+            if state.newest is not None:
+                features = self._encoder.encode(state.newest, geometry).features
+                for number, group in enumerate(groups):
+                    long_term = group.long_term.newest(memory.capacity)
+                    output = self._vmos.propagate(features, long_term, group.short_term[0])
+                    labels = _group_labels(state.label_map, state.slots.members(number))
+                    embedding = self._vmos.identify(self._one_hot(labels, fresh))
+                    entry = self._vmos.remember(state.frame_index, output.proposals, embedding)
+                    group.commit(entry, memory.gap)
+        state.geometry, state.groups = geometry, groups
 
     def _read(self, features: FrameFeatures, state: TrackState) -> Reading:
         """Propagate all groups' memories into a frame; nothing is written."""

@@ -177,6 +177,8 @@ class FramePace:
         is_refinement_skipped: The masks were not refined, for want of time.
         mean_seconds: What the newest frames took on average.
         is_in_budget: Whether that keeps the budget.
+        restart_seconds: What it took to bring the memory to another resolution before this frame; 0
+            where the resolution stayed.
     """
 
     scale: float
@@ -184,6 +186,7 @@ class FramePace:
     is_refinement_skipped: bool
     mean_seconds: float
     is_in_budget: bool
+    restart_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from vots_hqtrack.frame import FrameGeometry
 from vots_hqtrack.memory.bank import MemoryBank
 from vots_hqtrack.memory.slots import ObjectSlots
 from vots_hqtrack.pace import PaceKeeper
-from vots_hqtrack.types import LabelArray, MemoryEntry
+from vots_hqtrack.types import FrameArray, LabelArray, MemoryEntry
 
 
 @dataclass(slots=True)
@@ -52,6 +52,23 @@ def new_group(config: MemoryConfig) -> GroupState:
     return GroupState(MemoryBank(config.capacity), deque(maxlen=config.short_term_delay), 0)
 
 
+@dataclass(frozen=True, slots=True)
+class KeptFrame:
+    """A frame from which a memory can begin anew at another resolution.
+
+    Attributes:
+        frame_index: Place of the frame in the video.
+        frame: uint8 ``(H, W, 3)`` RGB, a copy.
+        label_map: ``(H, W)`` uint8 object ids.
+        groups: Groups of which it is a reference frame.
+    """
+
+    frame_index: int
+    frame: FrameArray
+    label_map: LabelArray
+    groups: range
+
+
 @dataclass(slots=True)
 class TrackState:
     """One video; made by ``HQTracker.initialize`` and owned by the caller.
@@ -64,6 +81,8 @@ class TrackState:
         label_map: ``(H, W)`` uint8 object ids that VMOS gave the last frame; empty before the
             first.
         pace: Keeps the time budget, if there is one.
+        references: Reference frames, kept only where there is a time budget.
+        newest: Copy of the last frame, kept likewise.
     """
 
     geometry: FrameGeometry
@@ -72,6 +91,8 @@ class TrackState:
     groups: list[GroupState] = field(default_factory=list)
     label_map: LabelArray = field(default_factory=lambda: np.zeros((0, 0), np.uint8))
     pace: PaceKeeper | None = None
+    references: list[KeptFrame] = field(default_factory=list)
+    newest: FrameArray | None = None
 
     @property
     def nbytes(self) -> int:
