@@ -69,7 +69,8 @@ class PreparedSamEncoder(nn.Module):
             stride8 = second(x)
             early = self.merges[1](stride8)
             x = fourth(self.merges[2](third(early)))
-            neck = self.neck(x)
+            # Its 3 x 3 cells read one row more than there is of the frame.
+            neck = self.neck(x[..., : rows + 1, :])
         return SamMaps(
             stride8=stride8[..., : 2 * rows, : 2 * columns],
             early=early[..., :rows, :columns],
