@@ -25,8 +25,8 @@ from vots_hqtrack.encoder.tinyvit import PreparedSamEncoder
 from vots_hqtrack.errors import ConfigError
 from vots_hqtrack.precision import lower_products
 from vots_hqtrack.refiner.models import Sam, SamName, build_hollow_sam, build_sam
+from vots_hqtrack.refiner.prepared import prepare_decoder
 from vots_hqtrack.refiner.refiner import MaskRefiner, build_refiner
-from vots_hqtrack.refiner.two_way import prepare_decoder
 from vots_hqtrack.vmos import VMOS, build_vmos
 
 

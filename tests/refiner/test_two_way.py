@@ -1,26 +1,22 @@
-"""The prepared two-way transformer gives what the package's own gives, plain and HQ."""
+"""The prepared two-way transformer gives what the package's own gives."""
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vots_hqtrack.errors import ShapeError
-from vots_hqtrack.refiner.candidates import decode_masks, encode_prompts
 from vots_hqtrack.refiner.models import build_sam
-from vots_hqtrack.refiner.prompts import Prompts
-from vots_hqtrack.refiner.two_way import PreparedTwoWayTransformer, prepare_decoder
-from vots_hqtrack.types import ImageEmbedding, Size
+from vots_hqtrack.refiner.two_way import PreparedTwoWayTransformer
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["sam", "hq-sam"])
-def sam(request: pytest.FixtureRequest) -> Any:
+@pytest.fixture(scope="module")
+def sam() -> Any:
     torch.manual_seed(0)
-    network = build_sam("vit_tiny", hq=request.param)
+    network = build_sam("vit_tiny")
     generator = torch.Generator().manual_seed(1)
     for name, parameter in network.mask_decoder.transformer.named_parameters():
         if "bias" in name or "norm" in name:  # which begin as 0 and 1, and would hide mistakes
@@ -33,71 +29,43 @@ def positions_of(sam: Any) -> Tensor:
     return positions
 
 
-def run(
-    transformer: nn.Module, positions: Tensor, num_objects: int, num_tokens: int
-) -> tuple[Tensor, Tensor]:
+def draw(num_objects: int, num_tokens: int) -> tuple[Tensor, Tensor]:
+    """Return cells as a map ``(N, 256, 64, 64)``, and tokens ``(N, K, 256)``."""
     generator = torch.Generator().manual_seed(num_objects)
-    cells = torch.randn(num_objects, 256, 64, 64, generator=generator)
-    tokens = torch.randn(num_objects, num_tokens, 256, generator=generator)
-    with torch.inference_mode():
-        found: tuple[Tensor, Tensor] = transformer(
-            cells, positions.expand(num_objects, -1, -1, -1), tokens
-        )
-    return found
+    return (
+        torch.randn(num_objects, 256, 64, 64, generator=generator),
+        torch.randn(num_objects, num_tokens, 256, generator=generator),
+    )
+
+
+def prepare(sam: Any, dtype: torch.dtype) -> PreparedTwoWayTransformer:
+    return PreparedTwoWayTransformer(sam.mask_decoder.transformer, positions_of(sam), dtype)
 
 
 @pytest.mark.parametrize(("num_objects", "num_tokens"), [(1, 7), (3, 9)])
-def test_values_equal_the_package(
-    sam: Any,
-    num_objects: int,
-    num_tokens: int,
-) -> None:
-    given, positions = sam.mask_decoder.transformer, positions_of(sam)
-    prepared = PreparedTwoWayTransformer(given, positions, torch.float32)
-    wanted = run(given, positions, num_objects, num_tokens)
-    found = run(prepared, positions, num_objects, num_tokens)
-    for left, right in zip(found, wanted, strict=True):
-        # Sums in another order: 2e-5 was seen.
-        torch.testing.assert_close(left, right, atol=2e-4, rtol=1e-4)
+def test_values_equal_the_package(sam: Any, num_objects: int, num_tokens: int) -> None:
+    cells, tokens = draw(num_objects, num_tokens)
+    wanted = [0, num_tokens - 1]
+    with torch.inference_mode():
+        given = sam.mask_decoder.transformer(
+            cells, positions_of(sam).expand(num_objects, -1, -1, -1), tokens
+        )
+        found = prepare(sam, torch.float32)(cells.flatten(2).transpose(1, 2), tokens, wanted)
+    # Sums in another order: 2e-5 was seen.
+    torch.testing.assert_close(found.tokens, given[0][:, wanted], atol=2e-4, rtol=1e-4)
+    torch.testing.assert_close(found.cells, given[1], atol=2e-4, rtol=1e-4)
 
 
 def test_bfloat16_stays_within_its_rounding(sam: Any) -> None:
-    given, positions = sam.mask_decoder.transformer, positions_of(sam)
-    prepared = PreparedTwoWayTransformer(given, positions, torch.bfloat16)
-    for exact, rounded in zip(
-        run(given, positions, 2, 8), run(prepared, positions, 2, 8), strict=True
-    ):
-        assert rounded.dtype == torch.float32
-        assert (rounded - exact).std() < 0.05 * exact.std()
-
-
-def test_masks_of_the_whole_decoder_stay(sam: Any) -> None:
-    other = copy.deepcopy(sam)
-    prepare_decoder(other, torch.float32)
-    assert isinstance(other.mask_decoder.transformer, PreparedTwoWayTransformer)
-    generator = torch.Generator().manual_seed(5)
-    embedding = ImageEmbedding(
-        torch.randn(1, 256, 64, 64, generator=generator),
-        torch.randn(1, 64, 64, 160, generator=generator),
-        Size(576, 1024),
-        Size(480, 854),
-    )
-    prompts = Prompts(torch.tensor([[100.0, 80.0, 400.0, 300.0], [500.0, 90.0, 900.0, 500.0]]))
+    cells, tokens = draw(2, 8)
+    given = cells.flatten(2).transpose(1, 2), tokens, range(8)
     with torch.inference_mode():
-        encoded = encode_prompts(sam.prompt_encoder, prompts)
-        wanted = decode_masks(sam.mask_decoder, embedding, encoded)
-        found = decode_masks(other.mask_decoder, embedding, encoded)
-    scale = float(wanted.sam.std())
-    torch.testing.assert_close(found.sam, wanted.sam, atol=1e-3 * scale, rtol=1e-3)
-    torch.testing.assert_close(found.predicted_iou, wanted.predicted_iou, atol=1e-3, rtol=1e-3)
-    assert (found.hq is None) == (wanted.hq is None)
-    if wanted.hq is not None:
-        torch.testing.assert_close(found.hq, wanted.hq, atol=1e-3, rtol=1e-3)
+        exact, rounded = (prepare(sam, dtype)(*given) for dtype in (torch.float32, torch.bfloat16))
+    for left, right in zip(exact, rounded, strict=True):
+        assert right.dtype == torch.bfloat16
+        assert (right.float() - left).std() < 0.05 * left.std()
 
 
 def test_exception_another_grid(sam: Any) -> None:
-    prepared = PreparedTwoWayTransformer(
-        sam.mask_decoder.transformer, positions_of(sam), torch.float32
-    )
-    with pytest.raises(ShapeError, match=r"64, 64.*32, 64"):
-        prepared(torch.zeros(1, 256, 32, 64), torch.zeros(1), torch.zeros(1, 7, 256))
+    with pytest.raises(ShapeError, match=r"4096 cells, got 2048"):
+        prepare(sam, torch.float32)(torch.zeros(1, 2048, 256), torch.zeros(1, 7, 256), [0])

@@ -42,7 +42,8 @@ class Candidates:
     """Masks that SAM offers for N objects.
 
     Attributes:
-        logits: ``(N, K, mask_side, mask_side)`` float32.
+        logits: ``(N, K, H', W')`` float32, from the first row and column of SAM's square on: all of
+            it, or the part that the frame covers and at least a cell more.
         predicted_iou: ``(N, K)`` float32, SAM's own opinion of its masks; the HQ token has none of
             its own.
     """
@@ -127,15 +128,28 @@ def encode_prompts(prompt_encoder: nn.Module, prompts: Prompts) -> EncodedPrompt
         prompts: Boxes, and masks and foreground points if there are any.
     """
     parts: Any = prompt_encoder
-    points = None
-    if prompts.points is not None:
-        device = prompts.points.device
-        points = (
-            prompts.points,
-            torch.ones(prompts.points.shape[:2], dtype=torch.int, device=device),
-        )
-    sparse, dense = parts(points=points, boxes=prompts.boxes, masks=prompts.masks)
+    sparse, dense = parts(
+        points=_labelled_points(prompts), boxes=prompts.boxes, masks=prompts.masks
+    )
     return EncodedPrompts(sparse, dense, parts.get_dense_pe())
+
+
+def encode_tokens(prompt_encoder: nn.Module, prompts: Prompts) -> Tensor:
+    """Run SAM's prompt encoder on boxes and points alone.
+
+    Args:
+        prompt_encoder: The package's ``PromptEncoder``.
+        prompts: Of N objects.
+
+    Returns:
+        ``(N, K, 256)`` float tokens.
+    """
+    parts: Any = prompt_encoder
+    sparse: Tensor
+    # Autocast would round coordinates to a hundredth of the frame and worse.
+    with torch.autocast(prompts.boxes.device.type, enabled=False):
+        sparse, _ = parts(points=_labelled_points(prompts), boxes=prompts.boxes, masks=None)
+    return sparse
 
 
 def hq_features(decoder: nn.Module, embedding: ImageEmbedding) -> Tensor:
@@ -153,3 +167,11 @@ def hq_features(decoder: nn.Module, embedding: ImageEmbedding) -> Tensor:
     last: Tensor = parts.embedding_encoder(embedding.embedding.float())
     first: Tensor = parts.compress_vit_feat(early)
     return last + first
+
+
+def _labelled_points(prompts: Prompts) -> tuple[Tensor, Tensor] | None:
+    """Return the points and the label of each, which is that of the foreground."""
+    points = prompts.points
+    if points is None:
+        return None
+    return points, torch.ones(points.shape[:2], dtype=torch.int, device=points.device)

@@ -9,16 +9,16 @@ the half pixel that leads to the pixel's centre. So the box of a mask runs from 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 - PyTorch's own spelling
 from torch import Tensor
 
 from vots_hqtrack.config import PromptKind
 from vots_hqtrack.masks import check_mask_stack, mask_boxes
-from vots_hqtrack.refiner.geometry import SamGeometry, scale_points
+from vots_hqtrack.refiner.geometry import SamGeometry, bilinear_taps, scale_points
 from vots_hqtrack.types import MaskArray
 
 
@@ -105,22 +105,31 @@ def prompt_masks(masks: Tensor, geometry: SamGeometry, *, mask_logit: float) -> 
         outside every mask.
     """
     check_mask_stack(masks)
-    share = masks.new_zeros(
-        (len(masks), 1, geometry.mask_side, geometry.mask_side), dtype=torch.float32
-    )
+    side = geometry.mask_side
+    share = masks.new_zeros((len(masks), 1, side, side), dtype=torch.float32)
     height, width = geometry.covered
-    pad_below = height * geometry.cell - geometry.input_size.height
-    pad_right = width * geometry.cell - geometry.input_size.width
-    for mask, target in zip(masks, share, strict=True):  # one at a time: a stack would be large
-        resized = F.interpolate(
-            mask[None, None].to(torch.float32),
-            geometry.input_size,
-            mode="bilinear",
-            align_corners=False,
-        )
-        padded = F.pad(resized, (0, pad_right, 0, pad_below))
-        target[:, :height, :width] = F.avg_pool2d(padded, geometry.cell)[0]
+    frame, content = geometry.frame_size, geometry.input_size
+    down = _cell_shares(frame.height, content.height, geometry.cell).to(masks.device)
+    along = _cell_shares(frame.width, content.width, geometry.cell).to(masks.device)
+    boxes = mask_boxes(masks).int().tolist()
+    for mask, target, (left, top, right, bottom) in zip(masks, share, boxes, strict=True):
+        part = mask[top:bottom, left:right].to(torch.float32)
+        target[0, :height, :width] = down[:, top:bottom] @ (part @ along[:, left:right].t())
     return (2 * share - 1) * mask_logit
+
+
+@lru_cache(maxsize=64)
+def _cell_shares(frame_side: int, input_side: int, cell: int) -> Tensor:
+    """Return ``(cells, frame_side)`` float32: how much a pixel fills of each cell along one side.
+
+    The pixels are brought to SAM's input by bilinear interpolation, and those averaged in cells.
+    """
+    taps = bilinear_taps(input_side, frame_side)
+    weights = torch.zeros(-(-input_side // cell) * cell, frame_side)
+    rows = torch.arange(input_side)
+    weights[rows, taps.low] += 1 - taps.share
+    weights[rows, taps.high] += taps.share
+    return weights.view(-1, cell, frame_side).mean(1)
 
 
 def _deepest_pixel(mask: MaskArray) -> tuple[int, int]:

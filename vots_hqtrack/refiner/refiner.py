@@ -15,10 +15,16 @@ from torch import Tensor, nn
 
 from vots_hqtrack.config import CandidateChoice, HQOutput, PromptKind, RefinerConfig
 from vots_hqtrack.errors import InputError, ShapeError
-from vots_hqtrack.masks import check_mask_stack
-from vots_hqtrack.refiner.candidates import Candidates, decode_candidates, encode_prompts
+from vots_hqtrack.masks import check_mask_stack, has_pixels
+from vots_hqtrack.refiner.candidates import (
+    Candidates,
+    decode_candidates,
+    encode_prompts,
+    encode_tokens,
+)
 from vots_hqtrack.refiner.geometry import SamGeometry, masks_in_frame, scale_points
 from vots_hqtrack.refiner.models import Sam
+from vots_hqtrack.refiner.prepared import DecoderView, PreparedMaskDecoder
 from vots_hqtrack.refiner.prompts import Prompts, make_prompts, prompt_masks
 from vots_hqtrack.types import ImageEmbedding, Size
 
@@ -61,7 +67,8 @@ class MaskRefiner(nn.Module):
 
         Args:
             prompt_encoder: The package's ``PromptEncoder``.
-            mask_decoder: The package's ``MaskDecoder`` or ``MaskDecoderHQ``.
+            mask_decoder: The package's ``MaskDecoder`` or ``MaskDecoderHQ``, or either of them
+                prepared.
             prompt: What SAM is told of a coarse mask.
             choice: Which of SAM's candidates is taken: of its three, the one that it deems best or
                 the one most like the coarse mask; or its ``single`` mask for clear prompts.
@@ -106,13 +113,14 @@ class MaskRefiner(nn.Module):
             )
         masks = torch.zeros_like(coarse)
         predicted_iou = torch.zeros(len(coarse), device=coarse.device)
-        present = coarse.flatten(1).any(dim=1).nonzero().flatten()
+        present = has_pixels(coarse).nonzero().flatten()
         geometry = self._geometry(embedding)
+        view = self._view(embedding, geometry) if len(present) else None
         # Splitting nothing would give one empty part, which SAM's decoder cannot take.
         for rows in torch.split(present, self.objects_per_call) if len(present) else ():
             part = coarse[rows]
             prompts = make_prompts(part, geometry, kind=self.prompt, mask_logit=self.mask_logit)
-            found = self._decode(embedding, prompts, multimask=self.choice != "single")
+            found = self._decode(embedding, view, prompts, multimask=self.choice != "single")
             best = self._choose(found, part, geometry)
             picked = torch.arange(len(rows), device=rows.device), best
             masks[rows] = masks_in_frame(found.logits[picked], geometry)
@@ -139,7 +147,8 @@ class MaskRefiner(nn.Module):
         corners = torch.tensor([_box_corners(box, embedding.frame_size)], dtype=torch.float64)
         boxes = scale_points(corners.view(1, 2, 2), geometry).view(1, 4)
         prompts = Prompts(boxes.to(embedding.embedding.device))
-        found = self._decode(embedding, prompts, multimask=True)
+        view = self._view(embedding, geometry)
+        found = self._decode(embedding, view, prompts, multimask=True)
         best = int(found.predicted_iou[0].argmax())
         return masks_in_frame(found.logits[:, best], geometry)[0]
 
@@ -152,10 +161,28 @@ class MaskRefiner(nn.Module):
             mask_side=encoder.mask_input_size[0],
         )
 
+    def _view(self, embedding: ImageEmbedding, geometry: SamGeometry) -> DecoderView | None:
+        """Compute what a prepared decoder needs once a frame."""
+        decoder = self.mask_decoder
+        if not isinstance(decoder, PreparedMaskDecoder):
+            return None
+        return decoder.view(embedding, geometry)
+
     def _decode(
-        self, embedding: ImageEmbedding, prompts: Prompts, *, multimask: bool
+        self,
+        embedding: ImageEmbedding,
+        view: DecoderView | None,
+        prompts: Prompts,
+        *,
+        multimask: bool,
     ) -> Candidates:
         """Run SAM's prompt encoder and decoder on the prompts of N objects."""
+        if view is not None:
+            tokens = encode_tokens(self.prompt_encoder, prompts)
+            found: Candidates = self.mask_decoder(
+                view, tokens, prompts.masks, multimask=multimask, hq_output=self.hq_output
+            )
+            return found
         encoded = encode_prompts(self.prompt_encoder, prompts)
         return decode_candidates(
             self.mask_decoder, embedding, encoded, multimask=multimask, hq_output=self.hq_output

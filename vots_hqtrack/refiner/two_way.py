@@ -5,18 +5,31 @@ a call. Whatever is linear between a cell and a token is moved to the tokens' si
 projecting cells to keys, queries and values, tokens are brought back through those weights, head by
 head, and meet the cells as they are. Constants that a softmax does not see are left out.
 
-It takes the transformer's place inside the package's mask decoder, plain or HQ, and computes in its
-own number format whatever autocast says.
+It is a part of the prepared mask decoder, and computes in its own number format whatever autocast
+says.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from vots_hqtrack.errors import ShapeError
+
+
+class TokensAndCells(NamedTuple):
+    """What the transformer gives.
+
+    Attributes:
+        tokens: ``(N, K, C)`` float.
+        cells: ``(N, H' W', C)`` float.
+    """
+
+    tokens: Tensor
+    cells: Tensor
 
 
 class PreparedTwoWayTransformer(nn.Module):
@@ -34,7 +47,6 @@ class PreparedTwoWayTransformer(nn.Module):
         super().__init__()
         source: Any = transformer
         self.dtype = dtype
-        self.grid = tuple(image_pe.shape[-2:])
         positions = image_pe.detach().flatten(2).transpose(1, 2).clone()
         self.layers = nn.ModuleList(_Layer(layer) for layer in source.layers)
         self.last = _LookAtCells(source.final_attn_token_to_image)
@@ -42,47 +54,34 @@ class PreparedTwoWayTransformer(nn.Module):
         self.register_buffer("positions", positions, persistent=False)
         self.to(dtype)
 
-    def forward(
-        self, image_embedding: Tensor, image_pe: Tensor, point_embedding: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, cells: Tensor, tokens: Tensor, wanted: Sequence[int]) -> TokensAndCells:
         """Let tokens and cells look at each other.
 
         Args:
-            image_embedding: ``(N, C, H', W')`` float, the cells of each object.
-            image_pe: Not read: the positions are those given at the start.
-            point_embedding: ``(N, K, C)`` float, the tokens of each object.
+            cells: ``(N, H' W', C)`` float, of each object, row by row.
+            tokens: ``(N, K, C)`` float, of each object.
+            wanted: Places of the tokens whose last look matters; the others' is left out.
 
         Returns:
-            Tokens ``(N, K, C)`` and cells ``(N, H' W', C)``, of the given cells' dtype.
+            The wanted tokens and all cells, of this transformer's dtype.
 
         Raises:
-            ShapeError: The grid is another one than the positions are for.
+            ShapeError: The cells are not as many as the positions.
         """
-        grid = tuple(image_embedding.shape[-2:])
-        if grid != self.grid:
-            raise ShapeError(f"the image must have {self.grid} cells, got {grid}")
-        with torch.autocast(image_embedding.device.type, enabled=False):
-            cells = image_embedding.flatten(2).transpose(1, 2).to(self.dtype)
-            first = tokens = point_embedding.to(self.dtype)
+        if cells.shape[1] != self.positions.shape[1]:
+            got, want = cells.shape[1], self.positions.shape[1]
+            raise ShapeError(f"the image must have {want} cells, got {got}")
+        with torch.autocast(cells.device.type, enabled=False):
+            cells = cells.to(self.dtype)
+            first = tokens = tokens.to(self.dtype)
             placed = cells + self.positions
             for number, layer in enumerate(self.layers):
                 tokens, cells = layer(tokens, first, cells, placed, is_first=number == 0)
                 placed = cells + self.positions
+            rows = list(wanted)
+            tokens, first = tokens[:, rows], first[:, rows]
             tokens = self.norm(tokens + self.last(tokens + first, cells, placed))
-        return tokens.to(image_embedding.dtype), cells.to(image_embedding.dtype)
-
-
-def prepare_decoder(sam: nn.Module, dtype: torch.dtype) -> None:
-    """Put a prepared transformer into the mask decoder of a ``Sam``.
-
-    Args:
-        sam: The package's, with its weights, on its device; its decoder is changed.
-        dtype: Format of the transformer.
-    """
-    parts: Any = sam
-    positions: Tensor = parts.prompt_encoder.get_dense_pe()
-    decoder = parts.mask_decoder
-    decoder.transformer = PreparedTwoWayTransformer(decoder.transformer, positions, dtype)
+        return TokensAndCells(tokens, cells)
 
 
 class _LookAtCells(nn.Module):
@@ -138,9 +137,12 @@ class _LookAtTokens(nn.Module):
         key = self.key(placed_tokens).unflatten(-1, (self.heads, -1))
         back = torch.einsum("nkhd,hdc->nhkc", key, _by_heads(self.query, self.heads))
         constant = torch.einsum("nkhd,hd->nhk", key, self.query.bias.view(self.heads, -1))
-        back, constant = back.flatten(1, 2).transpose(1, 2), constant.flatten(1)[:, None]
-        scores = torch.baddbmm(constant, placed, back)
-        shares = scores.unflatten(-1, (self.heads, -1)).softmax(-1).flatten(2)
+        # Cells lie along the last dimension: a softmax over eight neighbours takes eight times as
+        # long on the CPU as one over eight rows.
+        scores = torch.baddbmm(
+            constant.flatten(1).unsqueeze(2), back.flatten(1, 2), placed.transpose(1, 2)
+        )
+        shares = scores.unflatten(1, (self.heads, -1)).softmax(2).flatten(1, 2).transpose(1, 2)
         value = self.value(tokens).unflatten(-1, (self.heads, -1))
         weight = self.output.weight.unflatten(-1, (self.heads, -1))
         # The shares of every head sum to 1, so each head brings its part of the bias along.
