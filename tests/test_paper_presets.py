@@ -69,6 +69,16 @@ def test_exception_weights_that_nobody_publishes(
         assert part in str(caught.value)
 
 
+def test_everything_that_is_missing_is_told_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VOTS_HQTRACK_CACHE", str(tmp_path))
+    with pytest.raises(WeightsError) as caught:
+        HQTracker.from_preset("hqtrack", device="cpu")
+    for name in ("vmos-internimage-t", "sam-hq-vit-h"):
+        assert f"the weights '{name}' are not here" in str(caught.value)
+
+
 def test_rows_of_the_papers_second_table() -> None:
     """Baseline, its encoder replaced, the cascade added: a preset each, or one option away."""
     baseline, full = load_preset("deaot-r50"), load_preset("vmos")
