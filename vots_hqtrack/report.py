@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vots_hqtrack.confidence import LogitSigns, gather_evidence, score_evidence
 from vots_hqtrack.config import ConfidenceConfig
+from vots_hqtrack.masks import count_pixels, has_pixels
 from vots_hqtrack.memory.state import TrackState
 from vots_hqtrack.propagation.coarse import PyramidOutput
 from vots_hqtrack.types import Evidence, FrameResult, MaskArray, ObjectId, Source
@@ -73,16 +74,18 @@ def coarse_masks(probabilities: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         ``(N, H, W)`` bool masks, and ``(N,)`` mean probabilities inside them, 0 for an empty one.
     """
-    places = _likeliest(probabilities)
-    wanted = torch.arange(1, len(probabilities), device=probabilities.device)
-    coarse = places == wanted[:, None, None]
-    area = coarse.flatten(1).sum(1)
-    inside = (probabilities[1:] * coarse).flatten(1).sum(1)
-    return coarse, inside / area.clamp(min=1)
+    places, best = _likeliest(probabilities)
+    shape = len(probabilities) - 1, *places.shape
+    coarse = probabilities.new_empty(shape, dtype=torch.bool)
+    inside = probabilities.new_empty(shape[0])
+    for row, mask in enumerate(coarse):
+        torch.eq(places, row + 1, out=mask)
+        inside[row] = best.flatten() @ mask.flatten().to(best.dtype)
+    return coarse, inside / count_pixels(coarse).clamp(min=1)
 
 
-def _likeliest(probabilities: Tensor) -> Tensor:
-    """Return ``(H, W)`` uint8, the first of the largest of at most 256 classes."""
+def _likeliest(probabilities: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the first of the largest of at most 256 classes, uint8, and its share: ``(H, W)``."""
     # PyTorch's argmax over the first dimension takes twenty times as long on the CPU.
     best = probabilities[0].clone()
     places = torch.zeros_like(best, dtype=torch.uint8)
@@ -90,7 +93,7 @@ def _likeliest(probabilities: Tensor) -> Tensor:
         # Numbers grow, so the largest is the newest; PyTorch fills by a mask fifty times as slowly.
         torch.maximum(places, (share > best).view(torch.uint8).mul_(number), out=places)
         torch.maximum(best, share, out=best)
-    return places
+    return places, best
 
 
 def judge(
@@ -111,7 +114,7 @@ def judge(
     scores = reading.mean_probabilities.tolist()
     if config.kind == "calibrated":
         scores = [score_evidence(one, config) for one in evidence]
-    is_seen = decision.masks.flatten(1).any(1).tolist()
+    is_seen = has_pixels(decision.masks).tolist()
     return Judgement(
         evidence, [s if seen else 0.0 for s, seen in zip(scores, is_seen, strict=True)]
     )

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vots_hqtrack.errors import InputError, ShapeError
-from vots_hqtrack.masks import check_mask_stack, mask_overlap
+from vots_hqtrack.masks import check_mask_stack, has_pixels, mask_overlap
 from vots_hqtrack.types import ObjectId
 
 IOU_SMOOTHING = 1e-6
@@ -61,9 +61,9 @@ def select(coarse: Tensor, refined: Tensor, *, iou_threshold: float) -> Selectio
     overlap = mask_overlap(coarse, refined)
     intersection, union = overlap.intersection.double(), overlap.union.double()
     iou = (intersection + IOU_SMOOTHING) / (union + IOU_SMOOTHING)
-    has_both = coarse.flatten(1).any(dim=1) & refined.flatten(1).any(dim=1)
-    is_refined = (iou >= iou_threshold) & has_both
-    masks = torch.where(is_refined[:, None, None], refined, coarse)
+    is_refined = (iou >= iou_threshold) & has_pixels(coarse) & has_pixels(refined)
+    masks = refined.clone()
+    masks[~is_refined] = coarse[~is_refined]
     return Selection(masks, is_refined)
 
 
@@ -107,8 +107,10 @@ def resolve_overlaps(
                 f"coarse masks must have the shape {tuple(masks.shape)} of the masks, "
                 f"got {tuple(coarse.shape)}"
             )
-        stronger = masks & coarse
-        claims = torch.where(stronger.any(dim=0), stronger, masks)
+        has_stronger = masks.new_zeros(masks.shape[1:])
+        for mask, own in zip(masks, coarse, strict=True):
+            has_stronger |= mask & own
+        claims = masks & (coarse | ~has_stronger)
     resolved = torch.zeros_like(masks)
     taken = torch.zeros(masks.shape[1:], dtype=torch.bool, device=masks.device)
     for row in sorted(range(len(object_ids)), key=lambda row: object_ids[row]):
