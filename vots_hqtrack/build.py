@@ -22,7 +22,7 @@ from vots_hqtrack.encoder.frames import (
 )
 from vots_hqtrack.encoder.sam_vit import SamVitEncoder
 from vots_hqtrack.encoder.tinyvit import PreparedSamEncoder
-from vots_hqtrack.errors import ConfigError
+from vots_hqtrack.errors import ConfigError, WeightsError
 from vots_hqtrack.precision import lower_products
 from vots_hqtrack.refiner.models import Sam, SamName, build_hollow_sam, build_sam
 from vots_hqtrack.refiner.prepared import prepare_decoder
@@ -74,9 +74,7 @@ def build_parts(config: TrackerConfig, device: torch.device, weights: Path | Non
         ConfigError: The encoder's channels are not those that VMOS is told of.
         WeightsError: Weights are missing, damaged, or do not fit.
     """
-    source = str(resolve(config.weights, weights))
-    for name in config.weights_needed()[1:]:
-        resolve(name)  # what is missing is told before anything large is built
+    source = _find_all(config, weights)
     networks = _make_networks(config, build_hollow_sam)
     tensors = load_weights(config.weights, weights)
     if networks.backbone is None:
@@ -117,6 +115,20 @@ def load_sam(config: RefinerConfig) -> Sam:
     sam = build_hollow_sam(config.model, hq=config.hq)
     _load_sam_into(sam, config)
     return sam
+
+
+def _find_all(config: TrackerConfig, weights: Path | None) -> str:
+    """Return where VMOS's weights are; all that is missing is told before anything is built."""
+    source, *others = config.weights_needed()
+    found, problems = [], []
+    for name, path in ((source, weights), *((other, None) for other in others)):
+        try:
+            found.append(resolve(name, path))
+        except WeightsError as error:
+            problems.append(str(error))
+    if problems:
+        raise WeightsError("\n".join(problems))
+    return str(found[0])
 
 
 def _load_sam_into(sam: Sam, config: RefinerConfig) -> None:
