@@ -29,15 +29,19 @@ FRAME_BUDGET = 0.05
 
 
 def lite() -> TrackerConfig:
-    """SAM's TinyViT encoder shared by both stages, small VMOS, refined masks: the default."""
+    """SAM's TinyViT encoder shared by both stages, small VMOS, refined by HQ-SAM: the default."""
     return TrackerConfig(
+        refiner=RefinerConfig(hq=True),
         memory=MemoryConfig(capacity=6, gap=10, short_term_delay=1),
+        # By far the most of the masks with so low a score show something else than the object.
+        tracking=TrackingConfig(absence_score=0.1),
         confidence=ConfidenceConfig(
             kind="calibrated",
-            constant=-0.3566,
-            mean_margin=0.178,
-            low_margin=1.4782,
-            spill=-2.0475,
+            constant=-1.1541,
+            mean_margin=0.6924,
+            low_margin=0.6178,
+            peak_margin=0.1707,
+            spill=-1.3137,
         ),
     )
 
@@ -50,11 +54,11 @@ def lite_vmos() -> TrackerConfig:
         refiner=RefinerConfig(enabled=False),
         confidence=ConfidenceConfig(
             kind="calibrated",
-            constant=-0.6891,
-            mean_margin=0.256,
-            low_margin=1.2252,
-            peak_margin=0.0994,
-            spill=-3.5702,
+            constant=-1.1842,
+            mean_margin=0.6351,
+            low_margin=0.5692,
+            peak_margin=0.2017,
+            spill=-1.3072,
         ),
     )
 
