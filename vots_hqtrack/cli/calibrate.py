@@ -67,7 +67,9 @@ def observe(
     least = 1 if step else trial_clips.LEAST_VIDEOS
     if len(videos) < least:
         raise InputError(f"wanted {least} videos in {data}, got {len(videos)}")
-    options = [*(settings or []), "confidence.kind=probability"]
+    # All masks are wanted, and nobody's scores.
+    neutral = ["confidence.kind=probability", "tracking.absence_score=0"]
+    options = [*(settings or []), *neutral]
     tracker = HQTracker.from_preset(preset, device=device, weights=weights, settings=options)
     clips = (
         trial_clips.plain_trials(videos, frames, step)

@@ -66,8 +66,12 @@ class DevSplit:
 def dev_tracker(
     config: TrackerConfig, encoder: FrameEncoder, vmos: VMOS, device: torch.device
 ) -> HQTracker:
-    """Wrap trained modules as a tracker without refiner."""
-    plain = dataclasses.replace(config, refiner=RefinerConfig(enabled=False))
+    """Wrap trained modules as a tracker without refiner, which reports every mask.
+
+    The preset's scores were fitted to other weights, so that they decide nothing here.
+    """
+    tracking = dataclasses.replace(config.tracking, absence_score=0.0)
+    plain = dataclasses.replace(config, refiner=RefinerConfig(enabled=False), tracking=tracking)
     return HQTracker(plain, encoder, vmos, None, device)
 
 
