@@ -239,7 +239,8 @@ class TestTracker:
     def test_a_gate_that_nothing_passes_keeps_the_reference_alone(self, parts: HQTracker) -> None:
         config = ConfidenceConfig(kind="calibrated", constant=-5.0)
         memory = dataclasses.replace(self.MEMORY, min_score=0.5)
-        gated = tracker_with(parts, memory=memory, confidence=config)
+        tracking = TrackingConfig(absence_score=0.0)
+        gated = tracker_with(parts, memory=memory, confidence=config, tracking=tracking)
         video = draw_video(3)
         state = gated.initialize(*video[0])
         for frame, _ in video[1:]:

@@ -13,13 +13,15 @@ from vots_hqtrack.cli.main import app
 from vots_hqtrack.cli.versions import installed_versions
 from vots_hqtrack.presets import PRESETS
 
+SHIPPED = ("vmos-lite", "sam-vit-tiny", "hq-head-vit-tiny")
+
 
 @pytest.fixture
 def weights(tmp_path, monkeypatch):
     """A folder of small files under the names of the real weights, all of them whole."""
     facts = {"origin": "test", "licence": "MIT", "description": "none"}
     entries = {}
-    for name in ("vmos-lite", "sam-vit-tiny"):
+    for name in SHIPPED:
         path = tmp_path / f"{name}.bin"
         path.write_bytes(name.encode())
         entries[name] = {
@@ -35,9 +37,9 @@ def weights(tmp_path, monkeypatch):
 def test_all_is_well(runner, weights):
     result = runner.invoke(app, ["doctor"], env={"COLUMNS": "200"})
     assert result.exit_code == 0, result.output
-    for name in ("vots-hqtrack", "python", "torch", "cpu", "vmos-lite", "sam-vit-tiny"):
+    for name in ("vots-hqtrack", "python", "torch", "cpu", *SHIPPED):
         assert name in result.stdout
-    assert result.stdout.count("ok, sha256") == 2
+    assert result.stdout.count("ok, sha256") == len(SHIPPED)
     assert result.stderr == ""
 
 
@@ -55,7 +57,7 @@ def test_damaged_and_missing_weights_are_told(runner, weights):
 def test_missing_manifest_is_told(weights):
     (weights / "manifest.json").unlink()
     verdicts = doctor.check_weights()
-    for name in ("vmos-lite", "sam-vit-tiny"):
+    for name in SHIPPED:
         assert "manifest.json" in verdicts[name]
 
 

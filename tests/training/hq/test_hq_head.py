@@ -215,7 +215,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(cache: Path, tmp_path: Path) 
 
 
 def test_the_result_is_the_head_and_nothing_else(cache: Path, tmp_path: Path) -> None:
-    path = train_hq_head(_config(cache, steps=1), tmp_path)
+    # So small a step leaves the head where it begins: at SAM's own single mask.
+    path = train_hq_head(_config(cache, steps=1, learning_rate=1e-5), tmp_path)
     head = load_tensors(path, expected_sha256=None)
     wanted = set(build_sam("vit_tiny", hq=True).state_dict()) - set(load_weights("sam-vit-tiny"))
     assert set(head) == wanted
@@ -223,7 +224,7 @@ def test_the_result_is_the_head_and_nothing_else(cache: Path, tmp_path: Path) ->
     paths = sorted((cache / "videos").glob("*.safetensors"))
     result = compare_head(head, paths, sam_weights="sam-vit-tiny")
     assert result.num_objects == len(paths)
-    assert 0.5 < min(result.coarse, result.plain, result.both) <= 1
+    assert 0.8 < min(result.coarse, result.plain, result.both) <= 1
 
 
 def test_by_command(cache: Path, tmp_path: Path) -> None:
