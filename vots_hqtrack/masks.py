@@ -166,9 +166,11 @@ def count_pixels(masks: Tensor) -> Tensor:
         ShapeError: The masks are not bool ``(N, H, W)``.
     """
     check_mask_stack(masks)
-    # Mask by mask: PyTorch counts a whole tensor several times faster than along an axis of it.
-    counts = [mask.count_nonzero() for mask in masks]
-    return torch.stack(counts) if counts else masks.new_zeros(0, dtype=torch.int64)
+    if masks.device.type == "cpu":
+        # NumPy counts bytes five times faster than PyTorch.
+        counts = [int(np.count_nonzero(mask)) for mask in masks.numpy()]
+        return torch.tensor(counts, dtype=torch.int64)
+    return masks.flatten(1).sum(1)
 
 
 def has_pixels(masks: Tensor) -> Tensor:

@@ -18,6 +18,8 @@ FloatArray = npt.NDArray[np.float64]
 
 GRIDS = {1: (1, 1), 2: (1, 2), 3: (2, 2), 4: (2, 2), 5: (2, 3), 6: (2, 3)}
 """Rows and columns by the number of panels."""
+NUM_OBJECTS = (2, 3, 4, 5)
+"""How many objects a composite shows."""
 AREAS, MAX_AREA = (0.02, 0.09), 0.25
 """Part of the frame that a pasted object fills in the middle of all frames, and at most."""
 MEETINGS = (0.35, 0.75)

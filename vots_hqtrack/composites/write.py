@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from vots_hqtrack.composites.collage import GRIDS, Collage, make_crossing, make_panels
+from vots_hqtrack.composites.collage import GRIDS, NUM_OBJECTS, Collage, make_crossing, make_panels
 from vots_hqtrack.composites.shots import MaskedVideo, draw_shot, open_videos
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.types import Size
@@ -18,7 +18,6 @@ from vots_hqtrack.vot.workspace import check_toolkit_path
 
 Kind = Literal["panels", "crossing"]
 KINDS: tuple[Kind, ...] = ("panels", "crossing")
-NUM_OBJECTS = (2, 3, 4, 5)
 NUM_FRAMES = 40
 FPS = 24.0
 

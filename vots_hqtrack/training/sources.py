@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vots_hqtrack.composites.collage import GRIDS, make_crossing, make_panels
+from vots_hqtrack.composites.collage import GRIDS, NUM_OBJECTS, make_crossing, make_panels
 from vots_hqtrack.composites.shots import MaskedVideo, draw_shot, open_videos, thin
 from vots_hqtrack.errors import ConfigError, InputError
 from vots_hqtrack.training.adapters import KINDS, open_dataset
@@ -29,8 +29,6 @@ SYNTHETIC, COMPOSITES, CROSSINGS = "synthetic", "composites", "crossings"
 NUM_OTHERS = 3
 """Photographs that a synthetic clip may take objects from, besides its own."""
 PARTNER_ATTEMPTS = 20
-NUM_CROSSING = (2, 3, 4, 5)
-"""How many objects a clip of ``crossings`` shows."""
 PANELS_PROBABILITY, TWIN_PROBABILITY = 0.25, 0.3
 MAX_STRETCH = 3
 
@@ -149,7 +147,7 @@ class CrossingClips:
         self, index: int, num_frames: int, max_gap: int, generator: np.random.Generator
     ) -> Clip:
         is_panels = generator.random() < PANELS_PROBABILITY
-        num_objects = int(generator.choice(NUM_CROSSING))
+        num_objects = int(generator.choice(NUM_OBJECTS))
         rows, columns = GRIDS[num_objects] if is_panels else (1, num_objects)
         others = [int(n) for n in generator.permutation(len(self._videos)) if n != index]
         cast = [index, *others[: rows * columns - 1]]
