@@ -183,3 +183,12 @@ def test_convention_aligned_logits_meet_at_the_corners() -> None:
     found = logits_to_frame(ramp[None], geometry)[0]
     expected = torch.linspace(0, 1, 240)[:, None] + 10 * torch.linspace(0, 1, 320)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("aligned", [False, True])
+def test_image_on_gpu_is_the_same(*, aligned: bool) -> None:
+    frame = np.random.default_rng(8).integers(0, 256, (60, 80, 3), np.uint8)
+    geometry = plan_aligned_frame(Size(60, 80)) if aligned else plan_frame(Size(60, 80))
+    found = frame_to_image(frame, geometry, torch.device("cuda"))
+    torch.testing.assert_close(found.cpu(), frame_to_image(frame, geometry, CPU))

@@ -117,6 +117,19 @@ def load_sam(config: RefinerConfig) -> Sam:
     return sam
 
 
+def build_sam_encoder(config: TrackerConfig, device: torch.device) -> PreparedSamEncoder:
+    """Build the encoder that both stages share, without the rest of the tracker.
+
+    Args:
+        config: How to track.
+        device: Where to compute.
+
+    Raises:
+        WeightsError: The refiner's weights are missing, damaged, or do not fit.
+    """
+    return _prepare_encoder(load_sam(config.refiner), config, device)
+
+
 def _find_all(config: TrackerConfig, weights: Path | None) -> str:
     """Return where VMOS's weights are; all that is missing is told before anything is built."""
     source, *others = config.weights_needed()
@@ -161,10 +174,14 @@ def _join_parts(config: TrackerConfig, networks: _Networks, device: torch.device
         return TrackerParts(encoder, networks.vmos, refiner)
     if sam is None:
         raise ConfigError("encoder.kind=sam reads the refiner's network, and there is none")
-    prepared = PreparedSamEncoder(sam.image_encoder, dtype).to(device).eval()
     with torch.inference_mode():
-        shared = SharedFrameEncoder(prepared, config.frame)
+        shared = SharedFrameEncoder(_prepare_encoder(sam, config, device), config.frame)
     return TrackerParts(shared, networks.vmos, refiner)
+
+
+def _prepare_encoder(sam: Sam, config: TrackerConfig, device: torch.device) -> PreparedSamEncoder:
+    dtype = pick_dtype(config.runtime.dtype, device)
+    return PreparedSamEncoder(sam.image_encoder, dtype).to(device).eval()
 
 
 def _make_sam_encoder(config: TrackerConfig, sam: Sam) -> nn.Module:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from vots_hqtrack.errors import ConfigError
 
@@ -48,6 +49,18 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
         raise ConfigError("runtime.dtype=float16 needs a GPU; on the CPU use bfloat16 or float32")
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     return dtypes[name]
+
+
+def upload(tensor: Tensor, device: torch.device) -> Tensor:
+    """Bring a tensor of the CPU to a device; to a GPU from page-locked memory, without waiting.
+
+    Args:
+        tensor: On the CPU; nobody may write to it afterwards.
+        device: Where it goes.
+    """
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def device_clock(device: torch.device) -> Callable[[], float]:

@@ -21,6 +21,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from PIL import Image
 from torch import Tensor
 
+from vots_hqtrack.devices import upload
 from vots_hqtrack.types import FrameArray, Size
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)
@@ -137,12 +138,12 @@ def frame_to_image(frame: FrameArray, geometry: FrameGeometry, device: torch.dev
         ``(1, 3, padded height, padded width)`` float32; the padding is 0 after normalisation.
     """
     if geometry.is_aligned:
-        return _aligned_image(frame, geometry).to(device)
+        return upload(_aligned_image(frame, geometry), device)
     height, width = geometry.input_size
     if (height, width) != frame.shape[:2]:
         resized = Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR)
         frame = np.asarray(resized)
-    pixels = torch.from_numpy(np.array(frame, order="C")).to(device)
+    pixels = upload(torch.from_numpy(np.array(frame, order="C")), device)
     mean = torch.tensor(PIXEL_MEAN, device=device)
     std = torch.tensor(PIXEL_STD, device=device)
     normalised = pixels.float().sub_(mean).div_(std)

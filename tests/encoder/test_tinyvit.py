@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor, nn
 
-from vots_hqtrack.encoder import tinyvit
 from vots_hqtrack.encoder.sam import SamEncoder, SamMaps
 from vots_hqtrack.encoder.tinyvit import TAME, PreparedSamEncoder, weighted_mean
 from vots_hqtrack.errors import ShapeError
@@ -88,16 +86,6 @@ def test_weighted_mean_is_that_by_the_softmax(dtype: torch.dtype, peak: float) -
     # 2 to the -8 is bfloat16's step at 1; weights, their sum, and the mean are rounded once each.
     tolerance = 1e-5 if dtype == torch.float32 else 3 * 2**-8
     torch.testing.assert_close(found.double(), wanted, atol=tolerance, rtol=tolerance)
-
-
-@pytest.mark.parametrize("shape", [(2, 8, 3, 5), (1, 4, 1, 1), (1, 3, 5, 8)])
-def test_gelu_does_not_depend_on_the_layout(shape: tuple[int, ...]) -> None:
-    x = torch.randn(shape, generator=torch.Generator().manual_seed(4))
-    for layout in (torch.contiguous_format, torch.channels_last):
-        laid_out = x.clone(memory_format=layout)
-        found = tinyvit._gelu_(laid_out)
-        assert found is laid_out
-        torch.testing.assert_close(found, F.gelu(x), atol=1e-6, rtol=1e-5)
 
 
 def test_autocast_has_no_say(image_encoder: nn.Module) -> None:

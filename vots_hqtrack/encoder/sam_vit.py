@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vots_hqtrack.errors import ShapeError
-from vots_hqtrack.ops.attention import global_attention
+from vots_hqtrack.ops import global_attention
 
 
 class SamVitEncoder(nn.Module):
@@ -81,11 +81,8 @@ def _attend_globally(attention: nn.Module, x: Tensor) -> Tensor:
     added = torch.cat([rows, columns], dim=-1).flatten(1, 2)
     joined_query = torch.cat([query * parts.scale, added.to(query.dtype)], dim=-1)
     joined_query = joined_query * joined_query.shape[-1] ** 0.5  # which the attention takes out
-    heads = [
-        global_attention(one_query[None], [one_key[None]], [one_value[None]])
-        for one_query, one_key, one_value in zip(joined_query, joined_key, value, strict=True)
-    ]
-    readout = torch.cat(heads).unflatten(0, (batch, -1)).unflatten(2, (height, width))
+    heads = global_attention(joined_query, [joined_key], [value])
+    readout = heads.unflatten(0, (batch, -1)).unflatten(2, (height, width))
     attended: Tensor = parts.proj(readout.permute(0, 2, 3, 1, 4).flatten(3).to(x.dtype))
     return attended
 

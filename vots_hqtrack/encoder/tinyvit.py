@@ -19,6 +19,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor, nn
 
 from vots_hqtrack.encoder.sam import SAM_STRIDE, SamMaps, check_input, pad_to_windows
+from vots_hqtrack.ops.channels_last import channel_norm, gelu_
 
 TAME = 40.0
 """Scores between which and their negative all powers of e and their sums, times values, have their
@@ -90,7 +91,7 @@ class Neck(nn.Module):
         super().__init__()
         parts: Any = layers
         self.convs = nn.ModuleList([parts[0], parts[2]])
-        self.norms = nn.ModuleList(_channel_norm(parts[place]) for place in (1, 3))
+        self.norms = nn.ModuleList(channel_norm(parts[place]) for place in (1, 3))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H', W')`` to ``(B, 256, H', W')``."""
@@ -141,7 +142,7 @@ class ConvChain(nn.Module):
         """Map ``(B, C, H', W')`` to ``(B, C', H'', W'')``."""
         x = self.convs[0](x)
         for conv in list(self.convs)[1:]:
-            x = conv(_gelu_(x))
+            x = conv(gelu_(x))
         return x
 
 
@@ -160,7 +161,7 @@ class InvertedBottleneck(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H', W')`` to the same shape."""
         change: Tensor = self.chain(x)
-        return _gelu_(change.add_(x))
+        return gelu_(change.add_(x))
 
 
 class WindowBlock(nn.Module):
@@ -196,7 +197,7 @@ class WindowBlock(nn.Module):
         """Map ``(B, C, H', W')``, channels last, to the same shape."""
         x = self.local(self._attend(x))
         tokens = x.permute(0, 2, 3, 1)
-        mixed: Tensor = self.narrow(_gelu_(self.widen(self.perceptron_norm(tokens))))
+        mixed: Tensor = self.narrow(gelu_(self.widen(self.perceptron_norm(tokens))))
         return mixed.add_(tokens).permute(0, 3, 1, 2)
 
     def _attend(self, x: Tensor) -> Tensor:
@@ -266,20 +267,3 @@ def weighted_mean(scores: Tensor, value: Tensor) -> Tensor:
 def _is_tame(scores: Tensor) -> bool:
     least, most = torch.aminmax(scores)
     return bool(least >= -TAME) and bool(most <= TAME)
-
-
-def _channel_norm(layer: nn.Module) -> nn.LayerNorm:
-    """Return the package's ``LayerNorm2d`` as a norm of tokens."""
-    source: Any = layer
-    norm = nn.LayerNorm(len(source.weight), eps=source.eps)
-    norm.load_state_dict({"weight": source.weight, "bias": source.bias})
-    return norm
-
-
-def _gelu_(x: Tensor) -> Tensor:
-    # In place: a fresh map of this size costs as much as the function itself. PyTorch's fast GELU
-    # wants memory in the order of the dimensions; of a map with its channels last it takes twice
-    # as long.
-    channels_last = x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
-    torch.ops.aten.gelu_(x.permute(0, 2, 3, 1) if channels_last else x)
-    return x

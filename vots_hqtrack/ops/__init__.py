@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+from collections.abc import Sequence
 from functools import cache
 from typing import Literal
 
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from vots_hqtrack.errors import OpsError
-from vots_hqtrack.ops import dcnv3, window
+from vots_hqtrack.ops import attention, dcnv3, window
 
 Backend = Literal["torch", "triton"]
 VARIABLE = "VOTS_HQTRACK_OPS"
@@ -53,6 +54,16 @@ def deformable_sampling(value: Tensor, offsets: Tensor, weights: Tensor) -> Tens
         dcnv3.check_sampling(value, offsets, weights)
         return deformable_sampling_triton(value, offsets, weights)
     return dcnv3.deformable_sampling(value, offsets, weights)
+
+
+def global_attention(query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
+    """Attend to all tokens of several frames, as :func:`ops.attention.global_attention`."""
+    if _takes_triton(query) and all(x.dtype in TRITON_DTYPES for x in (*keys, *values)):
+        from vots_hqtrack.ops.triton_attention import global_attention_triton
+
+        attention.check_attention(query, keys, values)
+        return global_attention_triton(query, keys, values)
+    return attention.global_attention(query, keys, values)
 
 
 def local_attention(

@@ -49,7 +49,7 @@ def global_attention_reference(
     Raises:
         ShapeError: There is no frame, or the shapes do not fit each other.
     """
-    _check(query, keys, values)
+    check_attention(query, keys, values)
     scaled = query * query.shape[-1] ** -0.5
     scores = torch.cat([scaled @ key.transpose(1, 2) for key in keys], dim=-1)
     weights = scores.softmax(dim=-1).to(values[0].dtype)
@@ -73,14 +73,26 @@ def global_attention(query: Tensor, keys: Sequence[Tensor], values: Sequence[Ten
     Returns:
         ``(B, L, D)`` in float32, or in float64 where the keys are.
     """
-    _check(query, keys, values)
+    check_attention(query, keys, values)
+    batch = len(query)
+    if query.device.type != "cpu" or batch == 1:
+        return _attend(query, keys, values)
+    # One after the other, or the blocks of all of them together would leave the caches.
+    samples = [
+        _attend(query[i : i + 1], [x[i : i + 1] for x in keys], [x[i : i + 1] for x in values])
+        for i in range(batch)
+    ]
+    return torch.cat(samples)
+
+
+def _attend(query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
     batch, length, _ = query.shape
+    on_cpu = query.device.type == "cpu"
     # Powers of 2 cost half of those of e, and a softmax does not care which.
     to_powers = math.log2(math.e) * float(query.shape[-1] ** -0.5)
     scaled = (query * to_powers).to(keys[0].dtype)
     precise = torch.promote_types(scaled.dtype, torch.float32)
     readout = scaled.new_empty(batch, length, values[0].shape[-1], dtype=precise)
-    on_cpu = query.device.type == "cpu"
     most_rows = QUERY_BLOCK if on_cpu else DEVICE_BLOCK
     blocks = list(_blocks(keys, values, KEY_BLOCK if on_cpu else DEVICE_BLOCK))
     longest = max(value.shape[1] for _, value in blocks)
@@ -204,7 +216,8 @@ def _view(room: Tensor, shape: tuple[int, ...]) -> Tensor:
     return room[: math.prod(shape)].view(shape)
 
 
-def _check(query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+def check_attention(query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    """Raise ``ShapeError`` if there is no frame, or the shapes do not fit each other."""
     fits = (
         query.ndim == 3
         and len(keys) == len(values) > 0

@@ -85,7 +85,7 @@ def _attend(
     a = tl.arange(0, key_width_padded)
     d = tl.program_id(2) * part + tl.arange(0, part)
     cell = line * width + column
-    rows = _load_rows(query, cell, is_query, a, key_width)
+    rows = load_rows(query, cell, is_query, a, key_width)
     peak = tl.full((num_queries,), -1e30, dtype=tl.float32)
     total = tl.zeros((num_queries,), dtype=tl.float32)
     sums = tl.zeros((num_queries, part), dtype=tl.float32)
@@ -93,7 +93,7 @@ def _attend(
         key_row = tl.full((reach,), 0, dtype=tl.int32) + row + step - radius
         key_cell = (line + step - radius) * width + key_column
         is_key = is_column & (key_row >= 0) & (key_row < height)
-        keys = tl.trans(_load_rows(key, key_cell, is_key, a, key_width))
+        keys = tl.trans(load_rows(key, key_cell, is_key, a, key_width))
         is_read = is_near & is_key[None, :]
         bias_at = bias + cell[:, None] * (side * side) + step * side + across
         more = tl.load(bias_at, mask=is_read, other=0.0)
@@ -102,7 +102,7 @@ def _attend(
         risen = tl.maximum(peak, tl.max(scores, 1))
         weights = tl.where(is_read, tl.exp(scores - risen[:, None]), 0.0)
         fading = tl.exp(peak - risen)
-        values = _load_rows(value, key_cell, is_key, d, value_width)
+        values = load_rows(value, key_cell, is_key, d, value_width)
         total = total * fading + tl.sum(weights, 1)
         sums = sums * fading[:, None]
         sums += tl.dot(weights.to(values.dtype), values, input_precision="ieee")
@@ -114,7 +114,7 @@ def _attend(
 
 
 @triton.jit  # type: ignore[untyped-decorator] # Triton has no annotations
-def _load_rows(
+def load_rows(
     cells: tl.tensor, cell: tl.tensor, is_cell: tl.tensor, channel: tl.tensor, width: tl.constexpr
 ) -> tl.tensor:
     """Load channels of cells of ``width`` channels each; zeros where there is no cell."""

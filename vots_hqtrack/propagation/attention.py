@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor, nn
 
-from vots_hqtrack.ops.attention import global_attention, global_attention_reference
+from vots_hqtrack.ops import global_attention
+from vots_hqtrack.ops.attention import global_attention_reference
 from vots_hqtrack.types import Size
 
 

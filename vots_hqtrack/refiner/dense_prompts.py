@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own spelling
 from torch import Tensor, nn
 
-from vots_hqtrack.refiner.upscale import gelu_
+from vots_hqtrack.ops.channels_last import centred, gelu_
 
 
 class DensePrompts(nn.Module):
@@ -64,10 +64,9 @@ class _Step(nn.Module):
 
     def __init__(self, conv: nn.Module, norm: nn.Module) -> None:
         super().__init__()
-        parts: Any = conv
+        parts: Any = centred(conv)
         layer: Any = norm
-        self.weight = _constant(parts.weight - parts.weight.mean(0, keepdim=True))
-        self.bias = _constant(parts.bias - parts.bias.mean())
+        self.weight, self.bias = parts.weight, parts.bias
         self.factor = _constant(layer.weight[:, None, None])
         self.shift = _constant(layer.bias[:, None, None])
         self.stride = parts.stride

@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own spelling
 from torch import Tensor, nn
 
-from vots_hqtrack.refiner.upscale import TransposedConv, channel_norm, gelu_, norm_channels
+from vots_hqtrack.ops.channels_last import centred, channel_norm, gelu_, norm_centred_
+from vots_hqtrack.refiner.upscale import TransposedConv
 from vots_hqtrack.types import ImageEmbedding, Size
 
 
@@ -35,7 +36,7 @@ class PreparedHQHead(nn.Module):
         self.dtype = dtype
         self.from_last = TransposedConv(last[0], last[1])
         self.from_early = TransposedConv(early[0], early[1])
-        self.conv = copy.deepcopy(conv).requires_grad_(False)
+        self.conv = centred(conv)
         self.norm = channel_norm(norm)
         self.reader = copy.deepcopy(source.hf_mlp).requires_grad_(False)
         self.to(dtype)
@@ -81,7 +82,7 @@ class PreparedHQHead(nn.Module):
         masks = coarse.permute(2, 0, 3, 1, 4).reshape(len(read), height, width).float()
         masks += (read @ self.bias)[:, None, None]
         kernels = torch.einsum("no,ocij->nijc", read, self.fine).flatten(1, 2).to(self.dtype)
-        sharp = gelu_(norm_channels(self.conv(fine), self.norm))
+        sharp = gelu_(norm_centred_(self.conv(fine), self.norm))
         planes = kernels @ sharp.permute(0, 2, 3, 1).flatten(1, 2).transpose(1, 2)
         return (masks + _add_shifted(planes.unflatten(2, (height, width)).float())).unsqueeze(1)
 

@@ -8,16 +8,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from vots_hqtrack.build import build_sam_encoder
 from vots_hqtrack.encoder.tinyvit import PreparedSamEncoder
 from vots_hqtrack.training.batch import ClipSource
 from vots_hqtrack.training.datasets import Clip
 from vots_hqtrack.training.drawing import ClipDrawer
-from vots_hqtrack.training.network import (
-    check_crop,
-    input_scale,
-    prepare_sam_encoder,
-    tracker_config,
-)
+from vots_hqtrack.training.network import check_crop, input_scale, tracker_config
 from vots_hqtrack.training.prepare import cached_sources, fill_cache, plan_cache
 from vots_hqtrack.training.recipe import Recipe
 from vots_hqtrack.training.run_folder import RunFolder
@@ -105,7 +101,7 @@ def open_mixture(
     plans = plan_cache(list(drawer.datasets), recipe, cache)
 
     def build_encoder() -> PreparedSamEncoder:
-        return prepare_sam_encoder(tracker_config(recipe.model), accelerator.device)
+        return build_sam_encoder(tracker_config(recipe.model), accelerator.device)
 
     with accelerator.main_process_first():
         fill_cache(build_encoder, plans, recipe, reporter.cached)

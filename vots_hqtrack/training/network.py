@@ -11,11 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vots_hqtrack.build import load_sam
+from vots_hqtrack.build import build_sam_encoder, load_sam
 from vots_hqtrack.checkpoints.convert import part_of
 from vots_hqtrack.checkpoints.load import load_into, load_weights
 from vots_hqtrack.config import MemoryConfig, TrackerConfig
-from vots_hqtrack.devices import pick_dtype
 from vots_hqtrack.encoder.frames import (
     FrameEncoder,
     SeparateFrameEncoder,
@@ -23,7 +22,6 @@ from vots_hqtrack.encoder.frames import (
     build_encoder,
 )
 from vots_hqtrack.encoder.sam import SamEncoder, features_from_sam
-from vots_hqtrack.encoder.tinyvit import PreparedSamEncoder
 from vots_hqtrack.errors import ConfigError, ShapeError
 from vots_hqtrack.frame import ALIGNED_GRID, NETWORK_STRIDE, PIXEL_MEAN, PIXEL_STD
 from vots_hqtrack.presets import load_preset
@@ -199,13 +197,6 @@ def load_sam_encoder(config: TrackerConfig) -> SamEncoder:
     return SamEncoder(load_sam(config.refiner).image_encoder).eval()
 
 
-def prepare_sam_encoder(config: TrackerConfig, device: torch.device) -> PreparedSamEncoder:
-    """Build SAM's encoder as the tracker runs it, several times faster than the one above."""
-    encoder = load_sam(config.refiner).image_encoder
-    dtype = pick_dtype(config.runtime.dtype, device)
-    return PreparedSamEncoder(encoder, dtype).to(device).eval()
-
-
 def frame_encoder(network: ClipNetwork, config: TrackerConfig) -> FrameEncoder:
     """Wrap the network's encoder as the tracker wants it.
 
@@ -216,9 +207,9 @@ def frame_encoder(network: ClipNetwork, config: TrackerConfig) -> FrameEncoder:
     encoder = network.encoder
     if encoder is None or isinstance(encoder, SamEncoder):
         device = next(network.vmos.parameters()).device
-        shared = load_sam_encoder(config).to(device) if encoder is None else encoder
+        shared = build_sam_encoder(config, device) if encoder is None else encoder.eval()
         with torch.inference_mode():
-            return SharedFrameEncoder(shared.eval(), config.frame)
+            return SharedFrameEncoder(shared, config.frame)
     return SeparateFrameEncoder(encoder.eval(), None, config.frame)
 
 
