@@ -67,6 +67,12 @@ def test_more_objects_cost_no_more_in_the_encoder(result: CaseResult) -> None:
     assert many.remembered == pytest.approx(2 * result.remembered, rel=0.01)
 
 
+def test_toolkit_gets_regions_and_no_files() -> None:
+    stages = measure(1, for_toolkit=True).stages
+    assert stages["write regions"].median > 0
+    assert "write file" not in stages
+
+
 def test_processor_time_stands_still_while_others_work() -> None:
     result = measure(1, uses_processor_time=True)
     assert result.clock == "processor"

@@ -33,6 +33,7 @@ STAGES = (
     "identify",
     "compose",
     "write file",
+    "write regions",
 )
 """In the order of a frame's way. ``compose`` is what `HQTracker.track` does beside the others:
 logits to the frame, merging, selection, memory, report."""

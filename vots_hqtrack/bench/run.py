@@ -27,6 +27,7 @@ from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.types import FrameArray, FrameResult, MaskArray, Size, check_frame
 from vots_hqtrack.video.label_maps import write_label_map
 from vots_hqtrack.video.reader import read_frame
+from vots_hqtrack.vot.regions import mask_to_region
 
 FLOPS_BY = "torch.utils.flop_counter: matrix products, convolutions and attention"
 
@@ -47,6 +48,7 @@ class Case:
         square: Side of the matrices whose product gives the throughput; 0 goes by the device.
         uses_processor_time: Count the time that this process had, on all threads together, instead
             of the time that passed.
+        for_toolkit: Make the VOT toolkit's regions of the masks, as its tracker does, and no file.
     """
 
     config: TrackerConfig
@@ -55,6 +57,7 @@ class Case:
     frame_index: int | None = None
     square: int = 0
     uses_processor_time: bool = False
+    for_toolkit: bool = False
 
     def clock(self, device: torch.device) -> Callable[[], float]:
         """Return what the seconds are read from."""
@@ -216,6 +219,11 @@ class _Play:
             frame = read_frame(path)
         with meter.stage("compose"):
             result = tracker.track(frame, state)
+        if self._case.for_toolkit:
+            with meter.stage("write regions"):
+                for mask in result.masks.values():
+                    mask_to_region(mask)
+            return result
         with meter.stage("write file"):
             write_label_map(self._folder / "labels.png", combine_masks(result.masks))
         return result

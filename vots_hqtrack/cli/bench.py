@@ -72,6 +72,10 @@ ProcessorTimeOption = Annotated[
         "best with --set runtime.threads=1.",
     ),
 ]
+ToolkitOption = Annotated[
+    bool,
+    typer.Option("--toolkit", help="Write the VOT toolkit's regions, no files of masks."),
+]
 SourceOption = Annotated[
     str | None,
     typer.Option("--source", metavar="SOURCE", help="Video or folder instead of made-up ones."),
@@ -104,6 +108,7 @@ def bench(
     frames: FramesOption = 8,
     square: SquareOption = 0,
     processor_time: ProcessorTimeOption = False,
+    toolkit: ToolkitOption = False,
     source: SourceOption = None,
     mask: MaskOption = None,
     device: DeviceOption = "auto",
@@ -138,6 +143,7 @@ def bench(
             frame_index=frame_index,
             square=square,
             uses_processor_time=processor_time,
+            for_toolkit=toolkit,
         )
         done.append(_measure(case, source, mask, _parse_size(picture_size), num_objects))
         _show(done[-1])
