@@ -44,3 +44,16 @@ def test_masks_stay_up_to_rounding() -> None:
             other = right.masks[one]
             assert mask.any()
             assert (mask & other).sum() / (mask | other).sum() >= LOWEST_IOU
+
+
+@pytest.mark.weights
+def test_compiled_encoders_change_nothing() -> None:
+    """Without a GPU the graphs run as they are."""
+    config = apply_settings(lite(), ["frame.long_edge=384", "runtime.dtype=float32"])
+    torch.compiler.reset()
+    compiled_config = apply_settings(config, ["runtime.compile=cudagraphs"])
+    compiled, usual = (follow(one, is_prepared=True) for one in (compiled_config, config))
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    for left, right in zip(compiled, usual, strict=True):
+        for one, mask in left.masks.items():
+            assert (mask == right.masks[one]).all()

@@ -170,12 +170,19 @@ def _join_parts(config: TrackerConfig, networks: _Networks, device: torch.device
         lower_products(backbone, dtype)
         lower_products(networks.vmos, dtype)
         sam_encoder = None if sam is None else _make_sam_encoder(config, sam).to(device).eval()
-        encoder = SeparateFrameEncoder(backbone.to(device).eval(), sam_encoder, config.frame)
+        encoder = SeparateFrameEncoder(
+            backbone.to(device).eval(),
+            sam_encoder,
+            config.frame,
+            compile_with=config.runtime.compile,
+        )
         return TrackerParts(encoder, networks.vmos, refiner)
     if sam is None:
         raise ConfigError("encoder.kind=sam reads the refiner's network, and there is none")
     with torch.inference_mode():
-        shared = SharedFrameEncoder(_prepare_encoder(sam, config, device), config.frame)
+        shared = SharedFrameEncoder(
+            _prepare_encoder(sam, config, device), config.frame, compile_with=config.runtime.compile
+        )
     return TrackerParts(shared, networks.vmos, refiner)
 
 

@@ -204,6 +204,7 @@ class ConfidenceConfig:
             require(math.isfinite(value), f"confidence.{option.name}", "finite", value)
 
 
+CompileBackend = Literal["off", "inductor", "cudagraphs"]
 PromptKind = Literal["box", "box+mask", "box+mask+point"]
 CandidateChoice = Literal["predicted_iou", "coarse_iou", "single"]
 HQOutput = Literal["sum", "hq"]
@@ -265,11 +266,15 @@ class RuntimeConfig:
         threads: CPU threads; 0 leaves PyTorch's choice.
         frame_budget: Seconds that a frame may take on average; resolution, memory and refinement
             are reduced to keep it. 0 does everything, however long it takes.
+        compile: What ``torch.compile`` makes of the image encoders, whose shapes are fixed:
+            ``inductor`` kernels, which take a compiler and up to a minute, or ``cudagraphs`` as
+            they are; ``off`` leaves them alone. On the CPU either is slower than ``off``.
     """
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     threads: int = 0
     frame_budget: float = 0.0
+    compile: CompileBackend = "off"
 
     def __post_init__(self) -> None:
         """Check the values."""

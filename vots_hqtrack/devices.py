@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from vots_hqtrack.config import CompileBackend
 from vots_hqtrack.errors import ConfigError
 
 
@@ -61,6 +63,19 @@ def upload(tensor: Tensor, device: torch.device) -> Tensor:
     if device.type != "cuda":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def compiled(module: nn.Module, backend: CompileBackend) -> Callable[..., Any]:
+    """Have ``torch.compile`` translate a module, anew for each shape that it meets.
+
+    Args:
+        module: In evaluation mode; it stays as it is.
+        backend: Of ``torch.compile``; ``off`` gives the module itself.
+    """
+    if backend == "off":
+        return module
+    made: Callable[..., Any] = torch.compile(module, dynamic=False, backend=backend)
+    return made
 
 
 def device_clock(device: torch.device) -> Callable[[], float]:

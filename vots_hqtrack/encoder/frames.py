@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from vots_hqtrack.config import EncoderConfig, FrameConfig
+from vots_hqtrack.config import CompileBackend, EncoderConfig, FrameConfig
+from vots_hqtrack.devices import compiled
 from vots_hqtrack.encoder.internimage import InternImage, build_internimage_t
 from vots_hqtrack.encoder.sam import (
     SAM_INPUT,
@@ -86,13 +87,21 @@ class SharedFrameEncoder:
     Args:
         encoder: In evaluation mode, on its device.
         config: Frame options.
+        compile_with: Back end of ``torch.compile``, or ``off``.
     """
 
-    def __init__(self, encoder: SamEncoder | PreparedSamEncoder, config: FrameConfig) -> None:
-        self._encoder = encoder
+    def __init__(
+        self,
+        encoder: SamEncoder | PreparedSamEncoder,
+        config: FrameConfig,
+        *,
+        compile_with: CompileBackend = "off",
+    ) -> None:
+        self._encoder = compiled(encoder, compile_with)
         self._config = config
         self._device = next(encoder.parameters()).device
-        # What SAM sees where it pads; the same for all frames.
+        # What SAM sees where it pads; the same for all frames. Not compiled: a CUDA graph would
+        # write the next frame's maps over it.
         self._background: SamMaps = encoder(
             torch.zeros(1, 3, SAM_INPUT, SAM_INPUT, device=self._device)
         )
@@ -120,13 +129,19 @@ class SeparateFrameEncoder:
         encoder: Gives ``FrameFeatures`` of an image ``(B, 3, H, W)``.
         sam_encoder: SAM's image encoder, which takes 1024 x 1024; None without a refiner.
         config: Frame options.
+        compile_with: Back end of ``torch.compile``, or ``off``.
     """
 
     def __init__(
-        self, encoder: nn.Module, sam_encoder: nn.Module | None, config: FrameConfig
+        self,
+        encoder: nn.Module,
+        sam_encoder: nn.Module | None,
+        config: FrameConfig,
+        *,
+        compile_with: CompileBackend = "off",
     ) -> None:
-        self._encoder = encoder
-        self._sam_encoder = sam_encoder
+        self._encoder = compiled(encoder, compile_with)
+        self._sam_encoder = None if sam_encoder is None else compiled(sam_encoder, compile_with)
         self._config = config
         self._device = next(encoder.parameters()).device
 
