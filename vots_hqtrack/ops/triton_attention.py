@@ -39,7 +39,7 @@ def global_attention_triton(
     value_width = values[0].shape[-1]
     to_powers = math.log2(math.e) * key_width**-0.5
     scaled = (query * to_powers).to(keys[0].dtype).contiguous()
-    share = 2 if values[0].dtype == torch.float32 else 1
+    share = 2 if torch.float32 in (keys[0].dtype, values[0].dtype) else 1
     part = max(min(triton.next_power_of_2(value_width), VALUE_PART // share), 16)
     parts = triton.cdiv(value_width, part)
     sums = query.new_empty(batch, length, value_width, dtype=torch.float32)
