@@ -127,7 +127,8 @@ def build_sam_encoder(config: TrackerConfig, device: torch.device) -> PreparedSa
     Raises:
         WeightsError: The refiner's weights are missing, damaged, or do not fit.
     """
-    return _prepare_encoder(load_sam(config.refiner), config, device)
+    dtype = pick_dtype(config.runtime.dtype, device)
+    return _prepare_encoder(load_sam(config.refiner), dtype, device)
 
 
 def _find_all(config: TrackerConfig, weights: Path | None) -> str:
@@ -179,15 +180,13 @@ def _join_parts(config: TrackerConfig, networks: _Networks, device: torch.device
         return TrackerParts(encoder, networks.vmos, refiner)
     if sam is None:
         raise ConfigError("encoder.kind=sam reads the refiner's network, and there is none")
+    prepared = _prepare_encoder(sam, dtype, device)
     with torch.inference_mode():
-        shared = SharedFrameEncoder(
-            _prepare_encoder(sam, config, device), config.frame, compile_with=config.runtime.compile
-        )
+        shared = SharedFrameEncoder(prepared, config.frame, compile_with=config.runtime.compile)
     return TrackerParts(shared, networks.vmos, refiner)
 
 
-def _prepare_encoder(sam: Sam, config: TrackerConfig, device: torch.device) -> PreparedSamEncoder:
-    dtype = pick_dtype(config.runtime.dtype, device)
+def _prepare_encoder(sam: Sam, dtype: torch.dtype, device: torch.device) -> PreparedSamEncoder:
     return PreparedSamEncoder(sam.image_encoder, dtype).to(device).eval()
 
 

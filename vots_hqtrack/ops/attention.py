@@ -75,9 +75,10 @@ def global_attention(query: Tensor, keys: Sequence[Tensor], values: Sequence[Ten
     """
     check_attention(query, keys, values)
     batch = len(query)
-    if query.device.type != "cpu" or batch == 1:
+    if batch == 1:
         return _attend(query, keys, values)
-    # One after the other, or the blocks of all of them together would leave the caches.
+    # One after the other, or the blocks of all of them together would leave the caches, and on
+    # other devices take gigabytes.
     samples = [
         _attend(query[i : i + 1], [x[i : i + 1] for x in keys], [x[i : i + 1] for x in values])
         for i in range(batch)

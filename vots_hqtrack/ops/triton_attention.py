@@ -7,7 +7,6 @@ split, because their sums must fit the registers; each part computes the scores 
 narrow. Imported by ``ops`` alone, and only where Triton is installed.
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -15,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from vots_hqtrack.ops.triton_window import load_rows
+from vots_hqtrack.ops.triton_window import add_values, load_rows
 
 QUERIES = 64
 KEYS = 32
@@ -37,8 +36,7 @@ def global_attention_triton(
     """
     batch, length, key_width = query.shape
     value_width = values[0].shape[-1]
-    to_powers = math.log2(math.e) * key_width**-0.5
-    scaled = (query * to_powers).to(keys[0].dtype).contiguous()
+    scaled = (query * key_width**-0.5).to(keys[0].dtype).contiguous()
     share = 2 if torch.float32 in (keys[0].dtype, values[0].dtype) else 1
     part = max(min(triton.next_power_of_2(value_width), VALUE_PART // share), 16)
     parts = triton.cdiv(value_width, part)
@@ -116,14 +114,8 @@ def _attend(
         keys = tl.trans(load_rows(key, key_token, is_key, a, key_width))
         scores = tl.dot(rows, keys, input_precision="ieee")
         scores = tl.where(is_key[None, :], scores, -1e30)
-        risen = tl.maximum(peak, tl.max(scores, 1))
-        weights = tl.where(is_key[None, :], tl.exp2(scores - risen[:, None]), 0.0)
-        fading = tl.exp2(peak - risen)
         values = load_rows(value, key_token, is_key, d, value_width)
-        total = total * fading + tl.sum(weights, 1)
-        sums = sums * fading[:, None]
-        sums += tl.dot(weights.to(values.dtype), values, input_precision="ieee")
-        peak = risen
+        peak, total, sums = add_values(scores, is_key[None, :], values, peak, total, sums)
     if is_last:
         tl.store(place, sums / total[:, None], mask=is_place)
     else:

@@ -99,14 +99,8 @@ def _attend(
         more = tl.load(bias_at, mask=is_read, other=0.0)
         scores = tl.dot(rows, keys, input_precision="ieee") * scale + more.to(tl.float32)
         scores = tl.where(is_read, scores, -1e30)
-        risen = tl.maximum(peak, tl.max(scores, 1))
-        weights = tl.where(is_read, tl.exp(scores - risen[:, None]), 0.0)
-        fading = tl.exp(peak - risen)
         values = load_rows(value, key_cell, is_key, d, value_width)
-        total = total * fading + tl.sum(weights, 1)
-        sums = sums * fading[:, None]
-        sums += tl.dot(weights.to(values.dtype), values, input_precision="ieee")
-        peak = risen
+        peak, total, sums = add_values(scores, is_read, values, peak, total, sums)
     # A query beyond the row has no key; it is not stored, but must not divide by zero.
     sums = sums / tl.where(total > 0, total, 1.0)[:, None]
     place = readout + cell[:, None] * value_width + d[None, :]
@@ -121,3 +115,25 @@ def load_rows(
     is_here = is_cell[:, None] & (channel < width)[None, :]
     place = cells + cell[:, None] * width + channel[None, :]
     return tl.load(place, mask=is_here, other=0.0)
+
+
+@triton.jit  # type: ignore[untyped-decorator] # Triton has no annotations
+def add_values(
+    scores: tl.tensor,
+    is_read: tl.tensor,
+    values: tl.tensor,
+    peak: tl.tensor,
+    total: tl.tensor,
+    sums: tl.tensor,
+) -> tl.tensor:
+    """Add a block of values to the running sums of a softmax; what came before fades.
+
+    Scores are -1e30 where nothing is read. Gives the new peak, total and sums.
+    """
+    risen = tl.maximum(peak, tl.max(scores, 1))
+    weights = tl.where(is_read, tl.exp(scores - risen[:, None]), 0.0)
+    fading = tl.exp(peak - risen)
+    total = total * fading + tl.sum(weights, 1)
+    sums = sums * fading[:, None]
+    sums += tl.dot(weights.to(values.dtype), values, input_precision="ieee")
+    return risen, total, sums
