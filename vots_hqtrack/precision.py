@@ -1,13 +1,23 @@
-"""Which products of the released model run in a 16-bit format (docs/decisions/0014).
+"""Which dtype each layer of the tracker computes in (docs/decisions/0014): the one rule for all.
 
-Rounding everything, as autocast does, changes more than one mask pixel in fifty. Measured part by
-part, two thirds of that comes from the encoder's fine maps, from what is added to the token
-streams, and from the convolutions behind them, which are a fifth of all operations. The other four
-fifths bear it: products that are averaged over hundreds of memory tokens, and what they multiply.
+A layer computes in the dtype of its weights, and its input is cast to that dtype. No layer is given
+weights of one dtype and an input of another: the CPU's kernels accept some such pairs, CUDA's
+refuse them. Three kinds of networks follow the rule, each in its own way:
 
-So the products listed here get 16-bit weights and cast their own input, by hooks from outside;
-attention computes in the format of the keys and values that it is given, with sums in float32. All
-else stays in float32: norms, gates, shortcuts, output projections, fusions and the decoder.
+- VMOS with an encoder of its own (the released model and its relatives): :func:`lower_products`
+  gives 16-bit weights to some layers and casts the input of every layer. Autocast is off.
+- Networks that are fused for inference (``encoder.tinyvit``, ``refiner.prepared``): one dtype for
+  weights and maps, which they are built with. Autocast has no effect on them.
+- All others (VMOS on SAM's features, the refiner's ViT, whatever is trained): float32 weights under
+  autocast, as :func:`uses_autocast` decides.
+
+Rounding everything, as autocast does, changes more than one mask pixel in fifty of the released
+model. Measured part by part, two thirds of that comes from the encoder's fine maps, from what is
+added to the token streams, and from the convolutions behind them, which are a fifth of all
+operations. The other four fifths bear it: matmuls that are averaged over hundreds of memory tokens,
+and what they multiply. Those are the layers that get 16-bit weights; attention computes in the
+dtype of the keys and values that it is given, with sums in float32. All else stays in float32:
+norms, gates, residuals, output projections, fusions and the decoder.
 """
 
 from __future__ import annotations
@@ -18,28 +28,42 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vots_hqtrack.config import TrackerConfig
 from vots_hqtrack.encoder.internimage import Block, InternImage
 from vots_hqtrack.identity import IdentityBank
 from vots_hqtrack.propagation.block import GatedPropagationBlock
 
 
 def lower_products(network: nn.Module, dtype: torch.dtype) -> None:
-    """Make the products of a network that bear it compute in a 16-bit format.
+    """Give 16-bit weights to the layers that bear it, and cast the input of every layer.
 
     Args:
-        network: VMOS or its encoder; one without such products stays as it is.
+        network: VMOS or its encoder; one without such layers stays as it is.
         dtype: ``torch.bfloat16`` or ``torch.float16``; ``torch.float32`` changes nothing.
     """
-    if dtype == torch.float32:
+    rounded = [layer for module in network.modules() for layer in _robust_layers(module)]
+    if dtype == torch.float32 or not rounded:
         return
-    for module in network.modules():
-        for product in _robust_products(module):
-            product.to(dtype)
-            product.register_forward_pre_hook(_cast_input)
+    for layer in rounded:
+        layer.to(dtype)
+    for layer in network.modules():
+        if isinstance(getattr(layer, "weight", None), nn.Parameter):
+            layer.register_forward_pre_hook(_cast_input)
 
 
-def _robust_products(module: nn.Module) -> Iterator[nn.Module]:
-    """Find the products that a module owns and that may be rounded."""
+def uses_autocast(config: TrackerConfig, dtype: torch.dtype, *, refining: bool) -> bool:
+    """Tell whether a part of the tracker runs under autocast.
+
+    Args:
+        config: Of the tracker.
+        dtype: That it computes in.
+        refining: Whether the refiner runs, or VMOS and its encoder.
+    """
+    return dtype != torch.float32 and (refining or config.encoder.kind == "sam")
+
+
+def _robust_layers(module: nn.Module) -> Iterator[nn.Module]:
+    """Find the layers that a module owns and that may be rounded."""
     if isinstance(module, GatedPropagationBlock):
         attention = module.self_attention
         yield from (module.key_value, module.identity_value, module.short_term.relative_bias)
@@ -54,7 +78,7 @@ def _robust_products(module: nn.Module) -> Iterator[nn.Module]:
             )
 
 
-def _cast_input(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Tensor, ...]:
-    """Bring what goes into a product to the format of its weights."""
-    weight: Tensor = module.get_parameter("weight")
+def _cast_input(layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Tensor, ...]:
+    """Bring what goes into a layer to the dtype of its weights."""
+    weight: Tensor = layer.get_parameter("weight")
     return tuple(x.to(weight.dtype) for x in inputs)

@@ -27,6 +27,7 @@ from vots_hqtrack.memory.slots import ObjectSlots
 from vots_hqtrack.memory.state import KeptFrame, TrackState, new_group
 from vots_hqtrack.merge import merge_groups, merge_separate
 from vots_hqtrack.pace import PaceKeeper, choose_scale
+from vots_hqtrack.precision import uses_autocast
 from vots_hqtrack.presets import load_preset
 from vots_hqtrack.refiner.refiner import MaskRefiner, Refinement
 from vots_hqtrack.report import Decision, Judgement, Reading, coarse_masks, judge, report
@@ -377,9 +378,8 @@ class HQTracker:
 
     @contextlib.contextmanager
     def _computing(self, *, refining: bool = False) -> Iterator[None]:
-        # A VMOS with an encoder of its own knows which of its products to round (precision.py).
-        lower = self.dtype != torch.float32 and (refining or self.config.encoder.kind == "sam")
-        with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=lower):
+        is_cast = uses_autocast(self.config, self.dtype, refining=refining)
+        with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=is_cast):
             yield
 
 

@@ -132,4 +132,5 @@ class GatedPropagationBlock(nn.Module):
         if not self.is_first:
             return readout * gate
         visual, identity = readout.chunk(2, dim=-1)
-        return torch.cat([visual * gate, identity], dim=-1)
+        gated = visual * gate
+        return torch.cat([gated, identity.to(gated.dtype)], dim=-1)
