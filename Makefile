@@ -2,16 +2,21 @@
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
+OUT ?= gpu-out
+WHEELS ?=
+DATA ?=
+GPU_ARGS ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint gpu clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "Options: PYTHON=python3.12  VENV=folder  PYTEST_ARGS='-k memory'"
+	@echo "make gpu: PYTHON=python3  WHEELS=folder  DATA=folder  OUT=folder  GPU_ARGS='--steps proof'"
 
 demo: $(VENV)/.installed-demo ## Track made-up videos through the VOT toolkit and print the measures
 	$(BIN)/hqtrack demo
@@ -24,6 +29,11 @@ lint: $(VENV)/.installed-dev ## Check format, style, types and spelling
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	git ls-files -z | xargs -0 $(BIN)/codespell
+
+# With the Python that is there: a machine with a GPU may have no network for an environment.
+gpu: ## Prove, measure and train on a GPU, within ten minutes (docs/gpu.md)
+	$(PYTHON) -m vots_hqtrack gpu run --out $(OUT) $(if $(WHEELS),--wheels $(WHEELS)) \
+		$(if $(DATA),--data $(DATA)) $(GPU_ARGS)
 
 clean: ## Remove the virtual environment, build outputs and caches
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -145,10 +145,10 @@ def run_case(
     if case.config.runtime.threads:  # the throughput goes by them too
         torch.set_num_threads(case.config.runtime.threads)
     reset_peak(device)
-    parts, weights = _build(case.config, device)
-    order = _forth_and_back(frames)
+    parts, weights = build_any(case.config, device)
+    order = ping_pong(frames)
     throughput = matrix_throughput(dtype, device, side=case.square, clock=case.clock(device))
-    state = _fill(case, parts, device, order, masks)
+    state = fill_memory(case, parts, device, order, masks)
     with tempfile.TemporaryDirectory() as folder:
         play = _Play(case, parts, device, order, Path(folder))
         gflops = play.count_operations(state)
@@ -229,7 +229,8 @@ class _Play:
         return result
 
 
-def _build(config: TrackerConfig, device: torch.device) -> tuple[TrackerParts, str]:
+def build_any(config: TrackerConfig, device: torch.device) -> tuple[TrackerParts, str]:
+    """Build a tracker's parts; returns ``preset``, or ``random`` where weights are not here."""
     try:
         resolve(config.weights)
         if config.refiner.enabled or config.encoder.kind == "sam":
@@ -239,7 +240,7 @@ def _build(config: TrackerConfig, device: torch.device) -> tuple[TrackerParts, s
     return build_parts(config, device, None), "preset"
 
 
-def _fill(
+def fill_memory(
     case: Case,
     parts: TrackerParts,
     device: torch.device,
@@ -263,7 +264,7 @@ def _fill(
     return state
 
 
-def _forth_and_back(frames: Sequence[FrameArray]) -> Iterator[FrameArray]:
+def ping_pong(frames: Sequence[FrameArray]) -> Iterator[FrameArray]:
     """Yield frames for ever, without a cut."""
     last = len(frames) - 1
     number = 0

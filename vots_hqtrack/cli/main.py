@@ -14,6 +14,7 @@ from vots_hqtrack.cli.calibrate import calibrate_app
 from vots_hqtrack.cli.console import err, out, print_error, set_up_logging
 from vots_hqtrack.cli.demo import demo
 from vots_hqtrack.cli.doctor import doctor
+from vots_hqtrack.cli.gpu import gpu_app
 from vots_hqtrack.cli.presets import presets
 from vots_hqtrack.cli.track import track
 from vots_hqtrack.cli.train import train
@@ -62,6 +63,7 @@ app.add_typer(calibrate_app)
 app.add_typer(weights_app)
 app.command()(presets)
 app.command()(bench)
+app.add_typer(gpu_app)
 app.command()(doctor)
 
 

@@ -7,10 +7,11 @@ gradients are wanted, and for tensors on another device, PyTorch's version runs 
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Literal
 
@@ -44,6 +45,27 @@ def resolve_backend() -> Backend:
     backend: Backend = "triton" if wanted == "triton" or (wanted == "auto" and can_use) else "torch"
     _log.info("heavy operations on CUDA devices: %s", backend)
     return backend
+
+
+@contextlib.contextmanager
+def use_backend(backend: Backend) -> Iterator[None]:
+    """Compute the heavy operations with one backend while the body runs: for measurements.
+
+    Raises:
+        OpsError: It is not installed.
+    """
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = backend
+    resolve_backend.cache_clear()
+    try:
+        resolve_backend()
+        yield
+    finally:
+        if before is None:
+            del os.environ[VARIABLE]
+        else:
+            os.environ[VARIABLE] = before
+        resolve_backend.cache_clear()
 
 
 def deformable_sampling(value: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:

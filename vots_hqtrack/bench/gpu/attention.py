@@ -1,0 +1,170 @@
+"""Memory attention three ways, at the sizes that occur: ours in blocks, Triton's, PyTorch's fused.
+
+Our keys are narrow and our values wide, which PyTorch's fast kernels refuse. They take the values
+in pieces as wide as the keys, as if each piece were a head of its own; the scores are then computed
+once for each piece.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the field's name for it
+from torch import Tensor
+
+from vots_hqtrack.bench.gpu.card import synchronize
+from vots_hqtrack.ops.attention import global_attention, global_attention_reference
+
+Attention = Callable[[Tensor, Sequence[Tensor], Sequence[Tensor]], Tensor]
+
+_REPEATS = 12
+_WARM_UP = 3
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionShape:
+    """Sizes of one attention.
+
+    Attributes:
+        name: Where it occurs.
+        batch: Samples, or heads.
+        length: Queries, and tokens of each frame.
+        num_frames: Frames that are read.
+        key_width: Channels of queries and keys.
+        value_width: Channels of the values.
+    """
+
+    name: str
+    batch: int
+    length: int
+    num_frames: int
+    key_width: int
+    value_width: int
+
+    @property
+    def flops(self) -> int:
+        """Operations of both products; a multiplication and an addition count as two."""
+        keys = self.length * self.num_frames
+        return 2 * self.batch * self.length * keys * (self.key_width + self.value_width)
+
+
+SHAPES = (
+    AttentionShape("lite, 720p, stride 16, memory", 1, 2304, 6, 64, 512),
+    AttentionShape("lite, 720p, stride 16, self", 1, 2304, 1, 64, 512),
+    AttentionShape("lite, 720p, stride 8, memory", 1, 9216, 6, 48, 384),
+    AttentionShape("lite, 720p, stride 8, self", 1, 9216, 1, 48, 384),
+    AttentionShape("vmos, 720p, stride 16, memory", 1, 2405, 9, 128, 1024),
+    AttentionShape("vmos, 720p, stride 8, memory", 1, 9490, 9, 64, 512),
+    AttentionShape("SAM ViT-H, global block", 16, 4096, 1, 208, 80),
+)
+QUICK_SHAPES = (AttentionShape("toy", 1, 70, 2, 16, 32),)
+
+
+def fused_attention(query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
+    """PyTorch's ``scaled_dot_product_attention``, the value in pieces as wide as the key.
+
+    Arguments and result are those of ``ops.attention.global_attention``, but the result has the
+    values' dtype. Gradients flow.
+    """
+    key, value = torch.cat(list(keys), dim=1), torch.cat(list(values), dim=1)
+    width = query.shape[-1]
+    pieces = -(-value.shape[-1] // width)
+    padded = F.pad(value, (0, pieces * width - value.shape[-1]))
+    heads = padded.unflatten(-1, (pieces, width)).transpose(1, 2)
+    query_heads, key_heads = (x[:, None].expand(-1, pieces, -1, -1) for x in (query, key))
+    readout = F.scaled_dot_product_attention(query_heads, key_heads, heads)
+    return readout.transpose(1, 2).flatten(2)[..., : value.shape[-1]]
+
+
+def plain_fused_attention(
+    query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]
+) -> Tensor:
+    """PyTorch's ``scaled_dot_product_attention`` of widths as they are, by what kernel takes them.
+
+    Arguments and result are those of :func:`fused_attention`.
+    """
+    key, value = torch.cat(list(keys), dim=1), torch.cat(list(values), dim=1)
+    return F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None])[:, 0]
+
+
+def attentions(device: torch.device) -> Mapping[str, Attention]:
+    """Return all ways that work on a device, by name."""
+    found: dict[str, Attention] = {
+        "blocks": global_attention,
+        "fused": fused_attention,
+        "fused, plain": plain_fused_attention,
+    }
+    if device.type == "cuda" and importlib.util.find_spec("triton"):
+        from vots_hqtrack.ops.triton_attention import global_attention_triton
+
+        found["triton"] = global_attention_triton
+    return found
+
+
+def compare_attention(
+    shape: AttentionShape, device: torch.device, dtype: torch.dtype
+) -> dict[str, object]:
+    """Time all ways at one size.
+
+    Args:
+        shape: The size.
+        device: Where to compute.
+        dtype: Of queries, keys and values.
+
+    Returns:
+        For each way ``{"ms": ..., "tflops": ..., "error": ...}``, the error being the largest
+        difference to the reference in float32; for one that failed, ``{"failed": reason}``. And
+        ``fastest``, its name. Ready for JSON.
+    """
+    query, keys, values = _draw(shape, device)
+    exact = global_attention_reference(query[:, :256], keys, values)
+    rounded = (query.to(dtype), [x.to(dtype) for x in keys], [x.to(dtype) for x in values])
+    found: dict[str, object] = {}
+    times: dict[str, float] = {}
+    for name, attend in attentions(device).items():
+        try:
+            seconds, readout = _time(partial(attend, *rounded), device)
+        except (RuntimeError, torch.OutOfMemoryError) as error:
+            found[name] = {"failed": str(error).splitlines()[0][:200]}
+            continue
+        times[name] = seconds
+        error_size = float((readout[:, :256].float() - exact).abs().max())
+        found[name] = {
+            "ms": 1000 * seconds,
+            "tflops": shape.flops / seconds / 1e12,
+            "error": error_size,
+        }
+    return {**found, "fastest": min(times, key=times.__getitem__)}
+
+
+def _draw(
+    shape: AttentionShape, device: torch.device
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:  # as the attention takes them
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(width: int) -> Tensor:
+        size = (shape.batch, shape.length, width)
+        return torch.randn(size, generator=generator).to(device)
+
+    frames = range(shape.num_frames)
+    keys = [draw(shape.key_width) for _ in frames]
+    return draw(shape.key_width), keys, [draw(shape.value_width) for _ in frames]
+
+
+@torch.inference_mode()
+def _time(work: Callable[[], Tensor], device: torch.device) -> tuple[float, Tensor]:
+    """Return the median seconds of a piece of work, and its last result."""
+    times = []
+    for _ in range(_WARM_UP + (_REPEATS if device.type == "cuda" else 2)):
+        synchronize(device)
+        started = time.perf_counter()
+        result = work()
+        synchronize(device)
+        times.append(time.perf_counter() - started)
+    return statistics.median(times[_WARM_UP:]), result

@@ -1,0 +1,131 @@
+"""``hqtrack gpu``: proves, measures and trains on this machine, within a time limit."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vots_hqtrack.cli.console import err, out
+from vots_hqtrack.errors import ConfigError
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from vots_hqtrack.bench.gpu.results import ResultRow
+
+gpu_app = typer.Typer(
+    name="gpu",
+    help="Prove, measure and train on a GPU, from a checkout, offline.",
+    no_args_is_help=True,
+)
+
+OutOption = Annotated[
+    Path,
+    typer.Option("--out", metavar="DIR", help="Results; a run that was cut short goes on there."),
+]
+DeviceOption = Annotated[str, typer.Option("--device", metavar="DEVICE", help="cuda, cuda:1, cpu.")]
+QuickOption = Annotated[bool, typer.Option("--quick", help="Toy sizes, to try the kit itself.")]
+ModelsOption = Annotated[
+    list[str] | None,
+    typer.Option("--model", metavar="NAME", help="Measure only this one; may be repeated."),
+]
+
+
+@gpu_app.command()
+def run(
+    out_folder: OutOption = Path("gpu-out"),
+    steps: Annotated[
+        str, typer.Option("--steps", metavar="NAMES", help="Out of proof,speed,train.")
+    ] = "proof,speed,train",
+    device: DeviceOption = "cuda",
+    quick: QuickOption = False,
+    minutes: Annotated[
+        float, typer.Option("--minutes", help="For all steps together; training takes the rest.")
+    ] = 10.0,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option("--limit", metavar="STEP=SECONDS", help="Of a step; may be repeated."),
+    ] = None,
+    wheels: Annotated[
+        Path | None,
+        typer.Option("--wheels", metavar="DIR", help="Folder with wheels of missing packages."),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="DIR", help="Training data; nothing is trained without."),
+    ] = None,
+    train_config: Annotated[
+        str, typer.Option("--train-config", metavar="CONFIG", help="Recipe to train by.")
+    ] = "lite-gpu",
+    train_args: Annotated[
+        str, typer.Option("--train-args", metavar="ARGS", help="More arguments of hqtrack train.")
+    ] = "",
+    test_args: Annotated[
+        str, typer.Option("--test-args", metavar="ARGS", help="Arguments of pytest: other tests.")
+    ] = "",
+    model: ModelsOption = None,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Run again what failed in an earlier call.")
+    ] = False,
+) -> None:
+    """Run the steps, each in processes of its own with a time limit; write report.md as it goes."""
+    from vots_hqtrack.bench.gpu.kit import KitOptions, run_kit
+
+    options = KitOptions(
+        out=out_folder,
+        steps=tuple(name.strip() for name in steps.split(",") if name.strip()),
+        device=device,
+        is_quick=quick,
+        seconds=60 * minutes,
+        limits=dict(map(_parse_limit, limit or ())),
+        wheels=wheels,
+        data=data,
+        train_config=train_config,
+        train_args=shlex.split(train_args),
+        test_args=shlex.split(test_args),
+        models=tuple(model or ()),
+        retries=retry,
+    )
+    signal.signal(signal.SIGTERM, _stop)
+    succeeded = run_kit(options, lambda line: err.print(line, markup=False, soft_wrap=True))
+    out.print(str((out_folder / "report.md").absolute()), soft_wrap=True)
+    if not succeeded:
+        raise typer.Exit(1)
+
+
+@gpu_app.command()
+def speed(
+    out_folder: OutOption = Path("gpu-out"),
+    device: DeviceOption = "cuda",
+    quick: QuickOption = False,
+    model: ModelsOption = None,
+) -> None:
+    """Run the step speed in this process, without a time limit."""
+    from vots_hqtrack.bench.gpu.results import ResultFile
+    from vots_hqtrack.bench.gpu.speed import run_speed
+
+    def show(row: ResultRow) -> None:
+        ms = row.values.get("ms")
+        said = row.values.get("error") or (f"{ms:.1f} ms" if isinstance(ms, float) else "")
+        err.print(f"{row.name}: {row.status} {said}", markup=False, soft_wrap=True)
+
+    out_folder.mkdir(parents=True, exist_ok=True)
+    results = ResultFile(out_folder / "results.jsonl")
+    run_speed(results, device, is_quick=quick, models=tuple(model or ()), report=show)
+
+
+def _parse_limit(text: str) -> tuple[str, float]:
+    step, _, seconds = text.partition("=")
+    try:
+        return step, float(seconds)
+    except ValueError as error:
+        raise ConfigError(f"--limit reads STEP=SECONDS such as speed=90, got {text!r}") from error
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """End as Ctrl-C does, so that the subprocesses end too."""
+    raise KeyboardInterrupt
