@@ -149,6 +149,34 @@ class DataOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class ComposerOptions:
+    """Clips composed on the device from the footage of all data sets, every clip new.
+
+    The data sets' ``weight`` then says how often one of their photographs or videos is chosen;
+    their other options for clips have no meaning.
+
+    Attributes:
+        enabled: Compose clips instead of drawing them from the data sets.
+        kinds: How often each kind of clip is composed, as ``meetings=0.2``; empty takes the
+            default. The kinds are those of ``training.synthetic.kinds``.
+        held_out: Names of videos that are not used, or from a frame on, as ``street:61``.
+        max_side: Larger footage is scaled down to this long side.
+        threads: Files are read by so many threads.
+    """
+
+    enabled: bool = False
+    kinds: tuple[str, ...] = ()
+    held_out: tuple[str, ...] = ()
+    max_side: int = 960
+    threads: int = 8
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        require(self.max_side >= 64, "composer.max_side", "at least 64", self.max_side)
+        require(self.threads >= 1, "composer.threads", "at least 1", self.threads)
+
+
+@dataclass(frozen=True, slots=True)
 class PhaseOptions:
     """A stretch of the training with one batch shape.
 

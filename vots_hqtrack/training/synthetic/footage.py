@@ -1,0 +1,235 @@
+"""Footage for composed clips: photographs and videos, all pixels in one tensor on the device.
+
+A pixel is one int32: red, green, blue, and the number of the object that it belongs to. Beside
+each image come halved ones, so that objects can shrink without flicker. What the sampler of clips
+has to know of the objects (boxes, areas) stays on the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from vots_hqtrack.errors import InputError
+from vots_hqtrack.types import FrameArray
+
+NUM_LEVELS = 3
+"""Full size, half and quarter."""
+MIN_CUT_AREA, MIN_CUT_SIDE = 500, 20
+"""Pixels that an object needs to be cut out."""
+MAX_CUT_FRACTION = 0.5
+"""Objects larger than this part of the image stay background."""
+MIN_VISIBLE_AREA = 30
+"""Pixels below which an object counts as absent from a frame."""
+
+Floats = npt.NDArray[np.float32]
+Shot = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
+"""Frames ``(T, H, W, 3)`` RGB and object numbers ``(T, H, W)``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Footage:
+    """One photograph (``T = 1``) or video with ``N`` objects.
+
+    Attributes:
+        name: For people.
+        num_frames: ``T``.
+        height: In pixels.
+        width: In pixels.
+        offsets: First pixel of each level in the store.
+        weight: How often it is chosen, relative to others.
+        ids: ``(N,)`` object numbers.
+        boxes: ``(T, N, 4)`` ``x0, y0, x1, y1`` in pixels, right and bottom exclusive; NaN where
+            absent.
+        areas: ``(T, N)`` in pixels.
+        can_cut: ``(N,)`` whether the object can be pasted elsewhere.
+    """
+
+    name: str
+    num_frames: int
+    height: int
+    width: int
+    offsets: tuple[int, ...]
+    weight: float
+    ids: npt.NDArray[np.int64]
+    boxes: Floats
+    areas: Floats
+    can_cut: npt.NDArray[np.bool_]
+
+    @property
+    def is_video(self) -> bool:
+        """Whether there is more than one frame."""
+        return self.num_frames > 1
+
+    def present(self, frame: int) -> npt.NDArray[np.int64]:
+        """Return the positions (not numbers) of the objects that a frame shows."""
+        return np.flatnonzero(~np.isnan(self.boxes[frame, :, 0]))
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Footage not read yet.
+
+    Attributes:
+        name: For people.
+        read: Gives its frames and object numbers.
+        weight: How often it is chosen, relative to others.
+    """
+
+    name: str
+    read: Callable[[], Shot]
+    weight: float
+
+
+def load_footage(
+    sources: Sequence[Source], device: torch.device, *, max_side: int, threads: int
+) -> tuple[list[Footage], Tensor]:
+    """Read footage and put its pixels on the device.
+
+    Args:
+        sources: What to read.
+        device: Where the pixels go.
+        max_side: Larger images are scaled down to this long side.
+        threads: Files are read by so many threads.
+
+    Returns:
+        The footage that shows an object, and ``(P,)`` int32 pixels.
+
+    Raises:
+        InputError: A file is damaged, or nothing shows an object.
+    """
+    footage: list[Footage] = []
+    chunks: list[Tensor] = []
+    total = 0
+    with ThreadPoolExecutor(threads) as pool:
+        for source, shot in zip(
+            sources, pool.map(lambda one: _fit(one.read(), max_side), sources), strict=True
+        ):
+            item = _describe(source, shot, total)
+            if item is None:
+                continue
+            packed = _pack(shot)
+            total += sum(level.size for level in packed)
+            chunks += [torch.from_numpy(level.reshape(-1)).to(device) for level in packed]
+            footage.append(item)
+    if not footage:
+        raise InputError("composed clips need footage that shows an object, found none")
+    pixels = torch.empty(total, dtype=torch.int32, device=device)
+    start = 0
+    chunks.reverse()
+    while chunks:  # one by one, so that everything is never there twice
+        chunk = chunks.pop()
+        pixels[start : start + len(chunk)] = chunk
+        start += len(chunk)
+    return footage, pixels
+
+
+def level_size(height: int, width: int, level: int) -> tuple[int, int]:
+    """Return the size of a halved image.
+
+    Example:
+        >>> level_size(481, 640, 2)
+        (120, 160)
+    """
+    return max(height >> level, 1), max(width >> level, 1)
+
+
+def _fit(shot: Shot, max_side: int) -> Shot:
+    frames, ids = shot
+    height, width = ids.shape[1:]
+    if max(height, width) <= max_side:
+        return shot
+    scale = max_side / max(height, width)
+    size = (round(width * scale), round(height * scale))
+    small = [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames]
+    small_ids = [cv2.resize(one, size, interpolation=cv2.INTER_NEAREST) for one in ids]
+    return np.stack(small).astype(np.uint8), np.stack(small_ids).astype(np.uint8)
+
+
+def _pack(shot: Shot) -> list[npt.NDArray[np.int32]]:
+    """Pack all levels: each ``(T, H_l, W_l)`` int32."""
+    frames: npt.NDArray[np.uint8] = shot[0]
+    ids: npt.NDArray[np.uint8] = shot[1]
+    levels = []
+    for level in range(NUM_LEVELS):
+        if level:
+            height, width = level_size(ids.shape[1], ids.shape[2], 1)
+            halved = [_halve(frame, (width, height)) for frame in frames]
+            frames = np.stack(halved).astype(np.uint8)
+            ids = ids[:, : 2 * height : 2, : 2 * width : 2]
+        joined = np.concatenate([frames, ids[..., None]], axis=-1)
+        levels.append(np.ascontiguousarray(joined).view(np.int32)[..., 0])
+    return levels
+
+
+def _halve(frame: FrameArray, size: tuple[int, int]) -> FrameArray:
+    even = frame[: 2 * size[1], : 2 * size[0]]
+    halved: FrameArray = cv2.resize(even, size, interpolation=cv2.INTER_AREA)
+    return halved
+
+
+def _describe(source: Source, shot: Shot, start: int) -> Footage | None:
+    ids = shot[1]
+    num_frames, height, width = ids.shape
+    counts = np.stack([np.bincount(one.ravel(), minlength=256) for one in ids])
+    numbers = np.flatnonzero((counts >= MIN_VISIBLE_AREA).any(0))
+    numbers = numbers[(numbers > 0) & (numbers < 255)]
+    if not len(numbers):
+        return None
+    boxes = np.full((num_frames, len(numbers), 4), np.nan, np.float32)
+    for frame in range(num_frames):
+        for place, number in enumerate(numbers):
+            if counts[frame, number] >= MIN_VISIBLE_AREA:
+                boxes[frame, place] = _box(ids[frame] == number)
+    areas = counts[:, numbers].astype(np.float32)
+    offsets = []
+    for level in range(NUM_LEVELS):
+        offsets.append(start)
+        rows, columns = level_size(height, width, level)
+        start += num_frames * rows * columns
+    return Footage(
+        source.name,
+        num_frames,
+        height,
+        width,
+        tuple(offsets),
+        source.weight,
+        numbers.astype(np.int64),
+        boxes,
+        areas,
+        _can_cut(boxes, areas, height, width),
+    )
+
+
+def _box(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def _can_cut(boxes: Floats, areas: Floats, height: int, width: int) -> npt.NDArray[np.bool_]:
+    """Which objects are large enough and whole enough to be pasted elsewhere."""
+    sides = np.minimum(boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1])
+    border: npt.NDArray[np.int64] = (
+        (boxes[..., 0] <= 0).astype(int)
+        + (boxes[..., 1] <= 0)
+        + (boxes[..., 2] >= width)
+        + (boxes[..., 3] >= height)
+    )
+    good = (areas >= MIN_CUT_AREA) & (np.nan_to_num(sides) >= MIN_CUT_SIDE) & (border <= 1)
+    good &= areas < MAX_CUT_FRACTION * height * width
+    present = ~np.isnan(boxes[..., 0])
+    enough: npt.NDArray[np.bool_] = good.sum(0) >= np.maximum(0.5 * present.sum(0), 1)
+    return enough
+
+
+def cut_weights(footage: Iterable[Footage]) -> Floats:
+    """Return how often each footage gives an object to cut: its weight, or 0 without one."""
+    weights = [item.weight if item.can_cut.any() else 0.0 for item in footage]
+    return np.asarray(weights, np.float32)

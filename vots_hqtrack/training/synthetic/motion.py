@@ -1,0 +1,103 @@
+"""Paths of foreground layers and of the camera, in output pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+Track = npt.NDArray[np.float64]
+"""``(T, 2)`` positions ``x, y``."""
+
+STILL = 0.1
+"""Probability that a layer does not move by itself."""
+STEP, MAX_STEP = 0.04, 0.25
+"""Median and largest step from frame to frame, relative to the frame's short side."""
+
+
+def drift(generator: np.random.Generator, num_frames: int, rate: float) -> npt.NDArray[np.float64]:
+    """Return ``(T,)`` values that begin at 0 and wander with about ``rate`` a frame."""
+    changes = generator.normal(0, rate) + generator.normal(0, rate / 2, num_frames)
+    total: npt.NDArray[np.float64] = np.cumsum(changes) - changes[0]
+    return total
+
+
+def free_path(
+    generator: np.random.Generator,
+    num_frames: int,
+    size: tuple[int, int],
+    *,
+    anchor: tuple[int, npt.NDArray[np.float64]] | None = None,
+) -> Track:
+    """Sample a nearly straight path that is reflected at the frame's borders.
+
+    Args:
+        generator: Random generator.
+        num_frames: ``T``.
+        size: Height and width of the frame.
+        anchor: Frame and position that the path passes; None lets it begin anywhere.
+    """
+    short = min(size)
+    speed = min(STEP * float(np.exp(0.7 * generator.standard_normal())), MAX_STEP) * short
+    if generator.random() < STILL:
+        speed = 0.0
+    heading = generator.uniform(0, 2 * np.pi)
+    step = speed * np.array([np.cos(heading), np.sin(heading)])
+    wobble = np.cumsum(generator.normal(0, 0.25 * speed, (num_frames, 2)), axis=0)
+    times = np.arange(num_frames)[:, None]
+    extent = np.array([size[1], size[0]], np.float64)
+    if anchor is None:
+        path = generator.uniform(0.07, 0.93, 2) * extent + times * step + wobble
+    else:
+        frame, position = anchor
+        path = position + (times - frame) * step + wobble - wobble[frame]
+    return reflect(path, -0.03 * extent, 1.03 * extent)
+
+
+def crossing_path(
+    generator: np.random.Generator, target: Track, frame: int, distance: float, duration: float
+) -> Track:
+    """Sample a path that crosses another one and needs ``duration`` frames to pass it.
+
+    Args:
+        generator: Random generator.
+        target: Path to be crossed.
+        frame: When the two are at the same place.
+        distance: Pixels over which they overlap.
+        duration: Frames for which they do.
+    """
+    heading = generator.uniform(0, 2 * np.pi)
+    step = distance / duration * np.array([np.cos(heading), np.sin(heading)])
+    times = np.arange(len(target))[:, None] - frame
+    follows = 1.0 if generator.random() < 0.5 else 0.0
+    path: Track = follows * target + (1 - follows) * target[frame] + times * step
+    return path
+
+
+def reflect(path: Track, low: npt.NDArray[np.float64], high: npt.NDArray[np.float64]) -> Track:
+    """Fold a path back at the borders of a box.
+
+    Example:
+        >>> reflect(np.array([[12.0, 5.0]]), np.zeros(2), np.array([10.0, 10.0]))
+        array([[8., 5.]])
+    """
+    span = high - low
+    phase = np.mod(path - low, 2 * span)
+    folded: Track = np.minimum(phase, 2 * span - phase) + low
+    return folded
+
+
+def meeting_point(
+    generator: np.random.Generator, known: Sequence[Track], spread: float
+) -> tuple[int, npt.NDArray[np.float64]]:
+    """Sample a frame and a position near another object's path.
+
+    Args:
+        generator: Random generator.
+        known: Paths of other objects, at least one.
+        spread: Standard deviation of the distance in pixels.
+    """
+    other = known[int(generator.integers(len(known)))]
+    frame = int(generator.integers(len(other)))
+    return frame, other[frame] + generator.normal(0, spread, 2)
