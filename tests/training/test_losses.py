@@ -26,7 +26,7 @@ def of_probs(*probs: float) -> torch.Tensor:
 
 
 def test_bootstrap_fraction_values():
-    assert [bootstrap_fraction(step, 200) for step in (0, 50, 100, 200, 999)] == pytest.approx(
+    assert [bootstrap_fraction(step / 200) for step in (0, 50, 100, 200, 999)] == pytest.approx(
         [1.0, 0.575, 0.15, 0.15, 0.15]
     )
 

@@ -24,6 +24,7 @@ from vots_hqtrack.training.schedule import (
     auxiliary_weight,
     average_decay,
     learning_rate,
+    progress_of_steps,
     role_rates,
     uses_own_labels,
 )
@@ -55,8 +56,12 @@ def test_values_of_the_paper() -> None:
         shares = recipe.regularisation
         assert (shares.drop_path, shares.dropout, shares.encoder_drop_path) == (0.1, 0.1, 0.2)
     # 1 - 1 / (0.1 steps)
-    assert average_decay(first.optimizer, 99_999, 100_000) == pytest.approx(0.9999)
-    assert average_decay(second.optimizer, 149_999, 150_000) == pytest.approx(0.99993, abs=1e-5)
+    assert average_decay(first.optimizer, progress_of_steps(99_999, 100_000)) == pytest.approx(
+        0.9999
+    )
+    assert average_decay(second.optimizer, progress_of_steps(149_999, 150_000)) == pytest.approx(
+        0.99993, abs=1e-5
+    )
 
 
 def test_written_recipe_is_read_back(tmp_path: Path) -> None:
@@ -118,28 +123,28 @@ def test_exception_no_data() -> None:
 
 def test_learning_rate_warms_up_and_falls() -> None:
     options = OptimizerOptions()
-    rates = [learning_rate(options, step, 100) for step in range(101)]
+    rates = [learning_rate(options, progress_of_steps(step, 100)) for step in range(101)]
     assert rates[0] == options.min_learning_rate
     assert max(rates) == pytest.approx(options.learning_rate)
     assert rates.index(max(rates)) == 5
     assert rates[-1] == pytest.approx(options.min_learning_rate)
     assert rates[5:] == sorted(rates[5:], reverse=True)
     half = options.min_learning_rate + 3.8e-4 * 0.5**0.9
-    assert learning_rate(options, 525, 1000) == pytest.approx(half)
+    assert learning_rate(options, progress_of_steps(525, 1000)) == pytest.approx(half)
 
 
 def test_roles_have_rates_of_their_own() -> None:
     options = OptimizerOptions(learning_rate=1.1, min_learning_rate=0.1, encoder_factor=0.1)
-    assert role_rates(options, 5, 100, own_labels=False) == pytest.approx(
+    assert role_rates(options, progress_of_steps(5, 100), own_labels=False) == pytest.approx(
         {"encoder": 0.2, "bank": 1.1, "rest": 1.1}
     )
-    assert role_rates(options, 5, 100, own_labels=True)["bank"] == 0.0
+    assert role_rates(options, progress_of_steps(5, 100), own_labels=True)["bank"] == 0.0
 
 
 def test_own_labels_and_auxiliary_loss_follow_the_steps() -> None:
     recipe = load_recipe("paper-stage2")
-    own = [uses_own_labels(recipe.clip, step, 100) for step in (0, 49, 50, 99)]
+    own = [uses_own_labels(recipe.clip, step / 100) for step in (0, 49, 50, 99)]
     assert own == [False, False, True, True]
     first = load_recipe("paper-stage1")
-    assert not uses_own_labels(first.clip, 100_000, 100_000)
-    assert [auxiliary_weight(first.loss, step, 100) for step in (0, 5, 10)] == [1.0, 0.5, 0.0]
+    assert not uses_own_labels(first.clip, 1.0)
+    assert [auxiliary_weight(first.loss, step / 100) for step in (0, 5, 10)] == [1.0, 0.5, 0.0]

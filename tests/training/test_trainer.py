@@ -114,6 +114,8 @@ def test_folder_keeps_the_newest_checkpoints_and_weights(cache: Path, tmp_path: 
         "checkpoints/step-00000006.pt",
         "config.toml",
         "last.safetensors",
+        "log.jsonl",
+        "state.safetensors",
     ]
     exported = load_file(tmp_path / "run" / "last.safetensors")
     wanted = trainer.average.vmos.state_dict()

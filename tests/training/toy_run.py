@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from vots_hqtrack.training.features import NECK_CHANNELS
 from vots_hqtrack.training.recipe import Recipe
 from vots_hqtrack.training.recipe_files import apply_to_tables, build_recipe
+from vots_hqtrack.training.run_log import LogEntry
 from vots_hqtrack.training.sampler import ClipSampler, Source
 from vots_hqtrack.training.trainer import Trainer
 
@@ -75,6 +76,7 @@ class Losses:
 
     def __init__(self, **after: object) -> None:
         self.losses: list[float] = []
+        self.entries: list[LogEntry] = []
         self.evaluations: list[tuple[int, float, float]] = []
         self._after = after
 
@@ -87,14 +89,21 @@ class Losses:
         if callable(action):
             action()
 
+    def logged(self, entry: LogEntry) -> None:
+        self.entries.append(entry)
+
     def evaluated(self, step: int, mean: float, best: float) -> None:
         self.evaluations.append((step, mean, best))
 
 
 def toy_trainer(
-    cache: Path, run: Path, settings: Iterable[str] = (), reporter: Losses | None = None
+    cache: Path,
+    run: Path,
+    settings: Iterable[str] = (),
+    reporter: Losses | None = None,
+    state: Path | None = None,
 ) -> Trainer:
     """Build the trainer of the toy task."""
     recipe = toy_recipe(settings)
     source = ClipSampler([Source(cache, 1.0, 1)], recipe.train.seed)
-    return Trainer(recipe, run, data=run.parent, reporter=reporter, source=source)
+    return Trainer(recipe, run, data=run.parent, reporter=reporter, source=source, state=state)

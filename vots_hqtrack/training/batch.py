@@ -1,15 +1,17 @@
 """Batches of clips, and the order in which a run draws them.
 
-A clip depends on the seed, the step and its place in the batch alone. So a run goes on exactly
+A clip depends on the seed, the step and its index in the batch alone. So a run goes on exactly
 where it stopped, and any number of processes draws the same clips.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import cv2
 import torch
@@ -21,6 +23,9 @@ from vots_hqtrack.training.recipe import Recipe
 from vots_hqtrack.training.recipe_data import PhaseOptions
 from vots_hqtrack.types import FrameFeatures
 
+Drawn = TypeVar("Drawn")
+"""What a source's workers hand to the training process."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClipBatch:
@@ -30,40 +35,68 @@ class ClipBatch:
         labels: ``(B, T, H', W')`` uint8 at network size; objects are numbered from 1 in the first
             frame.
         slots: ``(B, 11)`` int64: entry ``i`` is the slot of label ``i``; the background keeps 0.
-        frames: ``(B, T, 3, H, W)`` uint8 RGB at the encoder's size; None where features are there.
-        features: Of each frame, ``T`` times batch ``B``; None where frames are there.
+        frames: ``(B, T, 3, H, W)`` uint8 RGB at the encoder's size; None where only features are
+            there.
+        features: Of each frame, ``T`` times batch ``B``; None where the frames are to be encoded.
+        num_objects: Largest label that may occur, 1..10; None finds it in the labels, for which the
+            host waits.
+        has_void: Labels may be 255, which the loss leaves out.
     """
 
     labels: Tensor
     slots: Tensor
     frames: Tensor | None = None
     features: tuple[FrameFeatures, ...] | None = None
+    num_objects: int | None = None
+    has_void: bool = True
 
     def to(self, device: torch.device) -> ClipBatch:
-        """Return the batch on a device."""
+        """Return the batch on a device; from page-locked memory, nobody waits for the copy."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> ClipBatch:
+        """Return the batch in page-locked memory, from which a GPU copies by itself."""
+        return self._map(lambda tensor: tensor.pin_memory())
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> ClipBatch:
         features = self.features
         if features is not None:
             features = tuple(
-                FrameFeatures(one.s4.to(device), one.s8.to(device), one.s16.to(device))
-                for one in features
+                FrameFeatures(change(one.s4), change(one.s8), change(one.s16)) for one in features
             )
-        frames = None if self.frames is None else self.frames.to(device)
-        return ClipBatch(self.labels.to(device), self.slots.to(device), frames, features)
+        return dataclasses.replace(
+            self,
+            labels=change(self.labels),
+            slots=change(self.slots),
+            frames=None if self.frames is None else change(self.frames),
+            features=features,
+        )
 
 
-class ClipSource(Protocol):
+class ClipSource(Protocol[Drawn]):
     """Where batches come from."""
 
-    def draw(self, step: int, places: Sequence[int], phase: PhaseOptions) -> ClipBatch:
-        """Draw a part of a step's batch.
+    def draw(self, step: int, places: Sequence[int], phase: PhaseOptions) -> Drawn:
+        """Draw a part of a step's batch, or a plan of it; runs in worker processes.
 
         Args:
             step: Number of the step.
             places: Which clips of the batch.
             phase: Shapes.
 
+        Returns:
+            Something that can be pickled, with the methods ``to`` and ``pin_memory``.
+
         Raises:
             InputError: The data give no clip with an object.
+        """
+
+    def finish(self, drawn: Drawn, device: torch.device) -> ClipBatch:
+        """Make the batch of what was drawn; runs in the training process.
+
+        Args:
+            drawn: From :meth:`draw`.
+            device: Where the batch is wanted. The host does not wait for it.
         """
 
 
@@ -91,19 +124,26 @@ class Share:
         return range(first, first + each)
 
 
-class PartDataset(Dataset[ClipBatch]):
+class PartDataset(Dataset[Any]):
     """All accumulated parts of a run, one after the other.
 
     Args:
         source: Where clips come from.
         recipe: Of the run.
         share: Of this process.
+        first_step: Steps of earlier sessions, whose clips are not drawn again.
+
+    Attributes:
+        progress: ``()`` float64 in shared memory, in which workers see how far the run is where the
+            clock drives it.
 
     Raises:
         ConfigError: A phase's batch cannot be shared out evenly.
     """
 
-    def __init__(self, source: ClipSource, recipe: Recipe, share: Share) -> None:
+    def __init__(
+        self, source: ClipSource[Any], recipe: Recipe, share: Share, first_step: int = 0
+    ) -> None:
         parts = share.num_processes * recipe.train.accumulate
         for phase in recipe.phases:
             if phase.batch_size % parts:
@@ -114,36 +154,49 @@ class PartDataset(Dataset[ClipBatch]):
         self.source = source
         self.recipe = recipe
         self.share = share
+        self.first_step = first_step
+        self.progress = torch.zeros((), dtype=torch.float64).share_memory_()
 
-    def __len__(self) -> int:
-        """Count the parts of the whole run."""
-        return self.recipe.train.steps * self.recipe.train.accumulate
+    def indices(self, first_step: int) -> Iterable[int]:
+        """Count the parts from a step on; without an end where the clock decides."""
+        train = self.recipe.train
+        first = first_step * train.accumulate
+        if train.max_minutes:
+            return itertools.count(first)
+        return range(first, train.steps * train.accumulate)
 
-    def __getitem__(self, index: int) -> ClipBatch:
+    def __getitem__(self, index: int) -> object:
         """Draw the part with a number."""
-        accumulate = self.recipe.train.accumulate
-        step, part = divmod(index, accumulate)
-        phase = self.recipe.phase(step)
-        places = self.share.places(phase.batch_size, accumulate, part)
-        return self.source.draw(step, places, phase)
+        train = self.recipe.train
+        step, part = divmod(index, train.accumulate)
+        progress = float(self.progress) if train.max_minutes else step / train.steps
+        phase = self.recipe.phase(progress)
+        places = self.share.places(phase.batch_size, train.accumulate, part)
+        return self.source.draw(self.first_step + step, places, phase)
 
 
-def part_stream(parts: PartDataset, first_step: int, workers: int) -> Iterator[ClipBatch]:
+def part_stream(
+    parts: PartDataset, first_step: int, workers: int, *, pin_memory: bool = False
+) -> Iterator[Any]:
     """Draw the parts in order from a step on.
 
     Args:
         parts: All parts.
         first_step: Where to begin.
         workers: Processes that draw ahead; 0 draws when asked.
+        pin_memory: Hand them on in page-locked memory, for a GPU.
+
+    Returns:
+        What the source's ``draw`` gives, part by part.
     """
-    first = first_step * parts.recipe.train.accumulate
     loader = DataLoader(
         parts,
         batch_size=None,
-        sampler=range(first, len(parts)),
+        sampler=parts.indices(first_step),
         num_workers=workers,
         worker_init_fn=_quiet_worker if workers else None,
         prefetch_factor=2 if workers else None,
+        pin_memory=pin_memory,
         # A fork would inherit OpenCV's and PyTorch's locks without the threads that release them.
         multiprocessing_context="spawn" if workers else None,
     )

@@ -46,6 +46,7 @@ def unroll_clip(
     use_own_labels: bool,
     align_corners: bool = False,
     with_reference: bool = True,
+    num_objects: int | None = None,
 ) -> list[Tensor]:
     """Track through a batch of clips.
 
@@ -59,13 +60,17 @@ def unroll_clip(
             gradient flows through their identity embedding.
         align_corners: How logits are resized to the labels.
         with_reference: Decode the reference frame too; without, its logits are an empty tensor.
+        num_objects: Largest label that may occur, 1..10. None finds the largest of the first
+            frames, for which the host waits; with a number it never does.
 
     Returns:
         For each frame ``(B, N + 1, H'/4, W'/4)`` float32 logits in the order of the labels, ``N``
-        being the largest label in the batch. Channels of labels that a clip's first frame lacks are
-        ``DEAD_LOGIT``.
+        being ``num_objects`` or the largest label. Channels of labels that a clip's first frame
+        lacks are ``DEAD_LOGIT``.
     """
-    dead = _dead_channels(labels[:, 0])
+    if num_objects is None:
+        num_objects = int(labels[:, 0].max())
+    dead = _dead_channels(labels[:, 0], num_objects)
     channels = slots[:, : dead.shape[1]]
 
     def embed(label_map: Tensor) -> Tensor:
@@ -97,11 +102,11 @@ def unroll_clip(
     return predicted
 
 
-def _dead_channels(labels: Tensor) -> Tensor:
+def _dead_channels(labels: Tensor, num_objects: int) -> Tensor:
     """Which labels a clip's first frame lacks, ``(B, N + 1)`` bool; never the background."""
-    present = one_hot_slots(labels.long()).flatten(2).amax(2)[:, : int(labels.max()) + 1]
-    present[:, 0] = 1
-    return present == 0
+    dead = one_hot_slots(labels.long()).flatten(2).amax(2)[:, : num_objects + 1] == 0
+    dead[:, 0] = False
+    return dead
 
 
 def _hard_labels(logits: Tensor, labels: Tensor, *, align_corners: bool) -> Tensor:

@@ -75,7 +75,13 @@ class ClipDrawer:
             labels=small.contiguous(),
             slots=torch.cat(slots),
             frames=frames.permute(0, 1, 4, 2, 3).contiguous(),
+            num_objects=int(small[:, 0].max()),
+            has_void=False,
         )
+
+    def finish(self, drawn: ClipBatch, device: torch.device) -> ClipBatch:
+        """Bring a batch to the device; see ``ClipSource``."""
+        return drawn.to(device)
 
     def draw_clip(self, generator: np.random.Generator, phase: PhaseOptions) -> Clip:
         """Draw one clip at the encoder's size.

@@ -38,6 +38,28 @@ def start_accelerator(precision: str) -> Accelerator:
     return Accelerator(cpu=state.device.type == "cpu", mixed_precision=PRECISIONS[dtype])
 
 
+def compute_dtype(accelerator: Accelerator) -> torch.dtype:
+    """Return the dtype in which heavy products run."""
+    return next(dtype for dtype, name in PRECISIONS.items() if name == accelerator.mixed_precision)
+
+
+def choose_fast_kernels(device: torch.device, dtype: torch.dtype) -> None:
+    """Let a GPU try several kernels for each shape, and round float32 products to TF32.
+
+    The latter is for what mixed precision leaves in float32; where all was asked to be float32,
+    nothing is rounded.
+
+    Args:
+        device: Of the training.
+        dtype: In which heavy products run.
+    """
+    if device.type != "cuda":
+        return
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.allow_tf32 = dtype != torch.float32
+    torch.set_float32_matmul_precision("highest" if dtype == torch.float32 else "high")
+
+
 class StopRequest:
     """Notes SIGINT and SIGTERM instead of dying of them, while it is open.
 

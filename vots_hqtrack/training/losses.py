@@ -20,23 +20,20 @@ IGNORE_INDEX = 255
 EPSILON = 1e-6
 
 
-def bootstrap_fraction(
-    step: int, total_steps: int, *, share: float = 0.15, until: float = 0.5
-) -> float:
-    """Share of the hardest pixels: falls from 1 over the first part of the training.
+def bootstrap_fraction(progress: float, *, share: float = 0.15, until: float = 0.5) -> float:
+    """Fraction of the hardest pixels: falls from 1 over the first part of the training.
 
     Args:
-        step: Number of the step.
-        total_steps: Of the whole training.
+        progress: How far the training is, from 0 to 1.
         share: Where it falls to.
-        until: Share of the steps over which it falls.
+        until: Fraction of the training over which it falls.
 
     Example:
-        >>> [bootstrap_fraction(step, 100) for step in (0, 25, 50, 100)]
+        >>> [bootstrap_fraction(progress) for progress in (0, 0.25, 0.5, 1)]
         [1.0, 0.575, 0.15, 0.15]
     """
-    progress = min(1.0, step / (until * total_steps)) if until else 1.0
-    return progress * share + (1.0 - progress)
+    done = min(1.0, progress / until) if until else 1.0
+    return done * share + (1.0 - done)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +43,17 @@ class LossWeights:
     Attributes:
         cross_entropy: Weight of the bootstrapped cross-entropy.
         jaccard: Weight of the soft Jaccard loss.
-        fraction: Share of the pixels that the cross-entropy counts, the hardest.
-        auxiliary: Weight of the reference frame.
+        fraction: Share of the pixels that the cross-entropy counts, the hardest; a ``()`` tensor
+            where one CUDA graph serves all shares.
+        auxiliary: Weight of the reference frame, likewise.
+        with_reference: The reference frame counts at all.
     """
 
     cross_entropy: float = 0.5
     jaccard: float = 0.5
-    fraction: float = 1.0
-    auxiliary: float = 0.0
+    fraction: float | Tensor = 1.0
+    auxiliary: float | Tensor = 0.0
+    with_reference: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,12 @@ class ClipLoss:
 
 
 def clip_loss(
-    predicted: Sequence[Tensor], labels: Tensor, weights: LossWeights, *, align_corners: bool
+    predicted: Sequence[Tensor],
+    labels: Tensor,
+    weights: LossWeights,
+    *,
+    align_corners: bool,
+    has_void: bool = True,
 ) -> ClipLoss:
     """Mean loss of the tracked frames, and the fading one of the reference frame.
 
@@ -82,29 +87,33 @@ def clip_loss(
         labels: ``(B, T, H', W')`` uint8 at network size.
         weights: Of the parts.
         align_corners: How logits are resized to the labels.
+        has_void: Labels may be ``IGNORE_INDEX``.
     """
+    first = 0 if weights.with_reference else 1
+    logits = torch.stack(list(predicted[first:]), dim=1).flatten(0, 1)
     size = (int(labels.shape[-2]), int(labels.shape[-1]))
-    frames: list[Tensor] = []
-    parts: list[Tensor] = []
-    for index, logits in enumerate(predicted):
-        if index == 0 and not weights.auxiliary:
-            continue
-        fine = F.interpolate(logits, size, mode="bilinear", align_corners=align_corners)
-        target = labels[:, index].long()
-        cross_entropy = bootstrapped_cross_entropy(fine, target, fraction=weights.fraction)
-        jaccard = soft_jaccard(fine, target)
-        loss = weights.cross_entropy * cross_entropy + weights.jaccard * jaccard
-        if index == 0:
-            frames.append(weights.auxiliary * (len(predicted) - 1) * loss)
-        else:
-            frames.append(loss)
-            parts.append(torch.stack([cross_entropy.detach(), jaccard.detach()]))
-    means = torch.stack(parts).mean(0)
-    return ClipLoss(torch.stack(frames).sum() / (len(predicted) - 1), means[0], means[1])
+    fine = F.interpolate(logits, size, mode="bilinear", align_corners=align_corners)
+    target = labels[:, first:].flatten(0, 1).long()
+    log_prob = _widen(fine).log_softmax(1)
+    samples = [
+        _cross_entropies(log_prob, target, weights.fraction, _ignored(has_void)),
+        _jaccards(log_prob.exp(), target, _ignored(has_void)),
+    ]
+    cross_entropy, jaccard = (one.unflatten(0, (len(labels), -1)).mean(0) for one in samples)
+    frames = weights.cross_entropy * cross_entropy + weights.jaccard * jaccard
+    total = frames[1 - first :].mean()
+    if weights.with_reference:
+        total = total + weights.auxiliary * frames[0]
+    means = [one.detach()[1 - first :].mean() for one in (cross_entropy, jaccard)]
+    return ClipLoss(total, means[0], means[1])
 
 
 def bootstrapped_cross_entropy(
-    logits: Tensor, labels: Tensor, *, fraction: float, ignore_index: int = IGNORE_INDEX
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    fraction: float | Tensor,
+    ignore_index: int | None = IGNORE_INDEX,
 ) -> Tensor:
     """Cross-entropy of the hardest pixels of each sample.
 
@@ -112,8 +121,8 @@ def bootstrapped_cross_entropy(
         logits: ``(B, N, H, W)`` float, channel = label.
         labels: ``(B, H, W)`` int64 in ``0..N-1``, or ``ignore_index``.
         fraction: Share of each sample's counted pixels that makes the loss, in ``(0, 1]``; at least
-            one pixel does.
-        ignore_index: Label of pixels that never count.
+            one pixel does. As a ``()`` float tensor it may change without any shape changing.
+        ignore_index: Label of pixels that never count; None where there are none.
 
     Returns:
         ``()`` mean over the samples; a sample without a counted pixel gives 0.
@@ -128,25 +137,21 @@ def bootstrapped_cross_entropy(
         tensor(0.6931)
     """
     _check(logits, labels)
-    if not 0.0 < fraction <= 1.0:
+    if isinstance(fraction, float | int) and not 0.0 < fraction <= 1.0:
         raise ShapeError(f"the fraction of hard pixels must be in (0, 1], got {fraction}")
-    losses = F.cross_entropy(_widen(logits), labels, ignore_index=ignore_index, reduction="none")
-    counted = (labels != ignore_index).flatten(1).sum(1).tolist()
-    # Ignored pixels have loss 0 and sort last, so the first `count` values are all counted ones.
-    samples = [
-        sample.flatten().topk(max(1, int(fraction * count))).values.mean()
-        for sample, count in zip(losses, counted, strict=True)
-    ]
-    return torch.stack(samples).mean()
+    log_prob = _widen(logits).log_softmax(1)
+    return _cross_entropies(log_prob, labels, fraction, ignore_index).mean()
 
 
-def soft_jaccard(logits: Tensor, labels: Tensor, *, ignore_index: int = IGNORE_INDEX) -> Tensor:
+def soft_jaccard(
+    logits: Tensor, labels: Tensor, *, ignore_index: int | None = IGNORE_INDEX
+) -> Tensor:
     """One minus the soft intersection over union of the classes that a sample's labels hold.
 
     Args:
         logits: ``(B, N, H, W)`` float, channel = label.
         labels: ``(B, H, W)`` int64 in ``0..N-1``, or ``ignore_index``.
-        ignore_index: Label of pixels that never count.
+        ignore_index: Label of pixels that never count; None where there are none.
 
     Returns:
         ``()`` in ``[0, 1]``: mean over the classes present (the background is one), then over the
@@ -161,16 +166,81 @@ def soft_jaccard(logits: Tensor, labels: Tensor, *, ignore_index: int = IGNORE_I
         tensor(0.4167)
     """
     _check(logits, labels)
-    wide = _widen(logits)
-    is_counted = (labels != ignore_index)[:, None]
-    target = F.one_hot(labels.masked_fill(labels == ignore_index, 0), logits.shape[1])
-    truth = (target.movedim(-1, 1) * is_counted).to(wide.dtype).flatten(2)
-    prob = (wide.softmax(1) * is_counted).flatten(2)
-    intersection = (prob * truth).sum(2)
-    union = prob.sum(2) + truth.sum(2) - intersection
-    is_present = truth.amax(2) > 0
+    return _jaccards(_widen(logits).softmax(1), labels, ignore_index).mean()
+
+
+def hardest_mean(losses: Tensor, count: Tensor) -> Tensor:
+    """Mean of the largest values of each row, how many of them being known to the device alone.
+
+    The smallest value that counts is found by halving the range of its bits, which for numbers of 0
+    and more are in the order of the numbers. Values equal to it share what is left of the count.
+
+    Args:
+        losses: ``(S, P)`` float32 or float64, 0 or more.
+        count: ``(S,)`` int64, 1..P.
+
+    Returns:
+        ``(S,)`` of the losses' dtype.
+
+    Example:
+        >>> hardest_mean(torch.tensor([[1.0, 4.0, 2.0, 2.0]]), torch.tensor([2]))
+        tensor([3.])
+    """
+    integer, num_bits = (torch.int64, 63) if losses.dtype == torch.float64 else (torch.int32, 31)
+    wanted = count[:, None]
+    with torch.no_grad():
+        bits = (losses.detach() + 0.0).view(integer)  # the sum turns -0 into 0
+        least = torch.zeros_like(wanted, dtype=integer)
+        for bit in reversed(range(num_bits)):
+            trial = least | (1 << bit)
+            is_enough = (bits >= trial).sum(1, keepdim=True) >= wanted
+            least = torch.where(is_enough, trial, least)
+        is_above, is_equal = bits > least, bits == least
+        rest = wanted - is_above.sum(1, keepdim=True)
+        weights = is_above + is_equal * (rest / is_equal.sum(1, keepdim=True))
+    return (losses * weights.to(losses.dtype)).sum(1) / count
+
+
+def _cross_entropies(
+    log_prob: Tensor, labels: Tensor, fraction: float | Tensor, ignore_index: int | None
+) -> Tensor:
+    """Return the mean loss of each sample's hardest pixels, ``(B,)``."""
+    ignored = IGNORE_INDEX if ignore_index is None else ignore_index
+    losses = F.nll_loss(log_prob, labels, ignore_index=ignored, reduction="none").flatten(1)
+    num_pixels = losses.shape[1]
+    if ignore_index is None and not isinstance(fraction, Tensor):
+        count = max(1, int(fraction * num_pixels))
+        return losses.mean(1) if count == num_pixels else _largest(losses, count).mean(1)
+    # Ignored pixels have loss 0 and sort last, so the largest losses are all of counted ones.
+    counted = (labels != ignored).flatten(1).sum(1)
+    if labels.device.type == "cpu" and not isinstance(fraction, Tensor):
+        numbers = [max(1, int(fraction * number)) for number in counted.tolist()]
+        pairs = zip(losses, numbers, strict=True)
+        return torch.stack([_largest(row, number).mean() for row, number in pairs])
+    return hardest_mean(losses, (fraction * counted).long().clamp(min=1))
+
+
+def _largest(losses: Tensor, count: int) -> Tensor:
+    return losses.topk(count, dim=-1, sorted=False).values
+
+
+def _jaccards(prob: Tensor, labels: Tensor, ignore_index: int | None) -> Tensor:
+    """Return the loss of each sample, ``(B,)``."""
+    classes = torch.arange(prob.shape[1], device=labels.device).view(1, -1, 1, 1)
+    truth = labels[:, None] == classes
+    if ignore_index is not None:
+        is_counted = (labels != ignore_index)[:, None]
+        truth, prob = truth & is_counted, prob * is_counted
+    intersection = (prob * truth).flatten(2).sum(2)
+    pixels = truth.flatten(2).sum(2)
+    union = prob.flatten(2).sum(2) + pixels - intersection
+    is_present = pixels > 0
     misses = (1.0 - intersection / (union + EPSILON)) * is_present
-    return (misses.sum(1) / is_present.sum(1).clamp(min=1)).mean()
+    return misses.sum(1) / is_present.sum(1).clamp(min=1)
+
+
+def _ignored(has_void: bool) -> int | None:
+    return IGNORE_INDEX if has_void else None
 
 
 def _widen(logits: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from vots_hqtrack.training.recipe import Recipe
 from vots_hqtrack.training.run_folder import RunFolder
 from vots_hqtrack.training.sampler import ClipSampler
 from vots_hqtrack.training.sources import open_source
+from vots_hqtrack.training.synthetic.open import open_composer
 
 
 class CacheReporter(Protocol):
@@ -80,7 +81,7 @@ def open_mixture(
     folder: RunFolder,
     accelerator: Any,  # noqa: ANN401 - Accelerate is not annotated
     reporter: CacheReporter,
-) -> ClipSource:
+) -> ClipSource[Any]:
     """Open the recipe's data; features that are to be cached and are not, are encoded now.
 
     Args:
@@ -94,6 +95,8 @@ def open_mixture(
         ConfigError: A kind, an option or a crop does not suit.
         InputError: A folder does not have its layout.
     """
+    if recipe.composer.enabled:
+        return open_composer(recipe, data, accelerator.device)
     drawer = open_drawer(recipe, data)
     if recipe.model.features == "computed":
         return drawer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from vots_hqtrack.encoder.frames import (
     SharedFrameEncoder,
     build_encoder,
 )
-from vots_hqtrack.encoder.sam import SamEncoder, features_from_sam
+from vots_hqtrack.encoder.sam import SamEncoder, SamMaps, features_from_sam
+from vots_hqtrack.encoder.tinyvit import PreparedSamEncoder
 from vots_hqtrack.errors import ConfigError, ShapeError
 from vots_hqtrack.frame import ALIGNED_GRID, NETWORK_STRIDE, PIXEL_MEAN, PIXEL_STD
 from vots_hqtrack.presets import load_preset
@@ -32,6 +34,9 @@ from vots_hqtrack.training.initialise import start_as_similarity
 from vots_hqtrack.training.recipe import ClipOptions, ModelOptions
 from vots_hqtrack.types import FrameFeatures, Size
 from vots_hqtrack.vmos import VMOS, build_vmos
+
+IMAGES_AT_ONCE = 96
+"""Images that a frozen encoder takes together: enough for any GPU, and 4 GB of maps at most."""
 
 
 class ClipNetwork(nn.Module):
@@ -84,20 +89,54 @@ class ClipNetwork(nn.Module):
         self, batch: ClipBatch, *, use_own_labels: bool, with_reference: bool
     ) -> list[Tensor]:
         """Track through a batch; see :func:`~vots_hqtrack.training.clip.unroll_clip`."""
+        features = self._encode(batch.frames) if batch.features is None else batch.features
+        if not torch.is_autocast_enabled(batch.labels.device.type):
+            features = _widen(features)
         return unroll_clip(
             self.vmos,
-            self._encode(batch.frames) if batch.features is None else _widen(batch.features),
+            features,
             batch.labels,
             batch.slots,
             self.memory,
             use_own_labels=use_own_labels,
             align_corners=self.align_corners,
             with_reference=with_reference,
+            num_objects=batch.num_objects,
         )
+
+    @torch.no_grad()
+    def encode_frozen(self, batch: ClipBatch, dtype: torch.dtype) -> ClipBatch:
+        """Give a batch the features of a frozen encoder; no graph of autograd begins here.
+
+        Args:
+            batch: With frames, and without features.
+            dtype: Of the features: that in which products are computed.
+
+        Returns:
+            The batch with features, its frames too. It comes back as it is where it has features,
+            or where the encoder learns.
+        """
+        if batch.features is not None or self.train_encoder or batch.frames is None:
+            return batch
+        count = batch.frames.shape[1]
+        # Frame by frame, so that the maps of all clips' frame i lie side by side.
+        images = batch.frames.transpose(0, 1).flatten(0, 1)
+        encoded = [self._encode_images(part) for part in images.split(IMAGES_AT_ONCE)]
+        maps = [
+            torch.cat([getattr(part, name).to(dtype) for part in encoded]).unflatten(0, (count, -1))
+            for name in ("s4", "s8", "s16")
+        ]
+        features = tuple(FrameFeatures(*(one[index] for one in maps)) for index in range(count))
+        return dataclasses.replace(batch, features=features)
+
+    @property
+    def shares_sam(self) -> bool:
+        """Whether the features come from the refiner's own encoder, here or out of a cache."""
+        return self.encoder is None or isinstance(self.encoder, SamEncoder | PreparedSamEncoder)
 
     def trained_tensors(self) -> dict[str, Tensor]:
         """Return what a weights file of the preset holds: encoder and VMOS, or VMOS alone."""
-        if self.encoder is None or isinstance(self.encoder, SamEncoder):
+        if self.shares_sam:
             return dict(self.vmos.state_dict())
         parts = {"encoder": self.encoder, "vmos": self.vmos}
         return {
@@ -112,11 +151,28 @@ class ClipNetwork(nn.Module):
         Raises:
             WeightsError: The tensors do not fit.
         """
-        if self.encoder is None or isinstance(self.encoder, SamEncoder):
+        if self.shares_sam:
             load_into(self.vmos, tensors, source=source)
         else:
             load_into(self.encoder, part_of(tensors, "encoder"), source=source)
             load_into(self.vmos, part_of(tensors, "vmos"), source=source)
+
+    def learning_state(self) -> dict[str, Tensor]:
+        """Return all that training changes; a frozen encoder is left out."""
+        return {name: one for name, one in self.state_dict().items() if self._changes(name)}
+
+    def load_learning_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take what :meth:`learning_state` returned.
+
+        Raises:
+            RuntimeError: The tensors do not fit.
+        """
+        frozen = {name: one for name, one in self.state_dict().items() if not self._changes(name)}
+        given = {name: one for name, one in tensors.items() if self._changes(name)}
+        self.load_state_dict({**frozen, **given})
+
+    def _changes(self, name: str) -> bool:
+        return self.train_encoder or not name.startswith("encoder.")
 
     def _encode(self, frames: Tensor | None) -> tuple[FrameFeatures, ...]:
         if frames is None or self.encoder is None:
@@ -139,11 +195,23 @@ class ClipNetwork(nn.Module):
         images = (frames.float() - self.pixel_mean) / self.pixel_std
         with torch.set_grad_enabled(self.train_encoder and torch.is_grad_enabled()):
             maps = encoder(images)
-            return features_from_sam(maps) if isinstance(encoder, SamEncoder) else maps
+            return features_from_sam(maps) if isinstance(maps, SamMaps) else maps
 
 
-def build_network(model: ModelOptions, clip: ClipOptions) -> ClipNetwork:
+def build_network(
+    model: ModelOptions,
+    clip: ClipOptions,
+    *,
+    encoder_dtype: torch.dtype = torch.float32,
+    compile_encoder: bool = False,
+) -> ClipNetwork:
     """Build the network of a recipe with the weights that it starts from.
+
+    Args:
+        model: Of the recipe.
+        clip: Of the recipe.
+        encoder_dtype: In which SAM's frozen encoder computes.
+        compile_encoder: Let ``torch.compile`` translate a frozen encoder.
 
     Raises:
         ConfigError: The preset cannot be trained that way.
@@ -165,7 +233,7 @@ def build_network(model: ModelOptions, clip: ClipOptions) -> ClipNetwork:
         start_as_similarity(vmos)
     memory = MemoryConfig(clip.memory_capacity, clip.memory_gap, clip.short_term_delay)
     network = ClipNetwork(
-        _encoder_of(model, config),
+        _encoder_of(model, config, encoder_dtype),
         vmos,
         memory,
         align_corners=config.vmos.align_corners,
@@ -174,6 +242,8 @@ def build_network(model: ModelOptions, clip: ClipOptions) -> ClipNetwork:
     )
     if model.weights:
         network.load_trained(load_named(model.weights), model.weights)
+    if compile_encoder and network.encoder is not None and not model.train_encoder:
+        network.encoder.compile(dynamic=False)
     return network
 
 
@@ -192,11 +262,6 @@ def load_named(name: str) -> dict[str, Tensor]:
     return load_weights(name, Path(name) if is_path else None)
 
 
-def load_sam_encoder(config: TrackerConfig) -> SamEncoder:
-    """Build SAM's encoder with the weights of the refiner."""
-    return SamEncoder(load_sam(config.refiner).image_encoder).eval()
-
-
 def frame_encoder(network: ClipNetwork, config: TrackerConfig) -> FrameEncoder:
     """Wrap the network's encoder as the tracker wants it.
 
@@ -205,7 +270,7 @@ def frame_encoder(network: ClipNetwork, config: TrackerConfig) -> FrameEncoder:
         config: Of the tracker.
     """
     encoder = network.encoder
-    if encoder is None or isinstance(encoder, SamEncoder):
+    if encoder is None or isinstance(encoder, SamEncoder | PreparedSamEncoder):
         device = next(network.vmos.parameters()).device
         shared = build_sam_encoder(config, device) if encoder is None else encoder.eval()
         with torch.inference_mode():
@@ -243,14 +308,22 @@ def copy_average(network: ClipNetwork) -> ClipNetwork:
 
 @torch.no_grad()
 def update_average(average: ClipNetwork, network: ClipNetwork, decay: float) -> None:
-    """Move the average towards the network; what does not learn is copied."""
-    learning = {name for name, one in network.named_parameters() if one.requires_grad}
-    fresh = network.state_dict()
-    for name, kept in average.state_dict().items():
-        if name in learning:
-            kept.lerp_(fresh[name], 1 - decay)
-        else:
-            kept.copy_(fresh[name])
+    """Move the average towards the network; what does not learn is copied.
+
+    Args:
+        average: From :func:`copy_average`.
+        network: What learns.
+        decay: How much of the average is kept, from 0 to 1.
+    """
+    # A copy has its tensors in the same order; those of a frozen encoder are the same ones.
+    pairs = list(zip(average.parameters(), network.parameters(), strict=True))
+    moving = [(kept, new) for kept, new in pairs if new.requires_grad]
+    if moving:
+        torch._foreach_lerp_([kept for kept, _ in moving], [new for _, new in moving], 1 - decay)
+    pairs += zip(average.buffers(), network.buffers(), strict=True)
+    for kept, new in pairs:
+        if kept is not new and not new.requires_grad:
+            kept.copy_(new)
 
 
 def _widen(features: Sequence[FrameFeatures]) -> tuple[FrameFeatures, ...]:
@@ -258,11 +331,11 @@ def _widen(features: Sequence[FrameFeatures]) -> tuple[FrameFeatures, ...]:
     return tuple(FrameFeatures(one.s4.float(), one.s8.float(), one.s16.float()) for one in features)
 
 
-def _encoder_of(model: ModelOptions, config: TrackerConfig) -> nn.Module | None:
+def _encoder_of(model: ModelOptions, config: TrackerConfig, dtype: torch.dtype) -> nn.Module | None:
     if model.features == "cached":
         return None
     if config.encoder.kind == "sam":
-        return load_sam_encoder(config)
+        return PreparedSamEncoder(load_sam(config.refiner).image_encoder, dtype).eval()
     encoder = build_encoder(config.encoder)
     if model.encoder_weights:
         tensors = part_of(load_named(model.encoder_weights), "encoder")

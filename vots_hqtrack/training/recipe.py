@@ -13,6 +13,7 @@ from vots_hqtrack.config import require
 from vots_hqtrack.training.recipe_data import (
     AugmentOptions,
     CacheOptions,
+    ComposerOptions,
     DataOptions,
     DevOptions,
     PhaseOptions,
@@ -25,7 +26,9 @@ class RunOptions:
     """The run as a whole.
 
     Attributes:
-        steps: Optimiser steps in all.
+        steps: Optimiser steps in all, unless the clock decides.
+        max_minutes: Length of the run by the clock, from its first step on; phases, rates and
+            losses then follow the time. 0 counts steps instead.
         seed: Of all chance.
         accumulate: Parts that a batch is computed in, one after the other; saves memory.
         precision: Number format of the heavy products; ``auto`` takes bfloat16 where the device
@@ -36,9 +39,16 @@ class RunOptions:
         keep_checkpoints: How many of them stay.
         log_every: Steps between two scalars.
         picture_every: Steps between two pictures of labels and predictions; 0 draws none.
+        export_every_seconds: Seconds between two writings of the averaged weights and of the
+            compact state; 0 writes them with the checkpoints alone.
+        keep_exports: Keep a copy of the averaged weights of each minute.
+        graph: ``auto`` replays forward and backward pass as one CUDA graph where shapes stay the
+            same, ``off`` never does.
+        compile_encoder: Let ``torch.compile`` translate a frozen encoder.
     """
 
     steps: int = 100_000
+    max_minutes: float = 0.0
     seed: int = 1
     accumulate: int = 1
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -48,12 +58,17 @@ class RunOptions:
     keep_checkpoints: int = 30
     log_every: int = 10
     picture_every: int = 500
+    export_every_seconds: float = 60.0
+    keep_exports: bool = False
+    graph: Literal["auto", "off"] = "auto"
+    compile_encoder: bool = False
 
     def __post_init__(self) -> None:
         """Check the values."""
         for name in ("steps", "accumulate", "checkpoint_every", "keep_checkpoints", "log_every"):
             require(getattr(self, name) >= 1, f"train.{name}", "at least 1", getattr(self, name))
-        for name in ("seed", "threads", "workers", "picture_every"):
+        more = ("max_minutes", "export_every_seconds")
+        for name in ("seed", "threads", "workers", "picture_every", *more):
             require(getattr(self, name) >= 0, f"train.{name}", "0 or more", getattr(self, name))
 
 
@@ -98,13 +113,18 @@ class OptimizerOptions:
         learning_rate: At the end of the warm-up.
         min_learning_rate: At the very start and at the end.
         power: Exponent of the fall.
-        warm_up: Share of the steps over which the rate rises.
+        warm_up: Fraction of the run over which the rate rises.
+        warm_up_steps: Steps over which it rises instead, whatever the length of the run; 0 goes by
+            ``warm_up``.
+        hold: Fraction of the run for which it stays at the top before it falls.
         encoder_factor: The encoder's rate above the least, relative to the rest's.
         weight_decay: Decay of the weights.
         no_decay: Shell-style patterns of parameters without it, besides all biases and the vectors
             outside the encoder.
         clip_norm: Largest norm of all gradients together.
         average_share: The moving average reaches back this share of the steps.
+        average_steps: It reaches back so many steps instead; 0 goes by ``average_share``, which the
+            clock does not allow, as nobody knows the steps beforehand.
         average_warm_up: It reaches back less at the start.
     """
 
@@ -112,11 +132,14 @@ class OptimizerOptions:
     min_learning_rate: float = 2e-5
     power: float = 0.9
     warm_up: float = 0.05
+    warm_up_steps: int = 0
+    hold: float = 0.0
     encoder_factor: float = 0.1
     weight_decay: float = 0.03
     no_decay: tuple[str, ...] = ("vmos.decoder.*",)
     clip_norm: float = 5.0
     average_share: float = 0.1
+    average_steps: int = 0
     average_warm_up: bool = True
 
     def __post_init__(self) -> None:
@@ -126,6 +149,9 @@ class OptimizerOptions:
         require(self.clip_norm > 0, "optimizer.clip_norm", "above 0", self.clip_norm)
         require_share("optimizer.warm_up", self.warm_up)
         require_share("optimizer.average_share", self.average_share)
+        require(0 <= self.hold < 1, "optimizer.hold", "0 or more, below 1", self.hold)
+        for name in ("warm_up_steps", "average_steps"):
+            require(getattr(self, name) >= 0, f"optimizer.{name}", "0 or more", getattr(self, name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +246,7 @@ class Recipe:
     augment: AugmentOptions = field(default_factory=AugmentOptions)
     dev: DevOptions = field(default_factory=DevOptions)
     cache: CacheOptions = field(default_factory=CacheOptions)
+    composer: ComposerOptions = field(default_factory=ComposerOptions)
     data: tuple[DataOptions, ...] = ()
     phases: tuple[PhaseOptions, ...] = (PhaseOptions(),)
 
@@ -232,8 +259,10 @@ class Recipe:
         frozen = not self.model.train_encoder
         cached = self.model.features == "cached"
         require(frozen or not cached, "model.train_encoder", "false with cached features", True)
+        if self.train.max_minutes:
+            reach = self.optimizer.average_steps
+            require(reach > 0, "optimizer.average_steps", "above 0 with train.max_minutes", reach)
 
-    def phase(self, step: int) -> PhaseOptions:
-        """Return the phase that a step lies in."""
-        share = step / self.train.steps
-        return next((phase for phase in self.phases if share < phase.until), self.phases[-1])
+    def phase(self, progress: float) -> PhaseOptions:
+        """Return the phase of a run that is so far, from 0 to 1."""
+        return next((phase for phase in self.phases if progress < phase.until), self.phases[-1])

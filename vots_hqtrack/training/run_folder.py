@@ -4,7 +4,10 @@
 
     RUN/config.toml            the recipe with every option
     RUN/checkpoints/*.pt       what a run goes on from; the newest few
-    RUN/last.safetensors       averaged weights of the newest checkpoint
+    RUN/last.safetensors       averaged weights, as of the last minute or checkpoint
+    RUN/state.safetensors      compact state of that moment, for --from
+    RUN/minute-03.fp16.safetensors  copies of the averaged weights, with train.keep_exports
+    RUN/log.jsonl              losses, speed, and where the time goes
     RUN/best.safetensors       averaged weights that did best on the dev split
     RUN/tensorboard/           scalars and pictures
 
@@ -13,6 +16,7 @@ Every file gets its name when it is complete.
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 from collections.abc import Mapping
@@ -40,6 +44,10 @@ FREE_OPTIONS = {
     "train.keep_checkpoints",
     "train.log_every",
     "train.picture_every",
+    "train.export_every_seconds",
+    "train.keep_exports",
+    "train.graph",
+    "train.compile_encoder",
     "cache.folder",
 }
 """Options that a resumed run may have otherwise: they leave its numbers alone."""
@@ -57,6 +65,7 @@ class RunFolder:
         self.path = path
         self.checkpoints = path / "checkpoints"
         self.tensorboard = path / "tensorboard"
+        self.state = path / "state.safetensors"
 
     def open(self, recipe: Recipe) -> None:
         """Make the folder and keep the recipe, which must be that of the checkpoints there.
@@ -100,13 +109,18 @@ class RunFolder:
         """Write weights for ``hqtrack track --weights``.
 
         Args:
-            name: ``last`` or ``best``.
+            name: ``last``, ``best`` or that of a copy.
             tensors: Of the averaged network.
             facts: For the file's header.
         """
         path = self.path / f"{name}.safetensors"
         save_tensors(path, tensors, facts)
         return path
+
+    def log(self, entry: Mapping[str, object]) -> None:
+        """Add a line to ``log.jsonl``."""
+        with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

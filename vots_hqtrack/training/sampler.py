@@ -89,7 +89,17 @@ class ClipSampler:
             for i in range(phase.num_frames)
         )
         labels = torch.stack([labels for _, labels in chosen])
-        return ClipBatch(labels, torch.cat(slots), features=features)
+        return ClipBatch(
+            labels,
+            torch.cat(slots),
+            features=features,
+            num_objects=int(labels[:, 0].max()),
+            has_void=False,
+        )
+
+    def finish(self, drawn: ClipBatch, device: torch.device) -> ClipBatch:
+        """Bring a batch to the device; see ``ClipSource``."""
+        return drawn.to(device)
 
     def _draw_size(
         self, clips: list[CachedClip], rng: np.random.Generator, phase: PhaseOptions

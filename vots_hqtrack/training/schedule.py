@@ -1,9 +1,13 @@
-"""What depends on the step number: learning rates, loss weights, the moving average's decay."""
+"""What depends on how far a run is: learning rates, loss weights, the moving average's decay.
+
+Steps or the clock drive a run; both say so by a number from 0 to 1.
+"""
 
 from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from torch import nn
 
@@ -14,34 +18,68 @@ ENCODER, BANK, REST = "encoder", "bank", "rest"
 IDENTITY_BANK = ("vmos.identity.bank_s16.*", "vmos.identity.bank_s8.*")
 
 
-def learning_rate(options: OptimizerOptions, step: int, steps: int) -> float:
-    """Warm up linearly from the least rate, then fall as a power of the steps left.
+@dataclass(frozen=True, slots=True)
+class RunProgress:
+    """How far a run is.
+
+    Attributes:
+        fraction: From 0 at the start to 1 at the end, of the steps or of the time.
+        step: Optimiser steps made in this session.
+        step_fraction: How far one step brings the run; 0 where the clock decides.
+        earlier_steps: Steps of the sessions that this one goes on from.
+    """
+
+    fraction: float
+    step: int
+    step_fraction: float = 0.0
+    earlier_steps: int = 0
+
+
+def progress_of_steps(step: int, steps: int, earlier_steps: int = 0) -> RunProgress:
+    """Return the progress of a run whose steps are counted.
+
+    Args:
+        step: Steps made.
+        steps: Of the whole run.
+        earlier_steps: Steps of the sessions that this one goes on from.
+    """
+    return RunProgress(step / steps, step, 1 / steps, earlier_steps)
+
+
+def learning_rate(options: OptimizerOptions, progress: RunProgress) -> float:
+    """Warm up linearly from the least rate, hold, then fall as a power of what is left.
 
     Example:
         >>> options = OptimizerOptions(learning_rate=1.0, min_learning_rate=0.0, power=1.0)
-        >>> [round(learning_rate(options, step, 100), 3) for step in (0, 5, 100)]
+        >>> [round(learning_rate(options, progress_of_steps(n, 100)), 3) for n in (0, 5, 100)]
         [0.0, 1.0, 0.0]
     """
     low, high = options.min_learning_rate, options.learning_rate
-    warm_up = max(options.warm_up * steps, 1)
-    if step < warm_up:
-        return low + (high - low) * step / warm_up
-    left = 1 - (step - warm_up) / max(steps - warm_up, 1)
-    return low + (high - low) * float(max(left, 0.0) ** options.power)
+    if options.warm_up_steps:
+        warmth, fall_from = min(progress.step / options.warm_up_steps, 1.0), options.hold
+    else:
+        # The first step always has the least rate, or moments of one step would decide how far all
+        # parameters go.
+        warm_up = max(options.warm_up, progress.step_fraction)
+        warmth = min(progress.fraction / warm_up, 1.0) if warm_up else 1.0
+        fall_from = warm_up + options.hold
+    left = 1.0
+    if progress.fraction > fall_from:
+        left = max(1 - (progress.fraction - fall_from) / (1 - fall_from), 0.0)
+    return low + (high - low) * warmth * float(left**options.power)
 
 
 def role_rates(
-    options: OptimizerOptions, step: int, steps: int, *, own_labels: bool
+    options: OptimizerOptions, progress: RunProgress, *, own_labels: bool
 ) -> dict[str, float]:
     """Return the learning rate of each role.
 
     Args:
         options: The schedule.
-        step: Number of the step.
-        steps: Of the whole run.
+        progress: Of the run.
         own_labels: VMOS's own labels go to the memory, so that the identity bank rests.
     """
-    rate, low = learning_rate(options, step, steps), options.min_learning_rate
+    rate, low = learning_rate(options, progress), options.min_learning_rate
     return {
         ENCODER: low + (rate - low) * options.encoder_factor,
         BANK: 0.0 if own_labels else rate,
@@ -49,33 +87,37 @@ def role_rates(
     }
 
 
-def uses_own_labels(options: ClipOptions, step: int, steps: int) -> bool:
-    """Tell whether VMOS's own labels go to the memory in a step."""
-    return options.own_labels_from < 1 and step >= options.own_labels_from * steps
+def uses_own_labels(options: ClipOptions, progress: float) -> bool:
+    """Tell whether VMOS's own labels go to the memory at a progress from 0 to 1."""
+    return options.own_labels_from < 1 and progress >= options.own_labels_from
 
 
-def auxiliary_weight(options: LossOptions, step: int, steps: int) -> float:
+def auxiliary_weight(options: LossOptions, progress: float) -> float:
     """Weight of the reference frame's loss: falls from 1 to 0.
 
     Example:
-        >>> [auxiliary_weight(LossOptions(), step, 100) for step in (0, 5, 50)]
+        >>> [auxiliary_weight(LossOptions(), progress) for progress in (0, 0.05, 0.5)]
         [1.0, 0.5, 0.0]
     """
     if not options.auxiliary_until:
         return 0.0
-    return max(1 - step / (options.auxiliary_until * steps), 0.0)
+    return max(1 - progress / options.auxiliary_until, 0.0)
 
 
-def average_decay(options: OptimizerOptions, step: int, steps: int) -> float:
+def average_decay(options: OptimizerOptions, progress: RunProgress) -> float:
     """Return how much of the moving average is kept in a step.
 
     Example:
-        >>> average_decay(OptimizerOptions(), 0, 1000)
+        >>> average_decay(OptimizerOptions(), progress_of_steps(0, 1000))
         0.1
-        >>> average_decay(OptimizerOptions(), 999, 1000)
+        >>> average_decay(OptimizerOptions(average_steps=100), RunProgress(0.5, step=5000))
         0.99
     """
-    limit = 1 - 1 / max(options.average_share * steps, 1)
+    reach = float(options.average_steps)
+    if not options.average_steps:
+        reach = options.average_share / progress.step_fraction if progress.step_fraction else 1.0
+    limit = 1 - 1 / max(reach, 1)
+    step = progress.earlier_steps + progress.step
     return min(limit, (1 + step) / (10 + step)) if options.average_warm_up else limit
 
 

@@ -1,27 +1,36 @@
 """Trains VMOS (paper section 3): steps, moving average, checkpoints, dev split, on any devices.
 
-Everything random in a step depends on the seed, the step and the place in the batch, so a run that
-goes on from a checkpoint is the run that was never interrupted.
+Everything random in a step depends on the seed, the step and the index in the batch, so a run that
+goes on from a checkpoint is the run that was never interrupted. Steps or the clock drive it. A step
+never waits for the device: losses stay there until a line of the log is due.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
+import dataclasses
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast, gather_object
 from torch import Tensor
 
-from vots_hqtrack.errors import HQTrackError, WeightsError
+from vots_hqtrack.checkpoints.load import load_tensors
+from vots_hqtrack.errors import WeightsError
 from vots_hqtrack.training.batch import ClipBatch, ClipSource, PartDataset, Share, part_stream
 from vots_hqtrack.training.board import Board
 from vots_hqtrack.training.dev import DevSplit, dev_tracker
-from vots_hqtrack.training.engine import StopRequest, start_accelerator
+from vots_hqtrack.training.engine import (
+    StopRequest,
+    choose_fast_kernels,
+    compute_dtype,
+    start_accelerator,
+)
+from vots_hqtrack.training.graph import ComputePass, GraphedPasses, PassResult
 from vots_hqtrack.training.losses import ClipLoss, LossWeights, bootstrap_fraction, clip_loss
 from vots_hqtrack.training.mixture import open_mixture
 from vots_hqtrack.training.network import (
@@ -34,61 +43,21 @@ from vots_hqtrack.training.network import (
 from vots_hqtrack.training.recipe import Recipe
 from vots_hqtrack.training.regularise import regularise_encoder, regularise_vmos
 from vots_hqtrack.training.run_folder import RunFolder, read_checkpoint
+from vots_hqtrack.training.run_log import Reporter, RunLog, Silence, StepResult
 from vots_hqtrack.training.schedule import (
+    RunProgress,
     auxiliary_weight,
     average_decay,
     parameter_groups,
+    progress_of_steps,
     role_rates,
     uses_own_labels,
 )
+from vots_hqtrack.training.session import Counters, HostLead, RunClock, StepTimer
+from vots_hqtrack.training.state_file import find_average, load_state, restore_state, save_state
 
 SEED_STRIDE = 1_000_003
 """Keeps the seeds of steps and processes apart."""
-
-
-class Reporter(Protocol):
-    """Who is told how a run goes on."""
-
-    def cached(self, name: str, done: int, total: int) -> None:
-        """A clip of a data set has its features on disk."""
-
-    def stepped(self, step: int, loss: float) -> None:
-        """A step was made; ``step`` counts from 1."""
-
-    def evaluated(self, step: int, mean: float, best: float) -> None:
-        """The dev split was tracked; mean J now and at best."""
-
-
-class Silence:
-    """A reporter that tells nobody."""
-
-    def cached(self, name: str, done: int, total: int) -> None:
-        """See :class:`Reporter`."""
-
-    def stepped(self, step: int, loss: float) -> None:
-        """See :class:`Reporter`."""
-
-    def evaluated(self, step: int, mean: float, best: float) -> None:
-        """See :class:`Reporter`."""
-
-
-@dataclass(frozen=True, slots=True)
-class StepResult:
-    """One step's numbers on this process.
-
-    Attributes:
-        loss: Mean over the accumulated parts.
-        gradient_norm: Before it was clipped.
-        rate: Learning rate of most parameters.
-        batch: The last part.
-        predicted: Its logits, frame by frame.
-    """
-
-    loss: ClipLoss
-    gradient_norm: float
-    rate: float
-    batch: ClipBatch
-    predicted: list[Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,20 +75,38 @@ class RunResult:
     best: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Gradients:
+    """What the parts of a step gave, besides the gradients.
+
+    Attributes:
+        loss: Mean over the parts.
+        batch: The last part.
+        predicted: Its logits, frame by frame.
+    """
+
+    loss: ClipLoss
+    batch: ClipBatch
+    predicted: list[Tensor]
+
+
 class Trainer:
-    """One run.
+    """One session of a run.
 
     Args:
         recipe: What to do.
         folder: Where the run is kept; it goes on from the newest checkpoint there.
         data: Folder that relative data roots are looked up in.
-        reporter: Told of the progress, on the main process.
+        reporter: Callback, on the main process.
         source: Where batches come from; None opens the recipe's data.
+        state: Compact state of an earlier session that this one goes on from, with a schedule of
+            its own; a checkpoint in the folder goes before it.
+        average: Averaged weights that go with the state; None looks beside it.
 
     Raises:
         ConfigError: The recipe cannot be carried out, or the folder holds another run.
         InputError: Data are missing.
-        WeightsError: Weights or a checkpoint are missing, damaged, or do not fit.
+        WeightsError: Weights, a state or a checkpoint are missing, damaged, or do not fit.
     """
 
     def __init__(
@@ -129,122 +116,180 @@ class Trainer:
         *,
         data: Path,
         reporter: Reporter | None = None,
-        source: ClipSource | None = None,
+        source: ClipSource[Any] | None = None,
+        state: Path | None = None,
+        average: Path | None = None,
     ) -> None:
         if recipe.train.threads:
             torch.set_num_threads(recipe.train.threads)
         self.recipe = recipe
         self.accelerator = start_accelerator(recipe.train.precision)
+        self.device: torch.device = self.accelerator.device
+        self.dtype = compute_dtype(self.accelerator)
+        choose_fast_kernels(self.device, self.dtype)
         is_main = self.accelerator.is_main_process
         self.reporter: Reporter = reporter if reporter is not None and is_main else Silence()
         self.folder = RunFolder(folder)
         with self.accelerator.main_process_first():
             self.folder.open(recipe)
         self.dev = DevSplit(recipe.dev, data) if recipe.dev.root else None
-        torch.manual_seed(recipe.train.seed)
-        self.network = build_network(recipe.model, recipe.clip).to(self.accelerator.device)
-        self.average = copy_average(self.network)
-        self._regularise()
-        self.optimizer: Any = torch.optim.AdamW(parameter_groups(self.network, recipe.optimizer))
-        self.model, self.optimizer = self.accelerator.prepare(self.network, self.optimizer)
-        share = Share(self.accelerator.process_index, self.accelerator.num_processes)
-        source = source or open_mixture(recipe, data, self.folder, self.accelerator, self.reporter)
-        self.parts = PartDataset(source, recipe, share)
-        self.step = 0
+        self._build()
+        self.step, self.clips, self.fraction = 0, 0, 0.0
+        self.earlier = Counters()
+        self.clock = RunClock()
         self.best: float | None = None
         newest = self.folder.newest()
         if newest is not None:
             self.load(newest)
+        elif state is not None:
+            self.go_on_from(state, average)
+        share = Share(self.accelerator.process_index, self.accelerator.num_processes)
+        source = source or open_mixture(recipe, data, self.folder, self.accelerator, self.reporter)
+        self.parts = PartDataset(source, recipe, share, self.earlier.steps)
+        self.timer = StepTimer(self.device)
+        self.lead = HostLead(self.device)
+        self.log = RunLog(recipe.train, self.folder, self.accelerator, self.reporter, self.timer)
 
     def run(self) -> RunResult:
         """Train to the end, or until SIGINT or SIGTERM; then a checkpoint is left.
 
         Raises:
-            HQTrackError: The loss is no finite number.
+            HQTrackError: The loss is not finite.
         """
         options = self.recipe.train
         with StopRequest() as stop, self._board() as board:
-            stream = part_stream(self.parts, self.step, options.workers)
-            while self.step < options.steps:
-                self._log(board, self.train_step(stream))
-                is_last = self.step == options.steps
-                if is_last or self.step % self.recipe.dev.every == 0:
+            stream = part_stream(
+                self.parts, self.step, options.workers, pin_memory=self.device.type == "cuda"
+            )
+            exported = time.monotonic()
+            while not self.is_done:
+                self._report(self.train_step(stream), board)
+                if self.is_done or self.step % self.recipe.dev.every == 0:
                     self._evaluate(board)
                 is_stopping = self._agree_to_stop(stop)
-                if is_last or is_stopping or self.step % options.checkpoint_every == 0:
+                every, waited = options.export_every_seconds, time.monotonic() - exported
+                if self.is_done or is_stopping or self.step % options.checkpoint_every == 0:
                     self.save()
-                if is_stopping and not is_last:
+                elif not every or waited < every:
+                    continue
+                else:
+                    self.export()
+                exported = time.monotonic()
+                if is_stopping and not self.is_done:
                     return RunResult(self.step, stop.signal_number, self.best)
         return RunResult(self.step, None, self.best)
 
-    def train_step(self, stream: Iterator[ClipBatch]) -> StepResult:
-        """Make one optimiser step.
+    @property
+    def is_done(self) -> bool:
+        """Whether the session is over."""
+        return self.fraction >= 1
+
+    @property
+    def progress(self) -> RunProgress:
+        """How far the session is, as its schedule sees it."""
+        train = self.recipe.train
+        if not train.max_minutes:
+            return progress_of_steps(self.step, train.steps, self.earlier.steps)
+        return RunProgress(self.fraction, self.step, earlier_steps=self.earlier.steps)
+
+    @property
+    def totals(self) -> Counters:
+        """Counters of all sessions, this one included."""
+        minutes = self.clock.elapsed / 60
+        return self.earlier.plus(steps=self.step, clips=self.clips, minutes=minutes)
+
+    def train_step(self, stream: Iterator[Any]) -> StepResult:
+        """Make one optimiser step; the host does not wait for the device.
 
         Args:
-            stream: Gives the step's parts next.
+            stream: Gives the step's parts next, as the source draws them.
         """
-        options, steps = self.recipe.optimizer, self.recipe.train.steps
-        own_labels = uses_own_labels(self.recipe.clip, self.step, steps)
-        rates = role_rates(options, self.step, steps, own_labels=own_labels)
+        options, progress = self.recipe.optimizer, self.progress
+        self.timer.begin(measure=self.log.is_due(self.step + 1))
+        own_labels = uses_own_labels(self.recipe.clip, progress.fraction)
+        rates = role_rates(options, progress, own_labels=own_labels)
         for group in self.optimizer.param_groups:
             group["lr"] = rates[group["role"]]
-        loss, batch, predicted = self.accumulate_gradients(stream)
-        if not math.isfinite(float(loss.total)):
-            raise HQTrackError(
-                f"the loss is {float(loss.total)} in step {self.step + 1}; go on from the newest "
-                "checkpoint with a lower optimizer.learning_rate or train.precision=float32"
-            )
+        found = self.accumulate_gradients(stream)
         norm = self.accelerator.clip_grad_norm_(self.network.parameters(), options.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        update_average(self.average, self.network, average_decay(options, self.step, steps))
+        update_average(self.average, self.network, average_decay(options, progress))
+        self.timer.mark("optimizer")
+        self.lead.end_step()
         self.step += 1
-        return StepResult(loss, float(norm or 0.0), rates["rest"], batch, predicted)
+        parts = self.accelerator.num_processes * self.recipe.train.accumulate
+        self.clips += len(found.batch.labels) * parts
+        self._measure_progress()
+        norm = torch.zeros((), device=self.device) if norm is None else norm
+        return StepResult(found.loss, norm, rates["rest"], progress, found.batch, found.predicted)
 
-    def accumulate_gradients(
-        self, stream: Iterator[ClipBatch]
-    ) -> tuple[ClipLoss, ClipBatch, list[Tensor]]:
+    def accumulate_gradients(self, stream: Iterator[Any]) -> Gradients:
         """Run the parts of the present step forwards and backwards; gradients are left behind.
 
-        Returns:
-            The mean loss, the last part, and its logits.
+        Args:
+            stream: Gives the parts next, as the source draws them.
         """
         recipe, num_parts = self.recipe, self.recipe.train.accumulate
         process = self.accelerator.process_index
-        torch.manual_seed((recipe.train.seed * SEED_STRIDE + self.step) * SEED_STRIDE + process)
+        torch.manual_seed(
+            (recipe.train.seed * SEED_STRIDE + self.earlier.steps + self.step) * SEED_STRIDE
+            + process
+        )
         weights = self._loss_weights()
-        own_labels = uses_own_labels(recipe.clip, self.step, recipe.train.steps)
+        own_labels = uses_own_labels(recipe.clip, self.progress.fraction)
         self.model.train()
         losses = []
         for part in range(num_parts):
-            batch = next(stream).to(self.accelerator.device)
+            batch = self._next_batch(stream)
             waits = part < num_parts - 1
             with self.accelerator.no_sync(self.model) if waits else contextlib.nullcontext():
-                predicted: list[Tensor] = self.model(
-                    batch, use_own_labels=own_labels, with_reference=weights.auxiliary > 0
-                )
-                loss = clip_loss(
-                    predicted, batch.labels, weights, align_corners=self.network.align_corners
-                )
-                self.accelerator.backward(loss.total / num_parts)
-            losses.append(torch.stack([loss.total.detach(), loss.cross_entropy, loss.jaccard]))
-        return ClipLoss(*torch.stack(losses).mean(0)), batch, [one.detach() for one in predicted]
+                result = self.run_pass(batch, weights, own_labels)
+            self.timer.mark("forward_backward")
+            losses.append(result.loss)
+        mean = [
+            torch.stack([getattr(one, name) for one in losses]).mean(0)
+            for name in ("total", "cross_entropy", "jaccard")
+        ]
+        return Gradients(ClipLoss(*mean), batch, result.predicted)
 
     def save(self) -> None:
-        """Write a checkpoint with everything that goes on changing, and the averaged weights."""
+        """Write a checkpoint with everything that goes on changing, and what :meth:`export` does.
+
+        Raises:
+            HQTrackError: The loss is not finite.
+        """
+        self.log.check(self.step)
         if self.accelerator.is_main_process:
             scaler = self.accelerator.scaler
             content = {
                 "step": self.step,
-                "network": self.network.state_dict(),
-                "average": self.average.state_dict(),
+                "network": self.network.learning_state(),
+                "average": self.average.learning_state(),
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": None if scaler is None else scaler.state_dict(),
                 "best": self.best,
+                "clips": self.clips,
+                "seconds": self.clock.elapsed,
+                "earlier": dataclasses.asdict(self.earlier),
             }
             self.folder.save(content, self.recipe.train.keep_checkpoints)
-            self._export("last")
+        self.export()
         self.accelerator.wait_for_everyone()
+
+    def export(self) -> None:
+        """Write the averaged weights and the compact state.
+
+        Raises:
+            HQTrackError: The loss is not finite.
+        """
+        self.log.check(self.step)
+        if not self.accelerator.is_main_process:
+            return
+        self._export("last")
+        if self.recipe.train.keep_exports:
+            self._export(f"minute-{round(self.clock.elapsed / 60):02d}.fp16")
+        save_state(self.folder.state, self.network, self._adamw, self.totals, self._facts())
 
     def load(self, path: Path) -> None:
         """Go on from what :meth:`save` wrote.
@@ -254,29 +299,114 @@ class Trainer:
         """
         content = read_checkpoint(path)
         try:
-            self.network.load_state_dict(content["network"])
-            self.average.load_state_dict(content["average"])
+            self.network.load_learning_state(content["network"])
+            self.average.load_learning_state(content["average"])
             self.optimizer.load_state_dict(content["optimizer"])
             if self.accelerator.scaler is not None:
                 self.accelerator.scaler.load_state_dict(content["scaler"])
+            self.earlier = Counters(**content.get("earlier", {}))
         except (RuntimeError, KeyError, ValueError, TypeError) as error:
             raise WeightsError(f"cannot go on from the checkpoint {path}: {error}") from error
         self.step, self.best = int(content["step"]), content["best"]
+        self.clips = int(content.get("clips", 0))
+        self.clock = RunClock(float(content.get("seconds", 0.0)))
+        self.fraction = self._own_fraction()
 
-    def _regularise(self) -> None:
-        regularise_vmos(self.network.vmos, self.recipe.regularisation)
+    def go_on_from(self, path: Path, average: Path | None) -> None:
+        """Begin a session where another one ended, with a schedule of its own.
+
+        Args:
+            path: Compact state of the other session.
+            average: Its averaged weights; None looks beside the state.
+
+        Raises:
+            WeightsError: A file is missing, damaged, or belongs to another network.
+        """
+        state = load_state(path)
+        weights = find_average(path) if average is None else average
+        tensors = load_tensors(weights, expected_sha256=None)
+        for network in (self.network, self.average):
+            network.load_trained(tensors, str(weights))
+        restore_state(state, self.network, self._adamw, str(path))
+        self.earlier = state.counters
+
+    def _build(self) -> None:
+        """Make network, average and optimiser, and choose how passes run."""
+        recipe = self.recipe
+        torch.manual_seed(recipe.train.seed)
+        self.network = build_network(
+            recipe.model,
+            recipe.clip,
+            encoder_dtype=self.dtype,
+            compile_encoder=recipe.train.compile_encoder,
+        ).to(self.device)
+        self.average = copy_average(self.network)
+        regularise_vmos(self.network.vmos, recipe.regularisation)
         if self.network.encoder is not None and self.network.train_encoder:
-            regularise_encoder(self.network.encoder, self.recipe.regularisation)
+            regularise_encoder(self.network.encoder, recipe.regularisation)
+        is_cuda = self.device.type == "cuda"
+        groups = parameter_groups(self.network, recipe.optimizer)
+        self._adamw = torch.optim.AdamW(groups, fused=True if is_cuda else None)
+        self.model, self.optimizer = self.accelerator.prepare(self.network, self._adamw)
+        is_alone = self.accelerator.num_processes == 1 and recipe.train.accumulate == 1
+        can_record = is_cuda and is_alone and self.accelerator.scaler is None
+        self.run_pass: ComputePass = self._run_pass
+        if can_record and recipe.train.graph == "auto":
+            self.run_pass = GraphedPasses(self._run_pass, self.network.parameters())
+
+    def _run_pass(self, batch: ClipBatch, weights: LossWeights, own_labels: bool) -> PassResult:
+        """Run a batch forwards and backwards."""
+        predicted: list[Tensor] = self.model(
+            batch, use_own_labels=own_labels, with_reference=weights.with_reference
+        )
+        loss = clip_loss(
+            predicted,
+            batch.labels,
+            weights,
+            align_corners=self.network.align_corners,
+            has_void=batch.has_void,
+        )
+        self.accelerator.backward(loss.total / self.recipe.train.accumulate)
+        values = ClipLoss(loss.total.detach(), loss.cross_entropy, loss.jaccard)
+        return PassResult(values, [one.detach() for one in predicted])
+
+    def _next_batch(self, stream: Iterator[Any]) -> ClipBatch:
+        """Bring the next part to the device and encode it, if the encoder does not learn."""
+        drawn = next(stream)
+        self.clock.start()
+        self.timer.mark("data")
+        batch = self.parts.source.finish(drawn, self.device)
+        self.timer.mark("compose")
+        batch = self.network.encode_frozen(batch, self.dtype)
+        self.timer.mark("encode")
+        return batch
+
+    def _measure_progress(self) -> None:
+        """See how far the session is; all processes see the same."""
+        fraction = self._own_fraction()
+        if self.recipe.train.max_minutes and self.accelerator.num_processes > 1:
+            shared = torch.tensor(fraction, dtype=torch.float64, device=self.device)
+            fraction = float(broadcast(shared))
+        self.fraction = fraction
+        self.parts.progress.fill_(fraction)
+
+    def _own_fraction(self) -> float:
+        train = self.recipe.train
+        if train.max_minutes:
+            return min(self.clock.elapsed / (60 * train.max_minutes), 1.0)
+        return self.step / train.steps
 
     def _loss_weights(self) -> LossWeights:
-        options, steps = self.recipe.loss, self.recipe.train.steps
+        options, fraction = self.recipe.loss, self.progress.fraction
+        auxiliary = auxiliary_weight(options, fraction)
         return LossWeights(
             cross_entropy=options.cross_entropy,
             jaccard=options.jaccard,
             fraction=bootstrap_fraction(
-                self.step, steps, share=options.hardest_share, until=options.hardest_until
+                fraction, share=options.hardest_share, until=options.hardest_until
             ),
-            auxiliary=auxiliary_weight(options, self.step, steps),
+            auxiliary=auxiliary,
+            with_reference=auxiliary > 0,
         )
 
     @contextlib.contextmanager
@@ -290,24 +420,17 @@ class Trainer:
         finally:
             board.close()
 
-    def _log(self, board: Board | None, result: StepResult) -> None:
-        options, loss = self.recipe.train, result.loss
-        self.reporter.stepped(self.step, float(loss.total))
-        if self.step % options.log_every == 0 or self.step == options.steps:
-            parts = torch.stack([loss.total, loss.cross_entropy, loss.jaccard])
-            total, cross_entropy, jaccard = self.accelerator.reduce(parts, "mean").tolist()
-            if board is not None:
-                values = {
-                    "loss/total": total,
-                    "loss/cross_entropy": cross_entropy,
-                    "loss/jaccard": jaccard,
-                    "optimizer/learning_rate": result.rate,
-                    "optimizer/gradient_norm": result.gradient_norm,
-                }
-                board.scalars(self.step, values)
-        every = options.picture_every
-        if board is not None and every and (self.step % every == 0 or self.step == 1):
-            board.clip(self.step, result.batch, result.predicted)
+    def _report(self, result: StepResult, board: Board | None) -> None:
+        passes = self.run_pass
+        self.log.add(
+            result,
+            step=self.step,
+            totals=self.totals,
+            minutes=self.clock.elapsed / 60,
+            graphs=passes.num_graphs if isinstance(passes, GraphedPasses) else 0,
+            is_last=self.is_done,
+            board=board,
+        )
 
     def _evaluate(self, board: Board | None) -> None:
         """Track the dev split, the sequences shared out over the processes."""
@@ -330,15 +453,20 @@ class Trainer:
         self.reporter.evaluated(self.step, mean, self.best)
 
     def _export(self, name: str) -> None:
-        facts = {
+        self.folder.export(name, self.average.trained_tensors(), self._facts())
+
+    def _facts(self) -> dict[str, str]:
+        return {
             "step": str(self.step),
             "preset": self.recipe.model.preset,
             "settings": " ".join(self.recipe.model.settings),
             "dev_mean_j": "" if self.best is None else f"{self.best:.4f}",
+            **self.totals.to_strings(),
         }
-        self.folder.export(name, self.average.trained_tensors(), facts)
 
     def _agree_to_stop(self, stop: StopRequest) -> bool:
+        if self.accelerator.num_processes == 1:
+            return stop.is_set
         # A signal reaches the processes at different steps; they must leave in the same one.
         if stop.is_set:
             self.accelerator.set_trigger()
