@@ -76,8 +76,8 @@ def test_convention_pictures_are_rgb(static_root):
 
 
 def test_static_index_without_names(static_root):
-    (static_root / "index.csv").write_text("file,source\na,b\n", encoding="utf-8")
-    with pytest.raises(InputError, match="wanted a column called 'name'"):
+    (static_root / "index.csv").write_text("picture,source\na,b\n", encoding="utf-8")
+    with pytest.raises(InputError, match="wanted a column called 'name' or 'file'"):
         StaticInstances(static_root)
 
 

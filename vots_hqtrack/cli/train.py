@@ -1,15 +1,20 @@
-"""``hqtrack train``: trains by a recipe, or shows what the network would see."""
+"""``hqtrack train``: trains by a recipe, or shows what the network would see.
+
+``hqtrack train CONFIG`` trains; a command of the group, such as ``pack``, is named instead of it.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from typer.core import TyperGroup
 
 from vots_hqtrack.cli.console import err, out
+from vots_hqtrack.cli.train_pack import pack
 from vots_hqtrack.cli.train_progress import TrainProgress
 from vots_hqtrack.errors import ConfigError
 
@@ -20,6 +25,36 @@ SIGNAL_EXIT = 128
 """Shells add the signal's number to it."""
 
 
+DEFAULT_COMMAND = "CONFIG"
+
+
+class TrainGroup(TyperGroup):
+    """Trains unless the first word names another command."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - Click's class
+        """Put the default command in front of anything that is not a command."""
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = [DEFAULT_COMMAND, *args]
+        return super().parse_args(ctx, args)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - Click's classes
+        """Show the help of the default command, then the other commands."""
+        command = self.commands[DEFAULT_COMMAND]
+        inner = command.make_context("", [], parent=ctx, resilient_parsing=True)
+        command.format_help(inner, formatter)
+        super().format_help(ctx, formatter)
+
+
+train_app = typer.Typer(
+    name="train",
+    cls=TrainGroup,
+    help="Train, or work with training data.",
+    no_args_is_help=True,
+)
+train_app.command("pack", no_args_is_help=True)(pack)
+
+
+@train_app.command(DEFAULT_COMMAND, hidden=True)
 def train(
     config: Annotated[
         str,
@@ -46,6 +81,30 @@ def train(
         Path | None,
         typer.Option("--inspect", metavar="DIR", help="Only draw some clips as pictures, there."),
     ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            "--max-minutes",
+            metavar="MINUTES",
+            help="Length of the run by the clock; rates and phases follow it. 0 counts steps.",
+        ),
+    ] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="STATE",
+            help="Begin a new session from another run's state.safetensors.",
+        ),
+    ] = None,
+    average: Annotated[
+        Path | None,
+        typer.Option(
+            "--from-average",
+            metavar="FILE",
+            help="Averaged weights of that run; without, last.safetensors beside its state.",
+        ),
+    ] = None,
 ) -> None:
     """Train the segmenter, or the refiner's HQ head, on data of your own.
 
@@ -54,7 +113,8 @@ def train(
     from vots_hqtrack.training.hq.recipe import HQ_KIND
     from vots_hqtrack.training.recipe_files import KIND, apply_to_tables, kind_of, read_tables
 
-    tables = apply_to_tables(read_tables(config), settings or ())
+    changes = [] if minutes is None else [f"train.max_minutes={minutes}"]
+    tables = apply_to_tables(read_tables(config), [*(settings or ()), *changes])
     kind = kind_of(tables)
     if kind not in (KIND, HQ_KIND):
         raise ConfigError(f"unknown kind of recipe {kind!r}; wanted {KIND} or {HQ_KIND}")
@@ -68,8 +128,10 @@ def train(
             raise ConfigError(f"--inspect draws clips; a recipe of kind {HQ_KIND} has none")
         _train_hq_head(tables, data, run)
         return
+    if average is not None and state is None:
+        raise ConfigError("--from-average wants --from STATE, got none")
     _require_packages()
-    _train_vmos(tables, data, run)
+    _train_vmos(tables, data, run, state, average)
 
 
 def _require_packages() -> None:
@@ -81,15 +143,24 @@ def _require_packages() -> None:
         )
 
 
-def _train_vmos(tables: dict[str, object], data: Path, run: Path) -> None:
+def _train_vmos(
+    tables: dict[str, object], data: Path, run: Path, state: Path | None, average: Path | None
+) -> None:
     from vots_hqtrack.training.recipe_files import build_recipe
     from vots_hqtrack.training.trainer import Trainer
 
     recipe = build_recipe(tables)
-    with TrainProgress(recipe.train.steps) as progress:
-        trainer = Trainer(recipe, run, data=data, reporter=progress)
+    with TrainProgress(recipe.train.steps, recipe.train.max_minutes) as progress:
+        trainer = Trainer(recipe, run, data=data, reporter=progress, state=state, average=average)
         if trainer.step and trainer.accelerator.is_main_process:
             err.print(f"going on from step {trainer.step}", markup=False)
+        elif trainer.earlier.steps and trainer.accelerator.is_main_process:
+            before = trainer.earlier
+            err.print(
+                f"going on after {before.steps} steps and {before.clips} clips in "
+                f"{before.minutes:.1f} minutes",
+                markup=False,
+            )
         result = trainer.run()
     trainer.accelerator.end_training()
     if trainer.accelerator.is_main_process:

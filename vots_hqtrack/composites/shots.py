@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -21,9 +22,29 @@ MIN_SHARE = 0.002
 OPAQUE = 255
 
 
+class ObjectVideo(Protocol):
+    """A video with one object, wherever it is stored."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+
+    def frame(self, place: int) -> FrameArray:
+        """Read one frame."""
+
+    def mask(self, place: int) -> MaskArray:
+        """Read the object's mask in one frame."""
+
+    def thin(self, step: int) -> ObjectVideo:
+        """Keep one frame in ``step``."""
+
+
 @dataclass(frozen=True, slots=True)
 class MaskedVideo:
-    """A video with one object; what its masks show, however numbered, is that object.
+    """Image files of one object; what its masks show, however numbered, is that object.
 
     Attributes:
         name: Its name.
@@ -47,6 +68,12 @@ class MaskedVideo:
         """Read the object's mask in one frame."""
         return read_label_map(self.mask_paths[place]) > 0
 
+    def thin(self, step: int) -> MaskedVideo:
+        """Keep one frame in ``step``."""
+        return dataclasses.replace(
+            self, frame_paths=self.frame_paths[::step], mask_paths=self.mask_paths[::step]
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Shot:
@@ -58,7 +85,7 @@ class Shot:
         num_frames: Its length.
     """
 
-    video: MaskedVideo
+    video: ObjectVideo
     start: int
     num_frames: int
 
@@ -123,14 +150,7 @@ def open_videos(root: Path, names: Sequence[str], part: str | None = None) -> li
     return videos
 
 
-def thin(video: MaskedVideo, step: int) -> MaskedVideo:
-    """Keep one frame in ``step``."""
-    return dataclasses.replace(
-        video, frame_paths=video.frame_paths[::step], mask_paths=video.mask_paths[::step]
-    )
-
-
-def draw_shot(video: MaskedVideo, num_frames: int, generator: np.random.Generator) -> Shot:
+def draw_shot(video: ObjectVideo, num_frames: int, generator: np.random.Generator) -> Shot:
     """Draw a piece of a video that begins with its object in sight.
 
     Args:

@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from vots_hqtrack.composites.collage import GRIDS, NUM_OBJECTS, make_crossing, make_panels
-from vots_hqtrack.composites.shots import MaskedVideo, draw_shot, open_videos, thin
+from vots_hqtrack.composites.shots import ObjectVideo, draw_shot
 from vots_hqtrack.errors import ConfigError, InputError
 from vots_hqtrack.training.adapters import KINDS, open_dataset
 from vots_hqtrack.training.adapters.photos import PhotoClips, StaticInstances
-from vots_hqtrack.training.adapters.videos import VideoClips
+from vots_hqtrack.training.adapters.videos import Video, VideoClips
 from vots_hqtrack.training.datasets import Clip, ClipDataset
 from vots_hqtrack.training.recipe_data import DataOptions
 from vots_hqtrack.training.synthesis.clips import keep_visible, paste_clip, synthesize_clip
-from vots_hqtrack.types import Size
+from vots_hqtrack.types import FrameArray, MaskArray, Size
 
 SYNTHETIC, COMPOSITES, CROSSINGS = "synthetic", "composites", "crossings"
 NUM_OTHERS = 3
@@ -102,6 +102,40 @@ class CompositeClips:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class SingleObject:
+    """A video of a data set whose objects, however numbered, count as one.
+
+    Attributes:
+        video: The video.
+        step: One frame in so many is taken.
+    """
+
+    video: Video
+    step: int = 1
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.video.name
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return -(-len(self.video) // self.step)
+
+    def frame(self, place: int) -> FrameArray:
+        """Read one frame, uint8 ``(H, W, 3)`` RGB."""
+        return self.video.frames.read(place * self.step)
+
+    def mask(self, place: int) -> MaskArray:
+        """Read the object's mask in one frame, bool ``(H, W)``."""
+        return self.video.read_ids(place * self.step) > 0
+
+    def thin(self, step: int) -> SingleObject:
+        """Keep one frame in ``step``."""
+        return replace(self, step=self.step * step)
+
+
 class CrossingClips:
     """Two to five objects of as many videos in one clip: they cross, or stand side by side.
 
@@ -115,7 +149,7 @@ class CrossingClips:
         InputError: There are too few videos.
     """
 
-    def __init__(self, videos: Sequence[MaskedVideo], name: str) -> None:
+    def __init__(self, videos: Sequence[ObjectVideo], name: str) -> None:
         self.name = f"{name} crossing"
         self._videos = tuple(videos)
         needed = max(rows * columns for rows, columns in GRIDS.values())
@@ -160,7 +194,7 @@ class CrossingClips:
         length = num_frames * int(generator.integers(1, most + 1))
         gap = max(min(max_gap, (shortest - 1) // length), 1)
         step = int(generator.integers(1, gap + 1))
-        shots = [draw_shot(thin(video, step), length, generator) for video in videos]
+        shots = [draw_shot(video.thin(step), length, generator) for video in videos]
         size = Size(*videos[0].frame(0).shape[:2])
         if is_panels:
             tracked = sorted(int(n) for n in generator.permutation(len(cast))[:num_objects])
@@ -198,8 +232,7 @@ def open_source(data: DataOptions, base: Path, clip_size: tuple[int, int]) -> Cl
         return CompositeClips(_as_videos(open_dataset("davis", root, **options)))
     if data.kind == CROSSINGS:
         found = _as_videos(open_dataset("davis", root, **options))
-        names = [video.name for video in found.videos]
-        return CrossingClips(open_videos(root, names), found.name)
+        return CrossingClips([SingleObject(video) for video in found.videos], found.name)
     if data.kind not in KINDS:
         known = ", ".join([*KINDS, SYNTHETIC, COMPOSITES, CROSSINGS])
         raise ConfigError(f"data.kind must be one of {known}, got {data.kind!r}")

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from vots_hqtrack.composites.collage import Collage, make_crossing
-from vots_hqtrack.composites.shots import MaskedVideo, Shot, draw_shot, resize, thin
+from vots_hqtrack.composites.shots import MaskedVideo, Shot, draw_shot, resize
 from vots_hqtrack.types import FrameArray, MaskArray, Size
 
 TrialKind = Literal["plain", "fast", "crossing", "covered", "cutaway"]
@@ -79,7 +79,7 @@ def plain_trials(videos: Sequence[MaskedVideo], num_frames: int, step: int) -> I
         InputError: A file is missing or damaged.
     """
     for video in videos:
-        kept = thin(video, step)
+        kept = video.thin(step)
         places = range(min(num_frames, len(kept)))
         masks = [kept.mask(place) for place in places]
         frames = [kept.frame(place) for place in places]
@@ -110,7 +110,7 @@ def draw_trial(
     step = int(generator.integers(*STEPS[kind]))
     count = int(generator.integers(*OBJECTS[kind]))
     others = [int(n) for n in generator.permutation(len(videos)) if n != place]
-    cast = [thin(videos[number], step) for number in (place, *others[:count])]
+    cast = [videos[number].thin(step) for number in (place, *others[:count])]
     length = min(num_frames, *(len(video) for video in cast))
     # The last one shows no object: it is what hides the others.
     *shots, veil = [draw_shot(video, length, generator) for video in cast]

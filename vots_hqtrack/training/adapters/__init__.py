@@ -12,6 +12,7 @@ from vots_hqtrack.training.adapters.burst import Burst
 from vots_hqtrack.training.adapters.coco import CocoInstances
 from vots_hqtrack.training.adapters.mots import Mots
 from vots_hqtrack.training.adapters.ovis import Ovis
+from vots_hqtrack.training.adapters.packs.opened import find_packed
 from vots_hqtrack.training.adapters.photos import StaticInstances
 from vots_hqtrack.training.adapters.vipseg import VIPSeg
 from vots_hqtrack.training.adapters.vos import Davis, YouTubeVOS
@@ -44,13 +45,17 @@ KINDS: Mapping[str, Callable[..., ClipDataset]] = MappingProxyType(
 )
 """Layouts by the names that configuration files use."""
 
+PACKED_KINDS = ("davis", "folder")
+"""Layouts that ``hqtrack train pack`` packs."""
+
 
 def open_dataset(kind: str, root: Path, **options: object) -> ClipDataset:
     """Open a data set: its index is read now, its pixels when a clip is drawn.
 
     Args:
         kind: Its layout, one of `KINDS`.
-        root: Its folder.
+        root: Its folder; for the layouts that are packed also ``PACKS/NAME``, where ``PACKS`` holds
+            parts of a pack.
         options: Keyword arguments of the layout's class, such as ``split="train"``.
 
     Raises:
@@ -66,8 +71,9 @@ def open_dataset(kind: str, root: Path, **options: object) -> ClipDataset:
             has = f"has the options {', '.join(parameters)}" if parameters else "has no options"
             raise ConfigError(f"a data set of kind {kind} {has}, got {name!r}")
         _check_option(kind, name, value, parameters[name].default)
-    if not root.is_dir():
-        raise InputError(f"a {kind} data set needs the folder {root}, found none")
+    if not root.is_dir() and (kind not in PACKED_KINDS or find_packed(root) is None):
+        hint = "" if kind in PACKED_KINDS else f" (packs hold {' and '.join(PACKED_KINDS)} alone)"
+        raise InputError(f"a {kind} data set needs the folder {root}, found none{hint}")
     return KINDS[kind](root, **options)
 
 

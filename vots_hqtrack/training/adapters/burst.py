@@ -7,7 +7,7 @@ from pathlib import Path
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.training.adapters.files import first_folder, read_json, take
 from vots_hqtrack.training.adapters.packed import PackedMaps
-from vots_hqtrack.training.adapters.videos import Video, VideoClips
+from vots_hqtrack.training.adapters.videos import FrameFiles, Video, VideoClips
 from vots_hqtrack.types import Size
 
 KIND = "burst"
@@ -61,7 +61,7 @@ def _read_video(entry: object, folder: Path, where: Path) -> Video:
     if not (folder / name).is_dir():
         raise InputError(f"{where}: the video {name} needs the folder {folder / name}, found none")
     maps = PackedMaps(name, size, [_read_tracks(tracks, where) for tracks in packed])
-    return Video(name, tuple(folder / name / frame for frame in frames), maps.read)
+    return Video(name, FrameFiles(tuple(folder / name / frame for frame in frames)), maps.read)
 
 
 def _read_tracks(tracks: object, where: Path) -> dict[int, object]:

@@ -19,7 +19,7 @@ from vots_hqtrack.training.adapters.files import (
     require_folder,
 )
 from vots_hqtrack.training.adapters.packed import PackedMaps
-from vots_hqtrack.training.adapters.videos import Video, VideoClips
+from vots_hqtrack.training.adapters.videos import FrameFiles, Video, VideoClips
 from vots_hqtrack.types import Size
 from vots_hqtrack.video.reader import IMAGE_SUFFIXES, natural_key
 
@@ -78,7 +78,7 @@ def _kitti_videos(root: Path) -> list[Video]:
                 "found none"
             )
         ordered = tuple(frames[path.stem] for path in paths)
-        videos.append(Video(folder.name, ordered, partial(_read_map, paths)))
+        videos.append(Video(folder.name, FrameFiles(ordered), partial(_read_map, paths)))
     return videos
 
 
@@ -111,7 +111,7 @@ def _challenge_video(text_path: Path) -> Video:
         raise InputError(f"{text_path}: wanted masks of one size, got {sorted(sizes)}")
     order = sorted(by_number)
     maps = PackedMaps(folder.name, sizes.pop(), [packed[number] for number in order])
-    return Video(folder.name, tuple(by_number[number] for number in order), maps.read)
+    return Video(folder.name, FrameFiles(tuple(by_number[number] for number in order)), maps.read)
 
 
 def _frames_by_stem(folder: Path) -> dict[str, Path]:

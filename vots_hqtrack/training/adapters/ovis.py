@@ -8,7 +8,7 @@ from vots_hqtrack.errors import InputError
 from vots_hqtrack.training.adapters.coco import is_crowd
 from vots_hqtrack.training.adapters.files import read_json, require_folder, take
 from vots_hqtrack.training.adapters.packed import PackedMaps
-from vots_hqtrack.training.adapters.videos import Video, VideoClips
+from vots_hqtrack.training.adapters.videos import FrameFiles, Video, VideoClips
 from vots_hqtrack.types import Size
 
 KIND = "ovis"
@@ -69,4 +69,4 @@ def _read_video(entry: object, tracks: list[list[object]], folder: Path, where: 
         for place in range(len(frames))
     ]
     maps = PackedMaps(name, size, packed)
-    return Video(name, tuple(folder / frame for frame in frames), maps.read)
+    return Video(name, FrameFiles(tuple(folder / frame for frame in frames)), maps.read)

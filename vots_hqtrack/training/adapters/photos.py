@@ -21,12 +21,15 @@ from vots_hqtrack.training.adapters.files import (
     read_ids,
     require_folder,
 )
+from vots_hqtrack.training.adapters.packs.opened import open_packed
 from vots_hqtrack.training.adapters.videos import choose_objects
 from vots_hqtrack.training.datasets import Clip, Photo
 from vots_hqtrack.types import MAX_OBJECTS, FrameArray
 from vots_hqtrack.video.reader import IMAGE_SUFFIXES, natural_key, read_frame
 
 MASK_SUFFIX = ".png"
+INDEX_COLUMNS = ("name", "file")
+"""Columns of an ``index.csv`` that may hold the photographs' names, without suffix."""
 
 
 class ReadablePhoto(Protocol):
@@ -106,14 +109,25 @@ class PhotoClips:
 
 
 @dataclass(frozen=True, slots=True)
-class _PhotoFiles:
-    """A picture and its label map."""
+class PhotoFiles:
+    """A photograph's image file and its label map.
+
+    Attributes:
+        name: What messages call it.
+        image_path: The image.
+        labels_path: Its label map.
+    """
 
     name: str
     image_path: Path
     labels_path: Path
 
     def read(self) -> tuple[FrameArray, IdArray]:
+        """Read both.
+
+        Raises:
+            InputError: A file is missing or damaged, or they differ in size.
+        """
         image, ids = read_frame(self.image_path), read_ids(self.labels_path)
         if ids.shape != image.shape[:2]:
             raise InputError(
@@ -127,11 +141,14 @@ class StaticInstances(PhotoClips):
     """Photographs with label maps: ``JPEGImages/**/NAME.jpg`` and ``Annotations/**/NAME.png``.
 
     A palette or grey label map numbers the objects, a black-and-white one shows a single object. An
-    ``index.csv`` with a column ``name`` chooses and orders the photographs; else every label map
-    counts.
+    ``index.csv`` with a column ``name`` or ``file`` chooses and orders the photographs; else every
+    label map counts.
 
     Args:
-        root: Folder that holds the two folders.
+        root: Folder that holds the two folders, or ``PACKS/NAME`` of a pack.
+
+    Attributes:
+        files: Files of the photographs; none of a pack.
 
     Raises:
         InputError: A folder or picture is missing, or there is no photograph.
@@ -139,27 +156,39 @@ class StaticInstances(PhotoClips):
 
     def __init__(self, root: Path) -> None:
         """List the photographs."""
-        images = require_folder(root / "JPEGImages", "folder")
-        labels = require_folder(root / "Annotations", "folder")
-        index_path = root / "index.csv"
-        names = _read_index(index_path) if index_path.is_file() else _list_names(labels)
-        found = {
-            str(path.relative_to(images).with_suffix("")): path
-            for path in images.rglob("*")
-            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-        }
-        missing = [name for name in names if name not in found]
-        if missing:
-            raise InputError(f"wanted the picture {images / missing[0]}.jpg, found none")
-        files = [_PhotoFiles(name, found[name], labels / f"{name}{MASK_SUFFIX}") for name in names]
-        super().__init__(root.resolve().name, files)
+        self.files: tuple[PhotoFiles, ...] = ()
+        packed = open_packed(root, "folder")
+        if packed is not None:
+            super().__init__(Path(packed.name).name, packed.photos)
+            return
+        self.files = _list_files(root)
+        super().__init__(root.resolve().name, self.files)
+
+
+def _list_files(root: Path) -> tuple[PhotoFiles, ...]:
+    images = require_folder(root / "JPEGImages", "folder")
+    labels = require_folder(root / "Annotations", "folder")
+    index_path = root / "index.csv"
+    names = _read_index(index_path) if index_path.is_file() else _list_names(labels)
+    found = {
+        str(path.relative_to(images).with_suffix("")): path
+        for path in images.rglob("*")
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    }
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise InputError(f"wanted the picture {images / missing[0]}.jpg, found none")
+    return tuple(PhotoFiles(name, found[name], labels / f"{name}{MASK_SUFFIX}") for name in names)
 
 
 def _read_index(path: Path) -> list[str]:
     with path.open(newline="", encoding="utf-8") as file:
-        names = [row["name"] for row in csv.DictReader(file) if row.get("name")]
+        rows = csv.DictReader(file)
+        column = next((name for name in INDEX_COLUMNS if name in (rows.fieldnames or ())), "")
+        names = [row[column] for row in rows if row.get(column)]
     if not names:
-        raise InputError(f"{path} names no photograph (wanted a column called 'name')")
+        wanted = " or ".join(map(repr, INDEX_COLUMNS))
+        raise InputError(f"{path} names no photograph (wanted a column called {wanted})")
     return names
 
 

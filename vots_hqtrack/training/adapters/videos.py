@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -24,23 +25,79 @@ ATTEMPTS = 5
 """How often frames are drawn until the first shows all objects of the others."""
 
 
+class FrameSequence(Protocol):
+    """The frames of a video, wherever they are stored."""
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+
+    def label(self, place: int) -> str:
+        """Say where a frame is from, for messages."""
+
+    def read(self, place: int) -> FrameArray:
+        """Read one frame, uint8 ``(H, W, 3)`` RGB."""
+
+    def read_all(self) -> FrameArray:
+        """Read all frames in order, uint8 ``(T, H, W, 3)`` RGB."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrameFiles:
+    """Frames that are image files.
+
+    Attributes:
+        paths: The files, in order.
+    """
+
+    paths: tuple[Path, ...]
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return len(self.paths)
+
+    def label(self, place: int) -> str:
+        """Say where a frame is from, for messages."""
+        return str(self.paths[place])
+
+    def read(self, place: int) -> FrameArray:
+        """Read one frame, uint8 ``(H, W, 3)`` RGB.
+
+        Raises:
+            InputError: The file is missing or damaged.
+        """
+        return read_frame(self.paths[place])
+
+    def read_all(self) -> FrameArray:
+        """Read all frames in order, uint8 ``(T, H, W, 3)`` RGB.
+
+        Raises:
+            InputError: A file is missing or damaged, or the frames differ in size.
+        """
+        frames = [read_frame(path) for path in self.paths]
+        sizes = sorted({frame.shape[:2] for frame in frames})
+        if len(sizes) != 1:
+            where = self.paths[0].parent if self.paths else "a video without frames"
+            raise InputError(f"{where}: wanted frames of one size, got {sizes}")
+        return np.stack(frames)
+
+
 @dataclass(frozen=True, slots=True)
 class Video:
     """The annotated frames of one video.
 
     Attributes:
         name: What messages call it.
-        frame_paths: Pictures of the annotated frames, in order.
+        frames: The annotated frames, in order.
         read_ids: Gives the object numbers ``(H, W)`` of a frame by its place.
     """
 
     name: str
-    frame_paths: tuple[Path, ...]
+    frames: FrameSequence
     read_ids: Callable[[int], IdArray]
 
     def __len__(self) -> int:
         """Return the number of annotated frames."""
-        return len(self.frame_paths)
+        return len(self.frames)
 
     def load(self, place: int) -> Photo:
         """Read one frame with its object numbers as they are.
@@ -66,13 +123,33 @@ class Video:
         Raises:
             InputError: The picture is missing or damaged, or the sizes differ.
         """
-        frame = read_frame(self.frame_paths[place])
-        if frame.shape[:2] != ids.shape:
-            raise InputError(
-                f"{self.frame_paths[place]}: wanted object numbers of the picture's size "
-                f"{frame.shape[:2]}, got {ids.shape}"
-            )
+        frame = self.frames.read(place)
+        self._check_size(place, frame.shape[:2], ids)
         return frame
+
+    def read_all(self) -> tuple[FrameArray, IdArray]:
+        """Read all annotated frames in order; a packed video is decoded once.
+
+        Returns:
+            Frames uint8 ``(T, H, W, 3)`` RGB and their object numbers int32 ``(T, H, W)``.
+
+        Raises:
+            InputError: A file is missing or damaged, or sizes differ.
+        """
+        frames = self.frames.read_all()
+        ids = np.empty(frames.shape[:3], np.int32)
+        for place in range(len(self)):
+            one = self.read_ids(place)
+            self._check_size(place, frames.shape[1:3], one)
+            ids[place] = one
+        return frames, ids
+
+    def _check_size(self, place: int, size: tuple[int, ...], ids: IdArray) -> None:
+        if size != ids.shape:
+            raise InputError(
+                f"{self.frames.label(place)}: wanted object numbers of the picture's size "
+                f"{size}, got {ids.shape}"
+            )
 
 
 class VideoClips:

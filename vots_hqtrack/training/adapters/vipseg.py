@@ -17,7 +17,7 @@ from vots_hqtrack.training.adapters.files import (
     require_folder,
     take,
 )
-from vots_hqtrack.training.adapters.videos import Video, VideoClips
+from vots_hqtrack.training.adapters.videos import FrameFiles, Video, VideoClips
 from vots_hqtrack.video.reader import IMAGE_SUFFIXES, natural_key
 
 KIND = "vipseg"
@@ -71,7 +71,7 @@ def _read_video(entry: object, wanted: set[int], folders: tuple[Path, Path], whe
     label_paths = tuple(require_file(masks / name / file, KIND) for file in names)
     return Video(
         name,
-        tuple(_find_frame(images / name / Path(file).stem) for file in names),
+        FrameFiles(tuple(_find_frame(images / name / Path(file).stem) for file in names)),
         partial(_read_map, label_paths, tuple(listed[file] for file in names)),
     )
 

@@ -1,0 +1,100 @@
+"""``hqtrack train pack``: training data in files of chosen size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from vots_hqtrack.cli.console import err, out
+from vots_hqtrack.errors import ConfigError
+
+if TYPE_CHECKING:
+    from vots_hqtrack.training.adapters.packs.write import PackReport
+
+MIB, KIB = 1 << 20, 1 << 10
+
+
+def pack(
+    data: Annotated[
+        Path, typer.Option("--data", metavar="DIR", help="Folder with the data sets' folders.")
+    ],
+    to: Annotated[
+        Path, typer.Option("--out", metavar="PACKS", help="Folder for part-00.tar, part-01.tar, ..")
+    ],
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAME", help="Data sets to take. [default: all in DIR]"),
+    ] = None,
+    max_mib: Annotated[float, typer.Option("--max-mib", help="Largest part, MiB.")] = 28.0,
+    crf: Annotated[
+        int, typer.Option("--crf", min=0, max=51, help="Videos: more is smaller and worse.")
+    ] = 27,
+    speed: Annotated[
+        str, typer.Option("--speed", metavar="PRESET", help="Videos: x265's preset.")
+    ] = "medium",
+    image_format: Annotated[
+        str, typer.Option("--images", metavar="FORMAT", help="Photographs: webp or avif.")
+    ] = "webp",
+    image_quality: Annotated[
+        int, typer.Option("--quality", min=0, max=100, help="Photographs: more is better.")
+    ] = 42,
+    long_side: Annotated[
+        int, typer.Option("--long-side", min=0, help="Photographs: longest side; 0 keeps all.")
+    ] = 640,
+    work: Annotated[
+        Path | None,
+        typer.Option(
+            "--work", metavar="FOLDER", help="Keep what is encoded there, for the next run."
+        ),
+    ] = None,
+) -> None:
+    """Pack data sets into few files, which --data PACKS reads like the folders.
+
+    Frames of videos become HEVC, photographs WebP or AVIF; label maps keep every pixel.
+
+    The same command goes on after an interruption.
+    """
+    from vots_hqtrack.training.adapters.packs.codecs import CodecOptions
+    from vots_hqtrack.training.adapters.packs.write import pack_data
+
+    if image_format not in ("webp", "avif"):
+        raise ConfigError(f"--images must be webp or avif, got {image_format!r}")
+    options = CodecOptions(
+        crf=crf,
+        speed=speed,
+        image_format="avif" if image_format == "avif" else "webp",
+        image_quality=image_quality,
+        long_side=long_side,
+    )
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    with Progress(*columns, console=err) as bar:
+        tasks = {}
+
+        def tell(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bar.add_task(name, total=total)
+            bar.update(tasks[name], completed=done)
+
+        report = pack_data(
+            data, to, names or (), options=options, max_mib=max_mib, work=work, progress=tell
+        )
+    _show(report)
+
+
+def _show(report: PackReport) -> None:
+    table = Table(title="Packed", title_justify="left")
+    for heading in ("data set", "items", "frames", "KiB before", "images", "labels", "PSNR", "min"):
+        table.add_column(heading, justify="left" if heading == "data set" else "right")
+    for one in report.sets:
+        loss = [f"{one.mean_psnr:.1f}", f"{one.min_psnr:.1f}"] if one.mean_psnr else ["-", "-"]
+        sizes = one.source_bytes, one.image_bytes, one.label_bytes
+        kib = [f"{size / KIB:.0f}" for size in sizes]
+        table.add_row(one.name, str(one.num_items), str(one.num_frames), *kib, *loss)
+    out.print(table)
+    for path in report.parts:
+        size = f"{path.stat().st_size / MIB:.2f} MiB"
+        out.print(f"{path.absolute()}  {size}", markup=False, soft_wrap=True)
