@@ -1,0 +1,342 @@
+"""The GPU kit on the CPU, with toy sizes: every step, going on after a cut, and what fails alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from vots_hqtrack.bench.gpu.attention import (
+    QUICK_SHAPES,
+    SHAPES,
+    AttentionShape,
+    attentions,
+    compare_attention,
+)
+from vots_hqtrack.bench.gpu.frame_cost import count_operations, profile_frames
+from vots_hqtrack.bench.gpu.kit import KitOptions, gpu_test_files, run_kit
+from vots_hqtrack.bench.gpu.report import render_report
+from vots_hqtrack.bench.gpu.results import ResultFile, ResultRow
+from vots_hqtrack.bench.gpu.speed import plan_speed
+from vots_hqtrack.bench.gpu.supervise import run_limited
+from vots_hqtrack.bench.gpu.wheels import install_missing
+from vots_hqtrack.errors import ConfigError, InputError
+from vots_hqtrack.ops.attention import global_attention_reference
+
+CPU = torch.device("cpu")
+PASSING = "def test_one(): pass\ndef test_two(): pass\n"
+FAILING = "def test_good(): pass\ndef test_bad(): assert 1 == 2, 'not so'\n"
+
+
+def write_tests(folder: Path, text: str) -> str:
+    path = folder / "test_toy.py"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def quick(out: Path, *steps: str, **changes: object) -> KitOptions:
+    options: dict[str, object] = {"out": out, "steps": steps, "device": "cpu", "is_quick": True}
+    return KitOptions(**{**options, **changes})  # type: ignore[arg-type]
+
+
+def statuses(out: Path, step: str) -> dict[str, str]:
+    latest = ResultFile(out / "results.jsonl").latest(step)
+    return {name: row.status for name, row in latest.items()}
+
+
+# --- the file
+
+
+def test_a_cut_line_costs_only_itself(tmp_path: Path) -> None:
+    results = ResultFile(tmp_path / "results.jsonl")
+    results.append(ResultRow("speed", "a", "ok", {"ms": 1.5}))
+    with results.path.open("a", encoding="utf-8") as file:
+        file.write('{"step": "speed", "na')
+    results.append(ResultRow("speed", "b", "started"))
+    assert [row.name for row in results.rows()] == ["a", "b"]
+    assert results.finished("speed") == {"a"}
+    assert results.latest("speed")["a"].values == {"ms": 1.5}
+
+
+def test_exception_file_of_another_kind(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    path.write_text('{"other": 1}\n', encoding="utf-8")
+    with pytest.raises(InputError, match="wanted rows with step, name and status"):
+        ResultFile(path).rows()
+
+
+# --- the supervisor
+
+
+def run_python(code: str, folder: Path, seconds: float) -> tuple[str, int, str]:
+    log = folder / "log"
+    ended = run_limited(
+        [sys.executable, "-c", code],
+        seconds=seconds,
+        log_path=log,
+        folder=folder,
+        environment=os.environ,
+        grace=0.5,
+    )
+    return ended.kind, ended.code, log.read_text(encoding="utf-8")
+
+
+def test_command_that_ends(tmp_path: Path) -> None:
+    assert run_python("print('done'); raise SystemExit(3)", tmp_path, 60) == ("exited", 3, "done\n")
+
+
+def test_command_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None:
+    code = (
+        "import signal, subprocess, sys, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        "print(child.pid, flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    kind, ended, said = run_python(code, tmp_path, 5)
+    assert (kind, ended) == ("late", -signal.SIGKILL)
+    assert not is_running(int(said))
+
+
+def is_running(number: int) -> bool:
+    """Whether a process is there and not a zombie that waits for its parent."""
+    stat = Path(f"/proc/{number}/stat")
+    for _ in range(50):
+        if not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] in "ZX":
+            return False
+        time.sleep(0.1)
+    return True
+
+
+# --- the steps
+
+
+def test_passing_tests_are_recorded_and_not_run_again(tmp_path: Path) -> None:
+    tests = write_tests(tmp_path, PASSING)
+    options = quick(tmp_path / "out", "proof", test_args=[tests])
+    assert run_kit(options)
+    assert list(statuses(options.out, "proof").values()) == ["ok", "ok"]
+    rows = len(ResultFile(options.out / "results.jsonl").rows())
+    assert run_kit(options)
+    # A row that the step began and one that it ended; none of a test.
+    assert len(ResultFile(options.out / "results.jsonl").rows()) == rows + 2
+    assert "2 deselected" in (options.out / "proof.log").read_text(encoding="utf-8")
+
+
+def test_failing_tests_are_named_and_cost_the_next_step_nothing(tmp_path: Path) -> None:
+    tests = write_tests(tmp_path, FAILING)
+    options = quick(
+        tmp_path / "out",
+        "proof",
+        "train",
+        test_args=[tests],
+        data=tmp_path,
+        train_config="no-such-recipe",
+    )
+    assert not run_kit(options)
+    assert statuses(options.out, "kit") == {"proof": "failed", "train": "failed"}
+    report = (options.out / "report.md").read_text(encoding="utf-8")
+    assert "2 tests: 1 failed, 1 ok." in report
+    assert "test_bad`: AssertionError: not so" in report
+    assert "no-such-recipe" in report
+
+
+@pytest.mark.parametrize("arguments", [["-k", "nothing"], []])
+def test_no_selected_test_is_no_success(tmp_path: Path, arguments: Sequence[str]) -> None:
+    tests = write_tests(tmp_path, PASSING if arguments else "")
+    options = quick(tmp_path / "out", "proof", test_args=[tests, *arguments])
+    assert not run_kit(options)
+    (row,) = ResultFile(options.out / "results.jsonl").latest("kit").values()
+    assert row.values["reason"] == "no test was selected"
+
+
+def test_tests_that_only_skip_are_no_success(tmp_path: Path) -> None:
+    tests = write_tests(tmp_path, "import pytest\ndef test_one(): pytest.skip('no card')\n")
+    assert not run_kit(quick(tmp_path / "out", "proof", test_args=[tests]))
+    assert list(statuses(tmp_path / "out", "proof").values()) == ["skipped"]
+
+
+def test_late_tests_leave_what_they_had(tmp_path: Path) -> None:
+    tests = write_tests(tmp_path, PASSING + "def test_z():\n    import time; time.sleep(600)\n")
+    options = quick(tmp_path / "out", "proof", test_args=[tests], limits={"proof": 20.0})
+    assert not run_kit(options)
+    assert statuses(options.out, "kit") == {"proof": "stopped"}
+    assert list(statuses(options.out, "proof").values()) == ["ok", "ok"]
+
+
+def test_without_data_nothing_is_trained(tmp_path: Path) -> None:
+    assert run_kit(quick(tmp_path, "train"))
+    assert statuses(tmp_path, "kit") == {"train": "skipped"}
+
+
+@pytest.mark.weights
+@pytest.mark.slow
+def test_all_steps_after_a_cut(tmp_path: Path) -> None:
+    """Kill the kit in the middle of the step speed; the same command goes on behind it."""
+    out, tests = tmp_path / "out", write_tests(tmp_path, PASSING)
+    command = [sys.executable, "-m", "vots_hqtrack", "gpu", "run", "--quick", "--device", "cpu"]
+    command += ["--out", str(out), "--test-args", tests]
+    results = ResultFile(out / "results.jsonl")
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        while "card" not in results.finished("speed"):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 130
+    before = results.rows()
+    assert statuses(out, "kit") == {"proof": "ok", "speed": "started"}
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert statuses(out, "kit") == {"proof": "ok", "speed": "ok", "train": "skipped"}, ended.stderr
+    assert set(statuses(out, "speed").values()) == {"ok"}
+    assert set(statuses(out, "speed")) == {case.name for case in plan_speed(is_quick=True)}
+    again = [row.name for row in results.rows()[len(before) :] if row.step == "speed"]
+    assert "card" not in again
+    report = (out / "report.md").read_text(encoding="utf-8")
+    for part in ("## Machine", "## Proof", "## Speed", "## Attention", "lite-vmos, 160x96"):
+        assert part in report
+
+
+@pytest.mark.slow
+def test_a_case_that_fails_costs_only_itself(tmp_path: Path) -> None:
+    options = quick(tmp_path, "speed", models=["vmos", "no-such-model"])
+    assert not run_kit(options)
+    found = statuses(tmp_path, "speed")
+    assert found.pop("no-such-model, 160x96, 2 objects") == "failed"
+    assert set(found.values()) == {"ok"}
+    assert len(found) == 3
+    assert "unknown preset 'no-such-model'" in (tmp_path / "report.md").read_text(encoding="utf-8")
+
+
+def test_exception_options() -> None:
+    with pytest.raises(ConfigError, match="wanted steps out of proof, speed, train, got prove"):
+        KitOptions(Path(), steps=("prove",))
+    with pytest.raises(ConfigError, match="more than 0 seconds"):
+        KitOptions(Path(), limits={"proof": 0.0})
+
+
+def test_files_with_tests_for_a_gpu_are_found(repository: Path) -> None:
+    names = {path.name for path in gpu_test_files(repository / "tests")}
+    assert {"test_triton.py", "test_preset_devices.py", "test_tracker_devices.py"} <= names
+    assert "test_vmos.py" not in names
+
+
+# --- what is measured
+
+
+def test_profile_and_count_of_known_work() -> None:
+    left, right = torch.ones(64, 32), torch.ones(32, 16)
+    cost = profile_frames(lambda: left @ right, 3, CPU)
+    assert [count for name, _, count in cost.kernels if name == "aten::mm"] == [1.0]
+    assert 0 < cost.busy_ms <= cost.wall_ms
+    assert count_operations(lambda: left @ right) == 2 * 64 * 32 * 16
+
+
+@pytest.mark.parametrize("widths", [(16, 32), (20, 50), (24, 8)])
+def test_every_attention_gives_the_same(widths: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    query, *keys = (torch.randn(2, 30, widths[0], generator=generator) for _ in range(3))
+    values = [torch.randn(2, 30, widths[1], generator=generator) for _ in keys]
+    exact = global_attention_reference(query, keys, values)
+    for attend in attentions(CPU).values():
+        torch.testing.assert_close(attend(query, keys, values), exact, atol=1e-5, rtol=0)
+
+
+def test_attention_is_timed() -> None:
+    found = compare_attention(QUICK_SHAPES[0], CPU, torch.float32)
+    assert found["fastest"] in ("blocks", "fused", "fused, plain")
+    blocks = found["blocks"]
+    assert isinstance(blocks, dict)
+    assert blocks["ms"] > 0
+    assert blocks["error"] < 1e-5
+    assert AttentionShape("", 2, 10, 3, 4, 5).flops == 2 * 2 * 10 * 30 * 9
+
+
+def test_shapes_are_those_of_the_presets() -> None:
+    """Widths of keys and values follow the blocks' widths, lengths the frame's size."""
+    from vots_hqtrack.frame import plan_aligned_frame, plan_frame
+    from vots_hqtrack.presets import load_preset
+    from vots_hqtrack.types import Size
+
+    frame = Size(720, 1280)
+    for name, size in (
+        ("lite", plan_frame(frame, 1024).network_size),
+        ("vmos", plan_aligned_frame(frame, min_short_edge=480, max_long_edge=1040).network_size),
+    ):
+        config = load_preset(name)
+        for stride, width in ((16, config.vmos.width_s16), (8, config.vmos.width_s8)):
+            length = -(-size.height // stride) * -(-size.width // stride)
+            (shape,) = [x for x in SHAPES if x.name == f"{name}, 720p, stride {stride}, memory"]
+            assert (shape.key_width, shape.value_width) == (width // 2, 4 * width)
+            assert (shape.length, shape.num_frames) == (length, config.memory.capacity)
+
+
+# --- wheels and report
+
+
+def make_wheel(folder: Path, name: str) -> Path:
+    path = folder / f"{name}-1.0-py3-none-any.whl"
+    info = f"{name}-1.0.dist-info"
+    files = {
+        f"{name}.py": "WORD = 'there'\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/RECORD": "",
+    }
+    with zipfile.ZipFile(path, "w") as archive:
+        for inner, text in files.items():
+            archive.writestr(inner, text)
+    return path
+
+
+def test_only_missing_wheels_are_installed(tmp_path: Path) -> None:
+    folder, target = tmp_path / "wheels", tmp_path / "packages"
+    folder.mkdir()
+    missing = make_wheel(folder, "a_package_that_nobody_has")
+    make_wheel(folder, "pytest")
+    assert install_missing(folder, target) == [missing.name]
+    assert (target / "a_package_that_nobody_has.py").is_file()
+    assert not (target / "pytest.py").exists()
+    assert install_missing(folder, target) == []
+
+
+def test_exception_folder_without_wheels(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"wanted a folder of \.whl files, found none"):
+        install_missing(tmp_path, tmp_path / "packages")
+
+
+def test_report_gives_every_number() -> None:
+    values = {
+        "model": "lite",
+        "ms": 50.0,
+        "ms_slowest": 61.5,
+        "seen": 1.0,
+        "busy_ms": 7.04,
+        "num_kernels": 1594.0,
+        "num_syncs": 12.0,
+        "peak_gib": 1.5,
+        "peak_includes_gib": 1.0,
+        "gflop": 500.0,
+        "weights": "shipped",
+        "dtype": "bfloat16",
+    }
+    rows = [
+        ResultRow("speed", "card", "failed", {"error": "no card"}),
+        ResultRow("speed", "lite, toy", "started"),
+        ResultRow("speed", "lite, toy", "ok", values),
+        ResultRow("speed", "vmos, toy", "hung", {"error": "ended\nwith code 9"}),
+    ]
+    report = render_report(rows)
+    line = (
+        "| lite, toy | 50 | 61.5 | 7.04 | 1,594 | 12 | 512 | 500 |  | 100% | shipped | bfloat16 |"
+    )
+    assert line in report
+    assert "- vmos, toy: hung. ended\n" in report
