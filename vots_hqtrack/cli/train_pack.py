@@ -32,7 +32,7 @@ def pack(
     max_mib: Annotated[float, typer.Option("--max-mib", help="Largest part, MiB.")] = 28.0,
     crf: Annotated[
         int, typer.Option("--crf", min=0, max=51, help="Videos: more is smaller and worse.")
-    ] = 27,
+    ] = 25,
     speed: Annotated[
         str, typer.Option("--speed", metavar="PRESET", help="Videos: x265's preset.")
     ] = "medium",
@@ -41,7 +41,7 @@ def pack(
     ] = "webp",
     image_quality: Annotated[
         int, typer.Option("--quality", min=0, max=100, help="Photographs: more is better.")
-    ] = 42,
+    ] = 55,
     long_side: Annotated[
         int, typer.Option("--long-side", min=0, help="Photographs: longest side; 0 keeps all.")
     ] = 640,

@@ -29,6 +29,8 @@ BEST_PSNR = 100.0
 FRAME_RATE = 24
 PixelFormat = Literal["webp", "avif"]
 X265_PARAMS = "log-level=error:frame-threads=2:info=0"
+SMALLEST_SIDE = 64
+"""x265 writes beyond its buffers where both sides are below 32."""
 REORDERED_FRAMES = 3
 """x265 leaves time stamps of shorter videos to chance where it may reorder frames."""
 LABEL_FILTERS = ({"id": lzma.FILTER_LZMA2, "preset": 6, "lc": 0, "lp": 0, "pb": 0},)
@@ -46,10 +48,10 @@ class CodecOptions:
         long_side: Long side that larger still images are shrunk to, pixels; 0 keeps their size.
     """
 
-    crf: int = 27
+    crf: int = 25
     speed: str = "medium"
     image_format: PixelFormat = "webp"
-    image_quality: int = 42
+    image_quality: int = 55
     long_side: int = 640
 
     def __post_init__(self) -> None:
@@ -85,8 +87,8 @@ def require_av() -> None:
 def encode_video(frames: Sequence[FrameArray], options: CodecOptions) -> bytes:
     """Encode frames of one size as HEVC in MP4.
 
-    Odd sides are padded to even ones with the last row or column; :func:`decode_video` cuts that
-    off again.
+    Odd sides are padded to even ones, and short ones to 64, with the last row or column;
+    :func:`decode_video` cuts that off again.
 
     Args:
         frames: uint8 ``(H, W, 3)`` RGB, at least one.
@@ -105,7 +107,7 @@ def encode_video(frames: Sequence[FrameArray], options: CodecOptions) -> bytes:
     sizes = sorted({frame.shape[:2] for frame in frames})
     if len(sizes) != 1:
         raise InputError(f"a video needs frames of one size, got {len(frames)} of {sizes}")
-    height, width = (side + side % 2 for side in sizes[0])
+    coded = _coded_size(sizes[0])
     buffer = io.BytesIO()
     params = X265_PARAMS + ("" if len(frames) >= REORDERED_FRAMES else ":bframes=0")
     settings = {"crf": str(options.crf), "preset": options.speed, "x265-params": params}
@@ -113,9 +115,9 @@ def encode_video(frames: Sequence[FrameArray], options: CodecOptions) -> bytes:
         with av.open(buffer, "w", format="mp4") as container:
             stream: Any = container.add_stream("libx265", rate=FRAME_RATE, options=settings)
             stream.pix_fmt, stream.codec_tag = "yuv420p", "hvc1"
-            stream.height, stream.width = height, width
+            stream.height, stream.width = coded
             for frame in frames:
-                picture = av.VideoFrame.from_ndarray(_pad_even(frame), format="rgb24")
+                picture = av.VideoFrame.from_ndarray(_pad(frame, coded), format="rgb24")
                 container.mux(stream.encode(picture))
             container.mux(stream.encode())
     except av.FFmpegError as error:
@@ -146,8 +148,7 @@ def decode_video(content: bytes, num_frames: int, size: Size, name: str) -> Fram
         path.write_bytes(content)
         with contextlib.closing(_Capture(path)) as capture:
             while (picture := capture.read()) is not None:
-                padded = tuple(side + side % 2 for side in size)
-                if count == num_frames or picture.shape[:2] != padded:
+                if count == num_frames or picture.shape[:2] != _coded_size(size):
                     got = f"more, or one of {picture.shape[:2]}"
                     raise InputError(f"{name}: wanted {num_frames} frames of {size}, got {got}")
                 frames[count] = picture[: size.height, : size.width, ::-1]
@@ -207,11 +208,20 @@ def decode_image(content: bytes, size: Size, name: str) -> FrameArray:
         InputError: It cannot be decoded, or has another size.
     """
     picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
-    if picture is None:
-        raise InputError(f"{name}: this OpenCV cannot decode the image, or it is damaged")
-    if picture.shape[:2] != tuple(size):
-        raise InputError(f"{name}: wanted an image of {tuple(size)}, got {picture.shape[:2]}")
-    return np.ascontiguousarray(picture[..., ::-1], dtype=np.uint8)
+    if picture is not None:
+        image = np.ascontiguousarray(picture[..., ::-1], dtype=np.uint8)
+    else:  # OpenCV may lack AVIF
+        try:
+            with Image.open(io.BytesIO(content)) as opened:
+                image = np.array(opened.convert("RGB"))
+        except (OSError, SyntaxError, ValueError) as error:
+            raise InputError(
+                f"{name}: neither OpenCV nor Pillow decodes the image; it is damaged, or they are "
+                "too old for its format"
+            ) from error
+    if image.shape[:2] != tuple(size):
+        raise InputError(f"{name}: wanted an image of {tuple(size)}, got {image.shape[:2]}")
+    return image
 
 
 def encode_label_map(label_map: LabelArray) -> bytes:
@@ -298,8 +308,14 @@ def psnr(original: FrameArray, decoded: FrameArray) -> float:
     return min(BEST_PSNR, 10 * float(np.log10(PEAK**2 / error))) if error else BEST_PSNR
 
 
-def _pad_even(frame: FrameArray) -> FrameArray:
-    height, width = frame.shape[:2]
-    if height % 2 or width % 2:
-        frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+def _coded_size(size: tuple[int, ...]) -> tuple[int, int]:
+    """Return the size that frames of a size are padded to."""
+    height, width = (max(side + side % 2, SMALLEST_SIDE) for side in size)
+    return height, width
+
+
+def _pad(frame: FrameArray, coded: tuple[int, int]) -> FrameArray:
+    rows, columns = (wanted - side for wanted, side in zip(coded, frame.shape[:2], strict=True))
+    if rows or columns:
+        frame = np.pad(frame, ((0, rows), (0, columns), (0, 0)), mode="edge")
     return np.ascontiguousarray(frame)

@@ -180,6 +180,11 @@ def member_offsets(members: Sequence[Member]) -> list[int]:
     return offsets
 
 
+def member_room(name: str) -> int:
+    """Most bytes of a member's header and padding."""
+    return len(_header(name, 0)) + BLOCK
+
+
 def part_size(index_size: int, members: Sequence[Member]) -> int:
     """Bytes of a part with an index of so many bytes."""
     body = sum(len(member.header) + _padded(member.size) for member in members)

@@ -21,13 +21,13 @@ from vots_hqtrack.training.adapters.packs.encode import (
     report_on,
 )
 from vots_hqtrack.training.adapters.packs.parts import (
-    BLOCK,
     FORMAT,
     PART_PATTERN,
     VERSION,
     Member,
     index_bytes,
     member_offsets,
+    member_room,
     part_name,
     part_size,
     write_part,
@@ -36,8 +36,11 @@ from vots_hqtrack.training.adapters.packs.source import SourceSet, list_sets, re
 
 MIB = 1 << 20
 WORK_FOLDER = ".encoded"
-MEMBER_ROOM = 4 * BLOCK
-"""Most bytes of a member's header and padding, and of the archive's end."""
+PHOTOS_NAME = "photos.bin"
+"""All photographs of a data set in a part are one member, whose pieces the index tells apart."""
+SUFFIXES = {"video": ".mp4", "labels": ".labels.xz"}
+SPARE = 16
+"""Bytes that a part's number and the number of parts may add to the index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,8 @@ def pack_data(
     entries = [entry for one in sets for entry in encode_set(one, options, kept, progress)]
     reports = tuple(report_on(one, entries) for one in sets)
     common = _common_index(data, sets, options, reports, entries)
-    base = len(index_bytes(common)) + MEMBER_ROOM * (2 + len(sets))
+    base = part_size(len(index_bytes(common)) + SPARE, [])
+    base += sum(member_room(f"{one.name}/{PHOTOS_NAME}") for one in sets if one.photos)
     plans = _deal_out(entries, int(max_mib * MIB), base)
     paths = _write_parts(out, plans, common, int(max_mib * MIB))
     if work is None:
@@ -167,9 +171,13 @@ def _deal_out(entries: Sequence[Entry], limit: int, base: int) -> list[_PartPlan
 def _room_for(entry: Entry) -> int:
     """Most bytes that an entry adds to a part: content, index entry, headers, padding."""
     index = len(index_bytes(_index_item(entry, dict.fromkeys(entry.item.pieces, 1 << 33)))) + 1
-    # Photographs of a set are one member of a part.
-    num_members = len(entry.item.pieces) if entry.source.layout == "davis" else 0
-    return entry.item.num_bytes + index + num_members * MEMBER_ROOM
+    members = entry.item.pieces if entry.source.layout == "davis" else ()
+    rooms = sum(member_room(_member_name(entry, piece)) for piece in members)
+    return entry.item.num_bytes + index + rooms
+
+
+def _member_name(entry: Entry, piece: str) -> str:
+    return f"{entry.source.name}/{entry.item.facts['name']}{SUFFIXES[piece]}"
 
 
 def _index_item(entry: Entry, offsets: Mapping[str, int]) -> dict[str, object]:
@@ -216,10 +224,9 @@ def _lay_out(
             continue
         home = {}
         for name, (offset, size, _) in entry.item.pieces.items():
-            suffix = ".mp4" if name == "video" else ".labels.xz"
-            member = f"{entry.source.name}/{entry.item.facts['name']}{suffix}"
             home[name] = (len(members), 0)
-            members.append(Member(member, size, ((entry.item.path, offset, size),)))
+            chunk = (entry.item.path, offset, size)
+            members.append(Member(_member_name(entry, name), size, (chunk,)))
         homes.append((entry, home))
     for name, group in photos.items():
         chunks, position = [], 0
@@ -230,7 +237,7 @@ def _lay_out(
                 chunks.append((entry.item.path, offset, size))
                 position += size
             homes.append((entry, home))
-        members.append(Member(f"{name}/photos.bin", position, tuple(chunks)))
+        members.append(Member(f"{name}/{PHOTOS_NAME}", position, tuple(chunks)))
     starts = member_offsets(members)
     sets: dict[str, dict[str, object]] = {
         name: {**table, "items": []} for name, table in _tables(common).items()
