@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,24 @@ class Board:
     def close(self) -> None:
         """Write what is left."""
         self._writer.close()
+
+
+@contextlib.contextmanager
+def open_board(folder: Path | None, step: int) -> Iterator[Board | None]:
+    """Open a board for as long as a context lasts.
+
+    Args:
+        folder: Where the event files lie; None where no process shall write, which gives None.
+        step: Step that the run goes on from.
+    """
+    if folder is None:
+        yield None
+        return
+    board = Board(folder, step)
+    try:
+        yield board
+    finally:
+        board.close()
 
 
 def _pictures(batch: ClipBatch, size: tuple[int, int]) -> list[np.ndarray]:

@@ -15,6 +15,8 @@ from vots_hqtrack.errors import InputError
 from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.training.adapters.videos import Video
 from vots_hqtrack.training.adapters.vos import Davis
+from vots_hqtrack.training.network import ClipNetwork, frame_encoder, tracker_config
+from vots_hqtrack.training.recipe import ModelOptions
 from vots_hqtrack.training.recipe_data import DevOptions
 from vots_hqtrack.types import FrameResult, LabelArray
 from vots_hqtrack.vmos import VMOS
@@ -73,6 +75,18 @@ def dev_tracker(
     tracking = dataclasses.replace(config.tracking, absence_score=0.0)
     plain = dataclasses.replace(config, refiner=RefinerConfig(enabled=False), tracking=tracking)
     return HQTracker(plain, encoder, vmos, None, device)
+
+
+def average_tracker(average: ClipNetwork, model: ModelOptions) -> HQTracker:
+    """Wrap averaged weights as the tracker of :func:`dev_tracker`.
+
+    Args:
+        average: On its device.
+        model: Of the recipe.
+    """
+    config = tracker_config(model)
+    device = next(average.vmos.parameters()).device
+    return dev_tracker(config, frame_encoder(average, config), average.vmos, device)
 
 
 def _jaccards(result: FrameResult, truth: LabelArray, objects: Sequence[int]) -> list[float]:

@@ -94,3 +94,18 @@ class StopRequest:
     def _note(self, number: int, _: FrameType | None) -> None:
         self.signal_number = number
         signal.signal(number, self._former[number])
+
+
+def agree_to_stop(accelerator: Accelerator, stop: StopRequest) -> bool:
+    """Say whether a run stops now: a signal came to any of its processes.
+
+    Args:
+        accelerator: Of all processes; each must call this after the same step.
+        stop: Of this process.
+    """
+    if accelerator.num_processes == 1:
+        return stop.is_set
+    # A signal reaches the processes at different steps; they must leave in the same one.
+    if stop.is_set:
+        accelerator.set_trigger()
+    return bool(accelerator.check_trigger())

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from vots_hqtrack.training.losses import LossWeights, bootstrap_fraction
 from vots_hqtrack.training.recipe import ClipOptions, LossOptions, OptimizerOptions
 
 ENCODER, BANK, REST = "encoder", "bank", "rest"
@@ -102,6 +103,20 @@ def auxiliary_weight(options: LossOptions, progress: float) -> float:
     if not options.auxiliary_until:
         return 0.0
     return max(1 - progress / options.auxiliary_until, 0.0)
+
+
+def loss_weights(options: LossOptions, progress: float) -> LossWeights:
+    """Return how the parts of the loss count at a progress from 0 to 1."""
+    auxiliary = auxiliary_weight(options, progress)
+    return LossWeights(
+        cross_entropy=options.cross_entropy,
+        jaccard=options.jaccard,
+        fraction=bootstrap_fraction(
+            progress, share=options.hardest_share, until=options.hardest_until
+        ),
+        auxiliary=auxiliary,
+        with_reference=auxiliary > 0,
+    )
 
 
 def average_decay(options: OptimizerOptions, progress: RunProgress) -> float:

@@ -17,37 +17,35 @@ from typing import Any
 
 import torch
 from accelerate.utils import broadcast, gather_object
-from torch import Tensor
 
 from vots_hqtrack.checkpoints.load import load_tensors
 from vots_hqtrack.errors import WeightsError
-from vots_hqtrack.training.batch import ClipBatch, ClipSource, PartDataset, Share, part_stream
-from vots_hqtrack.training.board import Board
-from vots_hqtrack.training.dev import DevSplit, dev_tracker
+from vots_hqtrack.training.batch import ClipSource, PartDataset, Share, part_stream
+from vots_hqtrack.training.board import Board, open_board
+from vots_hqtrack.training.dev import DevSplit, average_tracker
 from vots_hqtrack.training.engine import (
     StopRequest,
+    agree_to_stop,
     choose_fast_kernels,
     compute_dtype,
     start_accelerator,
 )
-from vots_hqtrack.training.graph import ComputePass, GraphedPasses, PassResult
-from vots_hqtrack.training.losses import ClipLoss, LossWeights, bootstrap_fraction, clip_loss
+from vots_hqtrack.training.losses import ClipLoss
 from vots_hqtrack.training.mixture import open_mixture
 from vots_hqtrack.training.network import (
     build_network,
     copy_average,
-    frame_encoder,
-    tracker_config,
     update_average,
 )
+from vots_hqtrack.training.passes import Gradients, Passes
 from vots_hqtrack.training.recipe import Recipe
 from vots_hqtrack.training.regularise import regularise_encoder, regularise_vmos
 from vots_hqtrack.training.run_folder import RunFolder, read_checkpoint
 from vots_hqtrack.training.run_log import Reporter, RunLog, Silence, StepResult
 from vots_hqtrack.training.schedule import (
     RunProgress,
-    auxiliary_weight,
     average_decay,
+    loss_weights,
     parameter_groups,
     progress_of_steps,
     role_rates,
@@ -73,21 +71,6 @@ class RunResult:
     step: int
     signal_number: int | None
     best: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Gradients:
-    """What the parts of a step gave, besides the gradients.
-
-    Attributes:
-        loss: Mean over the parts.
-        batch: The last part.
-        predicted: Its logits, frame by frame.
-    """
-
-    loss: ClipLoss
-    batch: ClipBatch
-    predicted: list[Tensor]
 
 
 class Trainer:
@@ -125,14 +108,14 @@ class Trainer:
         self.recipe = recipe
         self.accelerator = start_accelerator(recipe.train.precision)
         self.device: torch.device = self.accelerator.device
-        self.dtype = compute_dtype(self.accelerator)
-        choose_fast_kernels(self.device, self.dtype)
+        choose_fast_kernels(self.device, compute_dtype(self.accelerator))
         is_main = self.accelerator.is_main_process
         self.reporter: Reporter = reporter if reporter is not None and is_main else Silence()
         self.folder = RunFolder(folder)
         with self.accelerator.main_process_first():
             self.folder.open(recipe)
         self.dev = DevSplit(recipe.dev, data) if recipe.dev.root else None
+        self.timer = StepTimer(self.device)
         self._build()
         self.step, self.clips, self.fraction = 0, 0, 0.0
         self.earlier = Counters()
@@ -146,7 +129,6 @@ class Trainer:
         share = Share(self.accelerator.process_index, self.accelerator.num_processes)
         source = source or open_mixture(recipe, data, self.folder, self.accelerator, self.reporter)
         self.parts = PartDataset(source, recipe, share, self.earlier.steps)
-        self.timer = StepTimer(self.device)
         self.lead = HostLead(self.device)
         self.log = RunLog(recipe.train, self.folder, self.accelerator, self.reporter, self.timer)
 
@@ -157,7 +139,8 @@ class Trainer:
             HQTrackError: The loss is not finite.
         """
         options = self.recipe.train
-        with StopRequest() as stop, self._board() as board:
+        board_folder = self.folder.tensorboard if self.accelerator.is_main_process else None
+        with StopRequest() as stop, open_board(board_folder, self.step + 1) as board:
             stream = part_stream(
                 self.parts, self.step, options.workers, pin_memory=self.device.type == "cuda"
             )
@@ -166,7 +149,7 @@ class Trainer:
                 self._report(self.train_step(stream), board)
                 if self.is_done or self.step % self.recipe.dev.every == 0:
                     self._evaluate(board)
-                is_stopping = self._agree_to_stop(stop)
+                is_stopping = agree_to_stop(self.accelerator, stop)
                 every, waited = options.export_every_seconds, time.monotonic() - exported
                 if self.is_done or is_stopping or self.step % options.checkpoint_every == 0:
                     self.save()
@@ -236,16 +219,18 @@ class Trainer:
             (recipe.train.seed * SEED_STRIDE + self.earlier.steps + self.step) * SEED_STRIDE
             + process
         )
-        weights = self._loss_weights()
+        weights = loss_weights(recipe.loss, self.progress.fraction)
         own_labels = uses_own_labels(recipe.clip, self.progress.fraction)
         self.model.train()
         losses = []
         for part in range(num_parts):
-            batch = self._next_batch(stream)
+            drawn = next(stream)
+            self.clock.start()
+            self.timer.mark("data")
+            batch = self.passes.prepare(self.parts.source, drawn)
             waits = part < num_parts - 1
             with self.accelerator.no_sync(self.model) if waits else contextlib.nullcontext():
-                result = self.run_pass(batch, weights, own_labels)
-            self.timer.mark("forward_backward")
+                result = self.passes.run(batch, weights, own_labels=own_labels)
             losses.append(result.loss)
         mean = [
             torch.stack([getattr(one, name) for one in losses]).mean(0)
@@ -331,55 +316,24 @@ class Trainer:
         self.earlier = state.counters
 
     def _build(self) -> None:
-        """Make network, average and optimiser, and choose how passes run."""
+        """Make network, average, optimiser, and what runs batches."""
         recipe = self.recipe
         torch.manual_seed(recipe.train.seed)
         self.network = build_network(
             recipe.model,
             recipe.clip,
-            encoder_dtype=self.dtype,
+            encoder_dtype=compute_dtype(self.accelerator),
             compile_encoder=recipe.train.compile_encoder,
         ).to(self.device)
         self.average = copy_average(self.network)
         regularise_vmos(self.network.vmos, recipe.regularisation)
         if self.network.encoder is not None and self.network.train_encoder:
             regularise_encoder(self.network.encoder, recipe.regularisation)
-        is_cuda = self.device.type == "cuda"
         groups = parameter_groups(self.network, recipe.optimizer)
-        self._adamw = torch.optim.AdamW(groups, fused=True if is_cuda else None)
+        fused = True if self.device.type == "cuda" else None
+        self._adamw = torch.optim.AdamW(groups, fused=fused)
         self.model, self.optimizer = self.accelerator.prepare(self.network, self._adamw)
-        is_alone = self.accelerator.num_processes == 1 and recipe.train.accumulate == 1
-        can_record = is_cuda and is_alone and self.accelerator.scaler is None
-        self.run_pass: ComputePass = self._run_pass
-        if can_record and recipe.train.graph == "auto":
-            self.run_pass = GraphedPasses(self._run_pass, self.network.parameters())
-
-    def _run_pass(self, batch: ClipBatch, weights: LossWeights, own_labels: bool) -> PassResult:
-        """Run a batch forwards and backwards."""
-        predicted: list[Tensor] = self.model(
-            batch, use_own_labels=own_labels, with_reference=weights.with_reference
-        )
-        loss = clip_loss(
-            predicted,
-            batch.labels,
-            weights,
-            align_corners=self.network.align_corners,
-            has_void=batch.has_void,
-        )
-        self.accelerator.backward(loss.total / self.recipe.train.accumulate)
-        values = ClipLoss(loss.total.detach(), loss.cross_entropy, loss.jaccard)
-        return PassResult(values, [one.detach() for one in predicted])
-
-    def _next_batch(self, stream: Iterator[Any]) -> ClipBatch:
-        """Bring the next part to the device and encode it, if the encoder does not learn."""
-        drawn = next(stream)
-        self.clock.start()
-        self.timer.mark("data")
-        batch = self.parts.source.finish(drawn, self.device)
-        self.timer.mark("compose")
-        batch = self.network.encode_frozen(batch, self.dtype)
-        self.timer.mark("encode")
-        return batch
+        self.passes = Passes(recipe.train, self.network, self.model, self.accelerator, self.timer)
 
     def _measure_progress(self) -> None:
         """See how far the session is; all processes see the same."""
@@ -396,38 +350,13 @@ class Trainer:
             return min(self.clock.elapsed / (60 * train.max_minutes), 1.0)
         return self.step / train.steps
 
-    def _loss_weights(self) -> LossWeights:
-        options, fraction = self.recipe.loss, self.progress.fraction
-        auxiliary = auxiliary_weight(options, fraction)
-        return LossWeights(
-            cross_entropy=options.cross_entropy,
-            jaccard=options.jaccard,
-            fraction=bootstrap_fraction(
-                fraction, share=options.hardest_share, until=options.hardest_until
-            ),
-            auxiliary=auxiliary,
-            with_reference=auxiliary > 0,
-        )
-
-    @contextlib.contextmanager
-    def _board(self) -> Iterator[Board | None]:
-        if not self.accelerator.is_main_process:
-            yield None
-            return
-        board = Board(self.folder.tensorboard, self.step + 1)
-        try:
-            yield board
-        finally:
-            board.close()
-
     def _report(self, result: StepResult, board: Board | None) -> None:
-        passes = self.run_pass
         self.log.add(
             result,
             step=self.step,
             totals=self.totals,
             minutes=self.clock.elapsed / 60,
-            graphs=passes.num_graphs if isinstance(passes, GraphedPasses) else 0,
+            graphs=self.passes.num_graphs,
             is_last=self.is_done,
             board=board,
         )
@@ -436,9 +365,7 @@ class Trainer:
         """Track the dev split, the sequences shared out over the processes."""
         if self.dev is None:
             return
-        config = tracker_config(self.recipe.model)
-        encoder = frame_encoder(self.average, config)
-        tracker = dev_tracker(config, encoder, self.average.vmos, self.accelerator.device)
+        tracker = average_tracker(self.average, self.recipe.model)
         process, processes = self.accelerator.process_index, self.accelerator.num_processes
         found = self.dev.measure(tracker, self.dev.videos[process::processes])
         scores = dict(gather_object(list(found.items())))
@@ -463,11 +390,3 @@ class Trainer:
             "dev_mean_j": "" if self.best is None else f"{self.best:.4f}",
             **self.totals.to_strings(),
         }
-
-    def _agree_to_stop(self, stop: StopRequest) -> bool:
-        if self.accelerator.num_processes == 1:
-            return stop.is_set
-        # A signal reaches the processes at different steps; they must leave in the same one.
-        if stop.is_set:
-            self.accelerator.set_trigger()
-        return bool(self.accelerator.check_trigger())
