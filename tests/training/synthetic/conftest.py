@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-
 from invented_footage import open_footage
+
 from vots_hqtrack.training.synthetic.footage import Footage
 
 

@@ -140,7 +140,8 @@ def test_clip_depends_on_seed_step_and_index_alone(stored: Stored) -> None:
         whole.matrices, compose(stored, seed=2).draw(7, range(4), PHASE).matrices
     )
     first, second = (clips.finish(clips.draw(7, range(4), PHASE), CPU) for _ in range(2))
-    assert first.frames is not None and torch.equal(first.frames, second.frames)
+    assert first.frames is not None
+    assert torch.equal(first.frames, second.frames)
     assert torch.equal(first.labels, second.labels)
 
 
@@ -158,9 +159,12 @@ def test_every_kind_gives_clips(stored: Stored, kind: str) -> None:
     clips = compose(stored, **{kind: 1.0})
     batch = clips.finish(clips.draw(0, range(12), PHASE), CPU)
     assert batch.frames is not None
-    assert batch.frames.shape == (12, 5, 3, 64, 96) and batch.frames.dtype == torch.uint8
-    assert batch.labels.shape == (12, 5, 32, 48) and batch.labels.dtype == torch.uint8
-    assert not batch.has_void and batch.num_objects == 10
+    assert batch.frames.shape == (12, 5, 3, 64, 96)
+    assert batch.frames.dtype == torch.uint8
+    assert batch.labels.shape == (12, 5, 32, 48)
+    assert batch.labels.dtype == torch.uint8
+    assert not batch.has_void
+    assert batch.num_objects == 10
     assert int(batch.labels.max()) <= 10
     assert (batch.labels[:, 0].flatten(1).amax(1) > 0).float().mean() >= 0.75
     later = torch.cat([batch.labels[:, 0].unique(), batch.labels.unique()]).unique()
@@ -168,7 +172,7 @@ def test_every_kind_gives_clips(stored: Stored, kind: str) -> None:
     assert sorted(batch.slots[0, 1:].tolist()) == list(range(1, 11))
 
 
-def count(stored: Stored, kind: str, measure) -> float:  # noqa: ANN001
+def count(stored: Stored, kind: str, measure) -> float:
     sampler = SceneSampler(stored[0])
     scenes = [
         sampler.sample(np.random.default_rng(seed), 5, (64, 96), KINDS[kind]) for seed in range(60)
@@ -228,15 +232,18 @@ def test_number_labels() -> None:
     labels[0, 1, :8, :8], labels[0, 1, 8:, :8] = 4, 6
     labels[1, 0, 0, :3] = 2  # too small
     numbered = number_labels(labels)
-    assert numbered[0, 0, 0, 0] == 2 and numbered[0, 0, 9, 9] == 1
-    assert numbered[0, 1, 0, 0] == 1 and numbered[0, 1, 9, 0] == 0
+    assert numbered[0, 0, 0, 0] == 2
+    assert numbered[0, 0, 9, 9] == 1
+    assert numbered[0, 1, 0, 0] == 1
+    assert numbered[0, 1, 9, 0] == 0
     assert int(numbered[1].max()) == 0
 
 
 def test_effects_blur_and_noise_only_where_planned(stored: Stored) -> None:
     clips = compose(stored, seed=4)
     plan = clips.draw(0, range(8), PHASE)
-    assert 0 < len(plan.blurred) < 40 and 0 < len(plan.noisy) < 40
+    assert 0 < len(plan.blurred) < 40
+    assert 0 < len(plan.noisy) < 40
     torch.testing.assert_close(plan.kernels.sum(-1), torch.ones(len(plan.kernels), 2))
     plain, _ = render_reference(stored[1], plan)
     changed = apply_effects(plain.clone(), plan).flatten(0, 1)
@@ -244,7 +251,7 @@ def test_effects_blur_and_noise_only_where_planned(stored: Stored) -> None:
     touched = set(plan.blurred.tolist()) | set(plan.noisy.tolist())
     for frame in range(len(plain)):
         assert torch.equal(plain[frame], changed[frame]) == (frame not in touched)
-    noisy = [frame for frame in plan.noisy.tolist() if frame not in plan.blurred.tolist()][0]
+    noisy = next(frame for frame in plan.noisy.tolist() if frame not in plan.blurred.tolist())
     difference = changed[noisy].float() - plain[noisy].float()
     inside = (plain[noisy] > 30) & (plain[noisy] < 225)
     sigma = float(plan.noise[plan.noisy.tolist().index(noisy)])
@@ -256,7 +263,8 @@ def test_bad_kinds(stored: Stored) -> None:
         compose(stored, crossing=1.0)
     with pytest.raises(ConfigError, match="weights of"):
         compose(stored, plain=0.0)
-    assert set(DEFAULT_WEIGHTS) == set(KINDS) and sum(DEFAULT_WEIGHTS.values()) == pytest.approx(1)
+    assert set(DEFAULT_WEIGHTS) == set(KINDS)
+    assert sum(DEFAULT_WEIGHTS.values()) == pytest.approx(1)
 
 
 def check_kernel(stored: Stored, device: str, phase: PhaseOptions) -> None:
@@ -304,7 +312,8 @@ def test_batches_on_gpu_equal_those_on_cpu(stored: Stored) -> None:
     on_gpu = ComposedClips(stored[0], stored[1].to(device), seed=1, stride=2)
     wanted = on_cpu.finish(on_cpu.draw(3, range(4), PHASE), CPU)
     found = on_gpu.finish(on_gpu.draw(3, range(4), PHASE), device)
-    assert wanted.frames is not None and found.frames is not None
+    assert wanted.frames is not None
+    assert found.frames is not None
     difference = (found.frames.cpu().int() - wanted.frames.int()).abs()
     assert float((difference > 2).float().mean()) < 5e-3
     assert float((found.labels.cpu() != wanted.labels).float().mean()) < 5e-3

@@ -7,6 +7,7 @@ has to know of the objects (boxes, areas) stays on the host.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -108,17 +109,21 @@ def load_footage(
     footage: list[Footage] = []
     chunks: list[Tensor] = []
     total = 0
+
+    def prepare(source: Source) -> tuple[Footage, list[npt.NDArray[np.int32]]] | None:
+        shot = _fit(source.read(), max_side)
+        item = _describe(source, shot)
+        return None if item is None else (item, _pack(shot))
+
     with ThreadPoolExecutor(threads) as pool:
-        for source, shot in zip(
-            sources, pool.map(lambda one: _fit(one.read(), max_side), sources), strict=True
-        ):
-            item = _describe(source, shot, total)
-            if item is None:
+        for prepared in pool.map(prepare, sources):
+            if prepared is None:
                 continue
-            packed = _pack(shot)
-            total += sum(level.size for level in packed)
-            chunks += [torch.from_numpy(level.reshape(-1)).to(device) for level in packed]
-            footage.append(item)
+            item, levels = prepared
+            starts = tuple(total + offset for offset in item.offsets)
+            footage.append(dataclasses.replace(item, offsets=starts))
+            total += sum(level.size for level in levels)
+            chunks += [torch.from_numpy(level.reshape(-1)).to(device) for level in levels]
     if not footage:
         raise InputError("composed clips need footage that shows an object, found none")
     pixels = torch.empty(total, dtype=torch.int32, device=device)
@@ -155,14 +160,13 @@ def _fit(shot: Shot, max_side: int) -> Shot:
 
 def _pack(shot: Shot) -> list[npt.NDArray[np.int32]]:
     """Pack all levels: each ``(T, H_l, W_l)`` int32."""
-    frames: npt.NDArray[np.uint8] = shot[0]
-    ids: npt.NDArray[np.uint8] = shot[1]
-    levels = []
+    frames, ids = shot
+    levels: list[npt.NDArray[np.int32]] = []
     for level in range(NUM_LEVELS):
         if level:
             height, width = level_size(ids.shape[1], ids.shape[2], 1)
             halved = [_halve(frame, (width, height)) for frame in frames]
-            frames = np.stack(halved).astype(np.uint8)
+            frames = np.asarray(halved, np.uint8)
             ids = ids[:, : 2 * height : 2, : 2 * width : 2]
         joined = np.concatenate([frames, ids[..., None]], axis=-1)
         levels.append(np.ascontiguousarray(joined).view(np.int32)[..., 0])
@@ -171,11 +175,11 @@ def _pack(shot: Shot) -> list[npt.NDArray[np.int32]]:
 
 def _halve(frame: FrameArray, size: tuple[int, int]) -> FrameArray:
     even = frame[: 2 * size[1], : 2 * size[0]]
-    halved: FrameArray = cv2.resize(even, size, interpolation=cv2.INTER_AREA)
-    return halved
+    return np.asarray(cv2.resize(even, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _describe(source: Source, shot: Shot, start: int) -> Footage | None:
+def _describe(source: Source, shot: Shot) -> Footage | None:
+    """Describe footage as if its pixels were the first of the store; None without an object."""
     ids = shot[1]
     num_frames, height, width = ids.shape
     counts = np.stack([np.bincount(one.ravel(), minlength=256) for one in ids])
@@ -189,7 +193,7 @@ def _describe(source: Source, shot: Shot, start: int) -> Footage | None:
             if counts[frame, number] >= MIN_VISIBLE_AREA:
                 boxes[frame, place] = _box(ids[frame] == number)
     areas = counts[:, numbers].astype(np.float32)
-    offsets = []
+    offsets, start = [], 0
     for level in range(NUM_LEVELS):
         offsets.append(start)
         rows, columns = level_size(height, width, level)

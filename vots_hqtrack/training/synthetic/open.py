@@ -131,5 +131,6 @@ def _read_video(video: Video, length: int) -> Shot:
         numbers, positions = np.unique(ids, return_inverse=True)
         if len(numbers) > MAX_NUMBER:
             raise InputError(f"video {video.name} has more than {MAX_NUMBER} objects")
-        ids = positions.reshape(ids.shape) + (0 if numbers[0] == 0 else 1)
+        first = 0 if numbers[0] == 0 else 1
+        return frames, (positions.reshape(ids.shape) + first).astype(np.uint8)
     return frames, ids.astype(np.uint8)
