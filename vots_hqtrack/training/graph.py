@@ -85,9 +85,12 @@ class GraphedPasses:
             return self._compute(batch, weights, own_labels)
         if kind not in self._graphs:
             self._forget_other_shapes(kind)
-            if self._seen.setdefault(kind, 0) < WARM_UP_STEPS:
+            # Where one kind is recorded, the same kernels have run for the others; and the memory
+            # of a pass that is not recorded may not be left beside that of one that is.
+            if not self._graphs and self._seen.setdefault(kind, 0) < WARM_UP_STEPS:
                 self._seen[kind] += 1
                 return self._warm_up(batch, weights, own_labels=own_labels)
+            self._seen.setdefault(kind, 0)
             if not self._record(kind, batch, weights):
                 return self._compute(batch, weights, own_labels)
         return self._graphs[kind].replay(batch, weights)
@@ -109,6 +112,7 @@ class GraphedPasses:
     def _record(self, kind: _Kind, batch: ClipBatch, weights: LossWeights) -> bool:
         """Record a kind of pass; False if that cannot be done, now and ever."""
         pool = next((graph.pool for graph in self._graphs.values()), None)
+        stream = torch.cuda.current_stream()
         try:
             self._graphs[kind] = _CapturedPass(
                 self._compute,
@@ -122,6 +126,7 @@ class GraphedPasses:
         except RuntimeError as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             _log.warning("training goes on without CUDA graphs: %s", reason)
+            torch.cuda.set_stream(stream)  # a recording that fails may leave another one
             self._is_off = True
             self._graphs.clear()
             for parameter in self._parameters:

@@ -121,7 +121,8 @@ class ClipNetwork(nn.Module):
         count = batch.frames.shape[1]
         # Frame by frame, so that the maps of all clips' frame i lie side by side.
         images = batch.frames.transpose(0, 1).flatten(0, 1)
-        encoded = [self._encode_images(part) for part in images.split(IMAGES_AT_ONCE)]
+        with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
+            encoded = [self._encode_images(part) for part in images.split(IMAGES_AT_ONCE)]
         maps = [
             torch.cat([getattr(part, name).to(dtype) for part in encoded]).unflatten(0, (count, -1))
             for name in ("s4", "s8", "s16")
