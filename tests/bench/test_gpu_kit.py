@@ -1,4 +1,4 @@
-"""The GPU kit on the CPU, with toy sizes: every step, going on after a cut, and what fails alone."""
+"""The GPU kit on the CPU, with toy sizes: every step, going on after a cut, failing alone."""
 
 from __future__ import annotations
 

@@ -55,12 +55,12 @@ class AttentionShape:
 
 
 SHAPES = (
-    AttentionShape("lite, 720p, stride 16, memory", 1, 2304, 6, 64, 512),
-    AttentionShape("lite, 720p, stride 16, self", 1, 2304, 1, 64, 512),
-    AttentionShape("lite, 720p, stride 8, memory", 1, 9216, 6, 48, 384),
-    AttentionShape("lite, 720p, stride 8, self", 1, 9216, 1, 48, 384),
-    AttentionShape("vmos, 720p, stride 16, memory", 1, 2405, 9, 128, 1024),
-    AttentionShape("vmos, 720p, stride 8, memory", 1, 9490, 9, 64, 512),
+    AttentionShape("lite, 720p, stride 16, memory", 1, 576, 6, 64, 512),
+    AttentionShape("lite, 720p, stride 16, self", 1, 576, 1, 64, 512),
+    AttentionShape("lite, 720p, stride 8, memory", 1, 2304, 6, 48, 384),
+    AttentionShape("lite, 720p, stride 8, self", 1, 2304, 1, 48, 384),
+    AttentionShape("vmos, 720p, stride 16, memory", 1, 2442, 9, 128, 1024),
+    AttentionShape("vmos, 720p, stride 8, memory", 1, 9563, 9, 64, 512),
     AttentionShape("SAM ViT-H, global block", 16, 4096, 1, 208, 80),
 )
 QUICK_SHAPES = (AttentionShape("toy", 1, 70, 2, 16, 32),)
