@@ -44,6 +44,7 @@ def write_tests(folder: Path, text: str) -> str:
 
 def quick(out: Path, *steps: str, **changes: object) -> KitOptions:
     options: dict[str, object] = {"out": out, "steps": steps, "device": "cpu", "is_quick": True}
+    options |= {"seconds": 1200.0, "limits": {"proof": 400.0, "speed": 400.0}}  # for busy machines
     return KitOptions(**{**options, **changes})  # type: ignore[arg-type]
 
 
@@ -183,7 +184,8 @@ def test_all_steps_after_a_cut(tmp_path: Path) -> None:
     """Kill the kit in the middle of the step speed; the same command goes on behind it."""
     out, tests = tmp_path / "out", write_tests(tmp_path, PASSING)
     command = [sys.executable, "-m", "vots_hqtrack", "gpu", "run", "--quick", "--device", "cpu"]
-    command += ["--out", str(out), "--test-args", tests]
+    command += ["--out", str(out), "--test-args", tests, "--minutes", "20"]
+    command += ["--limit", "proof=400", "--limit", "speed=400"]
     results = ResultFile(out / "results.jsonl")
     with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
         while "card" not in results.finished("speed"):

@@ -23,8 +23,10 @@ LIMITS: Mapping[str, float] = {"proof": 75.0, "speed": 75.0}
 """Seconds of a step; ``train`` takes what is left."""
 RESERVE = 15.0
 """Seconds at the end that training leaves for the last weights and the report."""
-STUCK = 30.0
-"""Seconds without a new row after which a case of the step ``speed`` counts as hung."""
+STUCK = 40.0
+STUCK_QUICK = 200.0
+"""Seconds without a new row after which a case of the step ``speed`` counts as hung; more for toy
+sizes, which run where other things may run too."""
 TRAIN_CONFIG = "lite-gpu"
 CHECKOUT = Path(__file__).resolve().parents[3]
 """Top folder of the checkout, with the tests."""
@@ -199,7 +201,8 @@ class _Kit:
         if self._options.retries:
             self._drop_bad_cases()
         while (left := deadline - time.monotonic()) > 0:
-            watch = _Progress(self._results.path, STUCK)
+            longest = STUCK_QUICK if self._options.is_quick else STUCK
+            watch = _Progress(self._results.path, longest)
             ended = self._command("speed", self._speed_command(), left, watch.is_stuck)
             running = [
                 row.name
