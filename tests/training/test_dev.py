@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from vots_hqtrack.errors import InputError
+from vots_hqtrack.errors import ConfigError, InputError
 from vots_hqtrack.training.dev import DevSplit, dev_tracker
 from vots_hqtrack.training.network import build_network, frame_encoder, tracker_config
 from vots_hqtrack.training.recipe import ClipOptions, ModelOptions
@@ -57,3 +57,15 @@ def test_exception_sequence_is_missing(tmp_path: Path) -> None:
     write_video(tmp_path / "davis")
     with pytest.raises(InputError, match="the dev split needs bear in"):
         DevSplit(DevOptions(root="davis", sequences=("discs", "bear")), tmp_path)
+
+
+def test_frames_may_be_in_another_data_set(tmp_path: Path) -> None:
+    write_video(tmp_path / "davis")
+    labels = tmp_path / "other" / "Annotations"
+    labels.mkdir(parents=True)
+    (tmp_path / "davis" / "Annotations" / "480p" / "discs").rename(labels / "discs")
+    options = DevOptions(root="other", options=("frames=../davis",), sequences=("discs",))
+    video = DevSplit(options, tmp_path).videos[0]
+    assert [len(video), *video.load(1).image.shape] == [3, 96, 128, 3]
+    with pytest.raises(ConfigError, match="got 'frame'"):
+        DevSplit(DevOptions(root="other", options=("frame=x",)), tmp_path)

@@ -13,11 +13,13 @@ from vots_hqtrack.config import RefinerConfig, TrackerConfig
 from vots_hqtrack.encoder.frames import FrameEncoder
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.tracker import HQTracker
+from vots_hqtrack.training.adapters import open_dataset
 from vots_hqtrack.training.adapters.videos import Video
 from vots_hqtrack.training.adapters.vos import Davis
 from vots_hqtrack.training.network import ClipNetwork, frame_encoder, tracker_config
 from vots_hqtrack.training.recipe import ModelOptions
 from vots_hqtrack.training.recipe_data import DevOptions
+from vots_hqtrack.training.sources import adapter_options
 from vots_hqtrack.types import FrameResult, LabelArray
 from vots_hqtrack.vmos import VMOS
 
@@ -30,12 +32,16 @@ class DevSplit:
         base: Folder that a relative root is looked up in.
 
     Raises:
+        ConfigError: An option is unknown.
         InputError: The folder is no DAVIS folder, or lacks a sequence.
     """
 
     def __init__(self, options: DevOptions, base: Path) -> None:
         self.options = options
-        videos = {video.name: video for video in Davis(base / options.root, exclude=()).videos}
+        adapted = {"exclude": [], **adapter_options(options.options)}
+        dataset = open_dataset("davis", base / options.root, **adapted)
+        assert isinstance(dataset, Davis)  # noqa: S101 - the kind asked for
+        videos = {video.name: video for video in dataset.videos}
         missing = [name for name in options.sequences if name not in videos]
         if missing or not options.sequences:
             wanted = missing[0] if missing else "at least one name in dev.sequences"

@@ -75,6 +75,7 @@ class DevOptions:
 
     Attributes:
         root: DAVIS folder; a relative one is looked up in the data folder. Empty: none.
+        options: ``name=value`` options of the davis adapter, as ``frames=../davis2016-train``.
         sequences: Names of the sequences.
         every: Steps between two evaluations; one more is made at the end.
         max_frames: Frames tracked of each sequence; 0 is all.
@@ -82,6 +83,7 @@ class DevOptions:
     """
 
     root: str = ""
+    options: tuple[str, ...] = ()
     sequences: tuple[str, ...] = DEV_SPLIT
     every: int = 2000
     max_frames: int = 0

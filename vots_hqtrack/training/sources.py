@@ -225,7 +225,7 @@ def open_source(data: DataOptions, base: Path, clip_size: tuple[int, int]) -> Cl
         InputError: The folder does not have that layout.
     """
     root = base / Path(data.root).expanduser()
-    options = adapter_options(data)
+    options = adapter_options(data.options)
     if data.kind == SYNTHETIC:
         return SyntheticClips(StaticInstances(root, **options), clip_size)
     if data.kind == COMPOSITES:
@@ -239,16 +239,15 @@ def open_source(data: DataOptions, base: Path, clip_size: tuple[int, int]) -> Cl
     return open_dataset(data.kind, root, **options)
 
 
-def adapter_options(data: DataOptions) -> dict[str, object]:
+def adapter_options(options: Sequence[str]) -> dict[str, object]:
     """Read ``name=value`` options; a value is JSON, or a text where it is none.
 
     Example:
-        >>> data = DataOptions(kind="davis", root="d", options=("year=2016", "split=train"))
-        >>> adapter_options(data)
+        >>> adapter_options(("year=2016", "split=train"))
         {'year': 2016, 'split': 'train'}
     """
     found: dict[str, object] = {}
-    for option in data.options:
+    for option in options:
         name, separator, text = option.partition("=")
         if not separator:
             raise ConfigError(f"data.options must be texts such as split=train, got {option!r}")
