@@ -72,15 +72,19 @@ def coarse_masks(probabilities: Tensor) -> tuple[Tensor, Tensor]:
         probabilities: ``(1 + N, H, W)`` float, the background first.
 
     Returns:
-        ``(N, H, W)`` bool masks, and ``(N,)`` mean probabilities inside them, 0 for an empty one.
+        ``(N, H, W)`` bool masks, and ``(N,)`` float32 mean probabilities inside them; 0 for an
+        empty one.
     """
     places, best = _likeliest(probabilities)
     shape = len(probabilities) - 1, *places.shape
     coarse = probabilities.new_empty(shape, dtype=torch.bool)
-    inside = probabilities.new_empty(shape[0])
-    for row, mask in enumerate(coarse):
-        torch.eq(places, row + 1, out=mask)
-        inside[row] = best.flatten() @ mask.flatten().to(best.dtype)
+    best = best.flatten().float()
+    inside = best.new_empty(shape[0])
+    # Autocast would sum in 16 bits, and float16 ends at 65,504: fewer than a large mask's pixels.
+    with torch.autocast(best.device.type, enabled=False):
+        for row, mask in enumerate(coarse):
+            torch.eq(places, row + 1, out=mask)
+            inside[row] = best @ mask.flatten().to(best.dtype)
     return coarse, inside / count_pixels(coarse).clamp(min=1)
 
 
