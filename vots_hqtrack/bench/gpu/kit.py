@@ -14,15 +14,19 @@ from pathlib import Path
 from vots_hqtrack.bench.gpu.record_tests import FILE_OPTION, FINISHED_OPTION
 from vots_hqtrack.bench.gpu.report import write_report
 from vots_hqtrack.bench.gpu.results import ResultFile, ResultRow, Status
-from vots_hqtrack.bench.gpu.supervise import Ending, run_limited
+from vots_hqtrack.bench.gpu.supervise import GRACE, Ending, run_limited
 from vots_hqtrack.bench.gpu.wheels import install_missing
 from vots_hqtrack.errors import ConfigError
 
 STEPS = ("proof", "speed", "train")
 LIMITS: Mapping[str, float] = {"proof": 75.0, "speed": 75.0}
 """Seconds of a step; ``train`` takes what is left."""
-RESERVE = 15.0
-"""Seconds at the end that training leaves for the last weights and the report."""
+RESERVE = 25.0
+"""Seconds at the end that no training gets: for ending it by force, and for the report."""
+TRAIN_MARGIN = 45.0
+"""Seconds of the training's time that its own schedule does not get: to load, to compile, and to
+write the last weights."""
+TRAIN_GRACE = 15.0
 STUCK = 40.0
 STUCK_QUICK = 200.0
 """Seconds without a new row after which a case of the step ``speed`` counts as hung; more for toy
@@ -32,7 +36,7 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 """Top folder of the checkout, with the tests."""
 
 _NO_TESTS = 5
-_SHORTEST_TRAINING = 20.0
+_SHORTEST_TRAINING = 60.0
 _LAST_LINES = 15
 
 Callback = Callable[[str], None]
@@ -151,7 +155,13 @@ class _Kit:
         return {name for name, row in self._results.latest(step).items() if row.status == "ok"}
 
     def _command(
-        self, name: str, command: Sequence[str], seconds: float, is_stuck: Callable[[], bool] | None
+        self,
+        name: str,
+        command: Sequence[str],
+        seconds: float,
+        *,
+        is_stuck: Callable[[], bool] | None = None,
+        grace: float = GRACE,
     ) -> Ending:
         """Run ``python`` with arguments, from the checkout."""
         return run_limited(
@@ -161,6 +171,7 @@ class _Kit:
             folder=CHECKOUT,
             environment=self._environment,
             is_stuck=is_stuck,
+            grace=grace,
         )
 
     # --- proof
@@ -172,7 +183,7 @@ class _Kit:
         command += ["-p", "vots_hqtrack.bench.gpu.record_tests"]
         command += [f"{FILE_OPTION}={self._results.path}", f"{FINISHED_OPTION}={finished}"]
         command += self._options.test_args or self._chosen_tests()
-        ended = self._command("proof", command, seconds, None)
+        ended = self._command("proof", command, seconds)
         rows = self._results.latest("proof").values()
         count = {wanted: sum(row.status == wanted for row in rows) for wanted in ("ok", "failed")}
         if ended.kind == "late":
@@ -203,7 +214,7 @@ class _Kit:
         while (left := deadline - time.monotonic()) > 0:
             longest = STUCK_QUICK if self._options.is_quick else STUCK
             watch = _Progress(self._results.path, longest)
-            ended = self._command("speed", self._speed_command(), left, watch.is_stuck)
+            ended = self._command("speed", self._speed_command(), left, is_stuck=watch.is_stuck)
             running = [
                 row.name
                 for row in self._results.latest("speed").values()
@@ -251,11 +262,12 @@ class _Kit:
         command = ["-m", "vots_hqtrack", "train", self._options.train_config]
         command += ["--data", str(self._options.data.absolute()), "--out", str(self._out / "run")]
         if self._options.train_config == TRAIN_CONFIG:
-            command += ["--set", f"train.max_minutes={max(seconds - RESERVE, 1) / 60:.2f}"]
+            minutes = max(seconds - TRAIN_MARGIN, 1.0) / 60
+            command += ["--set", f"train.max_minutes={minutes:.2f}"]
         command += self._options.train_args
         log = self._out / "train.log"
         before = log.stat().st_size if log.exists() else 0
-        ended = self._command("train", command, seconds, None)
+        ended = self._command("train", command, seconds, grace=TRAIN_GRACE)
         said = _clean(log.read_bytes()[before:])
         values: dict[str, object] = {"code": ended.code, "seconds": round(ended.seconds, 1)}
         values |= {"command": command, "said": said.splitlines()[-_LAST_LINES:]}

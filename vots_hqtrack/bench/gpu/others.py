@@ -56,10 +56,10 @@ def _dtype_name(device: torch.device) -> str:
 
 
 @contextlib.contextmanager
-def _computing(device: torch.device) -> Iterator[None]:
+def _computing(device: torch.device, *, is_pure: bool = False) -> Iterator[None]:
     """Compute as the authors do on a GPU; in float32 on the CPU, whose bfloat16 is slow."""
-    on_gpu = device.type == "cuda"
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=on_gpu):
+    lower = device.type == "cuda" and not is_pure
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=lower):
         yield
 
 
@@ -178,6 +178,7 @@ class Sam2Model:
         self._network: Any = None
         self._make_session: Any = None
         self._session: Any = None
+        self._is_pure = False
         self._frame_index = 0
         self._size = Size(1, 1)
         self._mean, self._std = (
@@ -194,6 +195,18 @@ class Sam2Model:
         """Begin a clip and track until the memory is full. May be called again."""
         if self._network is None:
             self._build()
+        try:
+            self._begin(clip)
+        except RuntimeError as error:
+            if self._is_pure or self._device.type != "cuda":
+                raise
+            # Some versions mix dtypes under autocast; bfloat16 throughout is their other way.
+            self._is_pure, self._network = True, self._network.to(torch.bfloat16)
+            self.facts["dtype"] = "bfloat16"
+            self.facts["autocast_error"] = str(error)[:300]
+            self._begin(clip)
+
+    def _begin(self, clip: BenchClip) -> None:
         self._size, self._frame_index = clip.size, 0
         self._session = self._make_session(
             None,
@@ -201,7 +214,7 @@ class Sam2Model:
             inference_device=self._device,
             inference_state_device=self._device,
             video_storage_device=self._device,
-            dtype=torch.float32,
+            dtype=self._dtype,
         )
         for object_id, mask in clip.masks.items():
             index = self._session.obj_id_to_idx(object_id)
@@ -214,7 +227,7 @@ class Sam2Model:
 
     def step(self, frame: FrameArray) -> LabelArray:
         """Track one frame; see ``BenchModel``."""
-        with _computing(self._device):
+        with _computing(self._device, is_pure=self._is_pure):
             pixels = F.interpolate(
                 _to_device(frame, self._device)[None],
                 (SAM2_SIDE, SAM2_SIDE),
@@ -223,7 +236,7 @@ class Sam2Model:
             )
             output = self._network(
                 inference_session=self._session,
-                frame=(pixels - self._mean) / self._std,
+                frame=((pixels - self._mean) / self._std).to(self._dtype),
                 frame_idx=self._frame_index,
             )
             # Frames that no memory reads are dropped, as a long video would ask for.
@@ -236,6 +249,10 @@ class Sam2Model:
             labels = torch.where(best > 0, index + 1, 0).to(torch.uint8)
         found: LabelArray = np.asarray(labels.cpu())
         return found
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return torch.bfloat16 if self._is_pure else torch.float32
 
     def _build(self) -> None:
         transformers = _import("transformers")

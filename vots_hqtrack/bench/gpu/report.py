@@ -9,7 +9,6 @@ from typing import Any
 from vots_hqtrack.bench.gpu.results import ResultFile, ResultRow, latest_rows
 
 _CARD = "card"
-_MIB_OF_GIB = 1024
 _SPEED_HEAD = (
     "case",
     "ms a frame",
@@ -102,12 +101,11 @@ def _speed(rows: Sequence[ResultRow], card: ResultRow | None) -> list[str]:
 
 
 def _speed_cells(values: Mapping[str, Any], rate: float) -> list[str]:
-    peak, gflop = values.get("peak_gib"), values.get("gflop")
-    own = None if peak is None else (peak - values.get("peak_includes_gib", 0)) * _MIB_OF_GIB
+    gflop = values.get("gflop")
     share = "" if not gflop or not rate else f"{gflop / values['ms'] / rate:.1%}"
     return [
         *(_number(values.get(name)) for name in ("ms", "ms_slowest", "busy_ms", "num_kernels")),
-        *(_number(x) for x in (values.get("num_syncs"), own, gflop)),
+        *(_number(x) for x in (values.get("num_syncs"), values.get("peak_mib"), gflop)),
         share,
         f"{values['seen']:.0%}",
         str(values.get("weights", "")),

@@ -60,7 +60,7 @@ CASE_ERRORS = (
 """What a case may fail with, in our code or in other packages', and the next one still begin."""
 
 _WARM_UP = 3
-_GIB = 2**30
+_MIB = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +149,7 @@ class _SpeedBench:
         self._device = device
         self._is_quick = is_quick
         self._models: dict[str, BenchModel] = {}
+        self._held: dict[str, int] = {}
 
     def measure(self, case: SpeedCase) -> dict[str, object]:
         """Measure one case; the values are ready for JSON."""
@@ -163,9 +164,11 @@ class _SpeedBench:
     def forget(self, name: str) -> None:
         """Drop a network that failed; it may be in any state."""
         self._models.pop(name, None)
+        self._held.pop(name, None)
 
     def _measure_model(self, name: str, clip: BenchClip, num_objects: int) -> dict[str, object]:
-        before = self._allocated()
+        # Networks stay on the device from case to case; those of others are not this one's.
+        others = self._allocated() - self._held.get(name, 0)
         is_new = name not in self._models
         if is_new:
             self._models[name] = self._make(name)
@@ -177,11 +180,11 @@ class _SpeedBench:
             model.step(next(clip.frames))
         found: dict[str, object] = {"model": name, **self._time(model, clip, num_objects)}
         if self._device.type == "cuda":
-            found["peak_gib"] = torch.cuda.max_memory_allocated(self._device) / _GIB
-            # Networks of other cases stay on the device, and are not this one's.
-            found["peak_includes_gib"] = before / _GIB
+            peak = torch.cuda.max_memory_allocated(self._device) - others
+            found["peak_mib"] = peak / _MIB
         if is_new:
             found |= self._cost(model, clip)
+        self._held[name] = self._allocated() - others
         return {**found, **model.facts, "ops": resolve_backend()}
 
     def _time(self, model: BenchModel, clip: BenchClip, num_objects: int) -> dict[str, object]:
