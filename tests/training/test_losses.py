@@ -7,8 +7,11 @@ import torch
 
 from vots_hqtrack.errors import ShapeError
 from vots_hqtrack.training.losses import (
+    LossWeights,
     bootstrap_fraction,
     bootstrapped_cross_entropy,
+    clip_loss,
+    hardest_mean,
     soft_jaccard,
 )
 
@@ -132,3 +135,83 @@ def test_exception():
         soft_jaccard(logits, labels.int())
     with pytest.raises(ShapeError, match=r"in \(0, 1\], got 0"):
         bootstrapped_cross_entropy(logits, labels, fraction=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_hardest_mean_equals_that_of_sorted_values(dtype):
+    generator = torch.Generator().manual_seed(0)
+    losses = torch.rand(5, 301, generator=generator, dtype=dtype) ** 8
+    losses[1, ::2] = 0.0
+    losses[2] = losses[2].round(decimals=1)  # many equal values
+    losses[3] = -torch.zeros(301, dtype=dtype)
+    counts = torch.tensor([1, 200, 77, 40, 301])
+    for rows in (losses, losses.flip(1)):
+        sorted_rows = rows.sort(1, descending=True).values
+        wanted = torch.stack(
+            [row[:count].mean() for row, count in zip(sorted_rows, counts, strict=True)]
+        )
+        torch.testing.assert_close(hardest_mean(rows, counts), wanted)
+
+
+def test_hardest_mean_gradients():
+    losses = torch.tensor([[3.0, 1.0, 2.0, 2.0, 0.0]], requires_grad=True)
+    hardest_mean(losses, torch.tensor([2])).sum().backward()
+    # The two values that are equal to the least that counts share its weight.
+    assert losses.grad is not None
+    assert losses.grad.tolist() == [[0.5, 0.0, 0.25, 0.25, 0.0]]
+
+
+def test_hardest_mean_of_a_number_that_is_not_finite():
+    losses = torch.tensor([[1.0, float("nan"), 2.0], [1.0, float("inf"), 2.0]])
+    found = hardest_mean(losses, torch.tensor([1, 1]))
+    assert not torch.isfinite(found).any()
+
+
+@pytest.mark.parametrize("ignore_index", [255, None])
+def test_fraction_on_the_device_equals_a_number(ignore_index):
+    logits, labels = example()
+    if ignore_index is not None:
+        labels[1, 2:] = ignore_index
+    for fraction in (0.1, 0.35, 1.0):
+        found = [
+            bootstrapped_cross_entropy(logits, labels, fraction=one, ignore_index=ignore_index)
+            for one in (fraction, torch.tensor(fraction, dtype=torch.float64))
+        ]
+        torch.testing.assert_close(found[0], found[1])
+
+
+def clip_example() -> tuple[list[torch.Tensor], torch.Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    logits = [torch.randn(2, 3, 4, 5, generator=generator) for _ in range(4)]
+    labels = torch.randint(0, 3, (2, 4, 16, 20), generator=generator, dtype=torch.uint8)
+    labels[0, 2] = 1
+    return logits, labels
+
+
+@pytest.mark.parametrize("has_void", [False, True])
+@pytest.mark.parametrize("auxiliary", [0.0, 0.4])
+def test_clip_loss_is_the_mean_of_its_frames(has_void, auxiliary):
+    """Frame by frame from the two public losses."""
+    logits, labels = clip_example()
+    if has_void:
+        labels[1, 2:, :5] = 255
+    weights = LossWeights(0.3, 0.6, 0.25, auxiliary, with_reference=auxiliary > 0)
+    found = clip_loss(logits, labels, weights, align_corners=True, has_void=has_void)
+    entropies, jaccards = [], []
+    for index, one in enumerate(logits):
+        fine = torch.nn.functional.interpolate(one, (16, 20), mode="bilinear", align_corners=True)
+        target = labels[:, index].long()
+        entropies.append(bootstrapped_cross_entropy(fine, target, fraction=0.25))
+        jaccards.append(soft_jaccard(fine, target))
+    frames = 0.3 * torch.stack(entropies) + 0.6 * torch.stack(jaccards)
+    torch.testing.assert_close(found.total, frames[1:].mean() + auxiliary * frames[0])
+    torch.testing.assert_close(found.cross_entropy, torch.stack(entropies[1:]).mean())
+    torch.testing.assert_close(found.jaccard, torch.stack(jaccards[1:]).mean())
+
+
+def test_clip_loss_does_not_read_a_reference_frame_that_was_not_decoded():
+    logits, labels = clip_example()
+    weights = LossWeights(fraction=0.5)
+    whole = clip_loss(logits, labels, weights, align_corners=False)
+    without = clip_loss([torch.empty(0), *logits[1:]], labels, weights, align_corners=False)
+    assert whole.total == without.total

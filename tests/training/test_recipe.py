@@ -21,6 +21,7 @@ from vots_hqtrack.training.recipe_files import (
     shipped_recipes,
 )
 from vots_hqtrack.training.schedule import (
+    RunProgress,
     auxiliary_weight,
     average_decay,
     learning_rate,
@@ -94,6 +95,10 @@ def test_settings_change_one_table_or_all() -> None:
         ("phases.until=0.5", r"phases\.until must be rising, the last 1\.0"),
         ("phases.crop=465", r"phases\.crop must be 2 values"),
         ("clip.merge_probability=1.5", "a number from 0 to 1"),
+        ("train.max_minutes=6", r"optimizer\.average_steps must be above 0 with train\.max_min"),
+        ("train.max_minutes=-1", r"train\.max_minutes must be 0 or more, got -1"),
+        ("optimizer.hold=1", r"optimizer\.hold must be 0 or more, below 1"),
+        ("optimizer.warm_up_steps=-1", r"optimizer\.warm_up_steps must be 0 or more"),
         ("model.features=cached", r"model\.train_encoder must be false with cached features"),
     ],
 )
@@ -148,3 +153,35 @@ def test_own_labels_and_auxiliary_loss_follow_the_steps() -> None:
     first = load_recipe("paper-stage1")
     assert not uses_own_labels(first.clip, 1.0)
     assert [auxiliary_weight(first.loss, step / 100) for step in (0, 5, 10)] == [1.0, 0.5, 0.0]
+
+
+def test_rate_of_a_clock_run_warms_up_by_steps_holds_and_reaches_its_end() -> None:
+    options = OptimizerOptions(
+        learning_rate=1.0, min_learning_rate=0.1, power=1.0, warm_up_steps=4, hold=0.5
+    )
+    rates = [learning_rate(options, RunProgress(0.001 * step, step)) for step in range(6)]
+    assert rates == pytest.approx([0.1, 0.325, 0.55, 0.775, 1.0, 1.0])
+    later = [learning_rate(options, RunProgress(part, 100)) for part in (0.5, 0.75, 0.9, 1.0)]
+    assert later == pytest.approx([1.0, 0.55, 0.28, 0.1])
+
+
+def test_hold_of_a_step_run_follows_its_warm_up() -> None:
+    options = OptimizerOptions(
+        learning_rate=1.0, min_learning_rate=0.0, power=1.0, warm_up=0.1, hold=0.4
+    )
+    rates = [learning_rate(options, progress_of_steps(step, 100)) for step in (5, 10, 50, 75, 100)]
+    assert rates == pytest.approx([0.5, 1.0, 1.0, 0.5, 0.0])
+
+
+def test_average_reaches_back_by_steps_of_all_sessions() -> None:
+    options = OptimizerOptions(average_steps=100)
+    fresh, later = RunProgress(0.1, 5), RunProgress(0.1, 5, earlier_steps=5000)
+    assert average_decay(options, fresh) == pytest.approx(6 / 15)
+    assert average_decay(options, later) == 0.99
+
+
+def test_phases_follow_the_progress() -> None:
+    tables = {**DATA, "phases": [{"until": 0.7, "batch_size": 8}, {"until": 1.0}]}
+    recipe = build_recipe(tables)
+    sizes = [recipe.phase(progress).batch_size for progress in (0.0, 0.69, 0.7, 1.0)]
+    assert sizes == [8, 8, 16, 16]
