@@ -55,7 +55,6 @@ def choose_fast_kernels(device: torch.device, dtype: torch.dtype) -> None:
     """
     if device.type != "cuda":
         return
-    torch.backends.cudnn.benchmark = True
     torch.backends.cudnn.allow_tf32 = dtype != torch.float32
     torch.set_float32_matmul_precision("highest" if dtype == torch.float32 else "high")
 
