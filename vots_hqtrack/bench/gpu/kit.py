@@ -121,6 +121,10 @@ class _Kit:
             callback(f"wheels installed: {', '.join(installed) or 'none was missing'}")
         self._environment = _environment(packages)
 
+    @property
+    def _on_gpu(self) -> bool:
+        return self._options.device.startswith("cuda")
+
     def run(self, step: str) -> bool:
         """Run one step, and write what became of it."""
         seconds = self._seconds_for(step)
@@ -162,6 +166,7 @@ class _Kit:
         *,
         is_stuck: Callable[[], bool] | None = None,
         grace: float = GRACE,
+        variables: Mapping[str, str] | None = None,
     ) -> Ending:
         """Run ``python`` with arguments, from the checkout."""
         return run_limited(
@@ -169,7 +174,7 @@ class _Kit:
             seconds=seconds,
             log_path=self._out / f"{name}.log",
             folder=CHECKOUT,
-            environment=self._environment,
+            environment={**self._environment, **(variables or {})},
             is_stuck=is_stuck,
             grace=grace,
         )
@@ -183,7 +188,11 @@ class _Kit:
         command += ["-p", "vots_hqtrack.bench.gpu.record_tests"]
         command += [f"{FILE_OPTION}={self._results.path}", f"{FINISHED_OPTION}={finished}"]
         command += self._options.test_args or self._chosen_tests()
-        ended = self._command("proof", command, seconds)
+        # Each process of pytest computes on one core, and a test that asks for CUDA gets it or fails.
+        variables = {"OMP_NUM_THREADS": "1"} if "-n" in command else {}
+        if self._on_gpu:
+            variables["VOTS_HQTRACK_REQUIRE"] = "gpu"
+        ended = self._command("proof", command, seconds, variables=variables)
         rows = self._results.latest("proof").values()
         count = {wanted: sum(row.status == wanted for row in rows) for wanted in ("ok", "failed")}
         if ended.kind == "late":
@@ -195,10 +204,9 @@ class _Kit:
         return "ok", f"{count['ok']} tests passed"
 
     def _chosen_tests(self) -> list[str]:
-        on_gpu = self._options.device.startswith("cuda")
         chosen = [str(path) for path in gpu_test_files(CHECKOUT / "tests")]
         # Some of them run their bodies on the CPU too.
-        chosen += ["-m", "gpu"] if on_gpu else ["-m", "not gpu", "-k", "on_cpu"]
+        chosen += ["-m", "gpu"] if self._on_gpu else ["-m", "not gpu", "-k", "on_cpu"]
         if self._options.is_quick:
             chosen += ["-k", "on_cpu and interleaved and vmos"]
         elif importlib.util.find_spec("xdist"):
