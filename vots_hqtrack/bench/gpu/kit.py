@@ -188,7 +188,7 @@ class _Kit:
         command += ["-p", "vots_hqtrack.bench.gpu.record_tests"]
         command += [f"{FILE_OPTION}={self._results.path}", f"{FINISHED_OPTION}={finished}"]
         command += self._options.test_args or self._chosen_tests()
-        # Each process of pytest computes on one core, and a test that asks for CUDA gets it or fails.
+        # A process of pytest computes on one core; a test that asks for CUDA gets it or fails.
         variables = {"OMP_NUM_THREADS": "1"} if "-n" in command else {}
         if self._on_gpu:
             variables["VOTS_HQTRACK_REQUIRE"] = "gpu"
