@@ -184,7 +184,8 @@ class _Kit:
     def _prove(self, seconds: float) -> tuple[Status, str]:
         finished = self._out / "finished-tests.txt"
         finished.write_text("\n".join(sorted(self._finished("proof"))), encoding="utf-8")
-        command = ["-m", "pytest", "-q", "-p", "no:cacheprovider"]
+        # pytest-benchmark warns under pytest-xdist, and warnings are errors here.
+        command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:benchmark"]
         command += ["-p", "vots_hqtrack.bench.gpu.record_tests"]
         command += [f"{FILE_OPTION}={self._results.path}", f"{FINISHED_OPTION}={finished}"]
         command += self._options.test_args or self._chosen_tests()
