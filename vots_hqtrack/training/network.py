@@ -132,12 +132,12 @@ class ClipNetwork(nn.Module):
 
     @property
     def shares_sam(self) -> bool:
-        """Whether the features come from the refiner's own encoder, here or out of a cache."""
-        return self.encoder is None or isinstance(self.encoder, SamEncoder | PreparedSamEncoder)
+        """Whether the encoder is the refiner's own."""
+        return isinstance(self.encoder, SamEncoder | PreparedSamEncoder)
 
     def trained_tensors(self) -> dict[str, Tensor]:
         """Return what a weights file of the preset holds: encoder and VMOS, or VMOS alone."""
-        if self.shares_sam:
+        if self.encoder is None or self.shares_sam:
             return dict(self.vmos.state_dict())
         parts = {"encoder": self.encoder, "vmos": self.vmos}
         return {
@@ -152,7 +152,7 @@ class ClipNetwork(nn.Module):
         Raises:
             WeightsError: The tensors do not fit.
         """
-        if self.shares_sam:
+        if self.encoder is None or self.shares_sam:
             load_into(self.vmos, tensors, source=source)
         else:
             load_into(self.encoder, part_of(tensors, "encoder"), source=source)
@@ -317,14 +317,14 @@ def update_average(average: ClipNetwork, network: ClipNetwork, decay: float) -> 
         decay: How much of the average is kept, from 0 to 1.
     """
     # A copy has its tensors in the same order; those of a frozen encoder are the same ones.
-    pairs = list(zip(average.parameters(), network.parameters(), strict=True))
-    moving = [(kept, new) for kept, new in pairs if new.requires_grad]
+    kept = [*average.parameters(), *average.buffers()]
+    pairs = list(zip(kept, [*network.parameters(), *network.buffers()], strict=True))
+    moving = [pair for pair in pairs if pair[1].requires_grad]
     if moving:
-        torch._foreach_lerp_([kept for kept, _ in moving], [new for _, new in moving], 1 - decay)
-    pairs += zip(average.buffers(), network.buffers(), strict=True)
-    for kept, new in pairs:
-        if kept is not new and not new.requires_grad:
-            kept.copy_(new)
+        torch._foreach_lerp_([one for one, _ in moving], [one for _, one in moving], 1 - decay)
+    for own, new in pairs:
+        if own is not new and not new.requires_grad:
+            own.copy_(new)
 
 
 def _widen(features: Sequence[FrameFeatures]) -> tuple[FrameFeatures, ...]:
