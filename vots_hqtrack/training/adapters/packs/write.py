@@ -125,11 +125,14 @@ def _common_index(
     entries: Sequence[Entry],
 ) -> dict[str, object]:
     """Return what the indices of all parts say."""
-    crcs = [[entry.source.name, entry.item.facts, entry.item.pieces] for entry in entries]
+    facts = [
+        [entry.source.name, _index_item(entry, dict.fromkeys(entry.item.pieces, 0))]
+        for entry in entries
+    ]
     return {
         "format": FORMAT,
         "version": VERSION,
-        "pack": hashlib.sha256(index_bytes({"entries": crcs})).hexdigest()[:32],
+        "pack": hashlib.sha256(index_bytes({"entries": facts})).hexdigest()[:32],
         "part": 0,
         "num_parts": 0,
         "encoders": {**dataclasses.asdict(options), "label_maps": "lossless WebP; XZ of videos'"},
