@@ -11,8 +11,10 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from vots_hqtrack.bench.gpu.attention import (
     QUICK_SHAPES,
@@ -32,6 +34,42 @@ from vots_hqtrack.errors import ConfigError, InputError
 from vots_hqtrack.ops.attention import global_attention_reference
 
 CPU = torch.device("cpu")
+RECIPE = """
+[train]
+max_minutes = 0.05
+precision = "float32"
+workers = 0
+log_every = 1
+
+[model]
+preset = "lite"
+train_encoder = false
+features = "computed"
+settings = [
+    "vmos.width_s16=16", "vmos.width_s8=16", "vmos.width_s4=8", "vmos.num_blocks_s16=1",
+    "vmos.window_radius=2",
+]
+
+[optimizer]
+average_steps = 5
+
+[regularisation]
+encoder_drop_path = 0.0
+
+[composer]
+enabled = true
+threads = 1
+
+[[phases]]
+batch_size = 1
+num_frames = 2
+crop = [64, 96]
+
+[[data]]
+kind = "folder"
+root = "photos"
+"""
+"""Three seconds of training on composed clips."""
 PASSING = "def test_one(): pass\ndef test_two(): pass\n"
 FAILING = "def test_good(): pass\ndef test_bad(): assert 1 == 2, 'not so'\n"
 
@@ -178,6 +216,20 @@ def test_without_data_nothing_is_trained(tmp_path: Path) -> None:
     assert statuses(tmp_path, "kit") == {"train": "skipped"}
 
 
+def write_photos(root: Path) -> None:
+    """Two noise photographs with a bright disc each."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:160, :240]
+    disc = (rows - 80) ** 2 + (columns - 120) ** 2 < 45**2
+    for kind in ("JPEGImages", "Annotations"):
+        (root / kind).mkdir(parents=True)
+    for name in ("a", "b"):
+        image = rng.integers(0, 120, (160, 240, 3), dtype=np.uint8)
+        image[disc] += 100
+        Image.fromarray(image).save(root / "JPEGImages" / f"{name}.jpg")
+        Image.fromarray(disc.astype(np.uint8)).save(root / "Annotations" / f"{name}.png")
+
+
 @pytest.mark.weights
 @pytest.mark.slow
 def test_all_steps_after_a_cut(tmp_path: Path) -> None:
@@ -186,6 +238,9 @@ def test_all_steps_after_a_cut(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "vots_hqtrack", "gpu", "run", "--quick", "--device", "cpu"]
     command += ["--out", str(out), "--test-args", tests, "--minutes", "20"]
     command += ["--limit", "proof=400", "--limit", "speed=400"]
+    write_photos(tmp_path / "data" / "photos")
+    (tmp_path / "toy.toml").write_text(RECIPE, encoding="utf-8")
+    command += ["--data", str(tmp_path / "data"), "--train-config", str(tmp_path / "toy.toml")]
     results = ResultFile(out / "results.jsonl")
     with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
         while "card" not in results.finished("speed"):
@@ -197,13 +252,21 @@ def test_all_steps_after_a_cut(tmp_path: Path) -> None:
     assert statuses(out, "kit") == {"proof": "ok", "speed": "started"}
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
-    assert statuses(out, "kit") == {"proof": "ok", "speed": "ok", "train": "skipped"}, ended.stderr
+    assert statuses(out, "kit") == {"proof": "ok", "speed": "ok", "train": "ok"}, ended.stderr
     assert set(statuses(out, "speed").values()) == {"ok"}
     assert set(statuses(out, "speed")) == {case.name for case in plan_speed(is_quick=True)}
     again = [row.name for row in results.rows()[len(before) :] if row.step == "speed"]
     assert "card" not in again
     report = (out / "report.md").read_text(encoding="utf-8")
-    for part in ("## Machine", "## Proof", "## Speed", "## Attention", "lite-vmos, 160x96"):
+    assert (out / "run" / "last.safetensors").is_file()
+    for part in (
+        "## Machine",
+        "## Proof",
+        "## Speed",
+        "## Attention",
+        "lite-vmos, 160x96",
+        "weights in",
+    ):
         assert part in report
 
 

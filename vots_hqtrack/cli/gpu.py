@@ -59,7 +59,10 @@ def run(
         typer.Option("--data", metavar="DIR", help="Training data; nothing is trained without."),
     ] = None,
     train_config: Annotated[
-        str, typer.Option("--train-config", metavar="CONFIG", help="Recipe to train by.")
+        str,
+        typer.Option(
+            "--train-config", metavar="CONFIG", help="Recipe; one of your own has its own end."
+        ),
     ] = "lite-gpu",
     train_args: Annotated[
         str, typer.Option("--train-args", metavar="ARGS", help="More arguments of hqtrack train.")

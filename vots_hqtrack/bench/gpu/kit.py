@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import sys
@@ -268,7 +269,9 @@ class _Kit:
             return "skipped", "no folder of training data was given"
         if seconds < _SHORTEST_TRAINING and not self._options.is_quick:
             return "stopped", f"only {seconds:.0f} s were left"
-        command = ["-m", "vots_hqtrack", "train", self._options.train_config]
+        recipe = Path(self._options.train_config)
+        command = ["-m", "vots_hqtrack", "train"]
+        command.append(str(recipe.absolute() if recipe.is_file() else recipe))
         command += ["--data", str(self._options.data.absolute()), "--out", str(self._out / "run")]
         if self._options.train_config == TRAIN_CONFIG:
             minutes = max(seconds - TRAIN_MARGIN, 1.0) / 60
@@ -280,6 +283,7 @@ class _Kit:
         said = _clean(log.read_bytes()[before:])
         values: dict[str, object] = {"code": ended.code, "seconds": round(ended.seconds, 1)}
         values |= {"command": command, "said": said.splitlines()[-_LAST_LINES:]}
+        values["log"] = _last_entry(self._out / "run" / "log.jsonl")
         status: Status = "ok" if ended.kind == "exited" and ended.code == 0 else "failed"
         status = "stopped" if ended.kind == "late" else status
         name = f"call {len(self._results.latest('train')) + 1}"
@@ -330,6 +334,19 @@ def _clean(output: bytes) -> str:
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output.decode("utf-8", "replace"))
     lines = (line.rpartition("\r")[2].rstrip() for line in text.replace("\r\n", "\n").split("\n"))
     return "\n".join(line for line in lines if line)
+
+
+def _last_entry(path: Path) -> dict[str, object]:
+    """Return the last complete line of a training log that tells the pace, or an empty one."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    for line in reversed(lines):
+        try:
+            entry: dict[str, object] = json.loads(line)
+        except ValueError:  # cut off
+            continue
+        if entry.get("clips_per_second"):
+            return entry
+    return {}
 
 
 def _last_line(path: Path) -> str:

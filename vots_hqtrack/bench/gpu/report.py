@@ -146,7 +146,7 @@ def _failures(rows: Iterable[ResultRow]) -> list[str]:
 def _train(rows: Iterable[ResultRow]) -> list[str]:
     lines: list[str] = []
     for row in rows:
-        said = row.values.get("said", [])
+        said, log = row.values.get("said", []), row.values.get("log")
         lines += [
             "",
             f"{row.name}: {row.status}, {_number(row.values.get('seconds'))} s",
@@ -155,7 +155,15 @@ def _train(rows: Iterable[ResultRow]) -> list[str]:
         ]
         lines += [str(line) for line in said] if isinstance(said, list) else []
         lines.append("```")
+        if isinstance(log, dict) and log:
+            lines += ["", *(f"- {name}: {_entry(value)}" for name, value in log.items())]
     return ["## Training", *lines] if lines else []
+
+
+def _entry(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_entry(x)}" for name, x in value.items())
+    return _number(value) or str(value)
 
 
 def _first_line(text: object) -> str:
