@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from vots_hqtrack.bench.gpu.report import render_report
 from vots_hqtrack.bench.gpu.results import ResultFile, ResultRow
 from vots_hqtrack.bench.gpu.speed import plan_speed
 from vots_hqtrack.bench.gpu.supervise import run_limited
-from vots_hqtrack.bench.gpu.wheels import install_missing
+from vots_hqtrack.bench.gpu.wheels import InstallResult, install_missing
 from vots_hqtrack.errors import ConfigError, InputError
 
 RECIPE = """
@@ -306,10 +307,22 @@ def test_only_missing_wheels_are_installed(tmp_path: Path) -> None:
     folder.mkdir()
     missing = make_wheel(folder, "a_package_that_nobody_has")
     make_wheel(folder, "pytest")
-    assert install_missing(folder, target) == [missing.name]
+    broken = folder / "broken-1.0-py3-none-any.whl"
+    broken.write_bytes(b"no archive")
+    found = install_missing(folder, target)
+    assert found.installed == [missing.name]
+    assert [problem.partition(":")[0] for problem in found.problems] == [broken.name]
     assert (target / "a_package_that_nobody_has.py").is_file()
     assert not (target / "pytest.py").exists()
-    assert install_missing(folder, target) == []
+    broken.unlink()
+    assert install_missing(folder, target) == InstallResult()
+
+
+def test_wheels_without_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheel = make_wheel(tmp_path, "a_package_that_nobody_has")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    assert install_missing(tmp_path, tmp_path / "packages").installed == [wheel.name]
+    assert (tmp_path / "packages" / "a_package_that_nobody_has.py").is_file()
 
 
 def test_exception_folder_without_wheels(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def run_kit(options: KitOptions, callback: Callback = lambda _: None) -> bool:
         Whether every step that was asked for ended well, or had nothing to do.
 
     Raises:
-        InputError: Wheels cannot be installed.
+        InputError: There is no wheel in the folder of wheels.
         OSError: The folder cannot be written.
     """
     kit = _Kit(options, callback)
@@ -118,8 +118,10 @@ class _Kit:
         self._results = ResultFile(self._out / "results.jsonl")
         packages = self._out / "packages"
         if options.wheels is not None:
-            installed = install_missing(options.wheels, packages)
-            callback(f"wheels installed: {', '.join(installed) or 'none was missing'}")
+            found = install_missing(options.wheels, packages)
+            callback(f"wheels installed: {', '.join(found.installed) or 'none was missing'}")
+            for problem in found.problems:
+                callback(f"not installed: {problem}")
         self._environment = _environment(packages)
 
     @property
