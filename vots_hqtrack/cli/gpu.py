@@ -33,6 +33,14 @@ ModelsOption = Annotated[
     list[str] | None,
     typer.Option("--model", metavar="NAME", help="Measure only this one; may be repeated."),
 ]
+LimitsOption = Annotated[
+    list[str] | None,
+    typer.Option("--limit", metavar="STEP=SECONDS", help="Of a step; may be repeated."),
+]
+WheelsOption = Annotated[
+    Path | None,
+    typer.Option("--wheels", metavar="DIR", help="Folder with wheels of missing packages."),
+]
 
 
 @gpu_app.command()
@@ -46,14 +54,8 @@ def run(
     minutes: Annotated[
         float, typer.Option("--minutes", help="For all steps together; training takes the rest.")
     ] = 10.0,
-    limit: Annotated[
-        list[str] | None,
-        typer.Option("--limit", metavar="STEP=SECONDS", help="Of a step; may be repeated."),
-    ] = None,
-    wheels: Annotated[
-        Path | None,
-        typer.Option("--wheels", metavar="DIR", help="Folder with wheels of missing packages."),
-    ] = None,
+    limit: LimitsOption = None,
+    wheels: WheelsOption = None,
     data: Annotated[
         Path | None,
         typer.Option("--data", metavar="DIR", help="Training data; nothing is trained without."),
