@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import cv2
 import numpy as np
+import packable
 import pytest
 
+from vots_hqtrack.training.adapters.packs.write import PackReport
 from vots_hqtrack.training.datasets import Photo
 
 
@@ -34,3 +37,16 @@ def paint_photo() -> Callable[[int], Photo]:
 @pytest.fixture
 def photos() -> list[Photo]:
     return [_paint_photo(seed) for seed in range(4)]
+
+
+@pytest.fixture(scope="session")
+def packable_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of four small data sets."""
+    return packable.write_all(tmp_path_factory.mktemp("pack") / "données")
+
+
+@pytest.fixture(scope="session")
+def packed(packable_data: Path) -> tuple[Path, PackReport]:
+    """The folder of the same in parts of a few KiB, and what was reported."""
+    out = packable_data.parent / "packs"
+    return out, packable.pack_all(packable_data, out)

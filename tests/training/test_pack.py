@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import multiprocessing
-import shutil
 import tarfile
 import zlib
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import layouts
 import numpy as np
 import pytest
-from PIL import Image
+from packable import FAST, KINDS, LIMIT, ODD, WORST_PSNR
 
-from vots_hqtrack.errors import ConfigError, InputError
+from vots_hqtrack.errors import InputError
 from vots_hqtrack.training.adapters import open_dataset
 from vots_hqtrack.training.adapters.packs.codecs import CodecOptions, psnr
-from vots_hqtrack.training.adapters.packs.write import WORK_FOLDER, PackReport, pack_data
+from vots_hqtrack.training.adapters.packs.write import WORK_FOLDER, pack_data
 from vots_hqtrack.training.adapters.videos import Video, VideoClips
 from vots_hqtrack.training.dev import DevSplit
 from vots_hqtrack.training.mixture import draw_examples
@@ -30,59 +27,7 @@ from vots_hqtrack.training.recipe_files import build_recipe
 
 pytest.importorskip("av", reason="packing needs PyAV")
 
-FAST = CodecOptions(crf=18, speed="ultrafast", image_quality=80)
-WORST_PSNR = 27.0
-"""Flat colours with sharp borders, the worst for half the chroma; measured: 29 to 38 decibels."""
-ODD = 45, 63
-LIMIT = 24 * 1024
-KINDS = {"davis": "davis", "odd": "davis", "photos": "folder", "split": "davis"}
-
-
-def write_odd(root: Path) -> None:
-    """A video of odd sides right in the two folders; its third frame has no label map."""
-    rng = np.random.default_rng(3)
-    for place in range(5):
-        rows, columns = np.mgrid[: ODD[0], : ODD[1]]
-        frame = np.stack([4 * rows, 3 * columns, np.full(ODD, 40 * place)], axis=2).astype(np.uint8)
-        layouts.write_picture(root / "JPEGImages" / "odd one" / f"{place:05d}.jpg", frame)
-        ids = rng.integers(0, 4, ODD, dtype=np.uint8)
-        if place != 2:
-            path = root / "Annotations" / "odd one" / f"{place:05d}.png"
-            layouts.write_picture(path, ids)
-
-
-def write_split(root: Path) -> None:
-    """Other label maps for some frames of the ``davis`` set's video ``bee``."""
-    for place in (1, 2, 4):
-        ids = layouts.paint(1, place)[1]
-        path = root / "Annotations" / "bee" / f"{place:05d}.png"
-        layouts.write_picture(path, np.where(ids, 4 - ids, 0).astype(np.uint8))
-
-
-def write_photos(root: Path) -> None:
-    """Two photographs, which a table puts into another order than their names."""
-    layouts.write_folder(root)
-    (root / "index.csv").write_text("name\nset/bee\nset/ant\n", encoding="utf-8")
-    (root / "LICENSE.txt").write_text("Whatever you like.", encoding="utf-8")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of four data sets."""
-    folder = tmp_path_factory.mktemp("pack") / "données"
-    layouts.write_davis(folder / "davis")
-    write_odd(folder / "odd")
-    write_photos(folder / "photos")
-    write_split(folder / "split")
-    (folder / "README.md").write_text("Made up for tests.", encoding="utf-8")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def packed(data: Path) -> tuple[Path, PackReport]:
-    """The same in parts of a few KiB."""
-    out = data.parent / "packs"
-    return out, pack_data(data, out, options=FAST, max_mib=LIMIT / (1 << 20))
+LIMIT_MIB = LIMIT / (1 << 20)
 
 
 def open_both(data: Path, packs: Path, name: str, **options: object) -> tuple[VideoClips, ...]:
@@ -106,7 +51,8 @@ def check_videos(wanted: Video, found: Video) -> None:
         assert photo.image.flags.writeable
 
 
-def test_values_of_videos(data, packed):
+def test_values_of_videos(packable_data, packed):
+    data = packable_data
     for options in ({}, {"exclude": []}, {"year": 2016}, {"split": "val"}):
         folder, packs = open_both(data, packed[0], "davis", **options)
         assert (packs.name, len(packs)) == (folder.name, len(folder))
@@ -117,14 +63,16 @@ def test_values_of_videos(data, packed):
         open_dataset("davis", packed[0] / "davis", split="test")
 
 
-def test_odd_sides_and_frames_without_labels(data, packed):
+def test_odd_sides_and_frames_without_labels(packable_data, packed):
+    data = packable_data
     folder, packs = open_both(data, packed[0], "odd")
     assert folder.videos[0].frame(0, folder.videos[0].read_ids(0)).shape == (*ODD, 3)
     assert len(folder.videos[0]) == 4
     check_videos(folder.videos[0], packs.videos[0])
 
 
-def test_frames_of_another_data_set(data, packed):
+def test_frames_of_another_data_set(packable_data, packed):
+    data = packable_data
     folder = open_dataset("davis", data / "split", frames="../davis")
     packs = open_dataset("davis", packed[0] / "split", frames="../davis")
     assert len(folder.videos[0]) == 3
@@ -136,7 +84,8 @@ def test_frames_of_another_data_set(data, packed):
         open_dataset("davis", data / "split")
 
 
-def test_values_of_photographs(data, packed):
+def test_values_of_photographs(packable_data, packed):
+    data = packable_data
     folder, packs = (open_dataset("folder", root / "photos") for root in (data, packed[0]))
     assert packs.names == folder.names == ["set/bee", "set/ant"]
     assert packs.name == folder.name == "photos"
@@ -148,7 +97,7 @@ def test_values_of_photographs(data, packed):
     assert np.array_equal(clip.labels[0], folder.load(1).label_map)
 
 
-def test_parts_are_small_and_describe_themselves(data, packed):
+def test_parts_are_small_and_describe_themselves(packed):
     out, report = packed
     assert [path.name for path in report.parts] == sorted(path.name for path in out.iterdir())
     assert len(report.parts) >= 2
@@ -184,7 +133,8 @@ def test_parts_are_small_and_describe_themselves(data, packed):
     }
 
 
-def test_report_counts_items_frames_and_bytes(data, packed):
+def test_report_counts_items_frames_and_bytes(packable_data, packed):
+    data = packable_data
     rows = {one.name: one for one in packed[1].sets}
     assert (rows["davis"].num_items, rows["davis"].num_frames) == (3, 18)
     assert (rows["odd"].num_items, rows["odd"].num_frames) == (1, 4)
@@ -193,14 +143,16 @@ def test_report_counts_items_frames_and_bytes(data, packed):
     assert rows["photos"].mean_psnr >= rows["photos"].min_psnr > WORST_PSNR
 
 
-def test_same_input_same_bytes(data, packed, tmp_path):
-    again = pack_data(data, tmp_path / "again", options=FAST, max_mib=LIMIT / (1 << 20))
+def test_same_input_same_bytes(packable_data, packed, tmp_path):
+    data = packable_data
+    again = pack_data(data, tmp_path / "again", options=FAST, max_mib=LIMIT_MIB)
     assert [path.read_bytes() for path in again.parts] == [
         path.read_bytes() for path in packed[1].parts
     ]
 
 
-def test_some_sets_and_large_photographs(data, tmp_path):
+def test_some_sets_and_large_photographs(packable_data, tmp_path):
+    data = packable_data
     small = CodecOptions(image_quality=80, long_side=20)
     report = pack_data(data, tmp_path / "out", ["photos"], options=small)
     assert [path.name for path in report.parts] == ["part-00.tar"]
@@ -211,7 +163,8 @@ def test_some_sets_and_large_photographs(data, tmp_path):
         open_dataset("davis", tmp_path / "out" / "davis")
 
 
-def test_avif(data, tmp_path):
+def test_avif(packable_data, tmp_path):
+    data = packable_data
     pytest.importorskip("PIL.AvifImagePlugin")
     options = CodecOptions(image_format="avif", image_quality=80)
     report = pack_data(data, tmp_path / "out", ["photos"], options=options)
@@ -224,7 +177,8 @@ class StoppedError(Exception):
     """Raised in the middle of packing."""
 
 
-def test_a_run_cut_short_leaves_no_part_and_goes_on(data, packed, tmp_path):
+def test_a_run_cut_short_leaves_no_part_and_goes_on(packable_data, packed, tmp_path):
+    data = packable_data
     out = tmp_path / "out"
     encoded: list[str] = []
 
@@ -234,7 +188,7 @@ def test_a_run_cut_short_leaves_no_part_and_goes_on(data, packed, tmp_path):
             raise StoppedError
 
     with pytest.raises(StoppedError):
-        pack_data(data, out, options=FAST, max_mib=LIMIT / (1 << 20), progress=stop)
+        pack_data(data, out, options=FAST, max_mib=LIMIT_MIB, progress=stop)
     assert not list(out.glob("*part-*"))
     kept = {path: path.stat().st_mtime_ns for path in (out / WORK_FOLDER).iterdir()}
     assert len(kept) == 4
@@ -243,7 +197,7 @@ def test_a_run_cut_short_leaves_no_part_and_goes_on(data, packed, tmp_path):
     def watch(name: str, done: int, total: int) -> None:
         written.append(all(path.stat().st_mtime_ns == time for path, time in kept.items()))
 
-    report = pack_data(data, out, options=FAST, max_mib=LIMIT / (1 << 20), progress=watch)
+    report = pack_data(data, out, options=FAST, max_mib=LIMIT_MIB, progress=watch)
     assert written == [True] * 7
     assert not (out / WORK_FOLDER).exists()
     assert report.parts[0].read_bytes() == packed[1].parts[0].read_bytes()
@@ -298,139 +252,8 @@ def _sum_of(video: Video) -> int:
     return int(video.load(1).image.sum()) + int(video.read_ids(1).sum())
 
 
-def test_other_processes_read_the_same(data, packed):
+def test_other_processes_read_the_same(packed):
     video = open_dataset("davis", packed[0] / "davis").videos[1]
     here = _sum_of(video)
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         assert pool.submit(_sum_of, video).result(timeout=120) == here
-
-
-# what is broken, and what the message says
-def _cut(folder: Path) -> None:
-    path = folder / "part-01.tar"
-    path.write_bytes(path.read_bytes()[:3000])
-
-
-def _lose(folder: Path) -> None:
-    (folder / "part-00.tar").unlink()
-
-
-def _replace(folder: Path) -> None:
-    (folder / "part-01.tar").write_bytes(b"no archive")
-
-
-def _foreign(folder: Path) -> None:
-    with tarfile.open(folder / "part-01.tar", "w") as tar:
-        tar.addfile(tarfile.TarInfo("other"))
-
-
-def _mix(folder: Path) -> None:
-    _edit(folder, {"pack": "another"})
-
-
-def _newer(folder: Path) -> None:
-    _edit(folder, {"version": 99})
-
-
-def _edit(folder: Path, changes: dict[str, object]) -> None:
-    path = folder / "part-01.tar"
-    with tarfile.open(path) as tar:
-        index = json.loads(tar.extractfile("index.json").read())
-    content = json.dumps({**index, **changes}).encode()
-    (folder / "index.json").write_bytes(content)
-    with tarfile.open(path, "w") as tar:
-        tar.add(folder / "index.json", "index.json")
-
-
-BREAKS: list[tuple[Callable[[Path], None], str]] = [
-    (_lose, r"wanted the \d+ parts .* missing: part-00\.tar"),
-    (_replace, r"cannot read the part .*part-01\.tar"),
-    (_foreign, r"part-01\.tar is no part of a pack"),
-    (_mix, "of 2 different packs"),
-    (_newer, r"part-01\.tar has version 99, this program reads up to 1"),
-]
-
-
-@pytest.mark.parametrize(("change", "message"), BREAKS)
-def test_exception_parts(packed, tmp_path, change, message):
-    folder = Path(shutil.copytree(packed[0], tmp_path / "packs"))
-    change(folder)
-    with pytest.raises(InputError, match=message):
-        open_dataset("davis", folder / "davis")
-
-
-def test_exception_damaged_pieces(packed, tmp_path):
-    folder = Path(shutil.copytree(packed[0], tmp_path / "packs"))
-    for path in folder.iterdir():
-        with tarfile.open(path) as tar:
-            members = tar.getmembers()[1:]
-        content = bytearray(path.read_bytes())
-        for member in members:
-            content[member.offset_data + member.size // 2] ^= 1
-            content[member.offset_data + member.size - 2] ^= 1
-        path.write_bytes(content)
-    video = open_dataset("davis", folder / "davis").videos[0]
-    for read in (video.read_all, lambda: video.frames.read(0), lambda: video.read_ids(0)):
-        with pytest.raises(InputError, match=r"part-0\d\.tar is damaged: wanted \d+ bytes"):
-            read()
-    with pytest.raises(InputError, match="is damaged"):
-        [open_dataset("folder", folder / "photos").load(index) for index in range(2)]
-
-
-def test_exception_kinds(packed):
-    with pytest.raises(InputError, match=r"photos in .* has the layout folder; wanted davis"):
-        open_dataset("davis", packed[0] / "photos")
-    with pytest.raises(InputError, match="packs hold davis and folder alone"):
-        open_dataset("youtube-vos", packed[0] / "davis")
-    with pytest.raises(InputError, match="hold no data set other; only davis, odd, photos, split"):
-        open_dataset("folder", packed[0] / "other")
-
-
-def test_exception_usage(data, packed, tmp_path):
-    out = tmp_path / "out"
-    with pytest.raises(InputError, match=r"wanted the data set bear .* has davis, odd, photos"):
-        pack_data(data, out, ["bear"])
-    with pytest.raises(InputError, match="found no folder"):
-        pack_data(data / "nowhere", out)
-    with pytest.raises(InputError, match=r"wanted data sets in .* it has no folder"):
-        pack_data(data / "odd" / "JPEGImages" / "odd one", out)
-    with pytest.raises(InputError, match="without parts of a pack"):
-        pack_data(data, packed[0])
-    with pytest.raises(InputError, match=r"odd/odd one takes .* MiB .* more than a part's"):
-        pack_data(data, out, ["odd"], options=FAST, max_mib=0.004)
-    with pytest.raises(InputError, match=r"split has no JPEGImages: .* found none"):
-        pack_data(data, out, ["split", "odd"])
-    with pytest.raises(InputError, match="cannot be packed: wanted Annotations and JPEGImages"):
-        pack_data(data / "odd", out, ["JPEGImages"])
-    with pytest.raises(ConfigError, match=r"above 0 MiB, got -1"):
-        pack_data(data, out, max_mib=-1)
-    with pytest.raises(ConfigError, match="crf must be from 0 to 51, got 60"):
-        CodecOptions(crf=60)
-    with pytest.raises(ConfigError, match="webp or avif, got 'gif'"):
-        CodecOptions(image_format="gif")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="x265 refuses the speed 'warp'"):
-        pack_data(data, out, ["odd"], options=CodecOptions(speed="warp"))
-    assert not list(out.glob("part-*"))
-
-
-def test_exception_sizes_that_differ(data, tmp_path):
-    folder = Path(shutil.copytree(data / "odd", tmp_path / "data" / "odd"))
-    path = folder / "Annotations" / "odd one" / "00001.png"
-    with Image.open(path) as picture:
-        picture.crop((0, 0, 20, 20)).save(path)
-    with pytest.raises(InputError, match="the label maps of odd/odd one differ in size"):
-        pack_data(tmp_path / "data", tmp_path / "out")
-    for path in (folder / "Annotations" / "odd one").iterdir():
-        Image.fromarray(np.ones((20, 20), np.uint8)).save(path)
-    with pytest.raises(InputError, match=r"wanted the label maps' size \(20, 20\), got \(45, 63\)"):
-        pack_data(tmp_path / "data", tmp_path / "out")
-
-
-def test_exception_extra_is_not_installed(data, tmp_path, monkeypatch):
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == "av" else find(name)
-    )
-    with pytest.raises(ConfigError, match=r"pip install 'vots-hqtrack\[train\]'"):
-        pack_data(data, tmp_path / "out")
-    assert len(pack_data(data, tmp_path / "out", ["photos"]).parts) == 1

@@ -54,57 +54,67 @@ train_app = typer.Typer(
 train_app.command("pack", no_args_is_help=True)(pack)
 
 
+ConfigArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="CONFIG", help="TOML file, or paper-stage1, paper-stage2, lite or hq-head."
+    ),
+]
+RunOption = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="RUN", help="Folder of the run; one that is there goes on."),
+]
+DataOption = Annotated[
+    Path, typer.Option("--data", metavar="DIR", help="Folder with the data sets' folders.")
+]
+RecipeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="SECTION.OPTION=VALUE",
+        help="Change an option of the recipe, as train.steps=100; may be repeated.",
+    ),
+]
+InspectOption = Annotated[
+    Path | None,
+    typer.Option("--inspect", metavar="DIR", help="Only draw some clips as pictures, there."),
+]
+MinutesOption = Annotated[
+    float | None,
+    typer.Option(
+        "--max-minutes",
+        metavar="MINUTES",
+        help="Length of the run by the clock; rates and phases follow it. 0 counts steps.",
+    ),
+]
+StateOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--from",
+        metavar="STATE",
+        help="Begin a new session from another run's state.safetensors.",
+    ),
+]
+AverageOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--from-average",
+        metavar="FILE",
+        help="Averaged weights of that run; without, last.safetensors beside its state.",
+    ),
+]
+
+
 @train_app.command(DEFAULT_COMMAND, hidden=True)
 def train(
-    config: Annotated[
-        str,
-        typer.Argument(
-            metavar="CONFIG", help="TOML file, or paper-stage1, paper-stage2, lite or hq-head."
-        ),
-    ],
-    run: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="RUN", help="Folder of the run; one that is there goes on."),
-    ] = None,
-    data: Annotated[
-        Path, typer.Option("--data", metavar="DIR", help="Folder with the data sets' folders.")
-    ] = Path(),
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="SECTION.OPTION=VALUE",
-            help="Change an option of the recipe, as train.steps=100; may be repeated.",
-        ),
-    ] = None,
-    inspect: Annotated[
-        Path | None,
-        typer.Option("--inspect", metavar="DIR", help="Only draw some clips as pictures, there."),
-    ] = None,
-    minutes: Annotated[
-        float | None,
-        typer.Option(
-            "--max-minutes",
-            metavar="MINUTES",
-            help="Length of the run by the clock; rates and phases follow it. 0 counts steps.",
-        ),
-    ] = None,
-    state: Annotated[
-        Path | None,
-        typer.Option(
-            "--from",
-            metavar="STATE",
-            help="Begin a new session from another run's state.safetensors.",
-        ),
-    ] = None,
-    average: Annotated[
-        Path | None,
-        typer.Option(
-            "--from-average",
-            metavar="FILE",
-            help="Averaged weights of that run; without, last.safetensors beside its state.",
-        ),
-    ] = None,
+    config: ConfigArgument,
+    run: RunOption = None,
+    data: DataOption = Path(),
+    settings: RecipeOption = None,
+    inspect: InspectOption = None,
+    minutes: MinutesOption = None,
+    state: StateOption = None,
+    average: AverageOption = None,
 ) -> None:
     """Train the segmenter, or the refiner's HQ head, on data of your own.
 

@@ -18,39 +18,49 @@ if TYPE_CHECKING:
 MIB, KIB = 1 << 20, 1 << 10
 
 
+DataOption = Annotated[
+    Path, typer.Option("--data", metavar="DIR", help="Folder with the data sets' folders.")
+]
+OutOption = Annotated[
+    Path, typer.Option("--out", metavar="PACKS", help="Folder for part-00.tar, part-01.tar, ..")
+]
+NamesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="NAME", help="Data sets to take. [default: all in DIR]"),
+]
+PartOption = Annotated[float, typer.Option("--max-mib", help="Largest part, MiB.")]
+CrfOption = Annotated[
+    int, typer.Option("--crf", min=0, max=51, help="Videos: more is smaller and worse.")
+]
+SpeedOption = Annotated[
+    str, typer.Option("--speed", metavar="PRESET", help="Videos: x265's preset.")
+]
+FormatOption = Annotated[
+    str, typer.Option("--images", metavar="FORMAT", help="Photographs: webp or avif.")
+]
+QualityOption = Annotated[
+    int, typer.Option("--quality", min=0, max=100, help="Photographs: more is better.")
+]
+SideOption = Annotated[
+    int, typer.Option("--long-side", min=0, help="Photographs: longest side; 0 keeps all.")
+]
+WorkOption = Annotated[
+    Path | None,
+    typer.Option("--work", metavar="FOLDER", help="Keep what is encoded there, for the next run."),
+]
+
+
 def pack(
-    data: Annotated[
-        Path, typer.Option("--data", metavar="DIR", help="Folder with the data sets' folders.")
-    ],
-    to: Annotated[
-        Path, typer.Option("--out", metavar="PACKS", help="Folder for part-00.tar, part-01.tar, ..")
-    ],
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="NAME", help="Data sets to take. [default: all in DIR]"),
-    ] = None,
-    max_mib: Annotated[float, typer.Option("--max-mib", help="Largest part, MiB.")] = 28.0,
-    crf: Annotated[
-        int, typer.Option("--crf", min=0, max=51, help="Videos: more is smaller and worse.")
-    ] = 25,
-    speed: Annotated[
-        str, typer.Option("--speed", metavar="PRESET", help="Videos: x265's preset.")
-    ] = "medium",
-    image_format: Annotated[
-        str, typer.Option("--images", metavar="FORMAT", help="Photographs: webp or avif.")
-    ] = "webp",
-    image_quality: Annotated[
-        int, typer.Option("--quality", min=0, max=100, help="Photographs: more is better.")
-    ] = 55,
-    long_side: Annotated[
-        int, typer.Option("--long-side", min=0, help="Photographs: longest side; 0 keeps all.")
-    ] = 640,
-    work: Annotated[
-        Path | None,
-        typer.Option(
-            "--work", metavar="FOLDER", help="Keep what is encoded there, for the next run."
-        ),
-    ] = None,
+    data: DataOption,
+    to: OutOption,
+    names: NamesArgument = None,
+    max_mib: PartOption = 28.0,
+    crf: CrfOption = 25,
+    speed: SpeedOption = "medium",
+    image_format: FormatOption = "webp",
+    image_quality: QualityOption = 55,
+    long_side: SideOption = 640,
+    work: WorkOption = None,
 ) -> None:
     """Pack data sets into few files, which --data PACKS reads like the folders.
 

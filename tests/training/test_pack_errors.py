@@ -1,0 +1,156 @@
+"""Packs that are damaged, and requests that cannot be met."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from packable import FAST
+from PIL import Image
+
+from vots_hqtrack.errors import ConfigError, InputError
+from vots_hqtrack.training.adapters import open_dataset
+from vots_hqtrack.training.adapters.packs.codecs import CodecOptions
+from vots_hqtrack.training.adapters.packs.write import pack_data
+
+pytest.importorskip("av", reason="packing needs PyAV")
+
+
+# what is broken, and what the message says
+def _cut(folder: Path) -> None:
+    path = folder / "part-01.tar"
+    path.write_bytes(path.read_bytes()[:3000])
+
+
+def _lose(folder: Path) -> None:
+    (folder / "part-00.tar").unlink()
+
+
+def _replace(folder: Path) -> None:
+    (folder / "part-01.tar").write_bytes(b"no archive")
+
+
+def _foreign(folder: Path) -> None:
+    with tarfile.open(folder / "part-01.tar", "w") as tar:
+        tar.addfile(tarfile.TarInfo("other"))
+
+
+def _mix(folder: Path) -> None:
+    _edit(folder, {"pack": "another"})
+
+
+def _newer(folder: Path) -> None:
+    _edit(folder, {"version": 99})
+
+
+def _edit(folder: Path, changes: dict[str, object]) -> None:
+    path = folder / "part-01.tar"
+    with tarfile.open(path) as tar:
+        index = json.loads(tar.extractfile("index.json").read())
+    content = json.dumps({**index, **changes}).encode()
+    (folder / "index.json").write_bytes(content)
+    with tarfile.open(path, "w") as tar:
+        tar.add(folder / "index.json", "index.json")
+
+
+BREAKS: list[tuple[Callable[[Path], None], str]] = [
+    (_lose, r"wanted the \d+ parts .* missing: part-00\.tar"),
+    (_replace, r"cannot read the part .*part-01\.tar"),
+    (_foreign, r"part-01\.tar is no part of a pack"),
+    (_mix, "of 2 different packs"),
+    (_newer, r"part-01\.tar has version 99, this program reads up to 1"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), BREAKS)
+def test_exception_parts(packed, tmp_path, change, message):
+    folder = Path(shutil.copytree(packed[0], tmp_path / "packs"))
+    change(folder)
+    with pytest.raises(InputError, match=message):
+        open_dataset("davis", folder / "davis")
+
+
+def test_exception_damaged_pieces(packed, tmp_path):
+    folder = Path(shutil.copytree(packed[0], tmp_path / "packs"))
+    for path in folder.iterdir():
+        with tarfile.open(path) as tar:
+            members = tar.getmembers()[1:]
+        content = bytearray(path.read_bytes())
+        for member in members:
+            content[member.offset_data + member.size // 2] ^= 1
+            content[member.offset_data + member.size - 2] ^= 1
+        path.write_bytes(content)
+    video = open_dataset("davis", folder / "davis").videos[0]
+    for read in (video.read_all, lambda: video.frames.read(0), lambda: video.read_ids(0)):
+        with pytest.raises(InputError, match=r"part-0\d\.tar is damaged: wanted \d+ bytes"):
+            read()
+    with pytest.raises(InputError, match="is damaged"):
+        [open_dataset("folder", folder / "photos").load(index) for index in range(2)]
+
+
+def test_exception_kinds(packed):
+    with pytest.raises(InputError, match=r"photos in .* has the layout folder; wanted davis"):
+        open_dataset("davis", packed[0] / "photos")
+    with pytest.raises(InputError, match="packs hold davis and folder alone"):
+        open_dataset("youtube-vos", packed[0] / "davis")
+    with pytest.raises(InputError, match="hold no data set other; only davis, odd, photos, split"):
+        open_dataset("folder", packed[0] / "other")
+
+
+def test_exception_usage(packable_data, packed, tmp_path):
+    data = packable_data
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match=r"wanted the data set bear .* has davis, odd, photos"):
+        pack_data(data, out, ["bear"])
+    with pytest.raises(InputError, match="found no folder"):
+        pack_data(data / "nowhere", out)
+    with pytest.raises(InputError, match=r"wanted data sets in .* it has no folder"):
+        pack_data(data / "odd" / "JPEGImages" / "odd one", out)
+    with pytest.raises(InputError, match="without parts of a pack"):
+        pack_data(data, packed[0])
+    with pytest.raises(InputError, match=r"odd/odd one takes .* MiB .* more than a part's"):
+        pack_data(data, out, ["odd"], options=FAST, max_mib=0.004)
+    with pytest.raises(InputError, match=r"split has no JPEGImages: .* found none"):
+        pack_data(data, out, ["split", "odd"])
+    with pytest.raises(InputError, match="cannot be packed: wanted Annotations and JPEGImages"):
+        pack_data(data / "odd", out, ["JPEGImages"])
+    with pytest.raises(ConfigError, match=r"above 0 MiB, got -1"):
+        pack_data(data, out, max_mib=-1)
+    with pytest.raises(ConfigError, match="crf must be from 0 to 51, got 60"):
+        CodecOptions(crf=60)
+    with pytest.raises(ConfigError, match="webp or avif, got 'gif'"):
+        CodecOptions(image_format="gif")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="x265 refuses the speed 'warp'"):
+        pack_data(data, out, ["odd"], options=CodecOptions(speed="warp"))
+    assert not list(out.glob("part-*"))
+
+
+def test_exception_sizes_that_differ(packable_data, tmp_path):
+    data = packable_data
+    folder = Path(shutil.copytree(data / "odd", tmp_path / "data" / "odd"))
+    path = folder / "Annotations" / "odd one" / "00001.png"
+    with Image.open(path) as picture:
+        picture.crop((0, 0, 20, 20)).save(path)
+    with pytest.raises(InputError, match="the label maps of odd/odd one differ in size"):
+        pack_data(tmp_path / "data", tmp_path / "out")
+    for path in (folder / "Annotations" / "odd one").iterdir():
+        Image.fromarray(np.ones((20, 20), np.uint8)).save(path)
+    with pytest.raises(InputError, match=r"wanted the label maps' size \(20, 20\), got \(45, 63\)"):
+        pack_data(tmp_path / "data", tmp_path / "out")
+
+
+def test_exception_extra_is_not_installed(packable_data, tmp_path, monkeypatch):
+    data = packable_data
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "av" else find(name)
+    )
+    with pytest.raises(ConfigError, match=r"pip install 'vots-hqtrack\[train\]'"):
+        pack_data(data, tmp_path / "out")
+    assert len(pack_data(data, tmp_path / "out", ["photos"]).parts) == 1
