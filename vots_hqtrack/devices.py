@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from vots_hqtrack.config import CompileBackend
 from vots_hqtrack.errors import ConfigError
 
+FIRST_WITH_BFLOAT16 = (8, 0)
+"""CUDA compute capability from which on GPUs multiply bfloat16 (Ampere)."""
+
 
 def pick_device(name: str) -> torch.device:
     """Turn a device name into a usable device.
@@ -45,8 +48,7 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
         ConfigError: The device does not multiply in that format.
     """
     if name == "auto":
-        native = torch.cuda.is_bf16_supported() if device.type == "cuda" else _cpu_has_bfloat16()
-        return torch.bfloat16 if native and device.type in ("cpu", "cuda") else torch.float32
+        return torch.bfloat16 if _has_bfloat16(device) else torch.float32
     if name == "float16" and device.type == "cpu":
         raise ConfigError("runtime.dtype=float16 needs a GPU; on the CPU use bfloat16 or float32")
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -88,6 +90,14 @@ def device_clock(device: torch.device) -> Callable[[], float]:
         return time.perf_counter()
 
     return read
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    """Tell whether a device multiplies bfloat16 itself, rather than by way of float32."""
+    if device.type == "cuda":
+        # PyTorch's own question is also answered with yes where bfloat16 is emulated.
+        return torch.cuda.get_device_capability(device) >= FIRST_WITH_BFLOAT16
+    return device.type == "cpu" and _cpu_has_bfloat16()
 
 
 def _cpu_has_bfloat16() -> bool:
