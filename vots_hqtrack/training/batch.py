@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import pickle
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -190,7 +191,7 @@ def part_stream(
         What the source's ``draw`` gives, part by part.
     """
     loader = DataLoader(
-        parts,
+        _SharedParts(parts) if workers else parts,
         batch_size=None,
         sampler=parts.indices(first_step),
         num_workers=workers,
@@ -201,6 +202,28 @@ def part_stream(
         multiprocessing_context="spawn" if workers else None,
     )
     return iter(loader)
+
+
+class _SharedParts(Dataset[Any]):
+    """The parts in shared memory, unpacked by each worker.
+
+    A process that starts another one by ``spawn`` writes what is pickled into a pipe, and beyond
+    64 KiB waits until the other has imported everything and reads: workers would start one after
+    the other.
+    """
+
+    def __init__(self, parts: PartDataset) -> None:
+        content = bytearray(pickle.dumps(parts))
+        self._content = torch.frombuffer(content, dtype=torch.uint8).clone().share_memory_()
+        self._progress = parts.progress
+        self._parts: PartDataset | None = None
+
+    def __getitem__(self, index: int) -> object:
+        if self._parts is None:
+            content = self._content.numpy().tobytes()
+            self._parts = pickle.loads(content)  # noqa: S301 - made by the parent process
+            self._parts.progress = self._progress
+        return self._parts[index]
 
 
 def _quiet_worker(_: int) -> None:
