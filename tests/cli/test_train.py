@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 from pathlib import Path
 
@@ -120,6 +121,31 @@ def test_run_caches_features_resumes_and_leaves_weights_to_track_with(
     tracked = runner.invoke(app, [str(word) for word in command])
     assert tracked.exit_code == 0, tracked.output
     assert len(list((tmp_path / "out" / "masks").glob("*.png"))) == 3
+
+
+@pytest.mark.weights
+def test_the_clock_ends_a_run_and_another_goes_on_from_its_state(
+    data: Path, tmp_path: Path
+) -> None:
+    words = [tmp_path / "tiny.toml", "--data", data, "--set", "optimizer.average_steps=5"]
+    words += ["--set", f"cache.folder={tmp_path / 'cache'}", "--max-minutes", 0.03]
+    code, output = invoke(*words, "--out", tmp_path / "first")
+    assert code == 0, output
+    assert "training, seconds: 2/2 step" in output
+    state = tmp_path / "first" / "state.safetensors"
+    code, output = invoke(*words, "--out", tmp_path / "second", "--from", state)
+    assert code == 0, output
+    assert "going on after" in output
+    lines = (tmp_path / "second" / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    last = json.loads(lines[-1])
+    assert last["total_steps"] > last["step"] > 0
+
+
+def test_exception_average_without_a_state(data: Path, tmp_path: Path) -> None:
+    words = [tmp_path / "tiny.toml", "--data", data, "--out", tmp_path / "run"]
+    code, output = invoke(*words, "--from-average", tmp_path / "last.safetensors")
+    assert code == 2
+    assert "--from-average wants --from STATE" in output
 
 
 def test_encoder_in_the_loop_learns(data: Path, tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ class TrainProgress:
     def _show(self, title: str, done: int, total: int, news: str, *, is_line: bool = False) -> None:
         if not err.is_terminal:
             if is_line or done % max(1, total // LINES) == 0 or done == total:
-                err.print(f"{title}: {done}/{total} {news}".rstrip(), markup=False)
+                err.print(f"{title}: {done}/{total} {news}".rstrip(), markup=False, soft_wrap=True)
             return
         if title not in self._tasks:
             self._bars.start()
