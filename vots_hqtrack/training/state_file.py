@@ -1,7 +1,7 @@
 """The compact state of a training: a small file from which a later session goes on.
 
 It holds the raw weights in float16 and AdamW's two moments in eight bits each; the averaged weights
-lie beside it, in the file that the tracker reads. A checkpoint, which goes on exactly, has five
+lie beside it, in the file that the tracker reads. A checkpoint, which goes on exactly, has four
 times the size.
 
 Moments are stored as float8 with 3 bits of mantissa (e4m3), each tensor with a power of 2 as its
