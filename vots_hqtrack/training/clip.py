@@ -60,16 +60,12 @@ def unroll_clip(
             gradient flows through their identity embedding.
         align_corners: How logits are resized to the labels.
         with_reference: Decode the reference frame too; without, its logits are an empty tensor.
-        num_objects: Largest label that may occur, 1..10. None finds the largest of the first
-            frames, for which the host waits; with a number it never does.
+        num_objects: Largest label ``N``, 1..10; None finds it, for which the host waits.
 
     Returns:
-        For each frame ``(B, N + 1, H'/4, W'/4)`` float32 logits in the order of the labels, ``N``
-        being ``num_objects`` or the largest label. Channels of labels that a clip's first frame
-        lacks are ``DEAD_LOGIT``.
+        For each frame ``(B, N + 1, H'/4, W'/4)`` float32 logits in the order of the labels.
+        Channels of labels that a clip's first frame lacks are ``DEAD_LOGIT``.
     """
-    if num_objects is None:
-        num_objects = int(labels[:, 0].max())
     dead = _dead_channels(labels[:, 0], num_objects)
     channels = slots[:, : dead.shape[1]]
 
@@ -102,8 +98,10 @@ def unroll_clip(
     return predicted
 
 
-def _dead_channels(labels: Tensor, num_objects: int) -> Tensor:
+def _dead_channels(labels: Tensor, num_objects: int | None) -> Tensor:
     """Which labels a clip's first frame lacks, ``(B, N + 1)`` bool; never the background."""
+    if num_objects is None:
+        num_objects = int(labels.max())
     dead = one_hot_slots(labels.long()).flatten(2).amax(2)[:, : num_objects + 1] == 0
     dead[:, 0] = False
     return dead
