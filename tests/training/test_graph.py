@@ -121,7 +121,7 @@ def test_graphs_train_as_single_kernels_do(cache: Path, tmp_path: Path, precisio
 
 @pytest.mark.gpu
 def test_graphs_draw_new_dropout_each_time(cache: Path, tmp_path: Path) -> None:
-    settings = ["regularisation.dropout=0.5", "optimizer.learning_rate=1e-9"]
+    settings = ["train.graph=auto", "regularisation.dropout=0.5", "optimizer.learning_rate=1e-9"]
     settings += ["optimizer.min_learning_rate=0", "loss.auxiliary_until=0"]
     trainer = toy_trainer(cache, tmp_path / "run", settings)
     drawn = next(part_stream(trainer.parts, 0, 0))
@@ -133,7 +133,13 @@ def test_graphs_draw_new_dropout_each_time(cache: Path, tmp_path: Path) -> None:
 @pytest.mark.gpu
 def test_a_run_with_graphs_ends_and_says_what_it_took(cache: Path, tmp_path: Path) -> None:
     reporter = Losses()
-    settings = ["train.steps=12", "clip.own_labels_from=0", "train.log_every=4", *PLAIN]
+    settings = [
+        "train.graph=auto",
+        "train.steps=12",
+        "clip.own_labels_from=0",
+        "train.log_every=4",
+        *PLAIN,
+    ]
     settings += ["loss.auxiliary_until=0"]
     assert toy_trainer(cache, tmp_path / "run", settings, reporter).run().step == 12
     last = reporter.entries[-1]

@@ -18,7 +18,13 @@ from vots_hqtrack.training.trainer import Trainer
 CELLS = (6, 8)
 NUM_CLIPS = 6
 TABLES = {
-    "train": {"steps": 6, "precision": "float32", "checkpoint_every": 3, "log_every": 1},
+    "train": {
+        "steps": 6,
+        "precision": "float32",
+        "checkpoint_every": 3,
+        "log_every": 1,
+        "graph": "off",
+    },
     "model": {
         "preset": "lite",
         "train_encoder": False,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import warnings
+from collections.abc import Iterator
 from datetime import timedelta
 from types import FrameType, TracebackType
 from typing import Any
@@ -43,20 +45,30 @@ def compute_dtype(accelerator: Accelerator) -> torch.dtype:
     return next(dtype for dtype, name in PRECISIONS.items() if name == accelerator.mixed_precision)
 
 
-def choose_fast_kernels(device: torch.device, dtype: torch.dtype) -> None:
+@contextlib.contextmanager
+def fast_kernels(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
     """Let a GPU try several kernels for each shape, and round float32 products to TF32.
 
     The latter is for what mixed precision leaves in float32; where all was asked to be float32,
-    nothing is rounded.
+    nothing is rounded. PyTorch's settings are as before afterwards.
 
     Args:
         device: Of the training.
         dtype: In which heavy products run.
     """
     if device.type != "cuda":
+        yield
         return
-    torch.backends.cudnn.allow_tf32 = dtype != torch.float32
-    torch.set_float32_matmul_precision("highest" if dtype == torch.float32 else "high")
+    cudnn = torch.backends.cudnn
+    before = (torch.get_float32_matmul_precision(), cudnn.benchmark, cudnn.allow_tf32)
+    is_exact = dtype == torch.float32
+    try:
+        torch.set_float32_matmul_precision("highest" if is_exact else "high")
+        cudnn.benchmark, cudnn.allow_tf32 = True, not is_exact
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        cudnn.benchmark, cudnn.allow_tf32 = before[1:]
 
 
 class StopRequest:

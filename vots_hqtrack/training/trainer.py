@@ -26,8 +26,8 @@ from vots_hqtrack.training.dev import DevSplit, average_tracker
 from vots_hqtrack.training.engine import (
     StopRequest,
     agree_to_stop,
-    choose_fast_kernels,
     compute_dtype,
+    fast_kernels,
     start_accelerator,
 )
 from vots_hqtrack.training.losses import ClipLoss
@@ -108,7 +108,6 @@ class Trainer:
         self.recipe = recipe
         self.accelerator = start_accelerator(recipe.train.precision)
         self.device: torch.device = self.accelerator.device
-        choose_fast_kernels(self.device, compute_dtype(self.accelerator))
         is_main = self.accelerator.is_main_process
         self.reporter: Reporter = reporter if reporter is not None and is_main else Silence()
         self.folder = RunFolder(folder)
@@ -139,8 +138,12 @@ class Trainer:
             HQTrackError: The loss is not finite.
         """
         options = self.recipe.train
-        board_folder = self.folder.tensorboard if self.accelerator.is_main_process else None
-        with StopRequest() as stop, open_board(board_folder, self.step + 1) as board:
+        folder = self.folder.tensorboard if self.accelerator.is_main_process else None
+        with (
+            StopRequest() as stop,
+            open_board(folder, self.step + 1) as board,
+            fast_kernels(self.device, compute_dtype(self.accelerator)),
+        ):
             stream = part_stream(
                 self.parts, self.step, options.workers, pin_memory=self.device.type == "cuda"
             )
