@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 from pathlib import Path
@@ -134,6 +135,19 @@ def test_board_has_scalars_and_pictures(cache: Path, tmp_path: Path) -> None:
     assert [event.value for event in total] == pytest.approx(reporter.losses)
     assert "optimizer/gradient_norm" in events.Tags()["scalars"]
     assert [event.step for event in events.Images("clip")] == [1, 3, 6]
+
+
+def test_training_goes_without_tensorboard(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "tensorboard" else find(name)
+    )
+    toy_trainer(cache, tmp_path / "run", ["train.steps=1"]).run()
+    assert "TensorBoard: the package is not installed" in caplog.text
+    assert not (tmp_path / "run" / "tensorboard").exists()
+    assert (tmp_path / "run" / "log.jsonl").exists()
 
 
 def test_exception_damaged_checkpoint(cache: Path, tmp_path: Path) -> None:

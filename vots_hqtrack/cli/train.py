@@ -18,8 +18,8 @@ from vots_hqtrack.cli.train_pack import pack
 from vots_hqtrack.cli.train_progress import TrainProgress
 from vots_hqtrack.errors import ConfigError
 
-PACKAGES = ("accelerate", "tensorboard")
-"""What the extra ``train`` brings."""
+PACKAGES = ("accelerate",)
+"""What training cannot do without of the extra ``train``."""
 NUM_INSPECTED = 24
 SIGNAL_EXIT = 128
 """Shells add the signal's number to it."""

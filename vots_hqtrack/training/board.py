@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -10,13 +12,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 from vots_hqtrack.training.batch import ClipBatch
 from vots_hqtrack.types import LabelArray
 from vots_hqtrack.video.label_maps import palette
 
 TINT = 0.6
+
+_log = logging.getLogger(__name__)
 
 
 class Board:
@@ -28,6 +31,8 @@ class Board:
     """
 
     def __init__(self, folder: Path, step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # wants the package tensorboard
+
         self._writer = SummaryWriter(str(folder), purge_step=step)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -74,7 +79,14 @@ def open_board(folder: Path | None, step: int) -> Iterator[Board | None]:
     Args:
         folder: Where the event files lie; None where no process shall write, which gives None.
         step: Step that the run goes on from.
+
+    Yields:
+        The board; None too where the package is not installed, as on machines that are lent for
+        minutes: ``log.jsonl`` has all scalars.
     """
+    if folder is not None and importlib.util.find_spec("tensorboard") is None:
+        _log.warning("no scalars and pictures for TensorBoard: the package is not installed")
+        folder = None
     if folder is None:
         yield None
         return
