@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from vots_hqtrack.training.synthetic.footage import Footage, cut_weights
+from vots_hqtrack.training.synthetic.choice import (
+    FootageChooser,
+    Indices,
+    choose_frames,
+    fill_boxes,
+    touching_objects,
+    union_boxes,
+)
+from vots_hqtrack.training.synthetic.footage import Footage
 from vots_hqtrack.training.synthetic.kinds import ClipKind
 from vots_hqtrack.training.synthetic.layers import Array, Layer, no_waves, sample_waves
 from vots_hqtrack.training.synthetic.motion import (
@@ -22,15 +29,11 @@ from vots_hqtrack.types import SLOTS_PER_GROUP
 
 SMALLEST_VIEW = 0.5
 """Smallest part of the largest possible view that a background shows."""
-LONGEST_GAP = 10
-"""Most frames of a video from one frame of a clip to the next."""
 WHOLE = 0.3
 """Probability that an object is cut out together with those that touch it."""
 MAX_GROUP = 4
 FRONT = 10.0
 """Depth of what others hide behind."""
-TOLERANCE = 0.02
-"""Distance, relative to their size, at which boxes count as touching."""
 
 
 class SceneSampler:
@@ -41,12 +44,7 @@ class SceneSampler:
     """
 
     def __init__(self, footage: Sequence[Footage]) -> None:
-        self.footage = tuple(footage)
-        weights = np.array([item.weight for item in footage], np.float64)
-        is_video = np.array([item.is_video for item in footage])
-        cuts = cut_weights(footage).astype(np.float64)
-        self._base = {kind: _normalise(weights * (is_video == kind)) for kind in (False, True)}
-        self._cuts = {kind: _normalise(cuts * (is_video == kind)) for kind in (False, True)}
+        self.chooser = FootageChooser(footage)
 
     def sample(
         self,
@@ -66,16 +64,8 @@ class SceneSampler:
         Returns:
             The background, then the foreground layers in the order in which they are pasted.
         """
-        scene = _Scene(self, generator, num_frames, size, kind)
+        scene = _Scene(self.chooser, generator, num_frames, size, kind)
         return scene.layers()
-
-    def choose(self, generator: np.random.Generator, *, video: bool, cut: bool) -> Footage:
-        """Choose footage for a background, or to cut from."""
-        odds = self._cuts if cut else self._base
-        chosen = odds[video] if odds[video] is not None else odds[not video]
-        if chosen is None:  # nothing can be cut; any background will do
-            chosen = self._base[True] if self._base[True] is not None else self._base[False]
-        return self.footage[int(generator.choice(len(self.footage), p=chosen))]
 
 
 class _Scene:
@@ -83,13 +73,13 @@ class _Scene:
 
     def __init__(
         self,
-        sampler: SceneSampler,
+        chooser: FootageChooser,
         generator: np.random.Generator,
         num_frames: int,
         size: tuple[int, int],
         kind: ClipKind,
     ) -> None:
-        self.sampler, self.generator, self.kind = sampler, generator, kind
+        self.chooser, self.generator, self.kind = chooser, generator, kind
         self.num_frames, self.size = num_frames, size
         self.next_label = 1
         self.known: list[Track] = []
@@ -122,7 +112,7 @@ class _Scene:
 
     def _base(self, label_budget: int) -> Layer:
         generator, kind = self.generator, self.kind
-        footage = self.sampler.choose(generator, video=self._chance(kind.video_base), cut=False)
+        footage = self.chooser.choose(generator, video=self._chance(kind.video_base), cut=False)
         frames = self._frames(footage, range(len(footage.ids)))
         speed = kind.camera * (0.15 if footage.is_video else 1.0)
         height, width = self.size
@@ -165,15 +155,15 @@ class _Scene:
     def _base_labels(
         self,
         footage: Footage,
-        frames: npt.NDArray[np.int64],
-        shown: npt.NDArray[np.int64],
+        frames: Indices,
+        shown: Indices,
         budget: int,
     ) -> dict[int, int]:
         generator, kind = self.generator, self.kind
         labels: dict[int, int] = {}
         order = [int(place) for place in generator.permutation(shown)]
         if order and self._chance(kind.base_join):
-            group = [order[0], *_touching(footage, int(frames[0]), order[0], MAX_GROUP - 1)]
+            group = [order[0], *touching_objects(footage, int(frames[0]), order[0], MAX_GROUP - 1)]
             label = self._take_label()
             labels = dict.fromkeys(group, label)
         elif kind.unlabelled >= 1 and order:  # a single object among unlabelled ones
@@ -227,7 +217,7 @@ class _Scene:
         if self.foreground and self._chance(kind.same_footage):
             footage = self.foreground[0].footage
         else:
-            footage = self.sampler.choose(generator, video=self._chance(kind.video_layer), cut=True)
+            footage = self.chooser.choose(generator, video=self._chance(kind.video_layer), cut=True)
         places = np.flatnonzero(footage.can_cut)
         if not len(places):
             places = np.arange(len(footage.ids))
@@ -237,7 +227,7 @@ class _Scene:
             return footage, [first]
         present = np.flatnonzero(~np.isnan(footage.boxes[:, first, 0]))
         frame = int(generator.choice(present))
-        return footage, [first, *_touching(footage, frame, first, MAX_GROUP - 1)]
+        return footage, [first, *touching_objects(footage, frame, first, MAX_GROUP - 1)]
 
     def _area(self, kind: ClipKind, *, is_copy: bool) -> float:
         low, high = np.log(kind.area)
@@ -250,14 +240,14 @@ class _Scene:
         self,
         footage: Footage,
         positions: list[int],
-        frames: npt.NDArray[np.int64],
+        frames: Indices,
         area: float,
         parent: Layer | None,
     ) -> Layer:
         generator, num_frames = self.generator, self.num_frames
-        boxes = _union(footage.boxes[frames][:, positions])
+        boxes = union_boxes(footage.boxes[frames][:, positions])
         present = ~np.isnan(boxes[:, 0])
-        filled = _carry(boxes)
+        filled = fill_boxes(boxes)
         pixels = np.nansum(footage.areas[frames][:, positions], axis=1)
         pixels = float(np.median(pixels[present])) if present.any() else 1.0
         if parent is not None:
@@ -393,70 +383,8 @@ class _Scene:
         cover.depth = FRONT + generator.random()
         self.foreground.append(cover)
 
-    # ---- frames of the footage
-
-    def _frames(self, footage: Footage, positions: Sequence[int]) -> npt.NDArray[np.int64]:
-        """Choose frames: forwards or backwards, the first one showing an object if possible."""
-        generator, num_frames = self.generator, self.num_frames
-        total = footage.num_frames
-        if total == 1:
-            return np.zeros(num_frames, np.int64)
-        longest = int(np.clip((total - 1) // (num_frames - 1), 1, LONGEST_GAP))
-        gap = int(np.clip(round(float(np.exp(generator.normal(0.9, 0.7)))), 1, longest))
-        frames = np.zeros(num_frames, np.int64)
-        absent: npt.NDArray[np.bool_] = np.isnan(footage.boxes[:, list(positions), 0])
-        shows: npt.NDArray[np.bool_] = np.any(~absent, axis=1)
-        for _ in range(5):
-            start = int(generator.integers(0, max(total - gap * (num_frames - 1), 1)))
-            frames = np.minimum(start + gap * np.arange(num_frames), total - 1)
-            if self._chance(0.5):
-                frames = frames[::-1].copy()
-            if shows[frames[0]]:
-                break
-        return frames
+    def _frames(self, footage: Footage, positions: Sequence[int]) -> Indices:
+        return choose_frames(self.generator, footage, positions, self.num_frames)
 
     def _mirror(self) -> float:
         return 1.0 if self._chance(0.5) else -1.0
-
-
-def _touching(footage: Footage, frame: int, place: int, limit: int) -> list[int]:
-    """Return up to ``limit`` objects whose boxes touch an object's in a frame."""
-    boxes = footage.boxes[frame]
-    own = boxes[place]
-    margin = TOLERANCE * float(max(own[2] - own[0], own[3] - own[1]))
-    with np.errstate(invalid="ignore"):
-        overlaps = (
-            (boxes[:, 0] < own[2] + margin)
-            & (boxes[:, 2] > own[0] - margin)
-            & (boxes[:, 1] < own[3] + margin)
-            & (boxes[:, 3] > own[1] - margin)
-        )
-    overlaps[place] = False
-    return [int(each) for each in np.flatnonzero(overlaps)[:limit]]
-
-
-def _union(boxes: npt.NDArray[np.float32]) -> Array:
-    """Join boxes ``(T, N, 4)`` to ``(T, 4)``; NaN where no object is seen."""
-    seen = ~np.isnan(boxes[..., 0])
-    low = np.where(seen[..., None], boxes[..., :2], np.inf).min(1)
-    high = np.where(seen[..., None], boxes[..., 2:], -np.inf).max(1)
-    joined = np.concatenate([low, high], -1).astype(np.float64)
-    joined[~seen.any(1)] = np.nan
-    return joined
-
-
-def _carry(boxes: Array) -> Array:
-    """Fill boxes of absent frames from the nearest frame before, or else after."""
-    filled = boxes.copy()
-    seen = np.flatnonzero(~np.isnan(boxes[:, 0]))
-    if not len(seen):
-        return np.tile([0.0, 0.0, 1.0, 1.0], (len(boxes), 1))
-    for frame in np.flatnonzero(np.isnan(boxes[:, 0])):
-        before = seen[seen < frame]
-        filled[frame] = boxes[before[-1] if len(before) else seen[0]]
-    return filled
-
-
-def _normalise(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64] | None:
-    total = float(weights.sum())
-    return weights / total if total > 0 else None

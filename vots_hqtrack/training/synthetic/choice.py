@@ -1,0 +1,124 @@
+"""Chooses footage, its frames and its objects for a clip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from vots_hqtrack.training.synthetic.footage import Floats, Footage, cut_weights
+
+LONGEST_GAP = 10
+"""Most frames of a video from one frame of a clip to the next."""
+TOLERANCE = 0.02
+"""Distance, relative to their size, at which boxes count as touching."""
+ATTEMPTS = 5
+"""How often frames are chosen until the first shows an object."""
+
+Doubles = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
+
+
+class FootageChooser:
+    """Chooses footage by its weight.
+
+    Args:
+        footage: All of it.
+    """
+
+    def __init__(self, footage: Sequence[Footage]) -> None:
+        self.footage = tuple(footage)
+        weights = np.array([item.weight for item in footage], np.float64)
+        is_video = np.array([item.is_video for item in footage])
+        cuts = cut_weights(footage).astype(np.float64)
+        self._base = {kind: _normalise(weights * (is_video == kind)) for kind in (False, True)}
+        self._cuts = {kind: _normalise(cuts * (is_video == kind)) for kind in (False, True)}
+
+    def choose(self, generator: np.random.Generator, *, video: bool, cut: bool) -> Footage:
+        """Choose footage.
+
+        Args:
+            generator: Random generator.
+            video: A video rather than a photograph, where there are both.
+            cut: One from which an object can be cut, where there is one.
+        """
+        tables = [self._cuts, self._base] if cut else [self._base]
+        odds = [table[kind] for table in tables for kind in (video, not video)]
+        chosen = next(one for one in odds if one is not None)
+        return self.footage[int(generator.choice(len(self.footage), p=chosen))]
+
+
+def choose_frames(
+    generator: np.random.Generator, footage: Footage, positions: Sequence[int], num_frames: int
+) -> Indices:
+    """Choose frames, forwards or backwards, the first one showing an object if possible.
+
+    Args:
+        generator: Random generator.
+        footage: Photograph or video.
+        positions: Positions of the objects in the footage.
+        num_frames: ``T``, at least 2.
+
+    Returns:
+        ``(T,)`` int64, a fixed number of frames apart; at a short video's end the last one again.
+    """
+    total = footage.num_frames
+    frames = np.zeros(num_frames, np.int64)
+    if total == 1:
+        return frames
+    longest = int(np.clip((total - 1) // (num_frames - 1), 1, LONGEST_GAP))
+    gap = int(np.clip(round(float(np.exp(generator.normal(0.9, 0.7)))), 1, longest))
+    is_absent: npt.NDArray[np.bool_] = np.isnan(footage.boxes[:, list(positions), 0])
+    shows: npt.NDArray[np.bool_] = np.any(~is_absent, axis=1)
+    for _ in range(ATTEMPTS):
+        start = int(generator.integers(0, max(total - gap * (num_frames - 1), 1)))
+        frames = np.minimum(start + gap * np.arange(num_frames), total - 1)
+        if generator.random() < 0.5:
+            frames = frames[::-1].copy()
+        if shows[frames[0]]:
+            break
+    return frames
+
+
+def touching_objects(footage: Footage, frame: int, position: int, limit: int) -> list[int]:
+    """Return up to ``limit`` objects whose boxes touch an object's in a frame."""
+    boxes = footage.boxes[frame]
+    own = boxes[position]
+    margin = TOLERANCE * float(max(own[2] - own[0], own[3] - own[1]))
+    with np.errstate(invalid="ignore"):
+        overlaps = (
+            (boxes[:, 0] < own[2] + margin)
+            & (boxes[:, 2] > own[0] - margin)
+            & (boxes[:, 1] < own[3] + margin)
+            & (boxes[:, 3] > own[1] - margin)
+        )
+    overlaps[position] = False
+    return [int(each) for each in np.flatnonzero(overlaps)[:limit]]
+
+
+def union_boxes(boxes: Floats) -> Doubles:
+    """Join boxes ``(T, N, 4)`` to ``(T, 4)``; NaN where no object is seen."""
+    is_seen = ~np.isnan(boxes[..., 0])
+    low = np.where(is_seen[..., None], boxes[..., :2], np.inf).min(1)
+    high = np.where(is_seen[..., None], boxes[..., 2:], -np.inf).max(1)
+    joined = np.concatenate([low, high], -1).astype(np.float64)
+    joined[~is_seen.any(1)] = np.nan
+    return joined
+
+
+def fill_boxes(boxes: Doubles) -> Doubles:
+    """Fill boxes ``(T, 4)`` of absent frames from the nearest frame before, or else after."""
+    filled = boxes.copy()
+    seen = np.flatnonzero(~np.isnan(boxes[:, 0]))
+    if not len(seen):
+        return np.tile([0.0, 0.0, 1.0, 1.0], (len(boxes), 1))
+    for frame in np.flatnonzero(np.isnan(boxes[:, 0])):
+        before = seen[seen < frame]
+        filled[frame] = boxes[before[-1] if len(before) else seen[0]]
+    return filled
+
+
+def _normalise(weights: Doubles) -> Doubles | None:
+    total = float(weights.sum())
+    return weights / total if total > 0 else None
