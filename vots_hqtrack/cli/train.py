@@ -21,6 +21,8 @@ from vots_hqtrack.errors import ConfigError
 PACKAGES = ("accelerate",)
 """What training cannot do without of the extra ``train``."""
 NUM_INSPECTED = 24
+NUM_OF_A_KIND, NUM_COUNTED = 16, 1000
+"""Of composed clips: those on the sheet of each kind, and those that are counted."""
 SIGNAL_EXIT = 128
 """Shells add the signal's number to it."""
 
@@ -215,7 +217,16 @@ def _inspect(tables: dict[str, object], data: Path, folder: Path) -> None:
     from vots_hqtrack.training.inspect import write_contact_sheets
     from vots_hqtrack.training.mixture import draw_examples
     from vots_hqtrack.training.recipe_files import build_recipe
+    from vots_hqtrack.training.synthetic.inspect import inspect_composer
 
-    clips = draw_examples(build_recipe(tables), data, NUM_INSPECTED)
-    for path in write_contact_sheets(clips, folder):
+    recipe = build_recipe(tables)
+    if recipe.composer.enabled:
+        paths, counts = inspect_composer(
+            recipe, data, folder, num_shown=NUM_OF_A_KIND, num_counted=NUM_COUNTED
+        )
+        for name, value in counts.rows():
+            out.print(f"{name}: {value}", soft_wrap=True)
+    else:
+        paths = write_contact_sheets(draw_examples(recipe, data, NUM_INSPECTED), folder)
+    for path in paths:
         out.print(str(path.absolute()), soft_wrap=True)

@@ -16,7 +16,7 @@ from vots_hqtrack.video.overlay import draw_overlay
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 CELL_HEIGHT = 200
-MAX_CELL_WIDTH = 400
+MAX_CELL_ASPECT = 2
 CAPTION_HEIGHT, CAPTION_DROP = 26, 8
 MARGIN = 6
 TINT = 0.3
@@ -38,26 +38,27 @@ class SheetRow:
     cells: Sequence[FrameArray]
 
 
-def draw_cell(frame: FrameArray, label_map: LabelArray) -> FrameArray:
+def draw_cell(frame: FrameArray, label_map: LabelArray, *, height: int = CELL_HEIGHT) -> FrameArray:
     """Shrink or enlarge a frame to a cell, and tint, outline and number its objects.
 
     Args:
         frame: uint8 ``(H, W, 3)`` RGB.
         label_map: uint8 ``(H, W)``; 0 is the background.
+        height: Largest height of the cell in pixels; it is at most twice as wide.
 
     Returns:
-        uint8 ``(h, w, 3)`` RGB, at most 200 pixels high and 400 wide.
+        uint8 ``(h, w, 3)`` RGB.
 
     Raises:
         ShapeError: The two differ in size.
     """
-    height, width = check_frame(frame)
-    if label_map.shape != (height, width):
+    rows, columns = check_frame(frame)
+    if label_map.shape != (rows, columns):
         raise ShapeError(
-            f"the label map must have the frame's size {(height, width)}, got {label_map.shape}"
+            f"the label map must have the frame's size {(rows, columns)}, got {label_map.shape}"
         )
-    scale = min(CELL_HEIGHT / height, MAX_CELL_WIDTH / width)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
+    scale = min(height / rows, MAX_CELL_ASPECT * height / columns)
+    size = max(1, round(columns * scale)), max(1, round(rows * scale))
     method = cv2.INTER_AREA if scale < 1.0 else cv2.INTER_LINEAR
     small = np.asarray(cv2.resize(frame, size, interpolation=method), dtype=np.uint8)
     labels = cv2.resize(label_map, size, interpolation=cv2.INTER_NEAREST)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -92,16 +93,34 @@ class ComposedClips:
 
     def finish(self, batch: ClipPlan, device: torch.device) -> ClipBatch:
         """Render planned clips on the device, without waiting for it."""
-        if self.pixels is None:
-            raise RuntimeError("clips are rendered in the process that holds the pixels")
         plan = batch.to(device)
-        frames, labels = render(self.pixels, plan)
-        apply_effects(frames, plan)
-        first = plan.stride // 2
-        labels = number_labels(labels[:, :, first :: plan.stride, first :: plan.stride])
+        frames, labels = self.render(plan)
         return ClipBatch(
             labels, plan.slots, frames=frames, num_objects=SLOTS_PER_GROUP, has_void=False
         )
+
+    def render(self, plan: ClipPlan) -> tuple[Tensor, Tensor]:
+        """Render planned clips.
+
+        Args:
+            plan: From :meth:`draw`, on the pixels' device.
+
+        Returns:
+            ``(B, T, 3, H, W)`` uint8 frames and ``(B, T, H', W')`` uint8 labels at network size,
+            objects numbered from 1 in the first frame.
+        """
+        if self.pixels is None:
+            raise RuntimeError("clips are rendered in the process that holds the pixels")
+        frames, labels = render(self.pixels, plan)
+        apply_effects(frames, plan)
+        first = plan.stride // 2
+        return frames, number_labels(labels[:, :, first :: plan.stride, first :: plan.stride])
+
+    def only(self, kind: str) -> ComposedClips:
+        """Return the same source with one kind of clip."""
+        chosen = copy.copy(self)
+        chosen.kinds, chosen.odds = (kind,), np.ones(1)
+        return chosen
 
 
 class PlanBuilder:
