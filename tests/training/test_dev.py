@@ -10,10 +10,14 @@ import pytest
 import torch
 
 from vots_hqtrack.errors import ConfigError, InputError
-from vots_hqtrack.training.dev import DevSplit, dev_tracker
+from vots_hqtrack.measures import mean_measures, measure_mask
+from vots_hqtrack.tracker import HQTracker
+from vots_hqtrack.training.datasets import DEV_SPLIT
+from vots_hqtrack.training.dev import DEV_SETS, DevSplit, dev_tracker, measure_video
 from vots_hqtrack.training.network import build_network, frame_encoder, tracker_config
 from vots_hqtrack.training.recipe import ClipOptions, ModelOptions
 from vots_hqtrack.training.recipe_data import DevOptions
+from vots_hqtrack.training.recipe_files import load_recipe
 
 DEVICE = torch.device("cpu")
 
@@ -42,9 +46,14 @@ def test_shipped_weights_track_and_stay_as_they_are(tmp_path: Path) -> None:
     config = tracker_config(model)
     split = DevSplit(DevOptions(root="davis", sequences=("discs",)), tmp_path)
     tracker = dev_tracker(config, frame_encoder(network, config), network.vmos, DEVICE)
-    scores = split.measure(tracker, split.videos)
+    scores = dict(split.measure(tracker, split.videos))
     assert scores.keys() == {"discs"}
-    assert 0.8 < scores["discs"] <= 1
+    assert scores["discs"].objects.keys() == {1, 2}
+    assert scores["discs"].num_frames == 2
+    for measured in scores["discs"].objects.values():
+        assert 0.8 < measured.region <= 1
+        assert 0.8 < measured.boundary <= 1
+    assert scores["discs"].mean == mean_measures(scores["discs"].objects.values())
     after = network.state_dict()
     assert after.keys() == before.keys()
     for key, tensor in before.items():
@@ -65,7 +74,83 @@ def test_frames_may_be_in_another_data_set(tmp_path: Path) -> None:
     labels.mkdir(parents=True)
     (tmp_path / "davis" / "Annotations" / "480p" / "discs").rename(labels / "discs")
     options = DevOptions(root="other", options=("frames=../davis",), sequences=("discs",))
-    video = DevSplit(options, tmp_path).videos[0]
+    video = DevSplit(options, tmp_path).videos[0].video
     assert [len(video), *video.load(1).image.shape] == [3, 96, 128, 3]
     with pytest.raises(ConfigError, match="got 'frame'"):
         DevSplit(DevOptions(root="other", options=("frame=x",)), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "step", "limit", "expected"),
+    [
+        ("discs", 1, 0, range(9)),
+        ("discs:3", 1, 0, range(3, 9)),
+        ("discs:3", 2, 0, range(3, 9, 2)),
+        ("discs:3", 2, 2, range(3, 7, 2)),
+    ],
+)
+def test_frames_that_are_tracked(
+    tmp_path: Path, name: str, step: int, limit: int, expected: range
+) -> None:
+    write_video(tmp_path / "davis", 9)
+    options = DevOptions("davis", (), (name,), frame_step=step, max_frames=limit)
+    video = DevSplit(options, tmp_path).videos[0]
+    assert (video.name, list(video.places)) == (name, list(expected))
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "text"),
+    [
+        ("discs:8", InputError, "discs:8 needs two frames, got 1"),
+        ("discs:12", InputError, "got 0"),
+        ("discs:x", ConfigError, "names or name:first_frame, got 'discs:x'"),
+        (":3", ConfigError, "names or name:first_frame"),
+    ],
+)
+def test_exception_frames(tmp_path: Path, name: str, error: type[Exception], text: str) -> None:
+    write_video(tmp_path / "davis", 9)
+    with pytest.raises(error, match=text):
+        DevSplit(DevOptions("davis", (), (name,)), tmp_path)
+
+
+@pytest.mark.weights
+def test_objects_are_measured_each_on_every_later_frame(tmp_path: Path) -> None:
+    """One disc is gone in the last frame; the same tracker, run by hand, gives the same means."""
+    write_video(tmp_path / "davis", 4)
+    last = tmp_path / "davis" / "Annotations" / "480p" / "discs" / "3.png"
+    labels = cv2.imread(str(last), cv2.IMREAD_GRAYSCALE)
+    assert labels is not None
+    cv2.imwrite(str(last), np.where(labels == 2, 0, labels))
+    video = DevSplit(DevOptions("davis", (), ("discs:1",)), tmp_path).videos[0]
+    tracker = HQTracker.from_preset("lite-vmos", device="cpu")
+    score = measure_video(tracker, video)
+    assert score.num_frames == 2
+    assert score.seconds > 0
+    photos = [video.video.load(place) for place in (1, 2, 3)]
+    state = tracker.initialize(photos[0].image, {n: photos[0].label_map == n for n in (1, 2)})
+    masks = [tracker.track(photo.image, state).masks for photo in photos[1:]]
+    for number, measured in score.objects.items():
+        wanted = mean_measures(
+            measure_mask(found[number], photo.label_map == number)
+            for found, photo in zip(masks, photos[1:], strict=True)
+        )
+        assert measured == wanted
+    assert score.objects[2].region < 0.6 < 0.8 < score.objects[1].region
+
+
+def test_exception_no_object_in_the_first_frame(tmp_path: Path) -> None:
+    write_video(tmp_path / "davis")
+    first = tmp_path / "davis" / "Annotations" / "480p" / "discs" / "0.png"
+    cv2.imwrite(str(first), np.zeros((96, 128), np.uint8))
+    video = DevSplit(DevOptions("davis", (), ("discs",)), tmp_path).videos[0]
+    with pytest.raises(InputError, match="discs shows no object"):
+        measure_video(HQTracker.from_preset("lite-vmos", device="cpu"), video)
+
+
+def test_dev_sets_are_left_out_of_training() -> None:
+    """Whatever the GPU recipe trains on, it holds out what the dev sets track."""
+    recipe = load_recipe("lite-gpu")
+    held_out = {*DEV_SPLIT, *recipe.composer.held_out}
+    for parts in DEV_SETS.values():
+        for part in parts:
+            assert held_out.issuperset(part.sequences)

@@ -245,7 +245,7 @@ def test_a_recipe_reads_packs_as_it_reads_folders(paint_photo, tmp_path):
         assert psnr(wanted.frames, found.frames) > 24
     split = DevSplit(DevOptions(root="six", sequences=("v3", "v1")), packs)
     assert [video.name for video in split.videos] == ["v3", "v1"]
-    assert len(split.videos[0].load(3).image) == 120
+    assert len(split.videos[0].video.load(3).image) == 120
 
 
 def _sum_of(video: Video) -> int:

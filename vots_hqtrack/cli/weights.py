@@ -17,6 +17,7 @@ from rich.progress import (
 from rich.table import Table
 
 from vots_hqtrack.cli.console import err, out
+from vots_hqtrack.cli.weights_score import score
 from vots_hqtrack.errors import WeightsError
 from vots_hqtrack.presets import PRESETS
 
@@ -28,6 +29,8 @@ weights_app = typer.Typer(
     help="List, fetch, import and check weights. Nothing is downloaded without `fetch`.",
     no_args_is_help=True,
 )
+
+weights_app.command("score")(score)
 
 HalfOption = Annotated[
     bool, typer.Option("--half", help="Store float16: half the size, about 3 digits.")

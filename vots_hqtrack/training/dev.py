@@ -1,17 +1,21 @@
-"""Tracks the dev sequences with the averaged weights, by the tracker of inference."""
+"""Tracks the dev sequences, which are never trained on, by the tracker of inference."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
 
 from vots_hqtrack.config import RefinerConfig, TrackerConfig
 from vots_hqtrack.encoder.frames import FrameEncoder
-from vots_hqtrack.errors import InputError
+from vots_hqtrack.errors import ConfigError, InputError
+from vots_hqtrack.measures import SegmentationMeasures, mean_measures, measure_mask
 from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.training.adapters import open_dataset
 from vots_hqtrack.training.adapters.videos import Video
@@ -20,8 +24,63 @@ from vots_hqtrack.training.network import ClipNetwork, frame_encoder, tracker_co
 from vots_hqtrack.training.recipe import ModelOptions
 from vots_hqtrack.training.recipe_data import DevOptions
 from vots_hqtrack.training.sources import adapter_options
-from vots_hqtrack.types import FrameResult, LabelArray
+from vots_hqtrack.types import ObjectId
 from vots_hqtrack.vmos import VMOS
+
+ONE_OBJECT, SEVERAL_OBJECTS = "one object", "several objects"
+
+DEV_SETS: Mapping[str, tuple[DevOptions, ...]] = MappingProxyType(
+    {
+        ONE_OBJECT: (DevOptions(root="davis2016-train"),),
+        SEVERAL_OBJECTS: (
+            DevOptions(
+                root="davis16-split",
+                options=("frames=../davis2016-train",),
+                sequences=("stroller", "hike"),
+            ),
+            DevOptions(root="cdnet-highway", sequences=("highway-5",)),
+            DevOptions(root="camvid-15hz", sequences=("0016E5_07959:61",)),
+        ),
+    }
+)
+"""The sequences that this project measures its weights by, below its data folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceScore:
+    """How well one sequence was tracked.
+
+    Attributes:
+        objects: Means over the frames after the first, for each object of the first frame.
+        num_frames: Frames tracked, the first one not counted.
+        seconds: Time of the tracker alone, all frames together.
+    """
+
+    objects: Mapping[ObjectId, SegmentationMeasures]
+    num_frames: int
+    seconds: float
+
+    @property
+    def mean(self) -> SegmentationMeasures:
+        """Mean over the objects."""
+        found = mean_measures(self.objects.values())
+        assert found is not None  # noqa: S101 - a sequence without objects is refused
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class DevVideo:
+    """A video of the dev split and the frames of it that are tracked.
+
+    Attributes:
+        name: As in `DevOptions.sequences`.
+        video: Where the frames are read.
+        places: Their indices; the first one is the reference frame.
+    """
+
+    name: str
+    video: Video
+    places: range
 
 
 class DevSplit:
@@ -32,43 +91,68 @@ class DevSplit:
         base: Folder that a relative root is looked up in.
 
     Raises:
-        ConfigError: An option is unknown.
-        InputError: The folder is no DAVIS folder, or lacks a sequence.
+        ConfigError: An option is unknown, or the name of a sequence is malformed.
+        InputError: The folder is no DAVIS folder, lacks a sequence, or one is too short.
     """
 
     def __init__(self, options: DevOptions, base: Path) -> None:
-        self.options = options
         adapted = {"exclude": [], **adapter_options(options.options)}
         dataset = open_dataset("davis", base / options.root, **adapted)
         assert isinstance(dataset, Davis)  # noqa: S101 - the kind asked for
-        videos = {video.name: video for video in dataset.videos}
-        missing = [name for name in options.sequences if name not in videos]
-        if missing or not options.sequences:
-            wanted = missing[0] if missing else "at least one name in dev.sequences"
-            raise InputError(f"the dev split needs {wanted} in {base / options.root}, found none")
-        self.videos = tuple(videos[name] for name in options.sequences)
+        known = {video.name: video for video in dataset.videos}
+        if not options.sequences:
+            raise InputError("the dev split needs at least one name in dev.sequences, got none")
+        videos = []
+        for entry in options.sequences:
+            name, first = _parse_sequence(entry)
+            if name not in known:
+                raise InputError(f"the dev split needs {name} in {base / options.root}, found none")
+            places = range(first, len(known[name]), options.frame_step)
+            places = places[: options.max_frames] if options.max_frames else places
+            if len(places) < 2:
+                raise InputError(f"the dev sequence {entry} needs two frames, got {len(places)}")
+            videos.append(DevVideo(entry, known[name], places))
+        self.videos = tuple(videos)
 
-    def measure(self, tracker: HQTracker, videos: Sequence[Video]) -> dict[str, float]:
-        """Return the region similarity J of some of the sequences by name.
+    def measure(
+        self, tracker: HQTracker, videos: Sequence[DevVideo]
+    ) -> Iterator[tuple[str, SequenceScore]]:
+        """Track some of the sequences, and yield name and score of each as it is done.
 
-        Mean over the frames after the first, then over the objects of the first frame.
+        Raises:
+            InputError: The first frame of a sequence shows no object, or a file is damaged.
         """
-        return {video.name: self._measure_one(tracker, video) for video in videos}
+        for video in videos:
+            yield video.name, measure_video(tracker, video)
 
-    def _measure_one(self, tracker: HQTracker, video: Video) -> float:
-        places = list(range(0, len(video), self.options.frame_step))
-        if self.options.max_frames:
-            places = places[: self.options.max_frames]
-        frame, truth = video.load(places[0])
-        objects = [int(value) for value in np.unique(truth) if value]
-        if not objects or len(places) < 2:
-            raise InputError(f"the dev sequence {video.name} needs an object and two frames")
-        state = tracker.initialize(frame, {value: truth == value for value in objects})
-        scores = []
-        for place in places[1:]:
-            frame, truth = video.load(place)
-            scores.append(_jaccards(tracker.track(frame, state), truth, objects))
-        return float(np.mean(scores))
+
+def measure_video(tracker: HQTracker, dev: DevVideo) -> SequenceScore:
+    """Track the objects of a video's first frame, and measure every later frame.
+
+    Args:
+        tracker: Any tracker; its state is not changed.
+        dev: The video and its frames.
+
+    Raises:
+        InputError: The first frame shows no object, or a file is damaged.
+    """
+    frame, truth = dev.video.load(dev.places[0])
+    objects = [ObjectId(int(value)) for value in np.unique(truth) if value]
+    if not objects:
+        raise InputError(f"the first frame of the dev sequence {dev.name} shows no object")
+    state = tracker.initialize(frame, {value: truth == value for value in objects})
+    found: dict[ObjectId, list[SegmentationMeasures]] = {value: [] for value in objects}
+    seconds = 0.0
+    for place in dev.places[1:]:
+        frame, truth = dev.video.load(place)
+        began = time.perf_counter()
+        masks = tracker.track(frame, state).masks
+        seconds += time.perf_counter() - began
+        for value, measures in found.items():
+            measures.append(measure_mask(masks[value], truth == value))
+    means = {value: mean_measures(measures) for value, measures in found.items()}
+    known = {value: mean for value, mean in means.items() if mean is not None}
+    return SequenceScore(known, len(dev.places) - 1, seconds)
 
 
 def dev_tracker(
@@ -95,11 +179,11 @@ def average_tracker(average: ClipNetwork, model: ModelOptions) -> HQTracker:
     return dev_tracker(config, frame_encoder(average, config), average.vmos, device)
 
 
-def _jaccards(result: FrameResult, truth: LabelArray, objects: Sequence[int]) -> list[float]:
-    found = {int(object_id): mask for object_id, mask in result.masks.items()}
-    scores = []
-    for value in objects:
-        wanted = truth == value
-        union = int((found[value] | wanted).sum())
-        scores.append(float((found[value] & wanted).sum() / union) if union else 1.0)
-    return scores
+def _parse_sequence(entry: str) -> tuple[str, int]:
+    """Read ``name`` or ``name:first_frame``."""
+    name, separator, first = entry.rpartition(":")
+    if not separator:
+        return entry, 0
+    if not name or not first.isdecimal():
+        raise ConfigError(f"dev.sequences must be names or name:first_frame, got {entry!r}")
+    return name, int(first)

@@ -76,7 +76,7 @@ class DevOptions:
     Attributes:
         root: DAVIS folder; a relative one is looked up in the data folder. Empty: none.
         options: ``name=value`` options of the davis adapter, as ``frames=../davis2016-train``.
-        sequences: Names of the sequences.
+        sequences: Names of the sequences, or from a frame on, as ``street:61``.
         every: Steps between two evaluations; one more is made at the end.
         max_frames: Frames tracked of each sequence; 0 is all.
         frame_step: Every how many frames of the video are tracked.

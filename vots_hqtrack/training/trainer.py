@@ -371,15 +371,16 @@ class Trainer:
         tracker = average_tracker(self.average, self.recipe.model)
         process, processes = self.accelerator.process_index, self.accelerator.num_processes
         found = self.dev.measure(tracker, self.dev.videos[process::processes])
-        scores = dict(gather_object(list(found.items())))
-        mean = sum(scores.values()) / len(scores)
+        scores = dict(gather_object([(name, one.mean) for name, one in found]))
+        mean = sum(one.region for one in scores.values()) / len(scores)
         if self.best is None or mean > self.best:
             self.best = mean
             if self.accelerator.is_main_process:
                 self._export("best")
         if board is not None:
-            board.scalars(self.step, {f"dev/{name}": value for name, value in scores.items()})
-            board.scalars(self.step, {"dev/mean": mean})
+            board.scalars(self.step, {f"dev/{name}": one.region for name, one in scores.items()})
+            boundary = sum(one.boundary for one in scores.values()) / len(scores)
+            board.scalars(self.step, {"dev/mean": mean, "dev/mean J&F": (mean + boundary) / 2})
         self.reporter.evaluated(self.step, mean, self.best)
 
     def _export(self, name: str) -> None:
