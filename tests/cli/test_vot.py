@@ -1,20 +1,28 @@
 from __future__ import annotations
 
+import io
+import json
 import re
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from vots_hqtrack.cli.main import app
+from vots_hqtrack.cli.steps import measures_table
 from vots_hqtrack.demo import run as demo_run
 from vots_hqtrack.errors import ProtocolError
+from vots_hqtrack.measures import SegmentationMeasures
+from vots_hqtrack.types import ObjectId
 from vots_hqtrack.video.label_maps import write_label_map
 from vots_hqtrack.vot import run as vot_run
+from vots_hqtrack.vot.evaluation import Measures, TrackerMeasures
 from vots_hqtrack.vot.registry import BASELINE_TRACKER, read_registry
 from vots_hqtrack.vot.sequences import read_groundtruth, read_sequence_info, read_sequence_list
+from vots_hqtrack.vot.workspace import Workspace
 
 HEIGHT, WIDTH = 40, 60
 
@@ -79,8 +87,8 @@ def test_evaluate_prints_the_measures(sequences: Path, tmp_path: Path) -> None:
     words = ("vot", "evaluate", BASELINE_TRACKER, "--sequences", sequences, "--baseline")
     result = hqtrack(*words, "--workspace", tmp_path / "space")
     assert result.exit_code == 0, result.output
-    for name in ("Quality", "Accuracy", "Robustness", "NRE", "DRE", "ADQ", "J"):
-        assert name in result.stdout
+    measures = ["Qual.", "Acc.", "Rob.", "NRE", "DRE", "ADQ", "J", "F", "J&F"]
+    assert [*measures, "s/frame"] in [line.split() for line in result.stdout.splitlines()]
     # The square moves by 2 of 10 pixels a frame: 8/12, 6/14, 4/16 after the given frame's 0.
     jaccards = [8 / 12, 6 / 14, 4 / 16]
     (row,) = re.findall(r"^ *bee +(.*)$", result.stdout, re.M)
@@ -89,9 +97,51 @@ def test_evaluate_prints_the_measures(sequences: Path, tmp_path: Path) -> None:
     assert float(values[2]) == pytest.approx(3 / 4, abs=1e-3)
     assert values[5] == "-"
     assert float(values[6]) == pytest.approx(sum(jaccards) / 3, abs=1e-3)
+    # A boundary matches within 1 pixel: the 11 x 11 ring's upper and lower rows but for their ends.
+    boundaries = [(2 * (11 - shift + 1) + 2) / 40 for shift in (2, 4, 6)]
+    assert float(values[7]) == pytest.approx(sum(boundaries) / 3, abs=1e-3)
+    assert float(values[8]) == pytest.approx((sum(jaccards) + sum(boundaries)) / 6, abs=1e-3)
+    (path,) = re.findall(r"^measures: +(.*)$", result.stdout, re.M)
+    bee = json.loads(Path(path).read_text())["trackers"][BASELINE_TRACKER]["sequences"]["bee"]
+    assert bee["quality"] == pytest.approx(sum(jaccards) / 4)
+    assert bee["J"] == bee["objects"]["1"]["J"] == pytest.approx(sum(jaccards) / 3)
+    assert bee["F"] == bee["objects"]["1"]["F"] == pytest.approx(sum(boundaries) / 3)
     for word in ("report", "submission"):
         (path,) = re.findall(rf"^{word}: +(.*)$", result.stdout, re.M)
         assert Path(path).is_file()
+
+
+def test_table_of_several_objects_is_80_columns_wide(tmp_path: Path) -> None:
+    """An object has its row where there are several; one that was never measured has dashes."""
+    vots = Measures(0.5, 0.625, 0.75, 0.125, 0.125, None)
+    space = Workspace(tmp_path, tmp_path, tmp_path)
+    pair = {ObjectId(1): SegmentationMeasures(0.25, 0.5), ObjectId(12): None}
+    lone = {ObjectId(1): SegmentationMeasures(0.75, 1.0)}
+    result = vot_run.EvaluationResult(
+        {"HQTrack": TrackerMeasures(vots, {"breakdance-flare": vots, "lone": vots})},
+        {"HQTrack": {"breakdance-flare": pair, "lone": lone}},
+        {"HQTrack": 0.25},
+        tmp_path,
+        tmp_path,
+        space,
+    )
+    console = Console(width=80, file=io.StringIO())
+    with console.capture() as capture:
+        console.print(measures_table(result))
+    rows = [line.split() for line in capture.get().splitlines()]
+    shown = ["0.500", "0.625", "0.750", "0.125", "0.125", "-"]
+    assert ["HQTrack", *shown, "0.500", "0.750", "0.625", "0.25"] in rows
+    assert ["breakdance-flare", *shown, "0.250", "0.500", "0.375"] in rows
+    assert ["1", "0.250", "0.500", "0.375"] in rows
+    assert ["12", "-", "-", "-"] in rows
+    assert ["lone", *shown, "0.750", "1.000", "0.875"] in rows
+    assert len([row for row in rows if row[:1] == ["1"]]) == 1
+    written = json.loads(result.to_json())["trackers"]["HQTrack"]
+    assert [written["J"], written["F"], written["J&F"]] == [0.5, 0.75, 0.625]
+    assert written["sequences"]["breakdance-flare"]["objects"] == {
+        "1": {"J": 0.25, "F": 0.5, "J&F": 0.375},
+        "12": {},
+    }
 
 
 def test_evaluate_refuses_to_mix_results(sequences: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from vots_hqtrack.errors import ConfigError, InputError, ProtocolError
+from vots_hqtrack.measures import SegmentationMeasures, mean_measures, measure_mask
 from vots_hqtrack.types import Size
 from vots_hqtrack.vot.evaluation import (
     EvaluationProgress,
@@ -19,7 +20,7 @@ from vots_hqtrack.vot.evaluation import (
     mean_seconds,
     pack,
     read_measures,
-    sequence_jaccards,
+    sequence_measures,
     write_report,
 )
 from vots_hqtrack.vot.registry import (
@@ -134,11 +135,17 @@ def test_results_are_read_back(workspace: Workspace, sequences: Path) -> None:
     seconds = mean_seconds(workspace, "Scripted")
     assert seconds is not None
     assert 0 < seconds < 30
-    assert sequence_jaccards(workspace, "Scripted", sequences / "three") == {1: 1, 2: 1, 5: 1}
-    assert sequence_jaccards(workspace, "Scripted", sequences / "lone") == {1: 1}
-    baseline = sequence_jaccards(workspace, BASELINE_TRACKER, sequences / "three")
+    perfect = SegmentationMeasures(1, 1)
+    measured = sequence_measures(workspace, "Scripted", sequences / "three")
+    assert measured == {1: perfect, 2: perfect, 5: perfect}
+    assert sequence_measures(workspace, "Scripted", sequences / "lone") == {1: perfect}
+    baseline = sequence_measures(workspace, BASELINE_TRACKER, sequences / "three")
     # Right on 2 of 14 frames after the given one, and never empty afterwards.
-    assert baseline[2] == pytest.approx(2 / 14)
+    assert baseline[2] == SegmentationMeasures(pytest.approx(2 / 14), pytest.approx(2 / 14))
+    # The copy of a disc that moves by a pixel a frame, compared by hand.
+    copies = [disc(0, (10, 12), 1)] * (NUM_FRAMES - 1)
+    moved = [disc(place, (10, 12), 1) for place in range(1, NUM_FRAMES)]
+    assert baseline[1] == mean_measures(map(measure_mask, copies, moved))
 
 
 @pytest.mark.vot

@@ -8,7 +8,7 @@ import pytest
 
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.types import ObjectId, Size
-from vots_hqtrack.vot.results import mean_jaccard, read_result, result_path
+from vots_hqtrack.vot.results import read_result, result_path
 
 SIZE = Size(4, 5)
 HEADER = struct.pack("<hI", 1, 3)
@@ -65,15 +65,3 @@ def test_result_path_of_a_lone_object(tmp_path: Path) -> None:
     assert lone == tmp_path / "cat_001.bin"
     other = result_path(tmp_path, "cat", ObjectId(7), num_objects=2)
     assert other == tmp_path / "cat_object7_001.bin"
-
-
-def test_mean_jaccard_values() -> None:
-    none = np.zeros((2, 2), dtype=bool)
-    full = np.ones((2, 2), dtype=bool)
-    half = np.eye(2, dtype=bool)
-    # Not started, given, half right, unknown, rightly empty, wrongly empty, missing.
-    truth = [None, full, full, None, none, full, none]
-    predicted = [full, none, half, full, none, none]
-    assert mean_jaccard(predicted, truth) == pytest.approx((0.5 + 1 + 0 + 1) / 4)
-    assert mean_jaccard([full], [full]) is None
-    assert mean_jaccard([], []) is None

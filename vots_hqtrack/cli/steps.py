@@ -23,13 +23,15 @@ from vots_hqtrack.cli.console import err
 from vots_hqtrack.errors import ProtocolError
 
 if TYPE_CHECKING:
+    from vots_hqtrack.measures import SegmentationMeasures
     from vots_hqtrack.vot.evaluation import Measures
     from vots_hqtrack.vot.run import EvaluationResult, Step, StepCallback
 
+# Quality, accuracy and robustness are cut, so that 80 columns are enough.
 MEASURE_NAMES: Mapping[str, str] = {
-    "quality": "Quality",
-    "accuracy": "Accuracy",
-    "robustness": "Robustness",
+    "quality": "Qual.",
+    "accuracy": "Acc.",
+    "robustness": "Rob.",
     "nre": "NRE",
     "dre": "DRE",
     "adq": "ADQ",
@@ -100,29 +102,39 @@ def measures_table(result: EvaluationResult) -> Table:
         result: What an evaluation left.
 
     Returns:
-        The table. J is the mean intersection over union of all frames but the given ones.
+        The table. J and F, as DAVIS defines them, are means over all frames after the one where an
+        object was given; the objects of a sequence have rows of their own where there are several.
     """
-    from vots_hqtrack.vot.evaluation import mean_of
+    from vots_hqtrack.measures import mean_measures
 
-    # Narrow enough for 80 columns, so that no number is cut.
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     table.add_column("", overflow="fold")
-    for name in (*MEASURE_NAMES.values(), "J", "s/frame"):
+    for name in (*MEASURE_NAMES.values(), "J", "F", "J&F", "s/frame"):
         table.add_column(name, justify="right", no_wrap=True)
     for tracker, measured in result.measures.items():
-        by_sequence = {
-            name: mean_of(objects.values()) for name, objects in result.jaccards[tracker].items()
-        }
+        by_sequence = result.sequence_segmentation(tracker)
         seconds = result.seconds[tracker]
-        cells = _cells(measured.overall, mean_of(by_sequence.values()))
+        cells = _cells(measured.overall, mean_measures(by_sequence.values()))
         time_cell = "-" if seconds is None else f"{seconds:.2f}"
         table.add_row(tracker, *cells, time_cell, style="bold")
         for name, measures in measured.sequences.items():
-            table.add_row(f"  {name}", *_cells(measures, by_sequence.get(name)), "")
+            table.add_row(f" {name}", *_cells(measures, by_sequence.get(name)), "")
+            objects = result.segmentation[tracker].get(name, {})
+            for number, found in objects.items() if len(objects) > 1 else ():
+                table.add_row(f"  {number}", *_cells(None, found), "", style="dim")
         table.add_section()
     return table
 
 
-def _cells(measures: Measures, jaccard: float | None) -> list[str]:
-    values = [getattr(measures, name) for name in MEASURE_NAMES] + [jaccard]
-    return ["-" if value is None else f"{value:.3f}" for value in values]
+def _cells(measures: Measures | None, found: SegmentationMeasures | None) -> list[str]:
+    """Lay out one row's numbers; the VOTS measures are blank where the toolkit has none."""
+    if measures is None:
+        cells = [""] * len(MEASURE_NAMES)
+    else:
+        cells = [_cell(getattr(measures, name)) for name in MEASURE_NAMES]
+    values = (None,) * 3 if found is None else (found.region, found.boundary, found.mean)
+    return cells + [_cell(value) for value in values]
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -14,7 +14,6 @@ from vots_hqtrack.errors import ConfigError
 
 if TYPE_CHECKING:
     from vots_hqtrack.vot.registry import TrackerEntry
-    from vots_hqtrack.vot.workspace import Workspace
 
 DEFAULT_PRESETS = {"HQTrackLite": "lite-vmos"}
 """Presets of the identifiers in the checkout's ``trackers.ini``; any other one starts with lite."""
@@ -163,7 +162,8 @@ def evaluate(
 ) -> None:
     """Run a tracker through the toolkit: evaluate, analyse, report, pack, and print the measures.
 
-    Sequences whose results are there already are not run again.
+    Beside the toolkit's measures there are J, F and J&F, as DAVIS defines them. Sequences whose
+    results are there already are not run again.
     """
     from vots_hqtrack.checkpoints.manifest import resolve
     from vots_hqtrack.vot.registry import BASELINE_TRACKER, baseline_entry, hqtrack_entry
@@ -194,7 +194,13 @@ def evaluate(
     with show_steps() as on_step, show_tool_errors():
         result = run_evaluation(workspace, names, force=force, on_step=on_step)
     out.print(measures_table(result))
-    _print_paths(workspace, result.report_path, result.archive_path)
+    for text, path in (
+        ("measures", result.measures_path),
+        ("report", result.report_path),
+        ("submission", result.archive_path),
+        ("workspace", workspace.folder),
+    ):
+        out.print(f"{text + ':':12}{path}", markup=False, soft_wrap=True)
 
 
 @vot_app.command("worst")
@@ -256,12 +262,3 @@ def _check_registered(registry: Path, wanted: list[str]) -> None:
         raise ConfigError(
             f"{registry} has no tracker {', '.join(missing)}; it has {', '.join(known)}"
         )
-
-
-def _print_paths(workspace: Workspace, report: Path, archive: Path) -> None:
-    for text, path in (
-        ("report", report),
-        ("submission", archive),
-        ("workspace", workspace.folder),
-    ):
-        out.print(f"{text + ':':12}{path}", markup=False, soft_wrap=True)

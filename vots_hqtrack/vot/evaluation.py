@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from vots_hqtrack.errors import ProtocolError
+from vots_hqtrack.measures import SegmentationMeasures, measure_object
 from vots_hqtrack.types import ObjectId
-from vots_hqtrack.vot.results import mean_jaccard, read_result, result_path
+from vots_hqtrack.vot.results import read_result, result_path
 from vots_hqtrack.vot.sequences import read_groundtruth, read_sequence_info, read_sequence_list
 from vots_hqtrack.vot.toolkit import failure_text, run_toolkit
 from vots_hqtrack.vot.workspace import EXPERIMENT, Workspace
@@ -189,10 +190,10 @@ def read_measures(path: Path) -> dict[str, TrackerMeasures]:
         raise ProtocolError(f"{path} is no analysis with the VOTS measures: {error!r}") from error
 
 
-def sequence_jaccards(
+def sequence_measures(
     workspace: Workspace, tracker: str, sequence: Path
-) -> dict[ObjectId, float | None]:
-    """Mean intersection over union of every object of a sequence, as VOS benchmarks have it.
+) -> dict[ObjectId, SegmentationMeasures | None]:
+    """Measure J and F of every object of a sequence, as DAVIS defines them.
 
     Args:
         workspace: Where the tracker was evaluated.
@@ -200,7 +201,8 @@ def sequence_jaccards(
         sequence: The sequence's folder.
 
     Returns:
-        By object, over all frames but the one where it was given.
+        By object, means over all frames after the one where it was given; None where the truth of
+        none of them is known.
 
     Raises:
         InputError: Truth or results cannot be read.
@@ -209,7 +211,7 @@ def sequence_jaccards(
     truths = read_groundtruth(sequence, size)
     folder = workspace.results / tracker / EXPERIMENT / sequence.name
     return {
-        object_id: mean_jaccard(
+        object_id: measure_object(
             read_result(
                 result_path(folder, sequence.name, object_id, num_objects=len(truths)), size
             ),

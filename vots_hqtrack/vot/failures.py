@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from vots_hqtrack.errors import InputError
+from vots_hqtrack.measures import jaccard
 from vots_hqtrack.types import LabelArray, MaskArray, ObjectId, Size
 from vots_hqtrack.video.reader import read_frame
 from vots_hqtrack.video.sheet import SheetRow, draw_cell, write_sheet
-from vots_hqtrack.vot.results import jaccard
 from vots_hqtrack.vot.sequences import read_sequence_list
 from vots_hqtrack.vot.tracked import TrackedFrame, read_tracked
 from vots_hqtrack.vot.workspace import Workspace

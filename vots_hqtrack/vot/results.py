@@ -1,4 +1,4 @@
-"""What a tracker reported, read back from the toolkit's result files, and its Jaccard index.
+"""What a tracker reported, read back from the toolkit's result files.
 
 A ``.bin`` file begins with the version (int16, 1) and the number of frames (uint32); each frame
 then has a type byte and its region, all little-endian. Where we report masks only three types
@@ -8,11 +8,8 @@ occur: 0, a code (1 = the tracker was given this mask); 1, a rectangle; 3, a mas
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
-from itertools import zip_longest
+from collections.abc import Iterator
 from pathlib import Path
-
-import numpy as np
 
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.types import MaskArray, ObjectId, Size
@@ -66,48 +63,6 @@ def read_result(path: Path, size: Size) -> Iterator[MaskArray | None]:
             yield mask
     except struct.error as error:
         raise InputError(f"the result {path} is cut short; remove it and evaluate again") from error
-
-
-def jaccard(left: MaskArray, right: MaskArray) -> float:
-    """Return the intersection over union of two masks; 1 where both are empty.
-
-    Args:
-        left: Bool ``(H, W)``.
-        right: The same size.
-    """
-    union = int(np.count_nonzero(left | right))
-    return int(np.count_nonzero(left & right)) / union if union else 1.0
-
-
-def mean_jaccard(
-    predicted: Iterable[MaskArray | None], truth: Iterable[MaskArray | None]
-) -> float | None:
-    """Mean intersection over union of one object, over all frames but the one where it was given.
-
-    Frames whose truth is unknown do not count, a frame that both call empty counts 1, and a missing
-    prediction counts as empty.
-
-    Args:
-        predicted: Bool ``(H, W)`` for every frame.
-        truth: The same size, frame by frame; None where nothing is known.
-
-    Returns:
-        A number in ``[0, 1]``; None where no frame counts.
-
-    Example:
-        >>> full, half = np.ones((2, 2), dtype=bool), np.eye(2, dtype=bool)
-        >>> mean_jaccard([None, full, half], [full, full, full])
-        0.75
-    """
-    scores: list[float] = []
-    started = False
-    for mask, wanted in zip_longest(predicted, truth):
-        if wanted is None:
-            continue
-        if started:
-            scores.append(jaccard(np.zeros_like(wanted) if mask is None else mask, wanted))
-        started = True
-    return sum(scores) / len(scores) if scores else None
 
 
 def _read_region(data: bytes, place: int, size: Size, path: Path) -> tuple[MaskArray | None, int]:
