@@ -200,6 +200,16 @@ def test_growing_layers_come_near(stored: Stored) -> None:
     assert count(stored, "meetings", growth) < 1.8
 
 
+def test_large_objects_fill_the_view(stored: Stored) -> None:
+    def fraction(layers: list[Layer]) -> float:
+        base = layers[0]
+        areas = base.footage.areas[base.frames[0]]
+        return float(areas.max() * base.scale[0] ** 2 / (64 * 96))
+
+    assert count(stored, "large", fraction) > 1.5 * count(stored, "plain", fraction)
+    assert count(stored, "large", fraction) > 0.3
+
+
 def test_hidden_objects_come_back(stored: Stored) -> None:
     """An unlabelled layer lies over a labelled one for a while, but not in the first frame."""
     clips = compose(stored, hiding=1.0)
@@ -296,7 +306,8 @@ def test_kernel_in_the_interpreter(stored: Stored) -> None:
         text=True,
         check=False,
     )
-    assert ended.returncode == 0 and "1 passed" in ended.stdout, ended.stdout + ended.stderr
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "1 passed" in ended.stdout, ended.stdout
 
 
 @pytest.mark.gpu

@@ -25,7 +25,7 @@ NUM_LEVELS = 3
 """Full size, half and quarter."""
 MIN_CUT_AREA, MIN_CUT_SIDE = 500, 20
 """Pixels that an object needs to be cut out."""
-MAX_CUT_FRACTION = 0.5
+MAX_CUT_FRACTION = 0.8
 """Objects larger than this part of the image stay background."""
 MIN_VISIBLE_AREA = 30
 """Pixels below which an object counts as absent from a frame."""

@@ -28,6 +28,7 @@ class ClipKind:
         base_labels: Objects of the background keep their labels.
         base_join: Touching objects of the background share one label.
         camera: Factor on the speed of the camera.
+        fill: The view is so near to an object of the background that it fills much of the frame.
         area: Smallest and largest area of a layer in the first frame, relative to the frame.
     """
 
@@ -47,6 +48,7 @@ class ClipKind:
     base_labels: float = 0.88
     base_join: float = 0.15
     camera: float = 1.0
+    fill: float = 0.06
     area: tuple[float, float] = (0.006, 0.25)
 
 
@@ -75,6 +77,16 @@ KINDS: Mapping[str, ClipKind] = MappingProxyType(
             layers=(0, 0.4, 0.35, 0.25), grow=0.7, area=(0.01, 0.3), unlabelled=0.15, camera=1.5
         ),
         "hiding": ClipKind(layers=(0, 0.25, 0.35, 0.25, 0.15), hide=0.8, unlabelled=0.1),
+        "large": ClipKind(
+            layers=(0.45, 0.35, 0.2),
+            fill=1.0,
+            grow=0.5,
+            unlabelled=0.4,
+            base_labels=1.0,
+            base_join=0.4,
+            area=(0.1, 0.7),
+            camera=1.5,
+        ),
         "camera": ClipKind(layers=(0.1, 0.4, 0.3, 0.2), camera=4.0, grow=0.2, leave=0.15),
         "alone": ClipKind(
             layers=(0, 0.2, 0.3, 0.3, 0.2),
@@ -92,18 +104,19 @@ at all."""
 
 DEFAULT_WEIGHTS: Mapping[str, float] = MappingProxyType(
     {
-        "plain": 0.17,
-        "meetings": 0.12,
-        "copies": 0.08,
-        "groups": 0.1,
+        "plain": 0.14,
+        "meetings": 0.1,
+        "copies": 0.07,
+        "groups": 0.09,
         "crowds": 0.05,
-        "parts": 0.07,
-        "joined": 0.09,
+        "parts": 0.06,
+        "joined": 0.08,
         "growing": 0.09,
-        "hiding": 0.08,
+        "hiding": 0.07,
+        "large": 0.11,
         "camera": 0.04,
         "alone": 0.05,
-        "real": 0.06,
+        "real": 0.05,
     }
 )
 """How often each kind is composed."""

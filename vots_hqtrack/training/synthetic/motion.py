@@ -10,8 +10,10 @@ import numpy.typing as npt
 Track = npt.NDArray[np.float64]
 """``(T, 2)`` positions ``x, y``."""
 
-STILL = 0.1
-"""Probability that a layer does not move by itself."""
+STILL, STILL_CAMERA = 0.1, 0.15
+"""Probability that a layer, and that the camera, does not move by itself."""
+COMING = 0.7
+"""Probability that what changes its size comes near instead of going away."""
 STEP, MAX_STEP = 0.04, 0.25
 """Median and largest step from frame to frame, relative to the frame's short side."""
 
@@ -21,6 +23,16 @@ def drift(generator: np.random.Generator, num_frames: int, rate: float) -> npt.N
     changes = generator.normal(0, rate) + generator.normal(0, rate / 2, num_frames)
     total: npt.NDArray[np.float64] = np.cumsum(changes) - changes[0]
     return total
+
+
+def approach(
+    generator: np.random.Generator, num_frames: int, factor: float
+) -> npt.NDArray[np.float64]:
+    """Return ``(T,)`` scales that rise evenly to ``factor``, or sometimes fall from it."""
+    growth: npt.NDArray[np.float64] = np.exp(
+        np.log(max(factor, 1.0)) * np.linspace(0, 1, num_frames)
+    )
+    return growth if generator.random() < COMING else growth[::-1].copy()
 
 
 def free_path(
@@ -39,7 +51,7 @@ def free_path(
         anchor: Frame and position that the path passes; None lets it begin anywhere.
     """
     short = min(size)
-    speed = min(STEP * float(np.exp(0.7 * generator.standard_normal())), MAX_STEP) * short
+    speed = min(STEP * _spread(generator), MAX_STEP) * short
     if generator.random() < STILL:
         speed = 0.0
     heading = generator.uniform(0, 2 * np.pi)
@@ -53,6 +65,16 @@ def free_path(
         frame, position = anchor
         path = position + (times - frame) * step + wobble - wobble[frame]
     return reflect(path, -0.03 * extent, 1.03 * extent)
+
+
+def camera_path(generator: np.random.Generator, num_frames: int, rate: float) -> Track:
+    """Sample a wandering path ``(T, 2)`` that begins at 0, with steps of about ``rate``."""
+    step = 0.0 if generator.random() < STILL_CAMERA else rate * _spread(generator)
+    heading = generator.uniform(0, 2 * np.pi) + np.cumsum(generator.normal(0, 0.5, num_frames))
+    length = np.minimum(step * generator.uniform(0.5, 1.5, num_frames), 0.5)
+    steps = np.stack([np.cos(heading), np.sin(heading)], 1) * length[:, None]
+    path: Track = np.cumsum(steps, 0) - steps[0]
+    return path
 
 
 def crossing_path(
@@ -101,3 +123,8 @@ def meeting_point(
     other = known[int(generator.integers(len(known)))]
     frame = int(generator.integers(len(other)))
     return frame, other[frame] + generator.normal(0, spread, 2)
+
+
+def _spread(generator: np.random.Generator) -> float:
+    """Factor on a speed: half of them are below 1, one in twenty is above 3."""
+    return float(np.exp(0.7 * generator.standard_normal()))

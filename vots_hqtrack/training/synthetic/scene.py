@@ -19,6 +19,8 @@ from vots_hqtrack.training.synthetic.kinds import ClipKind
 from vots_hqtrack.training.synthetic.layers import Array, Layer, no_waves, sample_waves
 from vots_hqtrack.training.synthetic.motion import (
     Track,
+    approach,
+    camera_path,
     crossing_path,
     drift,
     free_path,
@@ -29,9 +31,13 @@ from vots_hqtrack.types import SLOTS_PER_GROUP
 
 SMALLEST_VIEW = 0.5
 """Smallest part of the largest possible view that a background shows."""
+FILLING, NEAREST = (0.7, 1.6), 0.15
+"""View that an object fills, relative to the object; smallest one, relative to the largest."""
 WHOLE = 0.3
 """Probability that an object is cut out together with those that touch it."""
 MAX_GROUP = 4
+MAX_AREA, GROWN_AREA = 0.8, 1.4
+"""Largest area of a layer, relative to the frame, in the first frame and after it has come near."""
 FRONT = 10.0
 """Depth of what others hide behind."""
 
@@ -116,24 +122,33 @@ class _Scene:
         frames = self._frames(footage, range(len(footage.ids)))
         speed = kind.camera * (0.15 if footage.is_video else 1.0)
         height, width = self.size
-        view = min(footage.width, footage.height * width / height)
-        view *= generator.uniform(SMALLEST_VIEW, 1.0)
-        half = 0.5 * np.array([view, view * height / width])
         boxes = footage.boxes[frames]
         shown = footage.present(int(frames[0]))
         extent = np.array([footage.width, footage.height], np.float64)
+        position = int(generator.choice(shown)) if len(shown) else None
+        largest = min(footage.width, footage.height * width / height)
+        view = largest * generator.uniform(SMALLEST_VIEW, 1.0)
         focus = generator.uniform(0, 1, 2) * extent
-        if len(shown) and self._chance(0.9):
-            box = boxes[0, int(generator.choice(shown))]
-            focus = 0.5 * (box[:2] + box[2:]) + generator.normal(0, 0.25, 2) * half
+        spread = 0.25
+        if position is not None and self._chance(kind.fill):
+            sides = boxes[0, position, 2:] - boxes[0, position, :2]
+            near = max(float(sides[0]), float(sides[1]) * width / height)
+            view = float(np.clip(near * generator.uniform(*FILLING), NEAREST * largest, largest))
+            spread = 0.12
+        half = 0.5 * np.array([view, view * height / width])
+        if position is not None and self._chance(0.9):
+            box = boxes[0, position]
+            focus = 0.5 * (box[:2] + box[2:]) + generator.normal(0, spread, 2) * half
         focus = np.clip(focus, np.minimum(half, extent / 2), np.maximum(extent - half, extent / 2))
         scale = width / view * np.exp(-drift(generator, self.num_frames, 0.02 * speed))
+        if self._chance(0.5 * kind.grow):
+            scale = scale * approach(generator, self.num_frames, generator.uniform(1.2, 3))
         layer = Layer(
             footage=footage,
             frames=frames,
             labels=self._base_labels(footage, frames, shown, label_budget),
             centre=np.tile([width / 2, height / 2], (self.num_frames, 1)),
-            source_centre=focus + self._camera(0.042 * speed) * half,
+            source_centre=focus + camera_path(generator, self.num_frames, 0.042 * speed) * half,
             scale=scale,
             angle=drift(generator, self.num_frames, 0.02 * speed),
             mirror=self._mirror(),
@@ -175,17 +190,6 @@ class _Scene:
                 if self._chance(kind.base_labels):
                     labels[place] = self._take_label()
         return labels
-
-    def _camera(self, rate: float) -> Track:
-        generator = self.generator
-        step = 0.0 if self._chance(0.15) else rate * np.exp(0.7 * generator.standard_normal())
-        heading = generator.uniform(0, 2 * np.pi) + np.cumsum(
-            generator.normal(0, 0.5, self.num_frames)
-        )
-        length = np.minimum(step * generator.uniform(0.5, 1.5, self.num_frames), 0.5)
-        steps = np.stack([np.cos(heading), np.sin(heading)], 1) * length[:, None]
-        path: Track = np.cumsum(steps, 0) - steps[0]
-        return path
 
     # ---- foreground
 
@@ -234,7 +238,7 @@ class _Scene:
         area = float(np.exp(self.generator.uniform(low, high)))
         if self.foreground and (is_copy or self._chance(0.35)):
             area = self.foreground[0].area * float(np.exp(self.generator.normal(0, 0.25)))
-        return min(area, 0.6)
+        return min(area, MAX_AREA)
 
     def _place(
         self,
@@ -290,11 +294,9 @@ class _Scene:
     def _grow(self, layer: Layer) -> None:
         """Let a layer come near, until it fills much of the frame, or the reverse."""
         generator = self.generator
-        factor = min(generator.uniform(2, 6), np.sqrt(0.9 / layer.area))
-        growth = np.exp(np.log(max(factor, 1.0)) * np.linspace(0, 1, self.num_frames))
-        if self._chance(0.3):
-            growth = growth[::-1].copy()
-            layer.area = min(layer.area * growth[0] ** 2, 0.9)
+        factor = min(generator.uniform(2, 6), np.sqrt(GROWN_AREA / layer.area))
+        growth = approach(generator, self.num_frames, factor)
+        layer.area = min(layer.area * growth[0] ** 2, GROWN_AREA)
         layer.scale = layer.scale * growth
 
     def _attach(self, layer: Layer, parent: Layer) -> None:
