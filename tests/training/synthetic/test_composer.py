@@ -23,6 +23,7 @@ from vots_hqtrack.training.synthetic.plan import ClipPlan
 from vots_hqtrack.training.synthetic.render import render_reference
 from vots_hqtrack.training.synthetic.scene import SceneSampler
 from vots_hqtrack.training.synthetic.source import ComposedClips, PlanBuilder, number_labels
+from vots_hqtrack.training.synthetic.statistics import count_clips
 
 Stored = tuple[list[Footage], torch.Tensor]
 PHASE = PhaseOptions(batch_size=4, num_frames=5, crop=(32, 48))
@@ -198,6 +199,25 @@ def test_growing_layers_come_near(stored: Stored) -> None:
 
     assert count(stored, "growing", growth) > 2
     assert count(stored, "meetings", growth) < 1.8
+
+
+def test_counts_of_clips(stored: Stored) -> None:
+    clips = compose(stored).only("meetings")
+    labels = [clips.render(clips.draw(0, [index], PHASE))[1][0] for index in range(8)]
+    counts = count_clips(labels)
+    assert counts.objects == [int(one.max()) for one in labels]
+    assert max(counts.meetings) >= 1
+    assert len(counts.areas) == sum(counts.objects)
+    by_hand = torch.zeros(4, 10, 20, dtype=torch.uint8)
+    by_hand[0, :, :4], by_hand[0, :, 4:8] = 1, 2  # they touch
+    by_hand[1, :, :4], by_hand[1, :, 12:16] = 1, 2
+    by_hand[3, :, 2:6] = 1
+    counts = count_clips([by_hand])
+    assert (counts.objects, counts.meetings) == ([2], [1])
+    assert (counts.absent, counts.returned, counts.gone) == (2, 1, 1)
+    assert counts.areas == [0.2, 0.2]
+    assert counts.speeds == pytest.approx([0.05, 0.8])  # 2 pixels in 3 frames once, 8 in one
+    assert [name for name, _ in counts.rows()][:2] == ["clips", "objects a clip"]
 
 
 def test_large_objects_fill_the_view(stored: Stored) -> None:

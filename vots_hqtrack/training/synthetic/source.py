@@ -119,6 +119,7 @@ class ComposedClips:
     def only(self, kind: str) -> ComposedClips:
         """Return the same source with one kind of clip."""
         chosen = copy.copy(self)
+        chosen.pixels = self.pixels  # which pickling, and so copying, leaves behind
         chosen.kinds, chosen.odds = (kind,), np.ones(1)
         return chosen
 
