@@ -228,6 +228,8 @@ class RefinerConfig:
             clear prompts.
         hq_output: What an HQ decoder's masks are: SAM's and the HQ token's, summed, or the latter
             alone.
+        fill_holes: Fill holes of the refined masks that VMOS's masks do not have.
+        drop_islands: Drop parts of the refined masks that are far from VMOS's masks.
     """
 
     enabled: bool = True
@@ -238,6 +240,8 @@ class RefinerConfig:
     prompt: PromptKind = "box+mask+point"
     choice: CandidateChoice = "single"
     hq_output: HQOutput = "sum"
+    fill_holes: bool = False
+    drop_islands: bool = False
 
 
 @dataclass(frozen=True, slots=True)

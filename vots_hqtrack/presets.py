@@ -31,7 +31,7 @@ FRAME_BUDGET = 0.05
 def lite() -> TrackerConfig:
     """SAM's TinyViT encoder shared by both stages, small VMOS, refined by HQ-SAM: the default."""
     return TrackerConfig(
-        refiner=RefinerConfig(hq=True),
+        refiner=RefinerConfig(hq=True, fill_holes=True, drop_islands=True),
         memory=MemoryConfig(capacity=6, gap=10, short_term_delay=1),
         # By far the most of the masks with so low a score show something else than the object.
         tracking=TrackingConfig(absence_score=0.1),

@@ -14,6 +14,7 @@ from vots_hqtrack.errors import ConfigError
 
 if TYPE_CHECKING:
     from vots_hqtrack.vot.registry import TrackerEntry
+    from vots_hqtrack.vot.run import EvaluationResult
 
 DEFAULT_PRESETS = {"HQTrackLite": "lite-vmos"}
 """Presets of the identifiers in the checkout's ``trackers.ini``; any other one starts with lite."""
@@ -194,13 +195,7 @@ def evaluate(
     with show_steps() as on_step, show_tool_errors():
         result = run_evaluation(workspace, names, force=force, on_step=on_step)
     out.print(measures_table(result))
-    for text, path in (
-        ("measures", result.measures_path),
-        ("report", result.report_path),
-        ("submission", result.archive_path),
-        ("workspace", workspace.folder),
-    ):
-        out.print(f"{text + ':':12}{path}", markup=False, soft_wrap=True)
+    _print_paths(result)
 
 
 @vot_app.command("worst")
@@ -262,3 +257,13 @@ def _check_registered(registry: Path, wanted: list[str]) -> None:
         raise ConfigError(
             f"{registry} has no tracker {', '.join(missing)}; it has {', '.join(known)}"
         )
+
+
+def _print_paths(result: EvaluationResult) -> None:
+    for text, path in (
+        ("measures", result.measures_path),
+        ("report", result.report_path),
+        ("submission", result.archive_path),
+        ("workspace", result.workspace.folder),
+    ):
+        out.print(f"{text + ':':12}{path}", markup=False, soft_wrap=True)

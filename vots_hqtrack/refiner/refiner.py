@@ -22,6 +22,7 @@ from vots_hqtrack.refiner.candidates import (
     encode_prompts,
     encode_tokens,
 )
+from vots_hqtrack.refiner.components import clean_logits
 from vots_hqtrack.refiner.geometry import SamGeometry, masks_in_frame, scale_points
 from vots_hqtrack.refiner.models import Sam
 from vots_hqtrack.refiner.prepared import DecoderView, PreparedMaskDecoder
@@ -60,6 +61,8 @@ class MaskRefiner(nn.Module):
         prompt: PromptKind = "box+mask+point",
         choice: CandidateChoice = "single",
         hq_output: HQOutput = "sum",
+        fill_holes: bool = False,
+        drop_islands: bool = False,
         mask_logit: float = MASK_LOGIT,
         objects_per_call: int = OBJECTS_PER_CALL,
     ) -> None:
@@ -74,6 +77,8 @@ class MaskRefiner(nn.Module):
                 the one most like the coarse mask; or its ``single`` mask for clear prompts.
             hq_output: What an HQ decoder's candidates are: SAM's mask and the HQ token's, summed,
                 or the latter alone.
+            fill_holes: Fill holes of SAM's masks that VMOS's masks do not have.
+            drop_islands: Drop parts of SAM's masks that are far from VMOS's masks.
             mask_logit: Confidence of the mask prompt, in logits.
             objects_per_call: Objects in one decoder call, at most.
         """
@@ -83,6 +88,8 @@ class MaskRefiner(nn.Module):
         self.prompt = prompt
         self.choice = choice
         self.hq_output = hq_output
+        self.fill_holes = fill_holes
+        self.drop_islands = drop_islands
         self.mask_logit = mask_logit
         self.objects_per_call = objects_per_call
 
@@ -123,7 +130,8 @@ class MaskRefiner(nn.Module):
             found = self._decode(embedding, view, prompts, multimask=self.choice != "single")
             best = self._choose(found, part, geometry)
             picked = torch.arange(len(rows), device=rows.device), best
-            masks[rows] = masks_in_frame(found.logits[picked], geometry)
+            logits = self._clean(found.logits[picked], part, prompts.masks, geometry)
+            masks[rows] = masks_in_frame(logits, geometry)
             predicted_iou[rows] = found.predicted_iou[picked].clamp(0, 1)
         return Refinement(masks, predicted_iou)
 
@@ -188,6 +196,26 @@ class MaskRefiner(nn.Module):
             self.mask_decoder, embedding, encoded, multimask=multimask, hq_output=self.hq_output
         )
 
+    def _clean(
+        self, logits: Tensor, coarse: Tensor, given: Tensor | None, geometry: SamGeometry
+    ) -> Tensor:
+        """Fill holes and drop islands of the chosen masks, ``(N, H', W')`` low-resolution logits.
+
+        ``given`` are the mask prompts, or None where there are none.
+        """
+        if not (self.fill_holes or self.drop_islands):
+            return logits
+        if given is None:
+            given = prompt_masks(coarse, geometry, mask_logit=1.0)
+        height, width = logits.shape[1:]
+        return clean_logits(
+            logits,
+            given[:, 0, :height, :width] > 0,
+            geometry.covered,
+            fill_holes=self.fill_holes,
+            drop_islands=self.drop_islands,
+        )
+
     def _choose(self, found: Candidates, coarse: Tensor, geometry: SamGeometry) -> Tensor:
         """Return ``(N,)`` int64, which of the K candidates of each object to take."""
         if self.choice != "coarse_iou":
@@ -214,6 +242,8 @@ def build_refiner(config: RefinerConfig, sam: Sam) -> MaskRefiner:
         prompt=config.prompt,
         choice=config.choice,
         hq_output=config.hq_output,
+        fill_holes=config.fill_holes,
+        drop_islands=config.drop_islands,
     )
 
 
