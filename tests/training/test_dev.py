@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from toy_run import Losses, write_clips
 
 from vots_hqtrack.errors import ConfigError, InputError
 from vots_hqtrack.measures import mean_measures, measure_mask
@@ -18,6 +19,8 @@ from vots_hqtrack.training.network import build_network, frame_encoder, tracker_
 from vots_hqtrack.training.recipe import ClipOptions, ModelOptions
 from vots_hqtrack.training.recipe_data import DevOptions
 from vots_hqtrack.training.recipe_files import load_recipe
+from vots_hqtrack.training.sampler import ClipSampler, Source
+from vots_hqtrack.training.trainer import Trainer
 
 DEVICE = torch.device("cpu")
 
@@ -60,6 +63,34 @@ def test_shipped_weights_track_and_stay_as_they_are(tmp_path: Path) -> None:
         assert after[key].dtype == tensor.dtype
         assert torch.equal(after[key], tensor), key
     assert all(one.requires_grad for one in network.vmos.parameters())
+
+
+class Scalars:
+    """A board that keeps the numbers."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, float] = {}
+
+    def scalars(self, step: int, values: dict[str, float]) -> None:
+        self.found.update(values)
+
+
+@pytest.mark.weights
+def test_the_trainer_reports_the_dev_split_and_keeps_the_best(tmp_path: Path) -> None:
+    write_video(tmp_path / "davis")
+    settings = ["dev.root=davis", "dev.sequences=discs,discs:1", "dev.frame_step=1"]
+    recipe = load_recipe("lite", [*settings, "model.weights=vmos-lite", "train.precision=float32"])
+    reporter, board = Losses(), Scalars()
+    source = ClipSampler([Source(write_clips(tmp_path / "clips"), 1.0, 1)], 0)
+    trainer = Trainer(recipe, tmp_path / "run", data=tmp_path, reporter=reporter, source=source)
+    trainer._evaluate(board)
+    ((step, mean, best),) = reporter.evaluations
+    assert (step, mean) == (0, best)
+    assert 0.8 < mean <= 1
+    assert mean == pytest.approx((board.found["dev/discs"] + board.found["dev/discs:1"]) / 2)
+    assert board.found["dev/mean"] == mean
+    assert 0.8 < board.found["dev/mean J&F"] <= 1
+    assert (tmp_path / "run" / "best.safetensors").is_file()
 
 
 def test_exception_sequence_is_missing(tmp_path: Path) -> None:
