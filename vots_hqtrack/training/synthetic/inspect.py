@@ -63,7 +63,8 @@ def _rows(composer: ComposedClips, phase: PhaseOptions, count: int) -> Iterator[
             draw_cell(frame.permute(1, 2, 0).numpy(), label.numpy(), height=CELL_HEIGHT)
             for frame, label in zip(frames[0], labels[0], strict=True)
         ]
-        yield SheetRow(f"{int(labels.max())} objects", cells)
+        number = int(labels.max())
+        yield SheetRow(f"{number} object" + "s" * (number != 1), cells)
 
 
 def _label_maps(composer: ComposedClips, phase: PhaseOptions, count: int) -> Iterator[Tensor]:
