@@ -8,14 +8,14 @@ import pytest
 
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.training.adapters.files import number_objects
-from vots_hqtrack.training.adapters.videos import Video, VideoClips, draw_places
+from vots_hqtrack.training.adapters.videos import FrameFiles, Video, VideoClips, draw_places
 
 
 def make_videos(maps: list[np.ndarray], tmp_path: Path) -> VideoClips:
     paths = tuple(tmp_path / f"{place}.png" for place in range(len(maps)))
     for place, path in enumerate(paths):
         layouts.write_picture(path, np.full((*maps[place].shape, 3), place, np.uint8))
-    return VideoClips("made up", [Video("one", paths, maps.__getitem__)])
+    return VideoClips("made up", [Video("one", FrameFiles(paths), maps.__getitem__)])
 
 
 def test_reference_shows_all_objects_where_it_can(tmp_path):
@@ -80,7 +80,7 @@ def test_exception_clip_of_nothing(tmp_path):
         with pytest.raises(InputError, match=f"got {frames} and {gap}"):
             clips.sample(0, frames, gap, np.random.default_rng(0))
     with pytest.raises(InputError, match="no video with an annotated frame"):
-        VideoClips("nothing", [Video("empty", (), lambda place: np.zeros((1, 1), np.int32))])
+        VideoClips("nothing", [Video("empty", FrameFiles(()), [].__getitem__)])
 
 
 def test_exception_frames_of_two_sizes(tmp_path):

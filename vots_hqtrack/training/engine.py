@@ -47,10 +47,11 @@ def compute_dtype(accelerator: Accelerator) -> torch.dtype:
 
 @contextlib.contextmanager
 def fast_kernels(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
-    """Let a GPU try several kernels for each shape, and round float32 products to TF32.
+    """Let a GPU round to TF32 the float32 products that mixed precision leaves.
 
-    The latter is for what mixed precision leaves in float32; where all was asked to be float32,
-    nothing is rounded. PyTorch's settings are as before afterwards.
+    Where all was asked to be float32, nothing is rounded. cuDNN does not search for the fastest
+    kernels: with large batches that takes minutes, which a run by the clock does not have.
+    PyTorch's settings are as before afterwards.
 
     Args:
         device: Of the training.
@@ -60,15 +61,15 @@ def fast_kernels(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
         yield
         return
     cudnn = torch.backends.cudnn
-    before = (torch.get_float32_matmul_precision(), cudnn.benchmark, cudnn.allow_tf32)
+    before = (torch.get_float32_matmul_precision(), cudnn.allow_tf32)
     is_exact = dtype == torch.float32
     try:
         torch.set_float32_matmul_precision("highest" if is_exact else "high")
-        cudnn.benchmark, cudnn.allow_tf32 = True, not is_exact
+        cudnn.allow_tf32 = not is_exact
         yield
     finally:
         torch.set_float32_matmul_precision(before[0])
-        cudnn.benchmark, cudnn.allow_tf32 = before[1:]
+        cudnn.allow_tf32 = before[1]
 
 
 class StopRequest:

@@ -104,7 +104,8 @@ class GraphedPasses:
         return result
 
     def _forget_other_shapes(self, kind: _Kind) -> None:
-        # Graphs keep the memory of all their maps; shapes of a phase that is over do not return.
+        # Graphs keep the memory of all their maps, and two may not fit. Where the clock drives a
+        # run, some batches of the phase before may still come; each costs another recording.
         if any(known.shapes != kind.shapes for known in self._seen):
             self._graphs.clear()
             self._seen.clear()

@@ -259,6 +259,8 @@ class Recipe:
         frozen = not self.model.train_encoder
         cached = self.model.features == "cached"
         require(frozen or not cached, "model.train_encoder", "false with cached features", True)
+        composes = self.composer.enabled
+        require(not (composes and cached), "model.features", "computed with the composer", "cached")
         if self.train.max_minutes:
             reach = self.optimizer.average_steps
             require(reach > 0, "optimizer.average_steps", "above 0 with train.max_minutes", reach)

@@ -155,7 +155,8 @@ class ComposerOptions:
     """Clips composed on the device from the footage of all data sets, every clip new.
 
     The data sets' ``weight`` then says how often one of their photographs or videos is chosen;
-    their other options for clips have no meaning.
+    their other options for clips have no meaning, nor have ``[augment]``, ``clip.min_pixels`` and
+    ``clip.merge_probability``: the composer varies clips by itself.
 
     Attributes:
         enabled: Compose clips instead of drawing them from the data sets.

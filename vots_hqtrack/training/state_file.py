@@ -75,14 +75,18 @@ def save_state(
         facts: More for the file's header.
 
     Raises:
-        WeightsError: A weight does not fit float16, or the file cannot be written.
+        WeightsError: A weight does not fit float16, some parameters have moments and others not, or
+            the file cannot be written.
     """
     learning = {name: one for name, one in network.named_parameters() if one.requires_grad}
     names = sorted(learning)
     tensors: dict[str, Tensor] = {PARAMETER + name: learning[name] for name in names}
     states = {name: optimizer.state.get(learning[name], {}) for name in names}
     steps = 0
-    if all(states.values()):
+    lacking = [name for name, state in states.items() if not state]
+    if lacking and len(lacking) < len(names):
+        raise WeightsError(f"AdamW has no moments of {lacking[0]}, which never had a gradient")
+    if not lacking:
         steps = int(states[names[0]]["step"])
         for start, exponents, moments in (
             (MEAN, MEAN_EXPONENTS, [states[name]["exp_avg"] for name in names]),

@@ -140,7 +140,7 @@ def compare_attention(
             "tflops": shape.flops / seconds / 1e12,
             "error": error_size,
         }
-    return {**found, "fastest": min(times, key=times.__getitem__)}
+    return {**found, "fastest": min(times, key=times.__getitem__) if times else None}
 
 
 def _draw(

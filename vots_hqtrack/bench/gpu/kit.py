@@ -274,7 +274,10 @@ class _Kit:
         recipe = Path(self._options.train_config)
         command = ["-m", "vots_hqtrack", "train"]
         command.append(str(recipe.absolute() if recipe.is_file() else recipe))
-        command += ["--data", str(self._options.data.absolute()), "--out", str(self._out / "run")]
+        run, earlier = self._run_folders()
+        command += ["--data", str(self._options.data.absolute()), "--out", str(run)]
+        if earlier is not None:
+            command += ["--from", str(earlier / "state.safetensors")]
         if self._options.train_config == TRAIN_CONFIG:
             minutes = max(seconds - TRAIN_MARGIN, 1.0) / 60
             command += ["--set", f"train.max_minutes={minutes:.2f}"]
@@ -285,13 +288,27 @@ class _Kit:
         said = _clean(log.read_bytes()[before:])
         values: dict[str, object] = {"code": ended.code, "seconds": round(ended.seconds, 1)}
         values |= {"command": command, "said": said.splitlines()[-_LAST_LINES:]}
-        values["log"] = _last_entry(self._out / "run" / "log.jsonl")
+        values["log"] = _last_entry(run / "log.jsonl")
         status: Status = "ok" if ended.kind == "exited" and ended.code == 0 else "failed"
         status = "stopped" if ended.kind == "late" else status
         name = f"call {len(self._results.latest('train')) + 1}"
         self._results.append(ResultRow("train", name, status, values))
         last = said.splitlines()[-1] if said else ""
         return status, "" if status == "ok" else last or f"exit code {ended.code}"
+
+    def _run_folders(self) -> tuple[Path, Path | None]:
+        """Folder of this call's training, and that of an earlier one, from which it goes on.
+
+        A recipe whose steps are counted goes on in its own folder.
+        """
+        if self._options.train_config != TRAIN_CONFIG:
+            return self._out / "run", None
+        number, earlier = 1, None
+        while (run := self._out / f"run-{number}").exists():
+            if (run / "state.safetensors").exists():
+                earlier = run
+            number += 1
+        return run, earlier
 
 
 class _Progress:

@@ -123,13 +123,13 @@ def load_footage(
             starts = tuple(total + offset for offset in item.offsets)
             footage.append(dataclasses.replace(item, offsets=starts))
             total += sum(level.size for level in levels)
-            chunks += [torch.from_numpy(level.reshape(-1)).to(device) for level in levels]
+            chunks += [torch.from_numpy(level.reshape(-1)) for level in levels]
     if not footage:
         raise InputError("composed clips need footage that shows an object, found none")
     pixels = torch.empty(total, dtype=torch.int32, device=device)
     start = 0
     chunks.reverse()
-    while chunks:  # one by one, so that everything is never there twice
+    while chunks:  # one by one, so that nothing is twice in the same memory for long
         chunk = chunks.pop()
         pixels[start : start + len(chunk)] = chunk
         start += len(chunk)

@@ -339,7 +339,7 @@ class _Scene:
                 heading = self.generator.uniform(0, 2 * np.pi)
                 offset = self.generator.uniform(-0.3, 0.3) * float(layer.half[0].min())
                 layer.split = (float(np.cos(heading)), float(np.sin(heading)), offset)
-                layer.second_label = self._take_label()
+                layer.second_label = self._take_label() or -1  # none is left
 
     def _colours(self, strength: float) -> Array:
         generator = self.generator

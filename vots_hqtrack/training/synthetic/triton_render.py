@@ -104,7 +104,11 @@ def _sample(
     is_background: tl.tensor,
     not_part: tl.constexpr,
 ) -> tuple[tl.tensor, tl.tensor, tl.tensor, tl.tensor, tl.tensor]:
-    """Weighted sums of red, green and blue, the weight itself, and the nearest label."""
+    """Weighted sums of red, green and blue, the weight itself, and the label of the nearest pixel.
+
+    The reference takes the label with the largest weight: they may differ where two labels of one
+    plane meet.
+    """
     height, width = tl.load(size), tl.load(size + 1)
     left, top = tl.floor(u - 0.5), tl.floor(v - 0.5)
     across, down = u - 0.5 - left, v - 0.5 - top
