@@ -11,6 +11,10 @@ from released_clips import Step, follow, load_models, prepare
 LOGITS = 1e-4
 """The released model itself differs by 1.3e-5 from run to run; measured here are 2.5e-5 at most."""
 NEAR_TIE = 1e-4
+RESIZED, RESIZED_NEAR_TIE = 3e-2, 6e-2
+"""The same for clip D, whose frames are resized: on other processors OpenCV rounds one value in
+100,000 of them otherwise, by one grey level, which with these weights makes 8.9e-3 in the logits
+(measured on a processor without AVX-512)."""
 CLOSED_LOOP_SHARE = 5e-3
 """One flipped pixel changes later frames a little, so that in closed loop a few may differ."""
 
@@ -37,7 +41,8 @@ def test_logits_with_recorded_labels_in_memory(name: str) -> None:
         for logits, recorded in zip(step.logits, clip.logits, strict=True):
             expected = torch.from_numpy(recorded[step.index - 1])
             difference = (logits[:, :: clip.step, :: clip.step] - expected).abs().max()
-            assert difference < LOGITS, f"frame {step.index} differs by {difference:.1e}"
+            limit = RESIZED if name == "D" else LOGITS
+            assert difference < limit, f"frame {step.index} differs by {difference:.1e}"
 
 
 @pytest.mark.parametrize("name", CLIPS)
@@ -45,7 +50,8 @@ def test_labels_are_equal_but_for_near_ties(name: str) -> None:
     clip, _ = prepare(name)
     for step in forced_steps(name):
         differs = step.labels != torch.from_numpy(clip.labels[step.index])
-        assert not (differs & (step.margin >= NEAR_TIE)).any(), f"frame {step.index}"
+        limit = RESIZED_NEAR_TIE if name == "D" else NEAR_TIE
+        assert not (differs & (step.margin >= limit)).any(), f"frame {step.index}"
 
 
 @pytest.mark.parametrize("name", CLIPS)
