@@ -220,7 +220,7 @@ def _run(job: Job) -> None:
             kept = _count(writer.num_frames, "frame")
             err.print(f"kept: {kept} in {job.folder}", markup=False, soft_wrap=True)
             raise
-    _summarise(writer, len(masks), time.perf_counter() - started)
+    _print_summary(writer, len(masks), time.perf_counter() - started)
 
 
 def _read_masks(path: Path, size: Size) -> dict[ObjectId, MaskArray]:
@@ -295,10 +295,12 @@ def _show_progress(steps: Iterable[None], total: int | None) -> None:
             progress.advance(task)
 
 
-def _summarise(writer: ResultWriter, num_objects: int, seconds: float) -> None:
+def _print_summary(writer: ResultWriter, num_objects: int, seconds: float) -> None:
     counts = f"{_count(writer.num_frames, 'frame')}, {_count(num_objects, 'object')}"
     speed = f"{seconds / writer.num_frames:.2f} s a frame"
     out.print(f"{counts}, {speed}; results in {writer.folder}", markup=False, soft_wrap=True)
+    for line in writer.summary.lines():
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _count(number: int, what: str) -> str:

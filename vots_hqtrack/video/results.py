@@ -19,6 +19,7 @@ import numpy as np
 
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.masks import combine_masks
+from vots_hqtrack.summary import TrackSummary
 from vots_hqtrack.types import FrameArray, FrameResult, MaskArray, check_frame
 from vots_hqtrack.video.label_maps import write_label_map
 from vots_hqtrack.video.overlay import OverlayWriter
@@ -54,7 +55,8 @@ class ResultWriter:
     """Writes the results of one video into a folder.
 
     It is a context manager. At the end ``tracks.json`` gets its status: ``complete``, ``stopped``
-    by the user, or ``failed`` with the reason; until then the status is ``running``.
+    by the user, or ``failed`` with the reason; until then the status is ``running``. Its summary
+    says which objects were lost, absent or doubtful so far.
 
     Args:
         folder: Where to; earlier results there are removed, other files stay.
@@ -68,6 +70,7 @@ class ResultWriter:
         """Make the folder ready."""
         self.folder = folder
         self.num_frames = 0
+        self.summary = TrackSummary()
         self._facts = dict(facts)
         self._overlay_fps = overlay_fps
         self._overlay: OverlayWriter | None = None
@@ -113,6 +116,7 @@ class ResultWriter:
             self._overlay = self._overlay or self._open_overlay(frame, self._overlay_fps)
             self._overlay.write(frame, result.masks)
         self._lines.append(json.dumps(_describe(name, result, seconds)))
+        self.summary.add(result)
         self.num_frames += 1
         if time.monotonic() - self._saved_at > _SECONDS_BETWEEN_SAVES:
             self._save("running")
@@ -122,7 +126,8 @@ class ResultWriter:
 
     def _save(self, status: str, *, reason: str | None = None) -> None:
         """Write ``tracks.json`` anew, one line a frame; it appears whole or not at all."""
-        head = {"format": FORMAT_VERSION, "status": status, "reason": reason, **self._facts}
+        known = {"format": FORMAT_VERSION, "status": status, "reason": reason}
+        head = {**known, "summary": self.summary.to_dict(), **self._facts}
         opening = json.dumps(head, indent=2, ensure_ascii=False).removesuffix("\n}")
         frames = ",\n    ".join(self._lines)
         text = f'{opening},\n  "frames": [\n    {frames}\n  ]\n}}\n'
