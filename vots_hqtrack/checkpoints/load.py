@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import fnmatch
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from vots_hqtrack.checkpoints.manifest import locate, resolve, sha256_of
 from vots_hqtrack.errors import WeightsError
+from vots_hqtrack.io import atomic_path
 
 _NAMED_AT_MOST = 5
 
@@ -184,19 +184,15 @@ def save_tensors(
         }
     )
     _require_finite(stored, f"for {path.name} as {str(dtype).removeprefix('torch.')}")
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.touch()
-        mode = temporary.stat().st_mode
-        safetensors.torch.save_file(stored, temporary, {"format": "pt", **metadata})
-        with temporary.open("r+b") as file:
-            _sort_texts(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(mode)  # the library keeps the file from everybody else
-        temporary.replace(path)
+        with atomic_path(path, durable=True) as temporary:
+            temporary.touch()
+            mode = temporary.stat().st_mode
+            safetensors.torch.save_file(stored, temporary, {"format": "pt", **metadata})
+            with temporary.open("r+b") as file:
+                _sort_texts(file)
+            temporary.chmod(mode)  # the library keeps the file from everybody else
     except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
         reason = error.strerror if isinstance(error, OSError) else None
         raise WeightsError(f"cannot write the weights file {path}: {reason or error}") from error
 

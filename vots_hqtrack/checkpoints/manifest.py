@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ import vots_hqtrack
 from vots_hqtrack.checkpoints.catalogue import KNOWN
 from vots_hqtrack.environment import downloads_from_environment
 from vots_hqtrack.errors import WeightsError
+from vots_hqtrack.io import atomic_path
 
 MANIFEST_NAME = "manifest.json"
 _CHUNK_BYTES = 1 << 20
@@ -144,10 +144,9 @@ def record(folder: Path, entry: WeightsEntry) -> None:
     content = {name: dataclasses.asdict(entries[name]) for name in sorted(entries)}
     for facts in content.values():
         del facts["name"]
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise WeightsError(f"cannot write the weights manifest {path}: {error}") from error
 

@@ -6,7 +6,6 @@ are stored once.
 
 from __future__ import annotations
 
-import os
 import pickle
 import re
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from vots_hqtrack.checkpoints.load import load_weights, require_fit
 from vots_hqtrack.errors import ConfigError, WeightsError
+from vots_hqtrack.io import atomic_path
 from vots_hqtrack.refiner.models import HQ_DECODER_PARTS, SamName, build_sam
 
 SAM_NAME = re.compile(r"sam(?P<hq>-hq)?-(?P<model>vit-(?:tiny|b|l|h))")
@@ -104,13 +104,11 @@ def export_sam(
     if path.exists() and not force:
         raise WeightsError(f"{path} is there already; give --force to replace it")
     require_fit(build_sam(model, hq=hq).state_dict(), tensors, source="to export", model=model)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     wide = {
         key: value.float() if value.is_floating_point() else value for key, value in tensors.items()
     }
     try:
-        torch.save(wide, temporary)
-        temporary.replace(path)
+        with atomic_path(path) as temporary:
+            torch.save(wide, temporary)
     except (OSError, RuntimeError, pickle.PicklingError) as error:
-        temporary.unlink(missing_ok=True)
         raise WeightsError(f"cannot write the checkpoint {path}: {error}") from error

@@ -7,7 +7,6 @@ size. The map at 1/16 is the mean of four cells of the second half of ``s8`` and
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from torch import Tensor
 from vots_hqtrack.encoder.sam import features_from_sam
 from vots_hqtrack.encoder.tinyvit import PreparedSamEncoder
 from vots_hqtrack.frame import frame_to_image, labels_to_network, plan_frame
+from vots_hqtrack.io import atomic_path
 from vots_hqtrack.types import FrameArray, FrameFeatures, LabelArray, Size, check_frame
 
 NECK_CHANNELS = 256
@@ -57,9 +57,8 @@ def cache_clip(
         columns["s4"].append(features.s4[0].permute(1, 2, 0).bfloat16().cpu())
         columns["s8"].append(features.s8[0].permute(1, 2, 0).bfloat16().cpu())
         columns["labels"].append(labels_to_network(torch.from_numpy(labels), geometry))
-    temporary = path.with_suffix(".part")
-    save_file({name: torch.stack(parts) for name, parts in columns.items()}, temporary)
-    os.replace(temporary, path)
+    with atomic_path(path) as temporary:
+        save_file({name: torch.stack(parts) for name, parts in columns.items()}, temporary)
 
 
 @dataclass(frozen=True, slots=True)

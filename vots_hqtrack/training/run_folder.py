@@ -17,7 +17,6 @@ Every file gets its name when it is complete.
 from __future__ import annotations
 
 import json
-import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,6 +27,7 @@ from torch import Tensor
 
 from vots_hqtrack.checkpoints.load import save_tensors
 from vots_hqtrack.errors import ConfigError, WeightsError
+from vots_hqtrack.io import atomic_path
 from vots_hqtrack.training.recipe import Recipe
 from vots_hqtrack.training.recipe_files import (
     build_recipe,
@@ -78,9 +78,8 @@ class RunFolder:
         if kept_path.exists() and self.newest() is not None:
             kept = build_recipe(read_tables(str(kept_path)))
             _require_same(kept, recipe, self.path)
-        temporary = kept_path.with_suffix(".part")
-        temporary.write_text(recipe_to_toml(recipe), encoding="utf-8")
-        os.replace(temporary, kept_path)
+        with atomic_path(kept_path) as temporary:
+            temporary.write_text(recipe_to_toml(recipe), encoding="utf-8")
 
     def newest(self) -> Path | None:
         """Return the newest checkpoint, or None."""
@@ -95,12 +94,8 @@ class RunFolder:
             keep: How many stay.
         """
         path = self.checkpoints / f"step-{content['step']:08d}.pt"
-        temporary = path.with_suffix(".part")
-        with temporary.open("wb") as file:
-            torch.save(dict(content), file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with atomic_path(path, durable=True) as temporary:
+            torch.save(dict(content), temporary)
         for old in sorted(self.checkpoints.glob("step-*.pt"))[:-keep]:
             old.unlink()
         return path

@@ -7,7 +7,6 @@ the background, and the palette only makes them pleasant to look at.
 from __future__ import annotations
 
 import functools
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from vots_hqtrack.errors import InputError, ShapeError
+from vots_hqtrack.io import atomic_path
 from vots_hqtrack.types import MAX_OBJECTS, FrameArray, LabelArray
 
 _LOSSLESS = ("PNG", "BMP", "TIFF", "GIF")
@@ -103,12 +103,8 @@ def write_label_map(path: Path, label_map: LabelArray) -> None:
         )
     image = Image.fromarray(label_map)
     image.putpalette(palette().tobytes())
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with atomic_path(path) as temporary:
         image.save(temporary, format="PNG")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _labels_of_values(values: npt.NDArray[Any], path: Path) -> LabelArray:

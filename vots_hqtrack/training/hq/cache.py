@@ -8,7 +8,6 @@ own number, so an interrupted run goes on where it stopped.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from vots_hqtrack.config import FrameConfig
 from vots_hqtrack.encoder.frames import EncodedFrame, SharedFrameEncoder
 from vots_hqtrack.encoder.sam import SamEncoder
 from vots_hqtrack.frame import FrameGeometry, plan_frame
+from vots_hqtrack.io import atomic_path
 from vots_hqtrack.presets import load_preset
 from vots_hqtrack.refiner.models import build_sam
 from vots_hqtrack.tracker import HQTracker
@@ -109,9 +109,8 @@ def write_picture(path: Path, picture: HQPicture) -> None:
         "labels": torch.from_numpy(np.ascontiguousarray(picture.labels)),
         "coarse": torch.from_numpy(np.ascontiguousarray(coarse)),
     }
-    temporary = path.with_suffix(".part")
-    save_file(tensors, temporary)
-    os.replace(temporary, path)
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary)
 
 
 class RecordingEncoder:

@@ -7,7 +7,6 @@ where that one is wrong.
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from vots_hqtrack.checkpoints.load import load_into, load_weights, require_fit, save_tensors
 from vots_hqtrack.errors import ConfigError, WeightsError
+from vots_hqtrack.io import atomic_path
 from vots_hqtrack.refiner.models import HQ_DECODER_PARTS, Sam, build_sam
 from vots_hqtrack.training.hq.cache import HQCacheConfig, Progress, fill_cache
 from vots_hqtrack.training.hq.degrade import DegradeConfig
@@ -210,15 +210,14 @@ class HQHeadTrainer:
 
     def save(self, path: Path) -> None:
         """Write everything that a later run needs to go on exactly here."""
-        temporary = path.with_suffix(".part")
         content = {
             "step": self.step,
             "head": {name: value.detach() for name, value in self.head.items()},
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
         }
-        torch.save(content, temporary)
-        os.replace(temporary, path)
+        with atomic_path(path) as temporary:
+            torch.save(content, temporary)
 
     def load(self, path: Path) -> None:
         """Go on from what :meth:`save` wrote.

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vots_hqtrack.errors import InputError
+from vots_hqtrack.io import atomic_path
 
 SUFFIX = ".item"
 
@@ -97,12 +97,7 @@ def encoded_item(work: Path, digest: str, encode: Callable[[], ItemContent]) -> 
 def _write(path: Path, content: ItemContent) -> None:
     rows = [(name, len(piece), zlib.crc32(piece)) for name, piece in content.pieces.items()]
     table = {"facts": content.facts, "quality": list(content.quality), "pieces": rows}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(json.dumps(table).encode() + b"\n")
-            for piece in content.pieces.values():
-                file.write(piece)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        file.write(json.dumps(table).encode() + b"\n")
+        for piece in content.pieces.values():
+            file.write(piece)
