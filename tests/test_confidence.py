@@ -17,7 +17,7 @@ from vots_hqtrack.confidence import (
     read_logits,
     score_evidence,
 )
-from vots_hqtrack.config import ConfidenceConfig, MemoryConfig, TrackerConfig, TrackingConfig
+from vots_hqtrack.config import ConfidenceConfig, TrackerConfig, TrackingConfig
 from vots_hqtrack.errors import ConfigError, ShapeError
 from vots_hqtrack.frame import plan_aligned_frame, plan_frame
 from vots_hqtrack.presets import PRESETS, lite_vmos, load_preset
@@ -187,8 +187,6 @@ class TestScore:
     def test_exception_options(self) -> None:
         with pytest.raises(ConfigError, match=r"confidence\.spill must be finite, got nan"):
             apply_settings(lite_vmos(), ["confidence.spill=nan"])
-        with pytest.raises(ConfigError, match=r"memory\.min_score must be a number from 0 to 1"):
-            MemoryConfig(min_score=1.5)
         with pytest.raises(ConfigError, match=r"tracking\.absence_score must be"):
             TrackingConfig(absence_score=-0.1)
 
@@ -196,7 +194,8 @@ class TestScore:
         for name in PRESETS:
             if not name.startswith("lite"):
                 config = load_preset(name)
-                assert config.memory.min_score == config.tracking.absence_score == 0
+                assert config.tracking.absence_score == config.tracking.search_reach == 0
+                assert config.memory.eviction == "oldest"
                 assert config.confidence == ConfidenceConfig()
 
 
@@ -213,42 +212,6 @@ def parts() -> HQTracker:
 
 @pytest.mark.weights
 class TestTracker:
-    MEMORY = MemoryConfig(capacity=9, gap=1, short_term_delay=1)
-
-    @pytest.mark.parametrize(("gap", "kept"), [(1, (3, 1, 0)), (2, (3, 0))])
-    def test_a_doubtful_frame_stays_out_of_the_long_term(
-        self, parts: HQTracker, gap: int, kept: tuple[int, ...]
-    ) -> None:
-        # Scores by size alone: half of disc 2 is hidden in frame 2, which brings it below one half.
-        config = ConfidenceConfig(kind="calibrated", constant=20 * 1.69, size=20.0)
-        memory = dataclasses.replace(self.MEMORY, gap=gap, min_score=0.5)
-        tracker = tracker_with(parts, memory=memory, confidence=config)
-        video = draw_video(4)
-        wall = draw_video(4, hidden=(2,))[2][0]
-        video[2][0][:, :180] = wall[:, :180]
-        state = tracker.initialize(*video[0])
-        doubtful = []
-        for index, (frame, _) in enumerate(video[1:], start=1):
-            result = tracker.track(frame, state)
-            doubtful += [index] if min(result.scores.values()) < 0.5 else []
-            assert result.scores[ONE] > 0.5
-            assert state.groups[0].short_term[0].frame_index == index
-        assert doubtful == [2]
-        assert state.groups[0].long_term.frame_indices == kept
-
-    def test_a_gate_that_nothing_passes_keeps_the_reference_alone(self, parts: HQTracker) -> None:
-        config = ConfidenceConfig(kind="calibrated", constant=-5.0)
-        memory = dataclasses.replace(self.MEMORY, min_score=0.5)
-        tracking = TrackingConfig(absence_score=0.0)
-        gated = tracker_with(parts, memory=memory, confidence=config, tracking=tracking)
-        video = draw_video(3)
-        state = gated.initialize(*video[0])
-        for frame, _ in video[1:]:
-            result = gated.track(frame, state)
-            assert all(mask.any() for mask in result.masks.values())
-            assert list(result.scores.values()) == pytest.approx([1 / (1 + np.exp(5.0))] * 2)
-        assert state.groups[0].long_term.frame_indices == (0,)
-
     def test_absence_is_reported_but_not_remembered(self, parts: HQTracker) -> None:
         # By size alone: 0.5 at a hundredth of the frame; the second object is smaller.
         config = ConfidenceConfig(kind="calibrated", constant=40.0, size=20.0)
@@ -271,16 +234,10 @@ class TestTracker:
         assert np.array_equal(states[0].label_map, states[1].label_map)
         assert hidden.evidence == seen.evidence
 
-    def test_an_unseen_object_has_no_score_and_stops_no_frame(self, parts: HQTracker) -> None:
-        tracker = tracker_with(
-            parts,
-            memory=dataclasses.replace(self.MEMORY, min_score=0.5),
-            tracking=TrackingConfig(slots="by_id"),
-        )
+    def test_an_unseen_object_has_no_score(self, parts: HQTracker) -> None:
+        tracker = tracker_with(parts, tracking=TrackingConfig(slots="by_id"))
         video = draw_video(2)
         state = tracker.initialize(video[0][0], {2: video[0][1][1]})
         result = tracker.track(video[1][0], state)
-        if not result.masks[ONE].any():
-            assert result.scores[ONE] == 0.0
-            assert state.groups[0].long_term.frame_indices == (1, 0)
+        assert result.masks[ONE].any() == (result.scores[ONE] > 0)
         assert result.scores[TWO] > 0.5

@@ -32,7 +32,7 @@ def lite() -> TrackerConfig:
     """SAM's TinyViT encoder shared by both stages, small VMOS, refined by HQ-SAM: the default."""
     return TrackerConfig(
         refiner=RefinerConfig(hq=True, fill_holes=True, drop_islands=True),
-        memory=MemoryConfig(capacity=6, gap=10, short_term_delay=1),
+        memory=MemoryConfig(capacity=6, gap=2, short_term_delay=1, eviction="densest"),
         # By far the most of the masks with so low a score show something else than the object.
         tracking=TrackingConfig(absence_score=0.1),
         confidence=ConfidenceConfig(

@@ -25,6 +25,8 @@ class Reading:
     Attributes:
         outputs: Of each group.
         own: ``(H, W)`` uint8 slots of each group by its own logits alone.
+        refused: For each group ``(H', W')`` bool at 1/4 of the network image, where an object was
+            found outside its search window; none without search windows.
         coarse: ``(N, H, W)`` bool, the objects' masks in the order of their places.
         mean_probabilities: ``(N,)`` float in ``[0, 1]``, inside each mask.
         signs: What the logits say of the masks.
@@ -32,6 +34,7 @@ class Reading:
 
     outputs: list[PyramidOutput]
     own: list[Tensor]
+    refused: list[Tensor]
     coarse: Tensor
     mean_probabilities: Tensor
     signs: LogitSigns
