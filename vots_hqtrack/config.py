@@ -186,25 +186,15 @@ class ConfidenceConfig:
             the mask, which is no calibrated measure.
         constant: The model's constant.
         mean_margin: Weight of that part of ``Evidence``; so are all that follow.
-        low_margin: See ``Evidence``.
-        peak_margin: See ``Evidence``.
-        spill: See ``Evidence``.
+        weak_fraction: See ``Evidence``.
         change: See ``Evidence``.
-        size: See ``Evidence``.
-        agreement: See ``Evidence``.
-        predicted_iou: See ``Evidence``.
     """
 
     kind: Literal["probability", "calibrated"] = "probability"
     constant: float = 0.0
     mean_margin: float = 0.0
-    low_margin: float = 0.0
-    peak_margin: float = 0.0
-    spill: float = 0.0
+    weak_fraction: float = 0.0
     change: float = 0.0
-    size: float = 0.0
-    agreement: float = 0.0
-    predicted_iou: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the values."""

@@ -352,15 +352,14 @@ class HQTracker:
         """Refine the masks, and take the better one for each object."""
         has_time = state.pace is None or state.pace.is_refining
         if self._refiner is None or not self.config.refiner.enabled or not has_time:
-            return Decision(coarse, [False] * len(coarse), [0.0] * len(coarse))
+            return Decision(coarse, [False] * len(coarse))
         measured = state.pace.refinement() if state.pace else contextlib.nullcontext()
         with self._computing(refining=True), measured:
             refinement: Refinement = self._refiner(encoded.embed(), coarse)
         threshold = self.config.selector.iou_threshold
         selection = select(coarse, refinement.masks, iou_threshold=threshold)
         masks = resolve_overlaps(selection.masks, state.slots.object_ids, coarse=coarse)
-        predicted_iou = refinement.predicted_iou.tolist()
-        return Decision(masks, selection.is_refined.tolist(), predicted_iou)
+        return Decision(masks, selection.is_refined.tolist())
 
     def _remember(self, reading: Reading, decision: Decision, state: TrackState) -> None:
         """Commit the frame with the labels that were decided on to all groups' memories."""
