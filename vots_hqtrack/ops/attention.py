@@ -27,10 +27,11 @@ DEVICE_BLOCK = 8192
 does: 256 MiB of scores."""
 TAME = 60.0
 """Scores, in bits, between which and their negative all powers of 2 and their sums have their full
-precision in float32 and bfloat16. If none can be beyond, none has to be looked at."""
+precision in float32 and bfloat16. If none can be beyond, none has to be looked at. Only the CPU
+asks: on other devices the host would wait for the answer."""
 SLACK = 8.0
-"""Bits by which a score may exceed the largest one seen before, before sums are rescaled. Weights
-then stay below 256, far from what any number format holds."""
+"""Bits by which a score may exceed the largest one seen before, before sums are rescaled on the
+CPU. Weights then stay below 256, far from what any dtype holds."""
 
 
 def global_attention_reference(
@@ -98,7 +99,7 @@ def _attend(query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]) -> 
     blocks = list(_blocks(keys, values, KEY_BLOCK if on_cpu else DEVICE_BLOCK))
     longest = max(value.shape[1] for _, value in blocks)
     workspace = _Workspace(scaled, values[0], min(length, most_rows), longest)
-    is_tame = _is_tame(scaled, keys, values[0].dtype)
+    is_tame = on_cpu and _is_tame(scaled, keys, values[0].dtype)
     with torch.autocast(query.device.type, enabled=False):
         for start in range(0, length, most_rows):
             rows = slice(start, min(start + most_rows, length))
@@ -201,11 +202,13 @@ class _Workspace:
 
 
 def _raise_peak(scores: Tensor, peak: Tensor | None) -> Tensor:
-    """Return what is to be subtracted from scores: ``peak`` itself while it is high enough."""
+    """Return what is to be subtracted from scores: on the CPU ``peak`` while it is high enough."""
     highest = scores.amax(-1, keepdim=True)
     if peak is None:
         return highest
-    return torch.maximum(highest, peak) if bool((highest > peak + SLACK).any()) else peak
+    if scores.device.type == "cpu" and not bool((highest > peak + SLACK).any()):
+        return peak
+    return torch.maximum(highest, peak)
 
 
 def _narrow_twin(room: Tensor, dtype: torch.dtype) -> Tensor | None:
