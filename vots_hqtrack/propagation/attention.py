@@ -25,12 +25,12 @@ def memory_attention(query: Tensor, keys: Sequence[Tensor], values: Sequence[Ten
     Raises:
         ShapeError: There is no memory frame, or the shapes do not fit each other.
     """
-    readout: Tensor = global_attention(
+    readout = global_attention(
         query.flatten(1, 2),
         [key.flatten(1, 2) for key in keys],
         [value.flatten(1, 2) for value in values],
     )
-    return readout.unflatten(1, query.shape[1:3])
+    return readout.reshape(*query.shape[:-1], -1)
 
 
 class WindowAttention(nn.Module):
