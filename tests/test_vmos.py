@@ -1,6 +1,8 @@
 """VMOS: stateless, symmetric in its slots' objects only through the identity bank, and shaped as
 written."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
@@ -8,7 +10,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from vots_hqtrack import ops
 from vots_hqtrack.config import VMOSConfig
 from vots_hqtrack.masks import one_hot_slots
-from vots_hqtrack.types import FrameFeatures
+from vots_hqtrack.types import FrameFeatures, MemoryEntry
 from vots_hqtrack.vmos import VMOS, build_vmos
 
 DIMS = (8, 16, 12)
@@ -98,6 +100,23 @@ def test_no_number_is_read_from_a_gpu(config: VMOSConfig, monkeypatch: pytest.Mo
         entry = vmos.write_memory(0, output.proposals, embedding)
         output = vmos.propagate(features, [entry, entry], entry)
         assert vmos.decode(output).shape == (1, 11, 64, 64)
+
+
+@pytest.mark.slow
+def test_a_frame_compiles_to_one_graph() -> None:
+    torch.manual_seed(0)
+    vmos = build_vmos(dataclasses.replace(SMALL, num_blocks_s16=1), DIMS).eval()
+
+    def segment(features: FrameFeatures, entry: MemoryEntry) -> torch.Tensor:
+        return vmos.decode(vmos.propagate(features, [entry, entry], entry))
+
+    with torch.inference_mode():
+        embedding = vmos.encode_masks(one_hot_slots(draw_labels(0)))
+        output = vmos.propagate_reference(draw_features(1), embedding)
+        entry = vmos.write_memory(0, output.proposals, embedding)
+        compiled = torch.compile(segment, fullgraph=True, backend="eager")
+        found = compiled(draw_features(2), entry)
+        torch.testing.assert_close(found, segment(draw_features(2), entry))
 
 
 @pytest.mark.parametrize("config", [SMALL, DEAOT], ids=["multi-scale", "single-scale"])
