@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
-from vots_hqtrack.decoder import MaskDecoder, PyramidDecoder
+from vots_hqtrack.decoder import FeaturePyramidDecoder, MaskDecoder
 from vots_hqtrack.types import FrameFeatures
 
 DIMS = (8, 12, 20)
@@ -21,9 +21,9 @@ def draw_features(height: int, width: int, batch: int = 1) -> FrameFeatures:
     )
 
 
-def build(*, align_corners: bool = True) -> PyramidDecoder:
+def build(*, align_corners: bool = True) -> FeaturePyramidDecoder:
     torch.manual_seed(0)
-    return PyramidDecoder(24, DIMS, width=32, align_corners=align_corners).eval()
+    return FeaturePyramidDecoder(24, DIMS, width=32, align_corners=align_corners).eval()
 
 
 @pytest.mark.parametrize(("height", "width"), [(97, 129), (33, 49), (17, 17), (32, 48), (1, 40)])
@@ -70,18 +70,18 @@ def test_gradients_reach_every_parameter_and_input() -> None:
     assert all(one.grad is not None and one.grad.abs().sum() > 0 for one in tensors)
 
 
-def test_two_convolutions_read_the_embedding_only() -> None:
+def test_shapes_of_two_convolutions() -> None:
     torch.manual_seed(0)
     decoder, embedding = MaskDecoder(16).eval(), draw(1, 16, 9, 13)
     with torch.inference_mode():
-        logits = decoder(embedding, draw_features(33, 49))
-        assert torch.equal(logits, decoder(embedding, draw_features(97, 129)))
+        logits = decoder(embedding)
     assert logits.shape == (1, 11, 9, 13)
+    assert torch.isfinite(logits).all()
 
 
 def test_sizes_of_deaot() -> None:
     """The released checkpoint carries DeAOT's decoder, unused; these are its shapes."""
     with torch.device("meta"):
-        decoder = PyramidDecoder(512, (64, 128, 256), width=256, align_corners=True)
+        decoder = FeaturePyramidDecoder(512, (64, 128, 256), width=256, align_corners=True)
     assert sum(p.numel() for p in decoder.parameters()) == 1_274_123
     assert decoder.refine_s8.conv.weight.shape == (128, 256, 3, 3)

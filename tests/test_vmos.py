@@ -1,12 +1,16 @@
 """VMOS: stateless, symmetric in its slots' objects only through the identity bank, and shaped as
 written."""
 
+import dataclasses
+
 import pytest
 import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
+from vots_hqtrack import ops
 from vots_hqtrack.config import VMOSConfig
 from vots_hqtrack.masks import one_hot_slots
-from vots_hqtrack.types import FrameFeatures
+from vots_hqtrack.types import FrameFeatures, MemoryEntry
 from vots_hqtrack.vmos import VMOS, build_vmos
 
 DIMS = (8, 16, 12)
@@ -18,7 +22,7 @@ DEAOT = VMOSConfig(
 )
 
 
-@pytest.fixture(scope="module", params=[SMALL, DEAOT], ids=["cascade", "single-scale"])
+@pytest.fixture(scope="module", params=[SMALL, DEAOT], ids=["multi-scale", "single-scale"])
 def vmos(request: pytest.FixtureRequest) -> VMOS:
     torch.manual_seed(0)
     return build_vmos(request.param, DIMS).eval()
@@ -40,15 +44,15 @@ def draw_labels(seed: int, rows: int = 3, columns: int = 4) -> torch.Tensor:
 
 @torch.inference_mode()
 def run(vmos: VMOS, seeds: list[int], rows: int = 3, columns: int = 4) -> torch.Tensor:
-    first = vmos.identify(one_hot_slots(draw_labels(0, rows, columns)))
+    first = vmos.encode_masks(one_hot_slots(draw_labels(0, rows, columns)))
     output = vmos.propagate_reference(draw_features(seeds[0], rows, columns), first)
-    entries = [vmos.remember(0, output.proposals, first)]
+    entries = [vmos.write_memory(0, output.proposals, first)]
     for index, seed in enumerate(seeds[1:], start=1):
         features = draw_features(seed, rows, columns)
         output = vmos.propagate(features, entries, entries[-1])
-        labels = vmos.identify(one_hot_slots(draw_labels(index, rows, columns)))
-        entries.append(vmos.remember(index, output.proposals, labels))
-    return vmos.decode(output.embedding, features)
+        labels = vmos.encode_masks(one_hot_slots(draw_labels(index, rows, columns)))
+        entries.append(vmos.write_memory(index, output.proposals, labels))
+    return vmos.decode(output)
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (3, 4), (5, 2)])
@@ -68,11 +72,11 @@ def test_no_video_is_kept_on_the_network(vmos: VMOS) -> None:
 
 def test_long_term_memory_is_read(vmos: VMOS) -> None:
     with torch.inference_mode():
-        first = vmos.identify(one_hot_slots(draw_labels(0)))
+        first = vmos.encode_masks(one_hot_slots(draw_labels(0)))
         output = vmos.propagate_reference(draw_features(1), first)
-        one = vmos.remember(0, output.proposals, first)
-        other_labels = vmos.identify(one_hot_slots(draw_labels(9)))
-        two = vmos.remember(0, output.proposals, other_labels)
+        one = vmos.write_memory(0, output.proposals, first)
+        other_labels = vmos.encode_masks(one_hot_slots(draw_labels(9)))
+        two = vmos.write_memory(0, output.proposals, other_labels)
         with_one = vmos.propagate(draw_features(2), [one], one).embedding
         with_two = vmos.propagate(draw_features(2), [one, two], one).embedding
         swapped = vmos.propagate(draw_features(2), [two, one], one).embedding
@@ -80,16 +84,51 @@ def test_long_term_memory_is_read(vmos: VMOS) -> None:
     torch.testing.assert_close(with_two, swapped, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("config", [SMALL, DEAOT], ids=["cascade", "single-scale"])
+@pytest.mark.parametrize("config", [SMALL, DEAOT], ids=["multi-scale", "single-scale"])
+def test_no_number_is_read_from_a_gpu(config: VMOSConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tensors without numbers that say they are on CUDA: to read one, as ``float`` does, raises."""
+    monkeypatch.setattr(ops, "resolve_backend", lambda: "torch")
+    with FakeTensorMode(), torch.device("cuda"), torch.inference_mode():
+        with pytest.raises(DataDependentOutputException):
+            float(torch.zeros(1))
+        vmos = build_vmos(config, DIMS)
+        features = FrameFeatures(
+            *(torch.zeros(1, dim, 64 // i, 64 // i) for dim, i in zip(DIMS, (1, 2, 4), strict=True))
+        )
+        embedding = vmos.encode_masks(torch.zeros(1, 11, 256, 256))
+        output = vmos.propagate_reference(features, embedding)
+        entry = vmos.write_memory(0, output.proposals, embedding)
+        output = vmos.propagate(features, [entry, entry], entry)
+        assert vmos.decode(output).shape == (1, 11, 64, 64)
+
+
+@pytest.mark.slow
+def test_a_frame_compiles_to_one_graph() -> None:
+    torch.manual_seed(0)
+    vmos = build_vmos(dataclasses.replace(SMALL, num_blocks_s16=1), DIMS).eval()
+
+    def segment(features: FrameFeatures, entry: MemoryEntry) -> torch.Tensor:
+        return vmos.decode(vmos.propagate(features, [entry, entry], entry))
+
+    with torch.inference_mode():
+        embedding = vmos.encode_masks(one_hot_slots(draw_labels(0)))
+        output = vmos.propagate_reference(draw_features(1), embedding)
+        entry = vmos.write_memory(0, output.proposals, embedding)
+        compiled = torch.compile(segment, fullgraph=True, backend="eager")
+        found = compiled(draw_features(2), entry)
+        torch.testing.assert_close(found, segment(draw_features(2), entry))
+
+
+@pytest.mark.parametrize("config", [SMALL, DEAOT], ids=["multi-scale", "single-scale"])
 def test_gradients_reach_every_parameter(config: VMOSConfig) -> None:
     torch.manual_seed(0)
     vmos = build_vmos(config, DIMS)
-    first = vmos.identify(one_hot_slots(draw_labels(0)))
+    first = vmos.encode_masks(one_hot_slots(draw_labels(0)))
     output = vmos.propagate_reference(draw_features(1), first)
-    entry = vmos.remember(0, output.proposals, first)
+    entry = vmos.write_memory(0, output.proposals, first)
     features = draw_features(2)
     output = vmos.propagate(features, [entry], entry)
-    vmos.decode(output.embedding, features).square().mean().backward()
+    vmos.decode(output).square().mean().backward()
     without = [name for name, p in vmos.named_parameters() if p.grad is None]
     assert without == []
 
@@ -102,13 +141,13 @@ def test_first_block_has_no_identity_stream(vmos: VMOS) -> None:
     assert shape == (32, 16)
 
 
-def test_without_the_cascade_nothing_is_kept_at_other_scales() -> None:
+def test_single_scale_keeps_nothing_at_other_strides() -> None:
     network = build_vmos(DEAOT, DIMS)
     assert not [name for name in network.state_dict() if name.startswith("identity.bank_s8")]
-    embedding = network.identify(one_hot_slots(draw_labels(0)))
+    embedding = network.encode_masks(one_hot_slots(draw_labels(0)))
     output = network.propagate_reference(draw_features(1), embedding)
-    entry = network.remember(0, output.proposals, embedding)
-    assert [layer.key.shape for layer in entry.layers] == [(1, 3 * 4, 8)] * 3
+    entry = network.write_memory(0, output.proposals, embedding)
+    assert [layer.key.shape for layer in entry.layers] == [(1, 3, 4, 8)] * 3
 
 
 def test_identity_stride_16_is_repeated_at_8() -> None:
@@ -125,8 +164,9 @@ def test_identity_stride_16_is_repeated_at_8() -> None:
     )
     network = build_vmos(quirk, DIMS)
     labels = torch.randint(0, 3, (1, 33, 49), generator=torch.Generator().manual_seed(0))
-    embedding = network.identify(one_hot_slots(labels))
-    fine = embedding.s8.unflatten(1, (5, 7))
-    assert embedding.s16.shape == (1, 3 * 4, 16)
+    embedding = network.encode_masks(one_hot_slots(labels))
+    fine = embedding.s8
+    assert fine.shape == (1, 5, 7, 16)
+    assert embedding.s16.shape == (1, 3, 4, 16)
     assert torch.equal(fine[:, 0, 0], fine[:, 1, 1])
     assert not torch.equal(fine[:, 1, 1], fine[:, 2, 2])

@@ -1,7 +1,7 @@
-"""Decoders: what the propagation found, to object logits at 1/4.
+"""Decoders: from the propagated embedding to object logits at stride 4.
 
-The released model reads the cascade's embedding at 1/4 by two convolutions. DeAOT, whose
-propagation ends at 1/16, comes back to 1/4 with the help of the encoder's finer maps.
+The released model reads the embedding of multi-scale propagation, which is at stride 4, by two
+convolutions. DeAOT's propagation ends at stride 16; its decoder also reads the encoder's features.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor, nn
 
-from vots_hqtrack.propagation.pyramid import ConvNorm
+from vots_hqtrack.propagation.fusion import ConvNorm
 from vots_hqtrack.types import SLOTS_PER_GROUP, FrameFeatures
 
 
 class MaskDecoder(nn.Module):
-    """Two convolutions.
+    """Two convolutions, after multi-scale propagation.
 
     Args:
         width: Channels of the embedding.
@@ -26,12 +26,11 @@ class MaskDecoder(nn.Module):
         self.norm = nn.GroupNorm(8, width)
         self.classify = nn.Conv2d(width, SLOTS_PER_GROUP + 1, 1)
 
-    def forward(self, embedding: Tensor, features: FrameFeatures) -> Tensor:
+    def forward(self, embedding: Tensor) -> Tensor:
         """Decode.
 
         Args:
             embedding: ``(B, width, H/4, W/4)`` float.
-            features: Encoder features of the frame, which the cascade has brought in already.
 
         Returns:
             ``(B, 11, H/4, W/4)`` float logits; channel 0 is the background, 1..10 the slots.
@@ -40,14 +39,14 @@ class MaskDecoder(nn.Module):
         return logits
 
 
-class PyramidDecoder(nn.Module):
-    """A feature pyramid from 1/16 to 1/4 that adds the encoder's map at every scale (DeAOT's).
+class FeaturePyramidDecoder(nn.Module):
+    """A feature pyramid network from stride 16 to 4, after single-scale propagation (DeAOT's).
 
     Args:
         width_in: Channels of the embedding.
         dims: Encoder channels at strides 4, 8 and 16.
-        width: Channels at 1/16, and of the sum at 1/8; there are half as many beyond.
-        align_corners: How maps are resized between scales.
+        width: Channels at stride 16, and of the sum at 8; there are half as many beyond.
+        align_corners: How maps are resized between strides.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Identity bank: labels to embeddings, so that all objects travel in one pass (paper 2.1)."""
+"""Identity bank: masks to embeddings, so that all objects travel in one pass (paper 2.1)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ class IdentityBank(nn.Module):
     """Learnt patches, one for the background and each slot, summed where the labels say so.
 
     Args:
-        width_s16: Channels at 1/16.
-        width_s8: Channels at 1/8; None where no block works at that scale.
-        kernel: Patch side at 1/16; an odd one is centred on the cell, an even one covers it.
-        kernel_s8: Patch side of the 1/8 bank.
+        width_s16: Channels at stride 16.
+        width_s8: Channels at stride 8; None where no block has that stride.
+        kernel: Patch side at stride 16; an odd one is centred on the token, an even one covers it.
+        kernel_s8: Patch side of the bank for stride 8.
         stride_s8: 8, or 16 with nearest up-sampling as in the released model.
     """
 
@@ -32,28 +32,23 @@ class IdentityBank(nn.Module):
             self.norm_s8 = nn.LayerNorm(width_s8)
 
     def forward(self, one_hot: Tensor) -> IdentityEmbedding:
-        """Embed labels.
+        """Embed masks.
 
         Args:
             one_hot: ``(B, 11, H, W)`` float in ``[0, 1]`` at network size, channel 0 the
                 background.
 
         Returns:
-            Tokens at 1/16, and at 1/8 where the bank has that scale.
+            The embedding at stride 16, and at 8 where the bank has that stride.
         """
-        coarse = self.norm_s16(self.bank_s16(one_hot).permute(0, 2, 3, 1))
-        return IdentityEmbedding(s16=coarse.flatten(1, 2), s8=self._embed_s8(one_hot))
-
-    def _embed_s8(self, one_hot: Tensor) -> Tensor | None:
+        s16 = self.norm_s16(self.bank_s16(one_hot).permute(0, 2, 3, 1))
         if self.bank_s8 is None or self.norm_s8 is None:
-            return None
-        height, width = one_hot.shape[-2:]
-        size = (-(-height // 8), -(-width // 8))
-        tokens: Tensor = self.norm_s8(self.bank_s8(one_hot).permute(0, 2, 3, 1))
-        if tokens.shape[1:3] != size:
-            resized = F.interpolate(tokens.permute(0, 3, 1, 2), size, mode="nearest")
-            tokens = resized.permute(0, 2, 3, 1)
-        return tokens.flatten(1, 2)
+            return IdentityEmbedding(s16, None)
+        s8 = self.norm_s8(self.bank_s8(one_hot).permute(0, 2, 3, 1))
+        size = [-(-side // 8) for side in one_hot.shape[-2:]]
+        if s8.shape[1:3] != tuple(size):
+            s8 = F.interpolate(s8.permute(0, 3, 1, 2), size, mode="nearest").permute(0, 2, 3, 1)
+        return IdentityEmbedding(s16, s8)
 
 
 def _centred(kernel: int) -> int:

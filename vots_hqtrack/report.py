@@ -14,8 +14,14 @@ from vots_hqtrack.confidence import LogitSigns, gather_evidence, score_evidence
 from vots_hqtrack.config import ConfidenceConfig
 from vots_hqtrack.masks import count_pixels, has_pixels
 from vots_hqtrack.memory.state import TrackState
-from vots_hqtrack.propagation.coarse import PyramidOutput
-from vots_hqtrack.types import Evidence, FrameResult, MaskArray, ObjectId, Source
+from vots_hqtrack.types import (
+    Evidence,
+    FrameResult,
+    MaskArray,
+    ObjectId,
+    PropagationOutput,
+    Source,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +38,7 @@ class Reading:
         signs: What the logits say of the masks.
     """
 
-    outputs: list[PyramidOutput]
+    outputs: list[PropagationOutput]
     own: list[Tensor]
     refused: list[Tensor]
     coarse: Tensor

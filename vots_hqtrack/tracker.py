@@ -291,9 +291,9 @@ class HQTracker:
         features = self._encoder.encode(kept.frame, state.geometry).features
         for number in kept.groups:
             labels = _group_labels(kept.label_map, state.slots.members(number))
-            embedding = self._vmos.identify(self._one_hot(labels, state))
+            embedding = self._vmos.encode_masks(self._one_hot(labels, state))
             output = self._vmos.propagate_reference(features, embedding)
-            entry = self._vmos.remember(kept.frame_index, output.proposals, embedding)
+            entry = self._vmos.write_memory(kept.frame_index, output.proposals, embedding)
             state.groups[number].start(entry)
 
     def _follow_scale(self, state: TrackState) -> None:
@@ -319,8 +319,8 @@ class HQTracker:
                     long_term = group.long_term.newest(memory.capacity)
                     output = self._vmos.propagate(features, long_term, group.short_term[0])
                     labels = _group_labels(state.label_map, state.slots.members(number))
-                    embedding = self._vmos.identify(self._one_hot(labels, fresh))
-                    entry = self._vmos.remember(state.frame_index, output.proposals, embedding)
+                    embedding = self._vmos.encode_masks(self._one_hot(labels, fresh))
+                    entry = self._vmos.write_memory(state.frame_index, output.proposals, embedding)
                     group.commit(entry, memory.gap)
         state.geometry, state.groups = geometry, groups
 
@@ -336,7 +336,7 @@ class HQTracker:
             long_term = group.long_term.newest(count)
             output = self._vmos.propagate(features, long_term, group.short_term[0])
             live = len(state.slots.members(number)) + 1
-            decoded = self._vmos.decode(output.embedding, features)[0, :live].float()
+            decoded = self._vmos.decode(output)[0, :live].float()
             if windows is not None:
                 first = number * state.slots.group_size
                 decoded, is_refused = close_outside(decoded, windows[first : first + live - 1])
@@ -377,8 +377,9 @@ class HQTracker:
             one_hot = self._one_hot(labels, state)
             if reading.refused:
                 one_hot = one_hot * ~cells_to_network(reading.refused[number], state.geometry)
-            embedding = self._vmos.identify(one_hot)
-            entries.append(self._vmos.remember(state.frame_index + 1, output.proposals, embedding))
+            embedding = self._vmos.encode_masks(one_hot)
+            entry = self._vmos.write_memory(state.frame_index + 1, output.proposals, embedding)
+            entries.append(entry)
         last_seen = None if state.last_seen is None else state.last_seen.update(reading.coarse)
         # From here on nothing can fail: the state changes as a whole or not at all.
         state.frame_index += 1

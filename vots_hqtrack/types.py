@@ -1,13 +1,14 @@
 """Values that cross function borders: identifiers, sizes, features and results.
 
-Layouts are batch-first: tokens ``(B, L, C)``, maps ``(B, C, H', W')``. Frames are uint8 ``(H, W,
+Layouts are batch-first: ``(B, C, H', W')`` for what encoders give, ``(B, H', W', C)`` for what is
+propagated and remembered. Frames are uint8 ``(H, W,
 3)`` RGB; masks are bool ``(H, W)``; pixel coordinates are ``(x, y)`` with the origin at the outer
 corner of the top-left pixel.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple, NewType
 
@@ -65,15 +66,26 @@ class FrameFeatures:
 
 @dataclass(frozen=True, slots=True)
 class IdentityEmbedding:
-    """What the identity bank makes of one frame's labels.
+    """Output of the identity bank for one frame's labels.
 
     Attributes:
-        s16: ``(B, L16, C16)`` float tokens.
-        s8: ``(B, L8, C8)`` float tokens; None where no block works at 1/8.
+        s16: ``(B, H', W', C16)`` float at stride 16.
+        s8: ``(B, H', W', C8)`` float at stride 8; None where no block has that stride.
     """
 
     s16: Tensor
     s8: Tensor | None
+
+    def at_stride(self, stride: int) -> Tensor:
+        """Return the embedding ``(B, H', W', C)`` at a stride, 16 or 8.
+
+        Raises:
+            ShapeError: The identity bank has no such stride.
+        """
+        found = {16: self.s16, 8: self.s8}.get(stride)
+        if found is None:
+            raise ShapeError(f"wanted an identity embedding at stride {stride}, which is missing")
+        return found
 
     def detach(self) -> IdentityEmbedding:
         """Return the same numbers, through which no gradient flows."""
@@ -82,27 +94,26 @@ class IdentityEmbedding:
 
 @dataclass(frozen=True, slots=True)
 class LayerProposal:
-    """What one propagation block would remember of a frame, before its labels are decided.
+    """What one propagation block proposes to store of a frame, before its labels are decided.
 
     Attributes:
-        key: ``(B, L, C / 2)`` float; the query is the same.
-        value: ``(B, L, 2C)`` float visual value.
-        identity_tokens: ``(B, L, C)`` float that the identity value is made from; None in the first
-            block.
+        key: ``(B, H', W', C / 2)`` float; the query is the same.
+        value: ``(B, H', W', 2C)`` float visual value.
+        identity: ``(B, H', W', C)`` float, the normalised identity stream; None in the first block.
     """
 
     key: Tensor
     value: Tensor
-    identity_tokens: Tensor | None
+    identity: Tensor | None
 
 
 @dataclass(frozen=True, slots=True)
 class LayerMemory:
-    """What one propagation block remembers of a frame.
+    """One propagation block's part of a memory entry, at the block's stride.
 
     Attributes:
-        key: ``(B, L, C / 2)`` float.
-        value: ``(B, L, 4C)`` float: visual value, then identity value.
+        key: ``(B, H', W', C / 2)`` float.
+        value: ``(B, H', W', 4C)`` float: visual value, then identity value.
     """
 
     key: Tensor
@@ -111,7 +122,12 @@ class LayerMemory:
 
 @dataclass(frozen=True, slots=True)
 class MemoryEntry:
-    """What VMOS remembers of a frame, block by block, those at 1/16 first."""
+    """All that is stored of one frame.
+
+    Attributes:
+        frame_index: The frame.
+        layers: One for each propagation block, in their order.
+    """
 
     frame_index: int
     layers: tuple[LayerMemory, ...]
@@ -121,6 +137,36 @@ class MemoryEntry:
         """Bytes that the entry's tensors hold."""
         tensors = [tensor for layer in self.layers for tensor in (layer.key, layer.value)]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryFrames:
+    """Memory frames that a frame reads.
+
+    Attributes:
+        long_term: At least one entry.
+        short_term: Entry of a recent frame.
+    """
+
+    long_term: Sequence[MemoryEntry]
+    short_term: MemoryEntry
+
+
+@dataclass(frozen=True, slots=True)
+class PropagationOutput:
+    """What propagation gives for one frame.
+
+    Attributes:
+        embedding: ``(B, 2C, H', W')`` float, visual half first, for the decoder: at stride 4 after
+            multi-scale propagation, at 16 after single-scale propagation.
+        proposals: One for each block, in their order.
+        features: Encoder features that the decoder of single-scale propagation reads too; None
+            after multi-scale propagation, which has read them already.
+    """
+
+    embedding: Tensor
+    proposals: tuple[LayerProposal, ...]
+    features: FrameFeatures | None = None
 
 
 @dataclass(frozen=True, slots=True)

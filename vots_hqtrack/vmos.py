@@ -1,6 +1,6 @@
-"""VMOS, the video multi-object segmenter (paper section 2.1): encode, identify, propagate, decode.
+"""VMOS, the video multi-object segmenter: propagates masks from frame to frame (paper section 2.1).
 
-The network holds weights only. What it remembers of a video lies in memory entries that the caller
+The network holds weights only. What it stores of a video is in memory entries that the caller
 keeps, so one network serves any number of videos at once.
 """
 
@@ -11,15 +11,17 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from vots_hqtrack.config import VMOSConfig
-from vots_hqtrack.decoder import MaskDecoder, PyramidDecoder
+from vots_hqtrack.decoder import FeaturePyramidDecoder, MaskDecoder
 from vots_hqtrack.identity import IdentityBank
-from vots_hqtrack.propagation.coarse import PyramidOutput, SingleScalePropagation
-from vots_hqtrack.propagation.pyramid import PropagationPyramid
+from vots_hqtrack.propagation.multi_scale import MultiScalePropagation
+from vots_hqtrack.propagation.single_scale import SingleScalePropagation
 from vots_hqtrack.types import (
     FrameFeatures,
     IdentityEmbedding,
     LayerProposal,
     MemoryEntry,
+    MemoryFrames,
+    PropagationOutput,
 )
 
 
@@ -28,23 +30,29 @@ class VMOS(nn.Module):
 
     Args:
         identity: The identity bank.
-        pyramid: The propagation cascade, or its first scale alone.
+        propagation: Multi-scale or single-scale propagation.
         decoder: The decoder that goes with it.
     """
 
     def __init__(
         self,
         identity: IdentityBank,
-        pyramid: PropagationPyramid | SingleScalePropagation,
-        decoder: MaskDecoder | PyramidDecoder,
+        propagation: MultiScalePropagation | SingleScalePropagation,
+        decoder: MaskDecoder | FeaturePyramidDecoder,
     ) -> None:
         super().__init__()
         self.identity = identity
-        self.pyramid = pyramid
+        # Weights files know it by this name.
+        self.pyramid = propagation
         self.decoder = decoder
 
-    def identify(self, one_hot: Tensor) -> IdentityEmbedding:
-        """Embed labels: ``(B, 11, H, W)`` float one-hot at network size."""
+    def encode_masks(self, one_hot: Tensor) -> IdentityEmbedding:
+        """Embed the masks of a frame by the identity bank.
+
+        Args:
+            one_hot: ``(B, 11, H, W)`` float in ``[0, 1]`` at network size; channel 0 is the
+                background, 1..10 the slots.
+        """
         embedding: IdentityEmbedding = self.identity(one_hot)
         return embedding
 
@@ -53,48 +61,60 @@ class VMOS(nn.Module):
         features: FrameFeatures,
         long_term: Sequence[MemoryEntry],
         short_term: MemoryEntry,
-    ) -> PyramidOutput:
-        """Read the memories for one frame; nothing is written.
+    ) -> PropagationOutput:
+        """Propagate the memory into one frame; nothing is written.
 
         Args:
             features: Encoder features of the frame.
             long_term: At least one entry.
-            short_term: One entry of a recent frame.
+            short_term: Entry of a recent frame.
 
         Returns:
-            The embedding to decode, and what the frame would add to the memories.
+            The embedding to decode, and the frame's proposals for the memory.
         """
-        output: PyramidOutput = self.pyramid(features, long_term, short_term)
+        output: PropagationOutput = self.pyramid(features, MemoryFrames(long_term, short_term))
         return output
 
     def propagate_reference(
         self, features: FrameFeatures, embedding: IdentityEmbedding
-    ) -> PyramidOutput:
-        """Propagate a frame whose labels are given: it is its own memory."""
-        output: PyramidOutput = self.pyramid(features, (), None, own_embedding=embedding)
+    ) -> PropagationOutput:
+        """Propagate a reference frame, whose own labels are its memory.
+
+        Args:
+            features: Encoder features of the frame.
+            embedding: Of its labels, from :meth:`encode_masks`.
+        """
+        output: PropagationOutput = self.pyramid(features, embedding)
         return output
 
-    def remember(
+    def decode(self, output: PropagationOutput) -> Tensor:
+        """Decode what :meth:`propagate` gave to logits.
+
+        Returns:
+            ``(B, 11, H/4, W/4)`` float; channel 0 is the background, 1..10 the slots.
+        """
+        extra = () if output.features is None else (output.features,)
+        logits: Tensor = self.decoder(output.embedding, *extra)
+        return logits
+
+    def write_memory(
         self,
         frame_index: int,
         proposals: Sequence[LayerProposal],
         embedding: IdentityEmbedding,
     ) -> MemoryEntry:
-        """Join what :meth:`propagate` proposed with the labels that were decided on."""
-        return MemoryEntry(frame_index, self.pyramid.remember(proposals, embedding))
-
-    def decode(self, embedding: Tensor, features: FrameFeatures) -> Tensor:
-        """Decode what :meth:`propagate` made of a frame to logits.
+        """Make a frame's memory entry from what :meth:`propagate` proposed and from its labels.
 
         Args:
-            embedding: ``(B, C, H', W')`` float.
-            features: Encoder features of the same frame.
-
-        Returns:
-            ``(B, 11, H/4, W/4)`` float; channel 0 is the background, 1..10 the slots.
+            frame_index: The frame.
+            proposals: Of that frame.
+            embedding: Of the labels that were decided on, from :meth:`encode_masks`.
         """
-        logits: Tensor = self.decoder(embedding, features)
-        return logits
+        layers = zip(self.pyramid.blocks, proposals, strict=True)
+        return MemoryEntry(
+            frame_index,
+            tuple(block.write_memory(proposal, embedding) for block, proposal in layers),
+        )
 
 
 def build_vmos(config: VMOSConfig, dims: tuple[int, int, int]) -> VMOS:
@@ -111,34 +131,24 @@ def build_vmos(config: VMOSConfig, dims: tuple[int, int, int]) -> VMOS:
         kernel_s8=config.identity_kernel_s8,
         stride_s8=config.identity_stride_s8,
     )
-    if not config.cascade:
-        return VMOS(identity, *_build_single_scale(config, dims))
-    pyramid = PropagationPyramid(
-        dims,
-        width_s16=config.width_s16,
-        width_s8=config.width_s8,
-        width_s4=config.width_s4,
-        num_blocks_s16=config.num_blocks_s16,
-        window_radius=config.window_radius,
-        align_corners=config.align_corners,
-    )
-    return VMOS(identity, pyramid, MaskDecoder(2 * config.width_s4))
-
-
-def _build_single_scale(
-    config: VMOSConfig, dims: tuple[int, int, int]
-) -> tuple[SingleScalePropagation, PyramidDecoder]:
-    """Build DeAOT's propagation and decoder, the baseline of the paper's Table 2."""
-    pyramid = SingleScalePropagation(
+    if config.cascade:
+        multi_scale = MultiScalePropagation(
+            dims,
+            width_s16=config.width_s16,
+            width_s8=config.width_s8,
+            width_s4=config.width_s4,
+            num_blocks_s16=config.num_blocks_s16,
+            window_radius=config.window_radius,
+            align_corners=config.align_corners,
+        )
+        return VMOS(identity, multi_scale, MaskDecoder(2 * config.width_s4))
+    single_scale = SingleScalePropagation(
         dims[2],
         width=config.width_s16,
         num_blocks=config.num_blocks_s16,
         window_radius=config.window_radius,
     )
-    decoder = PyramidDecoder(
-        2 * config.width_s16,
-        dims,
-        width=config.width_s16,
-        align_corners=config.align_corners,
+    decoder = FeaturePyramidDecoder(
+        2 * config.width_s16, dims, width=config.width_s16, align_corners=config.align_corners
     )
-    return pyramid, decoder
+    return VMOS(identity, single_scale, decoder)

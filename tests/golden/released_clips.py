@@ -188,16 +188,16 @@ def follow(
     """
     groups = [new_group(clip.memory) for _ in clip.num_live]
     for number, group in enumerate(groups):
-        embedding = vmos.identify(one_hot(clip, clip.labels[0], number))
+        embedding = vmos.encode_masks(one_hot(clip, clip.labels[0], number))
         output = vmos.propagate_reference(features[0], embedding)
-        group.start(vmos.remember(0, output.proposals, embedding))
+        group.start(vmos.write_memory(0, output.proposals, embedding))
     for index in range(1, len(features)):
         outputs = [
             vmos.propagate(features[index], group.long_term.entries, group.short_term[0])
             for group in groups
         ]
         logits = [
-            vmos.decode(output.embedding, features[index])[0, :live]
+            vmos.decode(output)[0, :live]
             for output, live in zip(outputs, clip.num_live, strict=True)
         ]
         merged = merge_groups([logits_to_frame(one, clip.geometry) for one in logits])
@@ -211,8 +211,8 @@ def follow(
         yield step
         kept = clip.labels[index] if forced else step.labels.numpy().astype(np.uint8)
         for number, (group, output) in enumerate(zip(groups, outputs, strict=True)):
-            embedding = vmos.identify(one_hot(clip, kept, number))
-            group.commit(vmos.remember(index, output.proposals, embedding), clip.memory.gap)
+            embedding = vmos.encode_masks(one_hot(clip, kept, number))
+            group.commit(vmos.write_memory(index, output.proposals, embedding), clip.memory.gap)
 
 
 def one_hot(clip: Clip, labels: LabelArray, group: int) -> Tensor:

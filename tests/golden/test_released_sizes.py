@@ -59,12 +59,12 @@ def follow(
     encoder, vmos = models(dtype, device)
     with torch.inference_mode():
         first, second = (encoder(lay_out(image).to(device)) for image in draw_images(size))
-        embedding = vmos.identify(lay_out(one_hot_slots(draw_labels(size))).to(device))
+        embedding = vmos.encode_masks(lay_out(one_hot_slots(draw_labels(size))).to(device))
         output = vmos.propagate_reference(first, embedding)
-        entry = vmos.remember(0, output.proposals, embedding)
+        entry = vmos.write_memory(0, output.proposals, embedding)
         assert all(layer.key.is_contiguous() for layer in entry.layers)
         output = vmos.propagate(relaid(second, lay_out), [entry, entry, entry], entry)
-        logits = vmos.decode(output.embedding, second)
+        logits = vmos.decode(output)
     assert logits.dtype == torch.float32
     assert logits.shape == (1, 11, -(-size.height // 4), -(-size.width // 4))
     assert torch.isfinite(logits).all()

@@ -97,7 +97,7 @@ def heard() -> dict[str, Tensor]:
     clip, features = prepare("E")
     listener = Listener()
     with torch.inference_mode():
-        identity = vmos.identify(one_hot(clip, clip.labels[0], 0))
+        identity = vmos.encode_masks(one_hot(clip, clip.labels[0], 0))
         listener.heard |= {"f0/id_emb_s16": identity.s16, "f0/id_emb_s8": identity.s8}
         handles = listener.attach(encoder, ENCODER)
         found = encoder(frame_to_image(clip.frames[1], clip.geometry, CPU))

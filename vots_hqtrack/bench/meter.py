@@ -16,8 +16,6 @@ from torch.utils.hooks import RemovableHandle
 from vots_hqtrack.build import TrackerParts
 from vots_hqtrack.encoder.frames import EncodedFrame, FrameEncoder
 from vots_hqtrack.frame import FrameGeometry
-from vots_hqtrack.propagation.coarse import CoarsePropagation
-from vots_hqtrack.propagation.pyramid import PropagationPyramid
 from vots_hqtrack.types import FrameArray, ImageEmbedding, Size
 from vots_hqtrack.vmos import VMOS
 
@@ -141,18 +139,14 @@ def metered(parts: TrackerParts, meter: StageMeter) -> Iterator[TrackerParts]:
 
 
 def _stages_of(vmos: VMOS) -> list[tuple[nn.Module, str]]:
-    propagation: CoarsePropagation = vmos.pyramid
-    has_cascade = isinstance(propagation, PropagationPyramid)
-    whole = "propagate 1/4" if has_cascade else "propagate 1/16"
-    staged: list[tuple[nn.Module, str]] = [
+    blocks = vmos.pyramid.blocks
+    is_single_scale = blocks[-1].stride == 16
+    return [
         (vmos.identity, "identify"),
-        (propagation, whole),
+        (vmos.pyramid, "propagate 1/16" if is_single_scale else "propagate 1/4"),
         (vmos.decoder, "decode masks"),
+        *((block, f"propagate 1/{block.stride}") for block in blocks),
     ]
-    staged += [(block, "propagate 1/16") for block in propagation.blocks_s16]
-    if isinstance(propagation, PropagationPyramid):
-        staged.append((propagation.block_s8, "propagate 1/8"))
-    return staged
 
 
 def _watch(module: nn.Module, stage: str, meter: StageMeter) -> list[RemovableHandle]:

@@ -79,7 +79,12 @@ def deformable_sampling(value: Tensor, offsets: Tensor, weights: Tensor) -> Tens
 
 
 def global_attention(query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
-    """Attend to all tokens of several frames, as :func:`ops.attention.global_attention`."""
+    """Attend to all tokens of several frames, as :func:`ops.attention.global_attention`.
+
+    Where gradients are wanted, as :func:`ops.attention.global_attention_reference`.
+    """
+    if torch.is_grad_enabled():
+        return attention.global_attention_reference(query, keys, values)
     if _takes_triton(query) and all(x.dtype in TRITON_DTYPES for x in (*keys, *values)):
         from vots_hqtrack.ops.triton_attention import global_attention_triton
 

@@ -30,7 +30,7 @@ TAME = 60.0
 precision in float32 and bfloat16. If none can be beyond, none has to be looked at."""
 SLACK = 8.0
 """Bits by which a score may exceed the largest one seen before, before sums are rescaled. Weights
-then stay below 256, far from what any number format holds."""
+then stay below 256, far from what any dtype holds."""
 
 
 def global_attention_reference(
@@ -98,7 +98,7 @@ def _attend(query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]) -> 
     blocks = list(_blocks(keys, values, KEY_BLOCK if on_cpu else DEVICE_BLOCK))
     longest = max(value.shape[1] for _, value in blocks)
     workspace = _Workspace(scaled, values[0], min(length, most_rows), longest)
-    is_tame = _is_tame(scaled, keys, values[0].dtype)
+    is_tame = _can_read(scaled) and _is_tame(scaled, keys, values[0].dtype)
     with torch.autocast(query.device.type, enabled=False):
         for start in range(0, length, most_rows):
             rows = slice(start, min(start + most_rows, length))
@@ -117,6 +117,14 @@ def _blocks(
         ):
             # A product of 16-bit numbers would transpose them anew for each block of queries.
             yield key_block.transpose(1, 2).contiguous(), value_block
+
+
+def _can_read(tensor: Tensor) -> bool:
+    """Tell whether the host may decide by a tensor's values.
+
+    Elsewhere than on the CPU it would wait for the device, and a compiled graph has no host.
+    """
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def _is_tame(query: Tensor, keys: Sequence[Tensor], dtype: torch.dtype) -> bool:
@@ -205,7 +213,9 @@ def _raise_peak(scores: Tensor, peak: Tensor | None) -> Tensor:
     highest = scores.amax(-1, keepdim=True)
     if peak is None:
         return highest
-    return torch.maximum(highest, peak) if bool((highest > peak + SLACK).any()) else peak
+    if _can_read(scores) and not bool((highest > peak + SLACK).any()):
+        return peak
+    return torch.maximum(highest, peak)
 
 
 def _narrow_twin(room: Tensor, dtype: torch.dtype) -> Tensor | None:

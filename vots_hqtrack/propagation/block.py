@@ -1,31 +1,35 @@
 """One gated propagation block: long-term, short-term and self attention (paper section 2.1).
 
-Two streams of tokens run side by side: visual ones, and identity ones that say which object lies
-where. The first block of the cascade has no identity stream yet.
+Two streams run side by side: visual features, and identity features that say where each object is.
+The first block has no identity stream yet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor, nn
 
-from vots_hqtrack.propagation.attention import GatedOutput, GatedSelfAttention, memory_attention
-from vots_hqtrack.propagation.window import WindowAttention
-from vots_hqtrack.types import LayerMemory, LayerProposal, Size
+from vots_hqtrack.propagation.attention import (
+    GatedOutput,
+    GatedSelfAttention,
+    WindowAttention,
+    memory_attention,
+)
+from vots_hqtrack.types import IdentityEmbedding, LayerMemory, LayerProposal, MemoryFrames
 
 
 @dataclass(frozen=True, slots=True)
 class BlockOutput:
-    """Tokens after one block, and what the block would remember of the frame.
+    """Features after one block, and what the block proposes to store of the frame.
 
     Attributes:
-        visual: ``(B, L, C)`` float.
-        identity: ``(B, L, C)`` float.
-        proposal: The frame's key and value, waiting for the labels that the tracker decides on.
+        visual: ``(B, H', W', C)`` float.
+        identity: ``(B, H', W', C)`` float.
+        proposal: The frame's key and value, before its labels are decided.
     """
 
     visual: Tensor
@@ -34,18 +38,23 @@ class BlockOutput:
 
 
 class GatedPropagationBlock(nn.Module):
-    """Gated propagation at one scale.
+    """Gated propagation at one stride.
 
     Args:
         width: Channels ``C`` of each stream; keys have ``C / 2``, values ``2C`` for each stream.
+        stride: Of the feature map, in pixels of the network image.
+        layer: Index of the block's part of a memory entry.
         is_first: The block gets no identity stream.
-        window_radius: Reach of the short-term attention in cells.
+        window_radius: Reach of the short-term attention in tokens.
     """
 
-    def __init__(self, width: int, *, is_first: bool, window_radius: int) -> None:
+    def __init__(
+        self, width: int, *, stride: int, layer: int, is_first: bool, window_radius: int
+    ) -> None:
         super().__init__()
         self.width = width
-        self.is_first = is_first
+        self.stride = stride
+        self.layer = layer
         self.norm = nn.LayerNorm(width)
         self.key_value = nn.Linear(width, width // 2 + 2 * width)
         self.gate = nn.Linear(width, 2 * width)
@@ -60,77 +69,101 @@ class GatedPropagationBlock(nn.Module):
         self.self_attention = GatedSelfAttention(width)
 
     def forward(
-        self,
-        visual: Tensor,
-        identity: Tensor | None,
-        size: Size,
-        long_term: Sequence[LayerMemory],
-        short_term: LayerMemory | None,
-        *,
-        own_embedding: Tensor | None = None,
+        self, visual: Tensor, identity: Tensor | None, memory: MemoryFrames | IdentityEmbedding
     ) -> BlockOutput:
-        """Propagate one frame through the memories.
+        """Propagate the memory into one frame.
 
         Args:
-            visual: ``(B, L, C)`` float.
-            identity: ``(B, L, C)`` float, or None in the first block.
-            size: ``(H', W')`` with ``L = H' * W'``.
-            long_term: Memory frames; not read for a reference frame.
-            short_term: One earlier frame; not read for a reference frame.
-            own_embedding: ``(B, L, C)`` identity embedding of this very frame when it is a
-                reference frame, which then is its own memory; None otherwise.
+            visual: ``(B, H', W', C)`` float.
+            identity: ``(B, H', W', C)`` float; None in the first block.
+            memory: Memory frames to read, or the identity embedding of a reference frame's own
+                labels: such a frame is its own memory.
 
         Returns:
-            The tokens and the frame's proposal for the memory.
+            The features and the frame's proposal for the memory.
         """
-        tokens = self.norm(visual)
-        key, value = self.key_value(tokens).split([self.width // 2, 2 * self.width], dim=-1)
-        gate = F.silu(self.gate(tokens))
-        identity_tokens = None
-        if self.identity_norm is not None and self.identity_gate is not None:
-            identity_tokens = self.identity_norm(identity)
-            gate = torch.cat([gate, F.silu(self.identity_gate(identity_tokens))], dim=-1)
-        proposal = LayerProposal(key, F.silu(value), identity_tokens)
-        if own_embedding is not None:
-            own = self.remember(proposal, own_embedding)
-            long_term, short_term = [own], own
-        if short_term is None:
-            raise ValueError("a frame that is no reference frame needs a short-term memory")
+        proposal, gate = self._project(visual, identity)
+        if isinstance(memory, IdentityEmbedding):
+            short_term = self.write_memory(proposal, memory)
+            long_term = [short_term]
+        else:
+            short_term = memory.short_term.layers[self.layer]
+            long_term = [entry.layers[self.layer] for entry in memory.long_term]
 
         keys, values = [entry.key for entry in long_term], [entry.value for entry in long_term]
-        long_readout = memory_attention(key, keys, values)
-        short_readout = self.short_term(key, short_term.key, short_term.value, size)
-        update = self.long_term_output(self._gated(long_readout, gate), size)
-        update = update + self.short_term_output(self._gated(short_readout, gate), size)
+        readout = memory_attention(proposal.key, keys, values)
+        update = self.long_term_output(readout * gate)
+        readout = self.short_term(proposal.key, short_term.key, short_term.value)
+        update = update + self.short_term_output(readout * gate)
         visual_update, identity_update = update.chunk(2, dim=-1)
         visual = visual + visual_update
         identity = identity_update if identity is None else identity + identity_update
 
-        normed, identity_normed = self.self_norm(visual), self.self_identity_norm(identity)
-        update = self.self_attention(normed, identity_normed, size)
+        update = self.self_attention(self.self_norm(visual), self.self_identity_norm(identity))
         visual_update, identity_update = update.chunk(2, dim=-1)
         return BlockOutput(visual + visual_update, identity + identity_update, proposal)
 
-    def remember(self, proposal: LayerProposal, embedding: Tensor) -> LayerMemory:
+    def _project(self, visual: Tensor, identity: Tensor | None) -> tuple[LayerProposal, Tensor]:
+        """Return the frame's proposal, and the gate ``(B, H', W', 4C)`` of what it reads."""
+        normed = self.norm(visual)
+        key, value = self.key_value(normed).split([self.width // 2, 2 * self.width], dim=-1)
+        gate = F.silu(self.gate(normed))
+        if self.identity_norm is None or self.identity_gate is None:
+            identity_normed, identity_gate = None, torch.ones_like(gate)
+        else:
+            identity_normed = self.identity_norm(identity)
+            identity_gate = F.silu(self.identity_gate(identity_normed))
+        proposal = LayerProposal(key, F.silu(value), identity_normed)
+        return proposal, torch.cat([gate, identity_gate], dim=-1)
+
+    def write_memory(self, proposal: LayerProposal, embedding: IdentityEmbedding) -> LayerMemory:
         """Join a frame's proposal with its labels.
 
         Args:
-            proposal: What :meth:`forward` returned for the frame.
-            embedding: ``(B, L, C)`` identity embedding of the frame's labels.
+            proposal: From :meth:`forward`.
+            embedding: Identity embedding of the frame's labels.
 
         Returns:
-            The entry for this block's memory.
+            The block's part of the frame's memory entry.
+
+        Raises:
+            ShapeError: The identity bank has no embedding at the block's stride.
         """
-        joined = embedding
-        if proposal.identity_tokens is not None:
-            joined = torch.cat([proposal.identity_tokens, embedding], dim=-1)
-        value = torch.cat([proposal.value, F.silu(self.identity_value(joined))], dim=-1)
+        labels = embedding.at_stride(self.stride)
+        if proposal.identity is not None:
+            labels = torch.cat([proposal.identity, labels], dim=-1)
+        value = torch.cat([proposal.value, F.silu(self.identity_value(labels))], dim=-1)
         # The key is a slice of a larger tensor, which is not worth keeping.
         return LayerMemory(proposal.key.contiguous(), value)
 
-    def _gated(self, readout: Tensor, gate: Tensor) -> Tensor:
-        if not self.is_first:
-            return readout * gate
-        visual, identity = readout.chunk(2, dim=-1)
-        gated = visual * gate
-        return torch.cat([gated, identity.to(gated.dtype)], dim=-1)
+
+def make_blocks_s16(width: int, num_blocks: int, window_radius: int) -> nn.ModuleList:
+    """Return the propagation blocks at stride 16; arguments as for a block."""
+    return nn.ModuleList(
+        GatedPropagationBlock(
+            width, stride=16, layer=layer, is_first=layer == 0, window_radius=window_radius
+        )
+        for layer in range(num_blocks)
+    )
+
+
+def run_blocks(
+    blocks: Iterable[nn.Module], visual: Tensor, memory: MemoryFrames | IdentityEmbedding
+) -> list[BlockOutput]:
+    """Run blocks of one stride one after the other; the first gets no identity stream.
+
+    Args:
+        blocks: From :func:`make_blocks_s16`.
+        visual: ``(B, H', W', C)`` float, projected encoder features.
+        memory: As for a block.
+
+    Returns:
+        The output of every block.
+    """
+    outputs: list[BlockOutput] = []
+    identity = None
+    for block in blocks:
+        output: BlockOutput = block(visual, identity, memory)
+        visual, identity = output.visual, output.identity
+        outputs.append(output)
+    return outputs

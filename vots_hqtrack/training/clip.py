@@ -15,7 +15,7 @@ from torch import Tensor
 from vots_hqtrack.config import MemoryConfig
 from vots_hqtrack.masks import one_hot_slots
 from vots_hqtrack.memory.state import new_group
-from vots_hqtrack.types import SLOTS_PER_GROUP, FrameFeatures
+from vots_hqtrack.types import SLOTS_PER_GROUP, FrameFeatures, PropagationOutput
 from vots_hqtrack.vmos import VMOS
 
 DEAD_LOGIT = -1e4
@@ -73,28 +73,28 @@ def unroll_clip(
         taken = slots.gather(1, label_map.flatten(1).long()).view_as(label_map)
         return one_hot_slots(taken)
 
-    def read(embedding: Tensor, frame: FrameFeatures) -> Tensor:
-        logits = vmos.decode(embedding, frame).float()
+    def read(output: PropagationOutput) -> Tensor:
+        logits = vmos.decode(output).float()
         index = channels[..., None, None].expand(-1, -1, *logits.shape[-2:])
         return logits.gather(1, index).masked_fill(dead[..., None, None], DEAD_LOGIT)
 
     group = new_group(memory)
-    embedding = vmos.identify(embed(labels[:, 0]))
+    embedding = vmos.encode_masks(embed(labels[:, 0]))
     output = vmos.propagate_reference(features[0], embedding)
-    group.start(vmos.remember(0, output.proposals, embedding))
+    group.start(vmos.write_memory(0, output.proposals, embedding))
     empty = labels.new_zeros(0).float()
-    predicted = [read(output.embedding, features[0]) if with_reference else empty]
+    predicted = [read(output) if with_reference else empty]
     for index in range(1, len(features)):
         output = vmos.propagate(features[index], group.long_term.entries, group.short_term[0])
-        predicted.append(read(output.embedding, features[index]))
+        predicted.append(read(output))
         if index == len(features) - 1:
             break
         if use_own_labels:
             kept = _hard_labels(predicted[-1], labels, align_corners=align_corners)
-            embedding = vmos.identify(embed(kept)).detach()
+            embedding = vmos.encode_masks(embed(kept)).detach()
         else:
-            embedding = vmos.identify(embed(labels[:, index]))
-        group.commit(vmos.remember(index, output.proposals, embedding), memory.gap)
+            embedding = vmos.encode_masks(embed(labels[:, index]))
+        group.commit(vmos.write_memory(index, output.proposals, embedding), memory.gap)
     return predicted
 
 

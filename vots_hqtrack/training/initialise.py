@@ -7,7 +7,8 @@ from torch import nn
 
 from vots_hqtrack.errors import ConfigError
 from vots_hqtrack.propagation.block import GatedPropagationBlock
-from vots_hqtrack.propagation.pyramid import PropagationPyramid, ResidualBlock
+from vots_hqtrack.propagation.fusion import ResidualBlock
+from vots_hqtrack.propagation.multi_scale import MultiScalePropagation
 from vots_hqtrack.vmos import VMOS
 
 QUERY_GAIN = 1.4
@@ -24,12 +25,12 @@ def start_as_similarity(vmos: VMOS) -> None:
     identities; the short-term attention begins with a preference for near cells.
 
     Raises:
-        ConfigError: The network has no cascade.
+        ConfigError: The network has single-scale propagation.
     """
-    pyramid = vmos.pyramid
-    if not isinstance(pyramid, PropagationPyramid):
-        raise ConfigError("model.similarity_start needs a network with a cascade")
-    for projection in (pyramid.project_s16, pyramid.project_s8, pyramid.project_s4):
+    propagation = vmos.pyramid
+    if not isinstance(propagation, MultiScalePropagation):
+        raise ConfigError("model.similarity_start needs multi-scale propagation")
+    for projection in (propagation.project_s16, propagation.project_s8, propagation.project_s4):
         nn.init.orthogonal_(projection.weight.flatten(1))
         if projection.bias is not None:
             nn.init.zeros_(projection.bias)

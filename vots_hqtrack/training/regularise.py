@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from vots_hqtrack.encoder.internimage import Block
 from vots_hqtrack.errors import ConfigError
 from vots_hqtrack.propagation.attention import GatedOutput
-from vots_hqtrack.propagation.block import GatedPropagationBlock
 from vots_hqtrack.training.recipe import RegularisationOptions
 from vots_hqtrack.vmos import VMOS
 
@@ -32,8 +31,8 @@ def regularise_vmos(vmos: VMOS, options: RegularisationOptions) -> None:
     for module in vmos.modules():
         if isinstance(module, GatedOutput) and options.dropout:
             module.depthwise.register_forward_hook(_drop_channels(options.dropout))
-    for block in vmos.pyramid.blocks_s16:
-        if isinstance(block, GatedPropagationBlock) and options.drop_path:
+    for block in vmos.pyramid.blocks:
+        if block.stride == 16 and options.drop_path:
             block.self_attention.register_forward_hook(_drop_samples(options.drop_path))
 
 
