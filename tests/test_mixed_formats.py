@@ -24,10 +24,10 @@ from vots_hqtrack.checkpoints.load import load_tensors, save_tensors
 from vots_hqtrack.config import MemoryConfig, TrackerConfig, VMOSConfig
 from vots_hqtrack.encoder.frames import build_encoder
 from vots_hqtrack.encoder.internimage import InternImage
-from vots_hqtrack.encoder.sam_vit import SamVitEncoder
 from vots_hqtrack.ops import VARIABLE, resolve_backend
 from vots_hqtrack.presets import PRESETS, load_preset
 from vots_hqtrack.report import coarse_masks
+from vots_hqtrack.sam.vit import SamVitEncoder
 from vots_hqtrack.settings import apply_settings
 from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.training.batch import ClipBatch

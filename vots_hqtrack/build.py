@@ -11,7 +11,6 @@ from torch import nn
 from vots_hqtrack.checkpoints.convert import part_of
 from vots_hqtrack.checkpoints.load import load_into, load_weights
 from vots_hqtrack.checkpoints.manifest import resolve
-from vots_hqtrack.checkpoints.sam import load_sam_weights
 from vots_hqtrack.config import RefinerConfig, TrackerConfig
 from vots_hqtrack.devices import pick_dtype
 from vots_hqtrack.encoder.frames import (
@@ -20,13 +19,14 @@ from vots_hqtrack.encoder.frames import (
     SharedFrameEncoder,
     build_encoder,
 )
-from vots_hqtrack.encoder.sam_vit import SamVitEncoder
-from vots_hqtrack.encoder.tinyvit import PreparedSamEncoder
 from vots_hqtrack.errors import ConfigError, WeightsError
 from vots_hqtrack.precision import lower_products
-from vots_hqtrack.refiner.models import Sam, SamName, build_hollow_sam, build_sam
-from vots_hqtrack.refiner.prepared import prepare_decoder
-from vots_hqtrack.refiner.refiner import MaskRefiner, build_refiner
+from vots_hqtrack.sam.fused_decoder import prepare_decoder
+from vots_hqtrack.sam.fused_tiny_vit import FusedSamEncoder
+from vots_hqtrack.sam.models import Sam, SamName, build_empty_sam, build_sam
+from vots_hqtrack.sam.refiner import MaskRefiner, build_refiner
+from vots_hqtrack.sam.vit import SamVitEncoder
+from vots_hqtrack.sam.weights import load_sam_weights
 from vots_hqtrack.vmos import VMOS, build_vmos
 
 
@@ -75,7 +75,7 @@ def build_parts(config: TrackerConfig, device: torch.device, weights: Path | Non
         WeightsError: Weights are missing, damaged, or do not fit.
     """
     source = _find_all(config, weights)
-    networks = _make_networks(config, build_hollow_sam)
+    networks = _make_networks(config, build_empty_sam)
     tensors = load_weights(config.weights, weights)
     if networks.backbone is None:
         load_into(networks.vmos, tensors, source=source)
@@ -112,12 +112,12 @@ def load_sam(config: RefinerConfig) -> Sam:
     Raises:
         WeightsError: They are missing, damaged, or do not fit.
     """
-    sam = build_hollow_sam(config.model, hq=config.hq)
+    sam = build_empty_sam(config.model, hq=config.hq)
     _load_sam_into(sam, config)
     return sam
 
 
-def build_sam_encoder(config: TrackerConfig, device: torch.device) -> PreparedSamEncoder:
+def build_sam_encoder(config: TrackerConfig, device: torch.device) -> FusedSamEncoder:
     """Build the encoder that both stages share, without the rest of the tracker.
 
     Args:
@@ -186,8 +186,8 @@ def _join_parts(config: TrackerConfig, networks: _Networks, device: torch.device
     return TrackerParts(shared, networks.vmos, refiner)
 
 
-def _prepare_encoder(sam: Sam, dtype: torch.dtype, device: torch.device) -> PreparedSamEncoder:
-    return PreparedSamEncoder(sam.image_encoder, dtype).to(device).eval()
+def _prepare_encoder(sam: Sam, dtype: torch.dtype, device: torch.device) -> FusedSamEncoder:
+    return FusedSamEncoder(sam.image_encoder, dtype).to(device).eval()
 
 
 def _make_sam_encoder(config: TrackerConfig, sam: Sam) -> nn.Module:

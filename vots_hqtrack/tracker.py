@@ -29,8 +29,8 @@ from vots_hqtrack.merge import merge_groups, merge_separate
 from vots_hqtrack.pace import PaceKeeper, choose_scale
 from vots_hqtrack.precision import uses_autocast
 from vots_hqtrack.presets import load_preset
-from vots_hqtrack.refiner.refiner import MaskRefiner, Refinement
 from vots_hqtrack.report import Decision, Judgement, Reading, coarse_masks, judge, report
+from vots_hqtrack.sam.refiner import MaskRefiner, Refinement
 from vots_hqtrack.selector import resolve_overlaps, select
 from vots_hqtrack.settings import apply_settings
 from vots_hqtrack.types import (

@@ -32,7 +32,7 @@ from vots_hqtrack.config import TrackerConfig
 from vots_hqtrack.environment import downloads_from_environment
 from vots_hqtrack.errors import ConfigError, WeightsError
 from vots_hqtrack.presets import deaot_r50, vmos, vmos_r50
-from vots_hqtrack.refiner.models import UNUSED_ENCODER_PARTS, SamName, build_hollow_sam
+from vots_hqtrack.sam.models import UNUSED_ENCODER_PARTS, SamName, build_empty_sam
 
 DIGEST_KEY = "tensors_sha256"
 """Entry of a file's header with the hash of its tensors, so that the file can vouch for itself."""
@@ -179,7 +179,7 @@ def sam_shapes(model: SamName, *, hq: bool) -> dict[str, Tensor]:
         model: The package's name of the network.
         hq: True for HQ-SAM's mask decoder.
     """
-    return dict(build_hollow_sam(model, hq=hq).state_dict())
+    return dict(build_empty_sam(model, hq=hq).state_dict())
 
 
 def digest_of(tensors: Mapping[str, Tensor]) -> str:

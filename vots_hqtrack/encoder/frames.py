@@ -16,15 +16,7 @@ from torch import Tensor, nn
 from vots_hqtrack.config import CompileBackend, EncoderConfig, FrameConfig
 from vots_hqtrack.devices import compiled
 from vots_hqtrack.encoder.internimage import InternImage, build_internimage_t
-from vots_hqtrack.encoder.sam import (
-    SAM_INPUT,
-    SamEncoder,
-    SamMaps,
-    embedding_from_sam,
-    features_from_sam,
-)
 from vots_hqtrack.encoder.timm import TimmEncoder, build_timm_encoder
-from vots_hqtrack.encoder.tinyvit import PreparedSamEncoder
 from vots_hqtrack.errors import ConfigError
 from vots_hqtrack.frame import (
     FrameGeometry,
@@ -32,6 +24,14 @@ from vots_hqtrack.frame import (
     plan_aligned_frame,
     plan_frame,
     scaled_edge,
+)
+from vots_hqtrack.sam.fused_tiny_vit import FusedSamEncoder
+from vots_hqtrack.sam.tiny_vit import (
+    SAM_INPUT,
+    SamEncoder,
+    SamMaps,
+    embedding_from_sam,
+    features_from_sam,
 )
 from vots_hqtrack.types import FrameArray, FrameFeatures, ImageEmbedding, Size
 
@@ -92,7 +92,7 @@ class SharedFrameEncoder:
 
     def __init__(
         self,
-        encoder: SamEncoder | PreparedSamEncoder,
+        encoder: SamEncoder | FusedSamEncoder,
         config: FrameConfig,
         *,
         compile_with: CompileBackend = "off",

@@ -19,10 +19,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vots_hqtrack.encoder.sam import features_from_sam
-from vots_hqtrack.encoder.tinyvit import PreparedSamEncoder
 from vots_hqtrack.frame import frame_to_image, labels_to_network, plan_frame
 from vots_hqtrack.io import atomic_path
+from vots_hqtrack.sam.fused_tiny_vit import FusedSamEncoder
+from vots_hqtrack.sam.tiny_vit import features_from_sam
 from vots_hqtrack.types import FrameArray, FrameFeatures, LabelArray, Size, check_frame
 
 NECK_CHANNELS = 256
@@ -31,7 +31,7 @@ CELL = 8
 
 
 def cache_clip(
-    encoder: PreparedSamEncoder,
+    encoder: FusedSamEncoder,
     frames: Iterable[tuple[FrameArray, LabelArray]],
     path: Path,
     *,

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from vots_hqtrack.build import build_sam_encoder
-from vots_hqtrack.encoder.tinyvit import PreparedSamEncoder
+from vots_hqtrack.sam.fused_tiny_vit import FusedSamEncoder
 from vots_hqtrack.training.batch import ClipSource
 from vots_hqtrack.training.datasets import Clip
 from vots_hqtrack.training.drawing import ClipDrawer
@@ -103,7 +103,7 @@ def open_mixture(
     cache = Path(recipe.cache.folder).expanduser() if recipe.cache.folder else folder.path / "cache"
     plans = plan_cache(list(drawer.datasets), recipe, cache)
 
-    def build_encoder() -> PreparedSamEncoder:
+    def build_encoder() -> FusedSamEncoder:
         return build_sam_encoder(tracker_config(recipe.model), accelerator.device)
 
     with accelerator.main_process_first():

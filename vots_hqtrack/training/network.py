@@ -22,11 +22,11 @@ from vots_hqtrack.encoder.frames import (
     SharedFrameEncoder,
     build_encoder,
 )
-from vots_hqtrack.encoder.sam import SamEncoder, SamMaps, features_from_sam
-from vots_hqtrack.encoder.tinyvit import PreparedSamEncoder
 from vots_hqtrack.errors import ConfigError, ShapeError
 from vots_hqtrack.frame import ALIGNED_GRID, NETWORK_STRIDE, PIXEL_MEAN, PIXEL_STD
 from vots_hqtrack.presets import load_preset
+from vots_hqtrack.sam.fused_tiny_vit import FusedSamEncoder
+from vots_hqtrack.sam.tiny_vit import SamEncoder, SamMaps, features_from_sam
 from vots_hqtrack.settings import apply_settings
 from vots_hqtrack.training.batch import ClipBatch
 from vots_hqtrack.training.clip import unroll_clip
@@ -133,7 +133,7 @@ class ClipNetwork(nn.Module):
     @property
     def shares_sam(self) -> bool:
         """Whether the encoder is the refiner's own."""
-        return isinstance(self.encoder, SamEncoder | PreparedSamEncoder)
+        return isinstance(self.encoder, SamEncoder | FusedSamEncoder)
 
     def trained_tensors(self) -> dict[str, Tensor]:
         """Return what a weights file of the preset holds: encoder and VMOS, or VMOS alone."""
@@ -271,7 +271,7 @@ def frame_encoder(network: ClipNetwork, config: TrackerConfig) -> FrameEncoder:
         config: Of the tracker.
     """
     encoder = network.encoder
-    if encoder is None or isinstance(encoder, SamEncoder | PreparedSamEncoder):
+    if encoder is None or isinstance(encoder, SamEncoder | FusedSamEncoder):
         device = next(network.vmos.parameters()).device
         shared = build_sam_encoder(config, device) if encoder is None else encoder.eval()
         with torch.inference_mode():
@@ -336,7 +336,7 @@ def _encoder_of(model: ModelOptions, config: TrackerConfig, dtype: torch.dtype) 
     if model.features == "cached":
         return None
     if config.encoder.kind == "sam":
-        return PreparedSamEncoder(load_sam(config.refiner).image_encoder, dtype).eval()
+        return FusedSamEncoder(load_sam(config.refiner).image_encoder, dtype).eval()
     encoder = build_encoder(config.encoder)
     if model.encoder_weights:
         tensors = part_of(load_named(model.encoder_weights), "encoder")

@@ -18,8 +18,8 @@ from vots_hqtrack.checkpoints.load import load_tensors, load_weights
 from vots_hqtrack.cli.main import app
 from vots_hqtrack.config import HQOutput
 from vots_hqtrack.errors import ConfigError, InputError, WeightsError
-from vots_hqtrack.refiner.models import build_sam
-from vots_hqtrack.refiner.refiner import MaskRefiner
+from vots_hqtrack.sam.models import build_sam
+from vots_hqtrack.sam.refiner import MaskRefiner
 from vots_hqtrack.training.datasets import DEV_SPLIT, Photo
 from vots_hqtrack.training.hq.cache import HQCacheConfig, crop_photo, fill_cache, read_picture
 from vots_hqtrack.training.hq.compare import compare_head

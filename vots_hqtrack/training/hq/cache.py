@@ -21,11 +21,11 @@ from torch import Tensor
 from vots_hqtrack.checkpoints.load import load_into, load_weights
 from vots_hqtrack.config import FrameConfig
 from vots_hqtrack.encoder.frames import EncodedFrame, SharedFrameEncoder
-from vots_hqtrack.encoder.sam import SamEncoder
 from vots_hqtrack.frame import FrameGeometry, plan_frame
 from vots_hqtrack.io import atomic_path
 from vots_hqtrack.presets import load_preset
-from vots_hqtrack.refiner.models import build_sam
+from vots_hqtrack.sam.models import build_sam
+from vots_hqtrack.sam.tiny_vit import SamEncoder
 from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.training.adapters.photos import StaticInstances
 from vots_hqtrack.training.adapters.videos import Video

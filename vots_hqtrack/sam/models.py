@@ -34,7 +34,7 @@ __all__ = [
     "Sam",
     "SamName",
     "SamPredictor",
-    "build_hollow_sam",
+    "build_empty_sam",
     "build_sam",
 ]
 
@@ -79,7 +79,7 @@ def build_sam(model: SamName, *, hq: bool = False) -> Sam:
     return sam.eval()
 
 
-def build_hollow_sam(model: SamName, *, hq: bool = False) -> Sam:
+def build_empty_sam(model: SamName, *, hq: bool = False) -> Sam:
     """Build a SAM network whose tensors have shapes only, until weights take their place.
 
     It takes no memory and no time, where drawing the numbers of ViT-H takes 2.5 GB and seconds.

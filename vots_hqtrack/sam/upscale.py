@@ -8,7 +8,7 @@ from typing import Any
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own spelling
 from torch import Tensor, nn
 
-from vots_hqtrack.ops.channels_last import centred, channel_norm, gelu_, norm_centred_
+from vots_hqtrack.sam.channels_last import centred, channel_norm, gelu_, norm_centred_
 
 
 class TransposedConv(nn.Module):

@@ -11,14 +11,14 @@ from torch import Tensor
 from vots_hqtrack.checkpoints.importing import read_as
 from vots_hqtrack.checkpoints.load import load_into, load_weights, save_tensors
 from vots_hqtrack.checkpoints.manifest import WeightsEntry, record, sha256_of
-from vots_hqtrack.checkpoints.sam import (
+from vots_hqtrack.errors import ConfigError, WeightsError
+from vots_hqtrack.sam.models import build_sam, sam_model_registry
+from vots_hqtrack.sam.weights import (
     export_sam,
     export_weights,
     has_hq_head,
     load_sam_weights,
 )
-from vots_hqtrack.errors import ConfigError, WeightsError
-from vots_hqtrack.refiner.models import build_sam, sam_model_registry
 
 pytestmark = pytest.mark.weights
 

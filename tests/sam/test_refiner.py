@@ -24,9 +24,9 @@ from predictors import (
 
 from vots_hqtrack.config import CandidateChoice, PromptKind, RefinerConfig
 from vots_hqtrack.errors import InputError, ShapeError
-from vots_hqtrack.refiner.models import SamPredictor
-from vots_hqtrack.refiner.prompts import prompt_boxes, prompt_masks
-from vots_hqtrack.refiner.refiner import MaskRefiner, build_refiner
+from vots_hqtrack.sam.models import SamPredictor
+from vots_hqtrack.sam.prompts import prompt_boxes, prompt_masks
+from vots_hqtrack.sam.refiner import MaskRefiner, build_refiner
 
 
 @pytest.mark.parametrize("kind", ALL_KINDS)

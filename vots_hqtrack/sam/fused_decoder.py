@@ -6,7 +6,7 @@ their weights times the token are a kernel with one output. Only the part of SAM
 frame lies is brought to the masks' resolution, and only for the masks that are asked for. Weights
 have the format that they are multiplied in; autocast has no say.
 
-The package's own modules, walked by `refiner.candidates`, are the reference.
+The package's own modules, walked by `sam.candidates`, are the reference.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from vots_hqtrack.config import HQOutput
-from vots_hqtrack.refiner.candidates import SEVERAL, SINGLE, Candidates
-from vots_hqtrack.refiner.dense_prompts import DensePrompts
-from vots_hqtrack.refiner.geometry import SamGeometry
-from vots_hqtrack.refiner.hq_head import PreparedHQHead
-from vots_hqtrack.refiner.models import MaskDecoderHQ
-from vots_hqtrack.refiner.two_way import PreparedTwoWayTransformer
-from vots_hqtrack.refiner.upscale import TransposedConv
+from vots_hqtrack.sam.candidates import SEVERAL, SINGLE, Candidates
+from vots_hqtrack.sam.dense_prompts import DensePrompts
+from vots_hqtrack.sam.fused_transformer import FusedTwoWayTransformer
+from vots_hqtrack.sam.geometry import SamGeometry
+from vots_hqtrack.sam.hq_head import FusedHQHead
+from vots_hqtrack.sam.models import MaskDecoderHQ
+from vots_hqtrack.sam.upscale import TransposedConv
 from vots_hqtrack.types import ImageEmbedding, Size
 
 UPSCALING = 4
@@ -51,7 +51,7 @@ class DecoderView:
     hq: Tensor | None
 
 
-class PreparedMaskDecoder(nn.Module):
+class FusedMaskDecoder(nn.Module):
     """The package's ``MaskDecoder`` or ``MaskDecoderHQ``, and its prompt encoder's mask part.
 
     Args:
@@ -65,9 +65,7 @@ class PreparedMaskDecoder(nn.Module):
         source: Any = decoder
         encoder: Any = prompt_encoder
         self.dtype = dtype
-        self.transformer = PreparedTwoWayTransformer(
-            source.transformer, encoder.get_dense_pe(), dtype
-        )
+        self.transformer = FusedTwoWayTransformer(source.transformer, encoder.get_dense_pe(), dtype)
         tokens = [source.iou_token.weight, source.mask_tokens.weight]
         if isinstance(decoder, MaskDecoderHQ):
             tokens.append(source.hf_token.weight)
@@ -80,7 +78,7 @@ class PreparedMaskDecoder(nn.Module):
         # These two keep some of their weights in float32.
         self.prompts = DensePrompts(prompt_encoder, dtype)
         is_hq = isinstance(decoder, MaskDecoderHQ)
-        self.head = PreparedHQHead(decoder, dtype) if is_hq else None
+        self.head = FusedHQHead(decoder, dtype) if is_hq else None
 
     def view(self, embedding: ImageEmbedding, geometry: SamGeometry) -> DecoderView:
         """Compute what all objects of a frame share.
@@ -154,7 +152,7 @@ def prepare_decoder(sam: nn.Module, dtype: torch.dtype) -> None:
         dtype: Format of the decoder.
     """
     parts: Any = sam
-    parts.mask_decoder = PreparedMaskDecoder(parts.mask_decoder, parts.prompt_encoder, dtype)
+    parts.mask_decoder = FusedMaskDecoder(parts.mask_decoder, parts.prompt_encoder, dtype)
 
 
 def _read(fine: Tensor, tokens: Tensor) -> Tensor:

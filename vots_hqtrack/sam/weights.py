@@ -18,7 +18,7 @@ from torch import Tensor
 from vots_hqtrack.checkpoints.load import load_weights, require_fit
 from vots_hqtrack.errors import ConfigError, WeightsError
 from vots_hqtrack.io import atomic_path
-from vots_hqtrack.refiner.models import HQ_DECODER_PARTS, SamName, build_sam
+from vots_hqtrack.sam.models import HQ_DECODER_PARTS, SamName, build_sam
 
 SAM_NAME = re.compile(r"sam(?P<hq>-hq)?-(?P<model>vit-(?:tiny|b|l|h))")
 """Names of SAM weights, which say what network they are of."""

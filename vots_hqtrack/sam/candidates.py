@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from vots_hqtrack.config import HQOutput
-from vots_hqtrack.refiner.models import MaskDecoderHQ
-from vots_hqtrack.refiner.prompts import Prompts
+from vots_hqtrack.sam.models import MaskDecoderHQ
+from vots_hqtrack.sam.prompts import Prompts
 from vots_hqtrack.types import ImageEmbedding
 
 SINGLE, SEVERAL = slice(0, 1), slice(1, 4)

@@ -10,7 +10,7 @@ import torch
 
 from vots_hqtrack.checkpoints.load import load_weights
 from vots_hqtrack.errors import ConfigError
-from vots_hqtrack.refiner.models import Sam, SamName, build_hollow_sam, build_sam
+from vots_hqtrack.sam.models import Sam, SamName, build_empty_sam, build_sam
 
 HQ_PARTS = {"hf_token", "hf_mlp", "compress_vit_feat", "embedding_encoder", "embedding_maskfeature"}
 
@@ -40,7 +40,7 @@ def test_the_classifier_is_left_out(hq: bool) -> None:
 @pytest.mark.parametrize("hq", [False, True])
 @pytest.mark.parametrize("model", ["vit_b", "vit_tiny"])
 def test_hollow_network_lacks_only_what_weights_bring(model: SamName, hq: bool) -> None:
-    sam = build_hollow_sam(model, hq=hq)
+    sam = build_empty_sam(model, hq=hq)
     brought = sam.state_dict()
     assert all(value.is_meta for value in brought.values()) == (model != "vit_tiny")
     assert not sam.training
@@ -66,7 +66,7 @@ def test_shipped_weights_have_exactly_the_tensors_of_the_plain_network() -> None
 
 
 def test_import_and_build_warn_and_print_nothing() -> None:
-    code = "from vots_hqtrack.refiner.models import build_sam; build_sam('vit_tiny')"
+    code = "from vots_hqtrack.sam.models import build_sam; build_sam('vit_tiny')"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False
     )

@@ -11,8 +11,8 @@ from hypothesis.extra import numpy as npst
 from vots_hqtrack.config import PromptKind
 from vots_hqtrack.errors import ShapeError
 from vots_hqtrack.masks import mask_iou
-from vots_hqtrack.refiner.geometry import SamGeometry, masks_in_frame
-from vots_hqtrack.refiner.prompts import make_prompts, prompt_boxes, prompt_masks, prompt_points
+from vots_hqtrack.sam.geometry import SamGeometry, masks_in_frame
+from vots_hqtrack.sam.prompts import make_prompts, prompt_boxes, prompt_masks, prompt_points
 from vots_hqtrack.types import Size
 
 SMALL = SamGeometry(Size(12, 16), Size(24, 32), side=32, mask_side=8)

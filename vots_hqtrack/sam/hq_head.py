@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own spelling
 from torch import Tensor, nn
 
-from vots_hqtrack.ops.channels_last import centred, channel_norm, gelu_, norm_centred_
-from vots_hqtrack.refiner.upscale import TransposedConv
+from vots_hqtrack.sam.channels_last import centred, channel_norm, gelu_, norm_centred_
+from vots_hqtrack.sam.upscale import TransposedConv
 from vots_hqtrack.types import ImageEmbedding, Size
 
 
-class PreparedHQHead(nn.Module):
+class FusedHQHead(nn.Module):
     """The HQ part of the package's ``MaskDecoderHQ``.
 
     Args:

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from vots_hqtrack.encoder.sam import SamEncoder, embedding_from_sam, features_from_sam
 from vots_hqtrack.errors import ShapeError
-from vots_hqtrack.refiner.models import build_sam
+from vots_hqtrack.sam.models import build_sam
+from vots_hqtrack.sam.tiny_vit import SamEncoder, embedding_from_sam, features_from_sam
 from vots_hqtrack.types import Size
 
 

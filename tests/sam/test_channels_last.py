@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import nn
 
-from vots_hqtrack.ops.channels_last import centred, gelu_, norm_centred_
+from vots_hqtrack.sam.channels_last import centred, gelu_, norm_centred_
 
 
 @pytest.mark.parametrize("shape", [(2, 8, 3, 5), (1, 4, 1, 1), (1, 3, 5, 8)])

@@ -16,17 +16,17 @@ from torch import Tensor, nn
 from vots_hqtrack.config import CandidateChoice, HQOutput, PromptKind, RefinerConfig
 from vots_hqtrack.errors import InputError, ShapeError
 from vots_hqtrack.masks import check_mask_stack, has_pixels
-from vots_hqtrack.refiner.candidates import (
+from vots_hqtrack.sam.candidates import (
     Candidates,
     decode_candidates,
     encode_prompts,
     encode_tokens,
 )
-from vots_hqtrack.refiner.components import clean_logits
-from vots_hqtrack.refiner.geometry import SamGeometry, masks_in_frame, scale_points
-from vots_hqtrack.refiner.models import Sam
-from vots_hqtrack.refiner.prepared import DecoderView, PreparedMaskDecoder
-from vots_hqtrack.refiner.prompts import Prompts, make_prompts, prompt_masks
+from vots_hqtrack.sam.components import clean_logits
+from vots_hqtrack.sam.fused_decoder import DecoderView, FusedMaskDecoder
+from vots_hqtrack.sam.geometry import SamGeometry, masks_in_frame, scale_points
+from vots_hqtrack.sam.models import Sam
+from vots_hqtrack.sam.prompts import Prompts, make_prompts, prompt_masks
 from vots_hqtrack.types import ImageEmbedding, Size
 
 MASK_LOGIT = 20.0
@@ -172,7 +172,7 @@ class MaskRefiner(nn.Module):
     def _view(self, embedding: ImageEmbedding, geometry: SamGeometry) -> DecoderView | None:
         """Compute what a prepared decoder needs once a frame."""
         decoder = self.mask_decoder
-        if not isinstance(decoder, PreparedMaskDecoder):
+        if not isinstance(decoder, FusedMaskDecoder):
             return None
         return decoder.view(embedding, geometry)
 

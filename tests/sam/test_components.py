@@ -14,9 +14,9 @@ from vots_hqtrack.errors import ShapeError
 from vots_hqtrack.masks import has_pixels
 from vots_hqtrack.measures import jaccard
 from vots_hqtrack.presets import hqtrack, lite
-from vots_hqtrack.refiner.components import clean_logits, find_holes, find_islands
-from vots_hqtrack.refiner.models import SamPredictor
-from vots_hqtrack.refiner.refiner import build_refiner
+from vots_hqtrack.sam.components import clean_logits, find_holes, find_islands
+from vots_hqtrack.sam.models import SamPredictor
+from vots_hqtrack.sam.refiner import build_refiner
 from vots_hqtrack.types import MaskArray, Size
 
 Locations = set[tuple[int, int]]

@@ -12,10 +12,10 @@ import torch
 from vots_hqtrack.config import FrameConfig
 from vots_hqtrack.encoder.frames import SeparateFrameEncoder
 from vots_hqtrack.frame import plan_frame
-from vots_hqtrack.refiner.geometry import SamGeometry
-from vots_hqtrack.refiner.models import Sam, SamName, SamPredictor, build_sam
-from vots_hqtrack.refiner.prompts import make_prompts
-from vots_hqtrack.refiner.refiner import MaskRefiner
+from vots_hqtrack.sam.geometry import SamGeometry
+from vots_hqtrack.sam.models import Sam, SamName, SamPredictor, build_sam
+from vots_hqtrack.sam.prompts import make_prompts
+from vots_hqtrack.sam.refiner import MaskRefiner
 from vots_hqtrack.types import ImageEmbedding, Size
 
 FRAME = Size(120, 160)

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vots_hqtrack.refiner.geometry import SamGeometry, masks_in_frame, scale_points
-from vots_hqtrack.refiner.models import Sam, build_sam
+from vots_hqtrack.sam.geometry import SamGeometry, masks_in_frame, scale_points
+from vots_hqtrack.sam.models import Sam, build_sam
 from vots_hqtrack.types import Size
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vots_hqtrack.config import PromptKind
 from vots_hqtrack.masks import check_mask_stack, mask_boxes
-from vots_hqtrack.refiner.geometry import SamGeometry, bilinear_taps, scale_points
+from vots_hqtrack.sam.geometry import SamGeometry, bilinear_taps, scale_points
 from vots_hqtrack.types import MaskArray
 
 

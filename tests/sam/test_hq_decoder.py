@@ -21,9 +21,9 @@ from vots_hqtrack.build import load_sam
 from vots_hqtrack.checkpoints.load import load_into, load_weights
 from vots_hqtrack.config import CandidateChoice, HQOutput, PromptKind, RefinerConfig
 from vots_hqtrack.masks import mask_iou
-from vots_hqtrack.refiner.models import SamPredictor, build_sam
-from vots_hqtrack.refiner.prompts import make_prompts, prompt_masks
-from vots_hqtrack.refiner.refiner import build_refiner
+from vots_hqtrack.sam.models import SamPredictor, build_sam
+from vots_hqtrack.sam.prompts import make_prompts, prompt_masks
+from vots_hqtrack.sam.refiner import build_refiner
 from vots_hqtrack.types import Size
 
 

@@ -7,7 +7,7 @@ import torch
 from predictors import make_predictor, shake
 
 from vots_hqtrack.checkpoints.load import load_into, load_weights
-from vots_hqtrack.refiner.models import SamPredictor, build_sam
+from vots_hqtrack.sam.models import SamPredictor, build_sam
 
 
 @pytest.fixture(scope="module")

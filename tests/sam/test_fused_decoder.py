@@ -13,12 +13,12 @@ from vots_hqtrack.build import load_sam
 from vots_hqtrack.config import HQOutput, RefinerConfig
 from vots_hqtrack.frame import plan_frame
 from vots_hqtrack.masks import mask_iou
-from vots_hqtrack.refiner.candidates import decode_candidates, encode_prompts, encode_tokens
-from vots_hqtrack.refiner.geometry import SamGeometry
-from vots_hqtrack.refiner.models import SamPredictor, build_sam
-from vots_hqtrack.refiner.prepared import PreparedMaskDecoder, prepare_decoder
-from vots_hqtrack.refiner.prompts import Prompts
-from vots_hqtrack.refiner.refiner import build_refiner
+from vots_hqtrack.sam.candidates import decode_candidates, encode_prompts, encode_tokens
+from vots_hqtrack.sam.fused_decoder import FusedMaskDecoder, prepare_decoder
+from vots_hqtrack.sam.geometry import SamGeometry
+from vots_hqtrack.sam.models import SamPredictor, build_sam
+from vots_hqtrack.sam.prompts import Prompts
+from vots_hqtrack.sam.refiner import build_refiner
 from vots_hqtrack.types import ImageEmbedding, Size
 
 
@@ -59,7 +59,7 @@ def decode_both(
     embedding, prompts = draw_embedding(frame_size), draw_prompts(has_masks=has_masks)
     geometry = SamGeometry(frame_size, embedding.input_size, side=1024, mask_side=256)
     encoder = sam.prompt_encoder
-    decoder = PreparedMaskDecoder(sam.mask_decoder, encoder, torch.float32)
+    decoder = FusedMaskDecoder(sam.mask_decoder, encoder, torch.float32)
     options: Any = {"multimask": multimask, "hq_output": hq_output}
     with torch.inference_mode():
         wanted = decode_candidates(
@@ -114,9 +114,9 @@ def test_shipped_weights_masks_stay(trained_predictor: SamPredictor, hq: bool) -
     parts = refiner.mask_decoder, refiner.prompt_encoder
     with torch.inference_mode():
         wanted = refiner.refine(embedding, coarse).masks
-        refiner.mask_decoder = PreparedMaskDecoder(*parts, torch.float32)
+        refiner.mask_decoder = FusedMaskDecoder(*parts, torch.float32)
         exact = refiner.refine(embedding, coarse).masks
-        refiner.mask_decoder = PreparedMaskDecoder(*parts, torch.bfloat16)
+        refiner.mask_decoder = FusedMaskDecoder(*parts, torch.bfloat16)
         rounded = refiner.refine(embedding, coarse).masks
     assert (wanted != exact).sum() <= 2
     assert (mask_iou(wanted, rounded) >= 0.99).all(), "0.999 was seen"
@@ -125,7 +125,7 @@ def test_shipped_weights_masks_stay(trained_predictor: SamPredictor, hq: bool) -
 def test_autocast_has_no_say_and_nothing_is_kept(sam: Any) -> None:
     other = copy.deepcopy(sam)
     prepare_decoder(other, torch.float32)
-    assert isinstance(other.mask_decoder, PreparedMaskDecoder)
+    assert isinstance(other.mask_decoder, FusedMaskDecoder)
     refiner = build_refiner(RefinerConfig(), other)
     size = Size(48, 64)
     embedding = draw_embedding(size)

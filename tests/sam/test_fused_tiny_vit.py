@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vots_hqtrack.encoder.sam import SamEncoder, SamMaps
-from vots_hqtrack.encoder.tinyvit import TAME, PreparedSamEncoder, weighted_mean
 from vots_hqtrack.errors import ShapeError
-from vots_hqtrack.refiner.models import build_sam
+from vots_hqtrack.sam.fused_tiny_vit import TAME, FusedSamEncoder, weighted_mean
+from vots_hqtrack.sam.models import build_sam
+from vots_hqtrack.sam.tiny_vit import SamEncoder, SamMaps
 
 MAPS = ("stride8", "early", "before_neck", "neck")
 
@@ -53,7 +53,7 @@ def test_values_equal_the_reference(
 ) -> None:
     image = picture(height, width, batch)
     wanted = encode(SamEncoder(image_encoder), image)
-    found = encode(PreparedSamEncoder(image_encoder, torch.float32), image)
+    found = encode(FusedSamEncoder(image_encoder, torch.float32), image)
     for name in MAPS:
         # Folding rounds once more per convolution: 2e-5 at most was seen on these sizes.
         torch.testing.assert_close(
@@ -64,7 +64,7 @@ def test_values_equal_the_reference(
 def test_bfloat16_stays_within_its_rounding(image_encoder: nn.Module) -> None:
     image = picture(96, 160)
     wanted = encode(SamEncoder(image_encoder), image)
-    found = encode(PreparedSamEncoder(image_encoder, torch.bfloat16), image)
+    found = encode(FusedSamEncoder(image_encoder, torch.bfloat16), image)
     for name in MAPS:
         exact, rounded = getattr(wanted, name), getattr(found, name)
         assert rounded.dtype == torch.bfloat16
@@ -89,7 +89,7 @@ def test_weighted_mean_is_that_by_the_softmax(dtype: torch.dtype, peak: float) -
 
 
 def test_autocast_has_no_say(image_encoder: nn.Module) -> None:
-    encoder, image = PreparedSamEncoder(image_encoder, torch.float32), picture(64, 64)
+    encoder, image = FusedSamEncoder(image_encoder, torch.float32), picture(64, 64)
     wanted = encode(encoder, image)
     with torch.autocast("cpu", torch.bfloat16):
         found = encode(encoder, image)
@@ -98,7 +98,7 @@ def test_autocast_has_no_say(image_encoder: nn.Module) -> None:
 
 def test_the_given_network_stays_as_it_was(image_encoder: nn.Module) -> None:
     before = {name: tensor.clone() for name, tensor in image_encoder.state_dict().items()}
-    PreparedSamEncoder(image_encoder, torch.bfloat16)
+    FusedSamEncoder(image_encoder, torch.bfloat16)
     after = image_encoder.state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
     assert all(after[name].dtype == tensor.dtype for name, tensor in before.items())
@@ -107,4 +107,4 @@ def test_the_given_network_stays_as_it_was(image_encoder: nn.Module) -> None:
 @pytest.mark.parametrize("size", [(100, 128), (1056, 64)])
 def test_exception_odd_sizes(image_encoder: nn.Module, size: tuple[int, int]) -> None:
     with pytest.raises(ShapeError, match=f"{size[0]}x{size[1]}"):
-        encode(PreparedSamEncoder(image_encoder, torch.float32), torch.zeros(1, 3, *size))
+        encode(FusedSamEncoder(image_encoder, torch.float32), torch.zeros(1, 3, *size))

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from vots_hqtrack.config import CandidateChoice, HQOutput, PromptKind
-from vots_hqtrack.refiner.geometry import SamGeometry
-from vots_hqtrack.refiner.models import Sam, SamPredictor
-from vots_hqtrack.refiner.prompts import make_prompts
-from vots_hqtrack.refiner.refiner import MaskRefiner, Refinement
+from vots_hqtrack.sam.geometry import SamGeometry
+from vots_hqtrack.sam.models import Sam, SamPredictor
+from vots_hqtrack.sam.prompts import make_prompts
+from vots_hqtrack.sam.refiner import MaskRefiner, Refinement
 from vots_hqtrack.types import ImageEmbedding, Size
 
 FRAME = Size(90, 160)

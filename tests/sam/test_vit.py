@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from vots_hqtrack.encoder.sam_vit import SamVitEncoder
 from vots_hqtrack.errors import ShapeError
-from vots_hqtrack.refiner.models import build_hollow_sam
+from vots_hqtrack.sam.models import build_empty_sam
+from vots_hqtrack.sam.vit import SamVitEncoder
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -65,7 +65,7 @@ def test_lower_precision_stays_near() -> None:
 
 def test_every_large_network_of_the_package_has_these_parts() -> None:
     for model in ("vit_b", "vit_l", "vit_h"):
-        encoder = build_hollow_sam(model).image_encoder  # type: ignore[arg-type]
+        encoder = build_empty_sam(model).image_encoder  # type: ignore[arg-type]
         whole = [block for block in encoder.blocks if not block.window_size]
         assert len(whole) == 4
         assert all(len(block.attn.rel_pos_h) == 2 * 64 - 1 for block in whole)

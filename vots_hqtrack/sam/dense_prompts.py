@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own spelling
 from torch import Tensor, nn
 
-from vots_hqtrack.ops.channels_last import centred, gelu_
+from vots_hqtrack.sam.channels_last import centred, gelu_
 
 
 class DensePrompts(nn.Module):

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from vots_hqtrack.errors import ShapeError
-from vots_hqtrack.refiner.models import build_sam
-from vots_hqtrack.refiner.two_way import PreparedTwoWayTransformer
+from vots_hqtrack.sam.fused_transformer import FusedTwoWayTransformer
+from vots_hqtrack.sam.models import build_sam
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +38,8 @@ def draw(num_objects: int, num_tokens: int) -> tuple[Tensor, Tensor]:
     )
 
 
-def prepare(sam: Any, dtype: torch.dtype) -> PreparedTwoWayTransformer:
-    return PreparedTwoWayTransformer(sam.mask_decoder.transformer, positions_of(sam), dtype)
+def prepare(sam: Any, dtype: torch.dtype) -> FusedTwoWayTransformer:
+    return FusedTwoWayTransformer(sam.mask_decoder.transformer, positions_of(sam), dtype)
 
 
 @pytest.mark.parametrize(("num_objects", "num_tokens"), [(1, 7), (3, 9)])

@@ -32,7 +32,7 @@ class TokensAndCells(NamedTuple):
     cells: Tensor
 
 
-class PreparedTwoWayTransformer(nn.Module):
+class FusedTwoWayTransformer(nn.Module):
     """The package's ``TwoWayTransformer`` for one grid of cells.
 
     Args:

@@ -9,9 +9,9 @@ from two_discs import draw_video
 from vots_hqtrack.build import build_parts, load_sam
 from vots_hqtrack.config import TrackerConfig
 from vots_hqtrack.encoder.frames import SharedFrameEncoder
-from vots_hqtrack.encoder.sam import SamEncoder
 from vots_hqtrack.presets import lite
-from vots_hqtrack.refiner.refiner import build_refiner
+from vots_hqtrack.sam.refiner import build_refiner
+from vots_hqtrack.sam.tiny_vit import SamEncoder
 from vots_hqtrack.settings import apply_settings
 from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.types import FrameResult

@@ -5,7 +5,7 @@ before it, the scale of the attention into its queries, the position bias is lai
 have the number format in which they are multiplied, so nothing is cast for each frame. Maps are
 channels-last throughout, which makes tokens of them without a copy.
 
-`encoder.sam.SamEncoder` is the reference; tests hold this one against it.
+`sam.tiny_vit.SamEncoder` is the reference; tests hold this one against it.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor, nn
 
-from vots_hqtrack.encoder.sam import SAM_STRIDE, SamMaps, check_input, pad_to_windows
-from vots_hqtrack.ops.channels_last import channel_norm, gelu_
+from vots_hqtrack.sam.channels_last import channel_norm, gelu_
+from vots_hqtrack.sam.tiny_vit import SAM_STRIDE, SamMaps, check_input, pad_to_windows
 
 TAME = 40.0
 """Scores between which and their negative all powers of e and their sums, times values, have their
 full precision in bfloat16."""
 
 
-class PreparedSamEncoder(nn.Module):
+class FusedSamEncoder(nn.Module):
     """The same as ``SamEncoder`` in one number format, which autocast has no say in.
 
     Args:
