@@ -74,10 +74,10 @@ def vmos() -> TrackerConfig:
     return TrackerConfig(
         preset="vmos",
         weights="vmos-internimage-t",
-        encoder=EncoderConfig(kind="internimage-t", dims=(64, 128, 256)),
+        encoder=EncoderConfig(kind="internimage-t"),
         vmos=released_vmos(),
         refiner=RefinerConfig(enabled=False),
-        runtime=RuntimeConfig(dtype="float32"),
+        runtime=RuntimeConfig(dtype="float32", low_precision="robust"),
     )
 
 
@@ -107,7 +107,7 @@ def vmos_sam_h() -> TrackerConfig:
 
 def vmos_r50() -> TrackerConfig:
     """VMOS with ResNet-50 as encoder (Table 5), without refiner; its weights must be trained."""
-    encoder = EncoderConfig(kind="resnet50", dims=(256, 512, 1024))
+    encoder = EncoderConfig(kind="resnet50")
     return dataclasses.replace(vmos(), preset="vmos-r50", weights="vmos-r50", encoder=encoder)
 
 

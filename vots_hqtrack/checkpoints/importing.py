@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -32,11 +31,11 @@ from vots_hqtrack.config import TrackerConfig
 from vots_hqtrack.environment import downloads_from_environment
 from vots_hqtrack.errors import ConfigError, WeightsError
 from vots_hqtrack.presets import deaot_r50, vmos, vmos_r50
-from vots_hqtrack.sam.models import UNUSED_ENCODER_PARTS, SamName, build_empty_sam
+from vots_hqtrack.sam.models import UNUSED_ENCODER_PARTS, build_empty_sam
+from vots_hqtrack.sam.weights import SAM_NAME
 
 DIGEST_KEY = "tensors_sha256"
 """Entry of a file's header with the hash of its tensors, so that the file can vouch for itself."""
-_SAM_KIND = re.compile(r"sam(?P<hq>-hq)?-(?P<model>vit-(?:tiny|b|l|h))")
 _SAM_UNUSED = tuple(f"image_encoder.{part}.*" for part in UNUSED_ENCODER_PARTS)
 _DEAD = "dead."
 _TRAINED: Mapping[str, Callable[[], TrackerConfig]] = {
@@ -165,14 +164,14 @@ def read_as(kind: str, path: Path) -> Content:
     if kind in _FROM_IMAGENET:
         encoder = _FROM_IMAGENET[kind](read, source=str(path))
         return Content(encoder.tensors, encoder.unused)
-    found = _SAM_KIND.fullmatch(kind)
+    found = SAM_NAME.fullmatch(kind)
     if found is None:
         raise ConfigError(f"no checkpoint can be read as {kind!r}")
-    model = cast(SamName, found["model"].replace("-", "_"))
+    model = found["model"].replace("-", "_")
     return _fit(sam_shapes(model, hq=bool(found["hq"])), read, path, kind, _SAM_UNUSED)
 
 
-def sam_shapes(model: SamName, *, hq: bool) -> dict[str, Tensor]:
+def sam_shapes(model: str, *, hq: bool) -> dict[str, Tensor]:
     """Return tensors without meaning under the keys and with the shapes of a SAM network.
 
     Args:

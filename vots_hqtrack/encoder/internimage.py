@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from vots_hqtrack.encoder import register_encoder
 from vots_hqtrack.encoder.dcnv3 import NORM_EPS, DeformableConv
 from vots_hqtrack.errors import ShapeError
 from vots_hqtrack.types import FrameFeatures
@@ -162,6 +163,7 @@ class InternImage(nn.Module):
         return FrameFeatures(*(cells.permute(0, 3, 1, 2) for cells in (s4, s8, s16)))
 
 
+@register_encoder("internimage-t", channels=(64, 128, 256))
 def build_internimage_t() -> InternImage:
     """Build the released model's encoder, with fresh weights."""
     return InternImage(widths=(64, 128, 256), depths=(4, 4, 18, 4), groups=(4, 8, 16, 32))

@@ -1,1 +1,1 @@
-"""The mask refiner: VMOS's coarse masks, given to SAM as prompts, come back sharper."""
+"""SAM: its image encoders, mask decoder, prompts and weights, as refiner and as shared encoder."""

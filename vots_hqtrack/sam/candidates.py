@@ -1,24 +1,25 @@
-"""SAM's mask decoder, asked for every mask that it has for N objects of one frame.
+"""SAM's prompt encoder and mask decoder, part by part: the reference of the fused decoder.
 
 The package's HQ decoder adds its HQ token's mask to the one SAM mask that it picks itself. Here its
-parts are called one by one, so that whoever asks can pick by another rule; sum and order of
+parts are called one by one, so that the caller can pick by another rule; sum and order of
 operations are the package's, so the masks are the same to the last bit.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from vots_hqtrack.config import HQOutput
+from vots_hqtrack.sam.geometry import SamGeometry, input_sides
 from vots_hqtrack.sam.models import MaskDecoderHQ
 from vots_hqtrack.sam.prompts import Prompts
 from vots_hqtrack.types import ImageEmbedding
 
-SINGLE, SEVERAL = slice(0, 1), slice(1, 4)
+SINGLE, MULTIMASK = slice(0, 1), slice(1, 4)
 """SAM's mask tokens: one for clear prompts, three for prompts that could mean several things."""
 
 
@@ -29,7 +30,7 @@ class EncodedPrompts:
     Attributes:
         sparse: ``(N, K, 256)`` float, tokens of boxes and points.
         dense: ``(N, 256, 64, 64)`` float, of mask prompts.
-        image_pe: ``(1, 256, 64, 64)`` float, positions of the image's cells.
+        image_pe: ``(1, 256, 64, 64)`` float, positions of the image's tokens.
     """
 
     sparse: Tensor
@@ -43,9 +44,8 @@ class Candidates:
 
     Attributes:
         logits: ``(N, K, H', W')`` float32, from the first row and column of SAM's square on: all of
-            it, or the part that the frame covers and at least a cell more.
-        predicted_iou: ``(N, K)`` float32, SAM's own opinion of its masks; the HQ token has none of
-            its own.
+            it, or the part that the frame covers and at least one mask pixel more.
+        predicted_iou: ``(N, K)`` float32, SAM's IoU predictions; the HQ token has none of its own.
     """
 
     logits: Tensor
@@ -54,12 +54,13 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True)
 class DecodedMasks:
-    """All masks that a decoder makes of N objects.
+    """Raw output of a mask decoder for N objects.
 
     Attributes:
-        sam: ``(N, 4, mask_side, mask_side)`` float32 logits: the single mask, then the three.
-        hq: ``(N, 1, mask_side, mask_side)`` float32 logits, the HQ token's; None of a plain SAM.
-        predicted_iou: ``(N, 4)`` float32, SAM's opinion of its own masks.
+        sam: ``(N, 4, mask_side, mask_side)`` float32 logits of the single-mask token, then of the
+            three multimask tokens.
+        hq: ``(N, 1, mask_side, mask_side)`` float32 logits of the HQ token; None without HQ head.
+        predicted_iou: ``(N, 4)`` float32, SAM's IoU predictions.
     """
 
     sam: Tensor
@@ -67,33 +68,65 @@ class DecodedMasks:
     predicted_iou: Tensor
 
 
-def decode_candidates(
-    decoder: nn.Module,
-    embedding: ImageEmbedding,
-    prompts: EncodedPrompts,
-    *,
-    multimask: bool,
-    hq_output: HQOutput = "sum",
-) -> Candidates:
-    """Decode the prompts of N objects in one call.
+class PromptedDecoder(Protocol):
+    """What the refiner asks of a network with prompts.
+
+    Attributes:
+        side: Side of its square input in pixels.
+        mask_side: Side of its low-resolution masks in pixels.
+    """
+
+    side: int
+    mask_side: int
+
+    def precompute(self, embedding: Any, geometry: SamGeometry) -> Any:  # noqa: ANN401
+        """Compute what all objects of a frame share."""
+
+    def __call__(self, cache: Any, prompts: Prompts, *, multimask: bool) -> Candidates:  # noqa: ANN401
+        """Decode N objects: K = 3 candidates of each, or 1."""
+
+
+class ReferenceDecoder(nn.Module):
+    """The package's modules as they are.
 
     Args:
         decoder: The package's ``MaskDecoder`` or ``MaskDecoderHQ``.
-        embedding: SAM's view of the frame.
-        prompts: Of N objects, N at least 1.
-        multimask: True for SAM's three masks, False for its single one.
+        prompt_encoder: The package's ``PromptEncoder``.
         hq_output: An HQ decoder's masks: SAM's plus the HQ token's, or the latter alone, which is
             one mask under each of SAM's scores. A plain decoder has only SAM's.
-
-    Returns:
-        K = 3 candidates of each object, or 1.
     """
-    chosen = SEVERAL if multimask else SINGLE
-    masks = decode_masks(decoder, embedding, prompts)
-    logits = masks.sam[:, chosen]
-    if masks.hq is not None:
-        logits = logits + masks.hq if hq_output == "sum" else masks.hq.expand_as(logits)
-    return Candidates(logits, masks.predicted_iou[:, chosen])
+
+    def __init__(
+        self, decoder: nn.Module, prompt_encoder: nn.Module, *, hq_output: HQOutput = "sum"
+    ) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.prompt_encoder = prompt_encoder
+        self.hq_output = hq_output
+        self.side, self.mask_side = input_sides(prompt_encoder)
+
+    def precompute(self, embedding: ImageEmbedding, geometry: SamGeometry) -> ImageEmbedding:
+        """Return the embedding: nothing is computed ahead."""
+        return embedding
+
+    def forward(self, cache: ImageEmbedding, prompts: Prompts, *, multimask: bool) -> Candidates:
+        """Decode the prompts of N objects, N at least 1, in one call.
+
+        Args:
+            cache: SAM's image embedding of the frame.
+            prompts: Boxes, and masks and points if there are any.
+            multimask: True for SAM's three masks, False for its single one.
+
+        Returns:
+            K = 3 candidates of each object, or 1.
+        """
+        chosen = MULTIMASK if multimask else SINGLE
+        masks = decode_masks(self.decoder, cache, encode_prompts(self.prompt_encoder, prompts))
+        logits = masks.sam[:, chosen]
+        if masks.hq is not None:
+            is_sum = self.hq_output == "sum"
+            logits = logits + masks.hq if is_sum else masks.hq.expand_as(logits)
+        return Candidates(logits, masks.predicted_iou[:, chosen])
 
 
 def decode_masks(
@@ -103,7 +136,7 @@ def decode_masks(
 
     Args:
         decoder: The package's ``MaskDecoder`` or ``MaskDecoderHQ``.
-        embedding: SAM's view of the frame.
+        embedding: SAM's image embedding of the frame.
         prompts: Of N objects, N at least 1.
     """
     parts: Any = decoder
@@ -157,7 +190,7 @@ def hq_features(decoder: nn.Module, embedding: ImageEmbedding) -> Tensor:
 
     Args:
         decoder: The package's ``MaskDecoderHQ``.
-        embedding: SAM's view of the frame.
+        embedding: SAM's image embedding of the frame.
 
     Returns:
         ``(1, 32, 256, 256)`` float.

@@ -1,7 +1,7 @@
-"""Pieces of prepared networks for maps ``(N, C, H', W')`` whose channels lie last in memory.
+"""Operations of the fused networks on maps ``(N, C, H', W')`` in channels-last memory.
 
-Encoder and refiner share them. All are for inference: they write where they read, because fresh
-memory for a map costs as much as most of what is done with it.
+Encoder and decoder share them. All are for inference and work in place, because new memory for a
+map costs as much as most operations on it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 def gelu_(x: Tensor) -> Tensor:
     """Apply GELU in place, to maps or tokens."""
-    # PyTorch's fast GELU wants memory in the order of the dimensions; of a map with its channels
-    # last it takes twice as long.
+    # The vectorised GELU needs a contiguous tensor; on channels-last maps it is twice as slow, so
+    # it is applied to the view with the channels last.
     channels_last = x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
     torch.ops.aten.gelu_(x.permute(0, 2, 3, 1) if channels_last else x)
     return x
@@ -32,9 +32,9 @@ def channel_norm(layer: nn.Module) -> nn.LayerNorm:
 
 @torch.no_grad()
 def centred(layer: nn.Module, *, outputs: int = 0) -> nn.Module:
-    """Return a copy of a convolution whose output channels have the mean 0 at every place.
+    """Return a copy of a convolution whose output channels have the mean 0 at every position.
 
-    A norm of channels behind it sees no difference, and need not look for their mean.
+    A channel norm after it gives the same and need not compute their mean.
 
     Args:
         layer: ``nn.Conv2d`` or ``nn.ConvTranspose2d`` with a bias.
@@ -59,9 +59,9 @@ def norm_centred_(x: Tensor, norm: nn.LayerNorm) -> Tensor:
     Returns:
         ``x``.
     """
-    cells = x.permute(0, 2, 3, 1)
-    length = torch.linalg.vector_norm(cells, dim=-1, keepdim=True).float()
-    scale = length.square_().mul_(1 / cells.shape[-1]).add_(norm.eps).rsqrt_()
-    cells.mul_(scale.to(x.dtype))
-    torch.addcmul(norm.bias, cells, norm.weight, out=cells)
+    tokens = x.permute(0, 2, 3, 1)
+    length = torch.linalg.vector_norm(tokens, dim=-1, keepdim=True).float()
+    scale = length.square_().mul_(1 / tokens.shape[-1]).add_(norm.eps).rsqrt_()
+    tokens.mul_(scale.to(x.dtype))
+    torch.addcmul(norm.bias, tokens, norm.weight, out=tokens)
     return x

@@ -1,8 +1,8 @@
-"""TinyViT made ready for inference: the same network with fewer and cheaper operations.
+"""TinyViT fused for inference: the same network with fewer and cheaper operations.
 
 What depends on weights alone is computed once: batch normalisation is folded into the convolution
-before it, the scale of the attention into its queries, the position bias is laid out, and weights
-have the number format in which they are multiplied, so nothing is cast for each frame. Maps are
+before it, the scale of the attention into its queries, the position bias is expanded, and weights
+have the dtype that they are multiplied in, so nothing is cast for each frame. Maps are
 channels-last throughout, which makes tokens of them without a copy.
 
 `sam.tiny_vit.SamEncoder` is the reference; tests hold this one against it.
@@ -19,19 +19,26 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor, nn
 
 from vots_hqtrack.sam.channels_last import channel_norm, gelu_
-from vots_hqtrack.sam.tiny_vit import SAM_STRIDE, SamMaps, check_input, pad_to_windows
+from vots_hqtrack.sam.tiny_vit import (
+    SAM_STRIDE,
+    SharedFeatures,
+    check_input,
+    pad_to_windows,
+    share_maps,
+)
+from vots_hqtrack.types import Size
 
-TAME = 40.0
-"""Scores between which and their negative all powers of e and their sums, times values, have their
-full precision in bfloat16."""
+MAX_SAFE_SCORE = 40.0
+"""Scores up to this size, either sign: their exponentials and the sums of those keep the full
+precision of bfloat16."""
 
 
 class FusedSamEncoder(nn.Module):
-    """The same as ``SamEncoder`` in one number format, which autocast has no say in.
+    """The same as ``SamEncoder`` in one dtype, whatever autocast says.
 
     Args:
         image_encoder: The package's ``TinyViT`` in evaluation mode; it is copied.
-        dtype: Format of weights and maps.
+        dtype: Of weights and maps.
     """
 
     def __init__(self, image_encoder: nn.Module, dtype: torch.dtype) -> None:
@@ -49,20 +56,20 @@ class FusedSamEncoder(nn.Module):
         self.neck = Neck(source.neck)
         self.to(dtype)
 
-    def forward(self, image: Tensor) -> SamMaps:
+    def forward(self, image: Tensor) -> SharedFeatures:
         """Encode images.
 
         Args:
             image: ``(B, 3, H, W)`` float, SAM-normalised RGB, sides multiples of 32 up to 1024.
 
         Returns:
-            The maps, cut to the input's own grid, of the encoder's dtype.
+            The features, cut to the input's size: float32 for VMOS, of the encoder's dtype for SAM.
 
         Raises:
             ShapeError: A side is not a multiple of 32, or larger than 1024.
         """
         check_input(image)
-        rows, columns = (side // SAM_STRIDE for side in image.shape[-2:])
+        size = Size(*image.shape[-2:])
         x = pad_to_windows(image).to(self.dtype, memory_format=torch.channels_last)
         with torch.autocast(image.device.type, enabled=False):
             first, second, third, fourth = self.stages
@@ -70,14 +77,9 @@ class FusedSamEncoder(nn.Module):
             stride8 = second(x)
             early = self.merges[1](stride8)
             x = fourth(self.merges[2](third(early)))
-            # Its 3 x 3 cells read one row more than there is of the frame.
-            neck = self.neck(x[..., : rows + 1, :])
-        return SamMaps(
-            stride8=stride8[..., : 2 * rows, : 2 * columns],
-            early=early[..., :rows, :columns],
-            before_neck=x[..., :rows, :columns],
-            neck=neck[..., :rows, :columns],
-        )
+            # The 3 x 3 kernel reads one row more than there is of the frame.
+            neck = self.neck(x[..., : size.height // SAM_STRIDE + 1, :])
+            return share_maps(stride8, early, x, neck, size)
 
 
 class Neck(nn.Module):
@@ -91,7 +93,7 @@ class Neck(nn.Module):
         super().__init__()
         parts: Any = layers
         self.convs = nn.ModuleList([parts[0], parts[2]])
-        self.norms = nn.ModuleList(channel_norm(parts[place]) for place in (1, 3))
+        self.norms = nn.ModuleList(channel_norm(parts[index]) for index in (1, 3))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H', W')`` to ``(B, 256, H', W')``."""
@@ -128,7 +130,7 @@ class FoldedConv(nn.Module):
 
 
 class ConvChain(nn.Module):
-    """Convolutions with GELU between them: the stem, or a merging of patches.
+    """Convolutions with GELU between them: the stem, or a downsampling.
 
     Args:
         pairs: The package's ``Conv2d_BN``, in order.
@@ -147,7 +149,7 @@ class ConvChain(nn.Module):
 
 
 class InvertedBottleneck(nn.Module):
-    """Widen, convolve each channel, narrow, around a shortcut.
+    """Inverted bottleneck: expand, depthwise convolution, project, with a residual.
 
     Args:
         block: The package's ``MBConv``.
@@ -165,49 +167,49 @@ class InvertedBottleneck(nn.Module):
 
 
 class WindowBlock(nn.Module):
-    """Attention inside windows, a convolution of each channel, and a perceptron.
+    """Attention inside windows, a depthwise convolution, and an MLP.
 
     Args:
         block: The package's ``TinyViTBlock``.
     """
 
     bias: Tensor
-    nothing: Tensor
+    zero_token: Tensor
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
         parts: Any = block
-        attention, perceptron = parts.attn, parts.mlp
+        attention, mlp = parts.attn, parts.mlp
         self.side = int(parts.window_size)
         self.num_heads = int(attention.num_heads)
         self.key_dim = int(attention.key_dim)
         self.norm = attention.norm
         self.query_key_value = self._arranged(attention.qkv)
-        nothing = self.query_key_value(self.norm.bias)
-        self.register_buffer("nothing", nothing.detach(), persistent=False)
+        zero_token = self.query_key_value(self.norm.bias)
+        self.register_buffer("zero_token", zero_token.detach(), persistent=False)
         self.project = attention.proj
         positions = attention.attention_biases[:, attention.attention_bias_idxs]
         self.register_buffer("bias", positions.detach()[None].clone(), persistent=False)
         self.local = FoldedConv(parts.local_conv)
-        self.perceptron_norm = perceptron.norm
-        self.widen = perceptron.fc1
-        self.narrow = perceptron.fc2
+        self.mlp_norm = mlp.norm
+        self.expand = mlp.fc1
+        self.project_mlp = mlp.fc2
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H', W')``, channels last, to the same shape."""
         x = self.local(self._attend(x))
         tokens = x.permute(0, 2, 3, 1)
-        mixed: Tensor = self.narrow(gelu_(self.widen(self.perceptron_norm(tokens))))
+        mixed: Tensor = self.project_mlp(gelu_(self.expand(self.mlp_norm(tokens))))
         return mixed.add_(tokens).permute(0, 3, 1, 2)
 
     def _attend(self, x: Tensor) -> Tensor:
         batch, channels, height, width = x.shape
         side, heads, depth = self.side, self.num_heads, self.key_dim
-        grid = self._pad(self.query_key_value(self.norm(x.permute(0, 2, 3, 1))))
-        rows, columns = grid.shape[1] // side, grid.shape[2] // side
-        cells = grid.view(batch, rows, side, columns, side, 3, heads, depth)
-        # Queries, keys and values of one window and head lie together from here on: one copy.
-        joined = cells.permute(5, 0, 1, 3, 6, 2, 4, 7).reshape(3, -1, side * side, depth)
+        padded = self._pad(self.query_key_value(self.norm(x.permute(0, 2, 3, 1))))
+        rows, columns = padded.shape[1] // side, padded.shape[2] // side
+        windows = padded.view(batch, rows, side, columns, side, 3, heads, depth)
+        # One copy makes queries, keys and values of a window and head contiguous.
+        joined = windows.permute(5, 0, 1, 3, 6, 2, 4, 7).reshape(3, -1, side * side, depth)
         mixed = self._mix(*joined)
         mixed = mixed.view(batch, rows, columns, heads, side, side, depth)
         mixed = mixed.permute(0, 1, 4, 2, 5, 3, 6).reshape(batch, rows * side, -1, channels)
@@ -215,16 +217,16 @@ class WindowBlock(nn.Module):
         return x + attended.permute(0, 3, 1, 2)
 
     def _pad(self, tokens: Tensor) -> Tensor:
-        """Fill ``(B, H', W', C)`` up to whole windows with what cells of zeros become."""
+        """Pad ``(B, H', W', C)`` to whole windows with what tokens of zeros become."""
         batch, height, width, channels = tokens.shape
         below, beside = -height % self.side, -width % self.side
         if not below and not beside:
             return tokens
-        grid = tokens.new_empty(batch, height + below, width + beside, channels)
-        grid[:, :height, :width] = tokens
-        grid[:, height:] = self.nothing
-        grid[:, :height, width:] = self.nothing
-        return grid
+        padded = tokens.new_empty(batch, height + below, width + beside, channels)
+        padded[:, :height, :width] = tokens
+        padded[:, height:] = self.zero_token
+        padded[:, :height, width:] = self.zero_token
+        return padded
 
     def _mix(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Attend within ``(M * heads, L, C)`` windows."""
@@ -248,8 +250,8 @@ class WindowBlock(nn.Module):
 def weighted_mean(scores: Tensor, value: Tensor) -> Tensor:
     """Average values by the softmax of scores.
 
-    In bfloat16 on the CPU, PyTorch's softmax takes twice as long as powers, their sums, and a
-    division behind the product. Powers of scores that could leave the range are not taken.
+    In bfloat16 on the CPU, PyTorch's softmax takes twice as long as exponentials, their sums, and a
+    division after the matmul. It is still used where an exponential could leave the range.
 
     Args:
         scores: ``(M, L, L')`` float; overwritten.
@@ -258,12 +260,12 @@ def weighted_mean(scores: Tensor, value: Tensor) -> Tensor:
     Returns:
         ``(M, L, C)`` of that dtype.
     """
-    if scores.device.type != "cpu" or scores.dtype != torch.bfloat16 or not _is_tame(scores):
+    if scores.device.type != "cpu" or scores.dtype != torch.bfloat16 or not _is_safe(scores):
         return torch.bmm(scores.softmax(-1), value)
     weights = scores.exp_()
     return torch.bmm(weights, value).div_(weights.sum(-1, keepdim=True))
 
 
-def _is_tame(scores: Tensor) -> bool:
-    least, most = torch.aminmax(scores)
-    return bool(least >= -TAME) and bool(most <= TAME)
+def _is_safe(scores: Tensor) -> bool:
+    low, high = torch.aminmax(scores)
+    return bool(low >= -MAX_SAFE_SCORE) and bool(high <= MAX_SAFE_SCORE)

@@ -1,45 +1,46 @@
-"""Where a video frame lies in SAM's square input, and the ways there and back."""
+"""Where a video frame is in SAM's square input, and how to map to it and back."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
-from torch import Tensor
+from torch import Tensor, nn
 
 from vots_hqtrack.masks import mask_boxes
 from vots_hqtrack.types import Size
 
 EDGE = 2
-"""Cells round those above the threshold that are resized with them: one is read, one is spoilt."""
+"""Mask pixels round those above the threshold that are resized with them: interpolation reads one,
+and the crop's border spoils one."""
 
 
-class Taps(NamedTuple):
-    """Where bilinear interpolation reads along one side.
+class LinearIndices(NamedTuple):
+    """Interpolation indices and weights along one side.
 
     Attributes:
         low: ``(output side,)`` int64, the nearer to 0 of two samples.
         high: ``(output side,)`` int64, the other one.
-        share: ``(output side,)`` float32 in ``[0, 1)``, weight of the latter.
+        weight: ``(output side,)`` float32 in ``[0, 1)``, weight of the latter.
     """
 
     low: Tensor
     high: Tensor
-    share: Tensor
+    weight: Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class SamGeometry:
-    """How a video frame lies in SAM's square input: resized, then padded right and below.
+    """Where a video frame is in SAM's square input: resized, then padded right and below.
 
     Attributes:
         frame_size: Size of the video frame.
         input_size: Size of the resized frame inside SAM's input.
         side: Side of SAM's input in pixels.
-        mask_side: Side of SAM's low-resolution masks in cells.
+        mask_side: Side of SAM's low-resolution masks in pixels.
     """
 
     frame_size: Size
@@ -48,15 +49,25 @@ class SamGeometry:
     mask_side: int
 
     @property
-    def cell(self) -> int:
-        """Pixels of SAM's input per cell of a low-resolution mask, in each direction."""
+    def mask_stride(self) -> int:
+        """Pixels of SAM's input per pixel of a low-resolution mask, in each direction."""
         return self.side // self.mask_side
 
     @property
     def covered(self) -> Size:
-        """Low-resolution cells that the frame covers, the last ones perhaps in part."""
+        """Low-resolution mask pixels that the frame covers, the last ones perhaps in part."""
         height, width = self.input_size
-        return Size(-(-height // self.cell), -(-width // self.cell))
+        return Size(-(-height // self.mask_stride), -(-width // self.mask_stride))
+
+
+def input_sides(prompt_encoder: nn.Module) -> tuple[int, int]:
+    """Return the sides of SAM's input and of its low-resolution masks, in pixels.
+
+    Args:
+        prompt_encoder: The package's ``PromptEncoder``.
+    """
+    parts: Any = prompt_encoder
+    return int(parts.input_image_size[0]), int(parts.mask_input_size[0])
 
 
 def scale_points(points: Tensor, geometry: SamGeometry) -> Tensor:
@@ -64,7 +75,7 @@ def scale_points(points: Tensor, geometry: SamGeometry) -> Tensor:
 
     Args:
         points: ``(..., 2)`` float, ``(x, y)`` in frame pixels.
-        geometry: Where the frame lies in SAM's input.
+        geometry: Where the frame is in SAM's input.
 
     Returns:
         ``(..., 2)`` float32, ``(x, y)`` in pixels of SAM's input.
@@ -81,32 +92,33 @@ def scale_points(points: Tensor, geometry: SamGeometry) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def bilinear_taps(output_side: int, input_side: int) -> Taps:
-    """Return where PyTorch's bilinear interpolation reads, pixel edges being aligned."""
+def linear_indices(output_side: int, input_side: int) -> LinearIndices:
+    """Return indices and weights of bilinear interpolation with ``align_corners=False``."""
     scale = torch.tensor(input_side, dtype=torch.float32) / output_side
-    place = (scale * (torch.arange(output_side, dtype=torch.float32) + 0.5) - 0.5).clamp_(min=0)
-    low = place.long().clamp_(max=input_side - 1)
-    return Taps(low, (low + 1).clamp_(max=input_side - 1), place - low)
+    position = (scale * (torch.arange(output_side, dtype=torch.float32) + 0.5) - 0.5).clamp_(min=0)
+    low = position.long().clamp_(max=input_side - 1)
+    return LinearIndices(low, (low + 1).clamp_(max=input_side - 1), position - low)
 
 
 def masks_in_frame(logits: Tensor, geometry: SamGeometry) -> Tensor:
     """Bring low-resolution logits to the frame and threshold them, as SAM does.
 
     SAM's way is bilinear to its input's size, the padding cut off, bilinear to the frame. Here it
-    goes over the cells round those above the threshold: elsewhere there is no mask.
+    is computed only round the pixels above the threshold: elsewhere there is no mask.
 
     Args:
-        logits: ``(N, H', W')`` float32: SAM's mask cells from the first row and column on, all of
+        logits: ``(N, H', W')`` float32: SAM's mask pixels from the first row and column on, all of
             them or those that the frame covers and one more each way.
-        geometry: Where the frame lies in SAM's input.
+        geometry: Where the frame is in SAM's input.
 
     Returns:
         ``(N, H, W)`` bool, frame pixels.
     """
     masks = torch.zeros((len(logits), *geometry.frame_size), dtype=torch.bool, device=logits.device)
-    # Interpolation reaches one cell beyond the frame.
+    # Interpolation reaches one mask pixel beyond the frame.
     rows, columns = (min(side + 1, geometry.mask_side) for side in geometry.covered)
     seen = logits[:, :rows, :columns]
+    stride = geometry.mask_stride
     boxes = mask_boxes(seen > 0).int().tolist()
     for low, mask, (left, top, right, bottom) in zip(seen, masks, boxes, strict=True):
         if right == 0:
@@ -115,13 +127,13 @@ def masks_in_frame(logits: Tensor, geometry: SamGeometry) -> Tensor:
         part = low[top : bottom + EDGE, left : right + EDGE]
         fine = F.interpolate(
             part[None, None],
-            (part.shape[0] * geometry.cell, part.shape[1] * geometry.cell),
+            (part.shape[0] * stride, part.shape[1] * stride),
             mode="bilinear",
             align_corners=False,
         )[0, 0]
-        frame, content, cell = geometry.frame_size, geometry.input_size, geometry.cell
-        down, first_row = _cut(frame.height, content.height, top * cell, fine.shape[0])
-        along, first_column = _cut(frame.width, content.width, left * cell, fine.shape[1])
+        frame, content = geometry.frame_size, geometry.input_size
+        down, first_row = _cut(frame.height, content.height, top * stride, fine.shape[0])
+        along, first_column = _cut(frame.width, content.width, left * stride, fine.shape[1])
         resized = _resample(fine, down, 0)
         inside = _resample(resized, along, 1) > 0
         mask[
@@ -130,18 +142,20 @@ def masks_in_frame(logits: Tensor, geometry: SamGeometry) -> Tensor:
     return masks
 
 
-def _cut(frame_side: int, input_side: int, start: int, length: int) -> tuple[Taps, int]:
-    """Cut the taps that read within ``length`` samples from ``start`` on, and their first pixel."""
-    low, high, share = bilinear_taps(frame_side, input_side)
+def _cut(frame_side: int, input_side: int, start: int, length: int) -> tuple[LinearIndices, int]:
+    """Keep what reads within ``length`` samples from ``start`` on; also returns its first pixel."""
+    low, high, weight = linear_indices(frame_side, input_side)
     first = int(torch.searchsorted(low, start))
     last = int(torch.searchsorted(high, start + length))
     cut = slice(first, last)
-    return Taps(low[cut] - start, high[cut] - start, share[cut]), first
+    return LinearIndices(low[cut] - start, high[cut] - start, weight[cut]), first
 
 
-def _resample(samples: Tensor, taps: Taps, dim: int) -> Tensor:
+def _resample(samples: Tensor, indices: LinearIndices, dim: int) -> Tensor:
     """Interpolate ``(H, W)`` float along one dimension."""
     device = samples.device
-    low, high = (samples.index_select(dim, place.to(device)) for place in (taps.low, taps.high))
-    share = taps.share.to(device)
-    return torch.lerp(low, high, share[:, None] if dim == 0 else share)
+    low, high = (
+        samples.index_select(dim, index.to(device)) for index in (indices.low, indices.high)
+    )
+    weight = indices.weight.to(device)
+    return torch.lerp(low, high, weight[:, None] if dim == 0 else weight)

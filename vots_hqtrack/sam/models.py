@@ -9,7 +9,6 @@ package's classes from here.
 from __future__ import annotations
 
 import warnings
-from typing import Literal
 
 import torch
 
@@ -32,13 +31,10 @@ __all__ = [
     "HQ_DECODER_PARTS",
     "MaskDecoderHQ",
     "Sam",
-    "SamName",
     "SamPredictor",
     "build_empty_sam",
     "build_sam",
 ]
-
-SamName = Literal["vit_tiny", "vit_b", "vit_l", "vit_h"]
 
 UNUSED_ENCODER_PARTS = ("norm_head", "head")
 """TinyViT's ImageNet classifier: SAM never calls it, and SAM weights do not carry it."""
@@ -53,7 +49,7 @@ HQ_DECODER_PARTS = (
 """What HQ-SAM's mask decoder has beyond SAM's: the HQ token, its MLP, the fusing convolutions."""
 
 
-def build_sam(model: SamName, *, hq: bool = False) -> Sam:
+def build_sam(model: str, *, hq: bool = False) -> Sam:
     """Build a SAM network with random weights, in evaluation mode.
 
     Args:
@@ -79,11 +75,11 @@ def build_sam(model: SamName, *, hq: bool = False) -> Sam:
     return sam.eval()
 
 
-def build_empty_sam(model: SamName, *, hq: bool = False) -> Sam:
-    """Build a SAM network whose tensors have shapes only, until weights take their place.
+def build_empty_sam(model: str, *, hq: bool = False) -> Sam:
+    """Build a SAM network with empty weights (on the meta device), to be loaded into.
 
-    It takes no memory and no time, where drawing the numbers of ViT-H takes 2.5 GB and seconds.
-    TinyViT reads numbers while it is built, so it gets random ones; it is small.
+    It takes no memory and no time, where random weights of ViT-H take 2.5 GB and seconds. TinyViT
+    reads values while it is built, so it gets random ones; it is small.
 
     Args:
         model: The package's name of the network.

@@ -1,7 +1,7 @@
-"""Coarse mask -> the prompts that SAM understands: box, low-resolution mask and centre point.
+"""Initial mask -> SAM's prompts: box, low-resolution mask and centre point.
 
-The paper (section 2.2) prompts with the tight box alone; the other two tell SAM what inside the box
-is meant. Coordinates of prompts are SAM's: pixel indices ``(x, y)``, the prompt encoder itself adds
+The paper (section 2.2) prompts with the tight box alone; the other two say what inside the box is
+meant. Coordinates of prompts are SAM's: pixel indices ``(x, y)``, the prompt encoder itself adds
 the half pixel that leads to the pixel's centre. So the box of a mask runs from its first to its
 *last* column and row (inclusive maxima), unlike ``masks.mask_boxes``.
 """
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vots_hqtrack.config import PromptKind
 from vots_hqtrack.masks import check_mask_stack, mask_boxes
-from vots_hqtrack.sam.geometry import SamGeometry, bilinear_taps, scale_points
+from vots_hqtrack.sam.geometry import SamGeometry, linear_indices, scale_points
 from vots_hqtrack.types import MaskArray
 
 
@@ -39,22 +39,21 @@ class Prompts:
 
 
 def make_prompts(
-    coarse: Tensor, geometry: SamGeometry, *, kind: PromptKind, mask_logit: float
+    initial: Tensor, geometry: SamGeometry, *, kind: PromptKind, mask_logit: float
 ) -> Prompts:
-    """Derive the prompts of N objects from their coarse masks.
+    """Derive the prompts of N objects from their initial masks.
 
     Args:
-        coarse: ``(N, H, W)`` bool, frame pixels; each with a pixel at least.
-        geometry: Where the frame lies in SAM's input.
+        initial: ``(N, H, W)`` bool, frame pixels; each with a pixel at least.
+        geometry: Where the frame is in SAM's input.
         kind: Which prompts to make.
-        mask_logit: Logit of a cell wholly inside the mask; wholly outside it is the negative.
+        mask_logit: Logit of a mask pixel wholly inside; wholly outside it is the negative.
     """
-    boxes = scale_points(prompt_boxes(coarse).view(-1, 2, 2), geometry).view(-1, 4)
+    boxes = scale_points(prompt_boxes(initial).view(-1, 2, 2), geometry).view(-1, 4)
     masks = points = None
-    if kind in ("box+mask", "box+mask+point"):
-        masks = prompt_masks(coarse, geometry, mask_logit=mask_logit)
     if kind == "box+mask+point":
-        points = scale_points(prompt_points(coarse), geometry).unsqueeze(1)
+        masks = prompt_masks(initial, geometry, mask_logit=mask_logit)
+        points = scale_points(prompt_points(initial), geometry).unsqueeze(1)
     return Prompts(boxes, masks, points)
 
 
@@ -78,7 +77,7 @@ def prompt_boxes(masks: Tensor) -> Tensor:
 def prompt_points(masks: Tensor) -> Tensor:
     """A point well inside each mask: the pixel farthest from everything that is not the mask.
 
-    What lies beyond the frame counts as not the mask. Of several such pixels the first one in
+    Everything beyond the frame counts as not the mask. Of several such pixels the first one in
     reading order is taken.
 
     Args:
@@ -93,12 +92,12 @@ def prompt_points(masks: Tensor) -> Tensor:
 
 
 def prompt_masks(masks: Tensor, geometry: SamGeometry, *, mask_logit: float) -> Tensor:
-    """Low-resolution logits of masks: their share of each cell, from 0 to 1, as -logit to +logit.
+    """Low-resolution logits of masks: the covered fraction of each pixel, as -logit to +logit.
 
     Args:
         masks: ``(N, H, W)`` bool, frame pixels.
-        geometry: Where the frame lies in SAM's input.
-        mask_logit: Logit of a cell wholly inside the mask; wholly outside it is the negative.
+        geometry: Where the frame is in SAM's input.
+        mask_logit: Logit of a mask pixel wholly inside; wholly outside it is the negative.
 
     Returns:
         ``(N, 1, mask_side, mask_side)`` float32 in ``[-mask_logit, mask_logit]``. The padding is
@@ -106,30 +105,30 @@ def prompt_masks(masks: Tensor, geometry: SamGeometry, *, mask_logit: float) -> 
     """
     check_mask_stack(masks)
     side = geometry.mask_side
-    share = masks.new_zeros((len(masks), 1, side, side), dtype=torch.float32)
+    fraction = masks.new_zeros((len(masks), 1, side, side), dtype=torch.float32)
     height, width = geometry.covered
     frame, content = geometry.frame_size, geometry.input_size
-    down = _cell_shares(frame.height, content.height, geometry.cell).to(masks.device)
-    along = _cell_shares(frame.width, content.width, geometry.cell).to(masks.device)
+    down = _pooling_weights(frame.height, content.height, geometry.mask_stride).to(masks.device)
+    along = _pooling_weights(frame.width, content.width, geometry.mask_stride).to(masks.device)
     boxes = mask_boxes(masks).int().tolist()
-    for mask, target, (left, top, right, bottom) in zip(masks, share, boxes, strict=True):
+    for mask, target, (left, top, right, bottom) in zip(masks, fraction, boxes, strict=True):
         part = mask[top:bottom, left:right].to(torch.float32)
         target[0, :height, :width] = down[:, top:bottom] @ (part @ along[:, left:right].t())
-    return (2 * share - 1) * mask_logit
+    return (2 * fraction - 1) * mask_logit
 
 
 @lru_cache(maxsize=64)
-def _cell_shares(frame_side: int, input_side: int, cell: int) -> Tensor:
-    """Return ``(cells, frame_side)`` float32: how much a pixel fills of each cell along one side.
+def _pooling_weights(frame_side: int, input_side: int, stride: int) -> Tensor:
+    """Return ``(mask side, frame_side)`` float32: weights of the frame's pixels along one side.
 
-    The pixels are brought to SAM's input by bilinear interpolation, and those averaged in cells.
+    The frame is resized to SAM's input by bilinear interpolation, then averaged over the stride.
     """
-    taps = bilinear_taps(input_side, frame_side)
-    weights = torch.zeros(-(-input_side // cell) * cell, frame_side)
+    indices = linear_indices(input_side, frame_side)
+    weights = torch.zeros(-(-input_side // stride) * stride, frame_side)
     rows = torch.arange(input_side)
-    weights[rows, taps.low] += 1 - taps.share
-    weights[rows, taps.high] += taps.share
-    return weights.view(-1, cell, frame_side).mean(1)
+    weights[rows, indices.low] += 1 - indices.weight
+    weights[rows, indices.high] += indices.weight
+    return weights.view(-1, stride, frame_side).mean(1)
 
 
 def _deepest_pixel(mask: MaskArray) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 The TinyViT that ``segment-anything-hq`` builds is walked module by module, for two reasons: VMOS
 wants its maps at three strides, and a frame that is not square need not be padded to SAM's 1024 x
-1024. Every attention of TinyViT stays inside windows of 7 or 14 cells, so the input is padded to
+1024. Every attention of TinyViT stays inside windows of 7 or 14 tokens, so the input is padded to
 the next common border of the windows only.
 
 SAM's strides are counted on its own 1024-pixel input. VMOS's network image is half of that, so
@@ -19,55 +19,55 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor, nn
 
+from vots_hqtrack.encoder import register_encoder
 from vots_hqtrack.errors import ShapeError
-from vots_hqtrack.types import FrameFeatures, ImageEmbedding, Size
+from vots_hqtrack.sam.models import build_sam
+from vots_hqtrack.types import FrameFeatures, Size
 
 SAM_INPUT = 1024
 SAM_STRIDE = 16
 WINDOW_BORDER = 224
-"""Pixels after which windows of 7 cells at strides 8 and 16 and of 14 cells at stride 16 all begin
-anew."""
+"""Distance in pixels between common borders of the windows: 7 tokens at strides 8 and 16, and 14 at
+stride 16."""
 
 
 @dataclass(frozen=True, slots=True)
-class SamMaps:
-    """What one walk through TinyViT gives.
+class SharedFeatures(FrameFeatures):
+    """What VMOS reads of an image, and what SAM's mask decoder reads.
+
+    ``s4`` has 128 channels, ``s8`` 576 (before the neck, then the neck), ``s16`` 256 (the neck
+    averaged 2 x 2). Each of their maps is normalised over its channels without parameters, because
+    only the neck's output has a bounded scale.
 
     Attributes:
-        stride8: ``(B, 128, H/8, W/8)`` float, before the second merging.
-        early: ``(B, 160, H/16, W/16)`` float, what the HQ head reads.
-        before_neck: ``(B, 320, H/16, W/16)`` float.
-        neck: ``(B, 256, H/16, W/16)`` float, what SAM's mask decoder reads.
+        early: ``(B, 160, H/16, W/16)`` float, read by the HQ head.
+        neck: ``(B, 256, H/16, W/16)`` float, read by SAM's mask decoder.
     """
 
-    stride8: Tensor
     early: Tensor
-    before_neck: Tensor
     neck: Tensor
 
 
 class SamEncoder(nn.Module):
-    """TinyViT of ``segment-anything-hq`` as an encoder for both stages.
+    """TinyViT of ``segment-anything-hq`` as an encoder for both stages: the reference.
 
     Args:
         image_encoder: The package's ``TinyViT``; it is used in place, so its weights stay under
             their names.
     """
 
-    dims = (128, 576, 256)
-
     def __init__(self, image_encoder: nn.Module) -> None:
         super().__init__()
         self.image_encoder = image_encoder
 
-    def forward(self, image: Tensor) -> SamMaps:
+    def forward(self, image: Tensor) -> SharedFeatures:
         """Encode images.
 
         Args:
             image: ``(B, 3, H, W)`` float, SAM-normalised RGB, sides multiples of 32 up to 1024.
 
         Returns:
-            The maps, cut to the input's own grid.
+            The features, cut to the input's size.
 
         Raises:
             ShapeError: A side is not a multiple of 32, or larger than 1024.
@@ -91,55 +91,37 @@ class SamEncoder(nn.Module):
         for block in encoder.layers[3].blocks:
             x = _windowed_block(block, x)
         neck = encoder.neck(x)
-        rows, columns = height // SAM_STRIDE, width // SAM_STRIDE
-        return SamMaps(
-            stride8=stride8[..., : 2 * rows, : 2 * columns],
-            early=early[..., :rows, :columns],
-            before_neck=x[..., :rows, :columns],
-            neck=neck[..., :rows, :columns],
-        )
+        return share_maps(stride8, early, x, neck, Size(height, width))
 
 
-def features_from_sam(maps: SamMaps) -> FrameFeatures:
-    """Arrange SAM's maps as VMOS's features.
+@register_encoder("sam", channels=(128, 576, 256), strides=(8, 16, 32))
+def build_sam_encoder() -> SamEncoder:
+    """Build SAM's TinyViT with fresh weights, apart from a refiner."""
+    return SamEncoder(build_sam("vit_tiny").image_encoder)
 
-    Each map is normalised over its channels without parameters, because only the neck's output has
-    a bounded scale.
+
+def share_maps(
+    stride8: Tensor, early: Tensor, before_neck: Tensor, neck: Tensor, size: Size
+) -> SharedFeatures:
+    """Arrange TinyViT's maps of a padded input as features for both stages.
 
     Args:
-        maps: Of one or more images.
-
-    Returns:
-        ``s4`` 128, ``s8`` 576 (before the neck, then the neck), ``s16`` 256 channels (the neck
-        averaged 2 x 2).
+        stride8: ``(B, 128, ...)`` float at stride 8.
+        early: ``(B, 160, ...)`` float at stride 16; so are those that follow.
+        before_neck: ``(B, 320, ...)`` float.
+        neck: ``(B, 256, ...)`` float.
+        size: Of the input without padding.
     """
-    neck = _normalise_channels(maps.neck)
-    return FrameFeatures(
-        s4=_normalise_channels(maps.stride8),
-        s8=torch.cat([_normalise_channels(maps.before_neck), neck], dim=1),
-        s16=F.avg_pool2d(neck, 2),
+    rows, columns = size.height // SAM_STRIDE, size.width // SAM_STRIDE
+    neck = neck[..., :rows, :columns]
+    normal = _normalise_channels(neck)
+    return SharedFeatures(
+        s4=_normalise_channels(stride8[..., : 2 * rows, : 2 * columns]),
+        s8=torch.cat([_normalise_channels(before_neck[..., :rows, :columns]), normal], dim=1),
+        s16=F.avg_pool2d(normal, 2),
+        early=early[..., :rows, :columns],
+        neck=neck,
     )
-
-
-def embedding_from_sam(
-    maps: SamMaps, background: SamMaps, input_size: Size, frame_size: Size
-) -> ImageEmbedding:
-    """Lay one frame's maps over those of an empty SAM input.
-
-    Args:
-        maps: Of one image (B = 1).
-        background: Maps of a 1024 x 1024 input of zeros, which is what SAM pads with.
-        input_size: Size of the resized frame inside SAM's input.
-        frame_size: Size of the video frame.
-
-    Returns:
-        The embedding that SAM's mask decoder reads.
-    """
-    rows, columns = maps.neck.shape[-2:]
-    neck, early = background.neck.clone(), background.early.clone()
-    neck[..., :rows, :columns] = maps.neck
-    early[..., :rows, :columns] = maps.early
-    return ImageEmbedding(neck, early.permute(0, 2, 3, 1), input_size, frame_size)
 
 
 def check_input(image: Tensor) -> None:
@@ -177,9 +159,9 @@ def _windowed_block(block: nn.Module, x: Tensor) -> Tensor:
     parts: Any = block
     batch, channels, height, width = x.shape
     side = int(parts.window_size)
-    grid = F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, -width % side, 0, -height % side))
-    rows, columns = grid.shape[1] // side, grid.shape[2] // side
-    windows = grid.reshape(batch, rows, side, columns, side, channels).transpose(2, 3)
+    tokens = F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, -width % side, 0, -height % side))
+    rows, columns = tokens.shape[1] // side, tokens.shape[2] // side
+    windows = tokens.reshape(batch, rows, side, columns, side, channels).transpose(2, 3)
     attended: Tensor = parts.attn(windows.reshape(-1, side * side, channels))
     attended = attended.reshape(batch, rows, columns, side, side, channels).transpose(2, 3)
     attended = attended.reshape(batch, rows * side, columns * side, channels)[:, :height, :width]

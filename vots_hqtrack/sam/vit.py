@@ -1,4 +1,4 @@
-"""SAM's large image encoders, ViT-B, L and H, without a matrix of scores in global attention.
+"""SAM's large image encoders, ViT-B, L and H, without a score matrix in global attention.
 
 The network that ``segment-anything-hq`` builds is walked block by block. Most of its attentions
 stay in small windows. The few that do not would take, at ViT-H's 4,096 tokens and 16 heads,
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vots_hqtrack.errors import ShapeError
 from vots_hqtrack.ops import global_attention
+from vots_hqtrack.precision import cast_layers
 
 
 class SamVitEncoder(nn.Module):
@@ -22,11 +23,16 @@ class SamVitEncoder(nn.Module):
     Args:
         image_encoder: The package's ``ImageEncoderViT`` with relative positions; it is used in
             place, so its weights stay under their names.
+        dtype: Of its matmuls; the residual stream and the norms stay in float32.
     """
 
-    def __init__(self, image_encoder: nn.Module) -> None:
+    def __init__(self, image_encoder: nn.Module, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.image_encoder = image_encoder
+        parts: Any = image_encoder
+        chosen = [parts.patch_embed.proj, parts.neck[0], parts.neck[2]]
+        chosen += [part for block in parts.blocks for part in (block.attn, block.mlp)]
+        cast_layers(image_encoder, chosen, dtype)
 
     def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Encode an image.
@@ -63,24 +69,24 @@ class SamVitEncoder(nn.Module):
 def _attend_globally(attention: nn.Module, x: Tensor) -> Tensor:
     """Attend among all of ``(B, H', W', C)``.
 
-    What is added to a score for the rows (columns) that two tokens lie apart is a product too: of
-    the query's value for each row, and of ones at the key's row. So it joins query and key as more
-    channels, and no score need ever be kept.
+    The term that a score has for the distance of two tokens in rows (columns) is a dot product too:
+    of the query's value for each row and a one-hot vector of the key's row. So it joins query and
+    key as further channels, and no score matrix is kept.
     """
     parts: Any = attention
     batch, height, width, _ = x.shape
     qkv = parts.qkv(x).unflatten(-1, (3, parts.num_heads, -1)).permute(3, 0, 4, 1, 2, 5)
     query, key, value = (one.flatten(1, 2) for one in qkv.flatten(1, 2).unbind(0))
-    cells = query.unflatten(1, (height, width))
-    rows = torch.einsum("nhwc,hkc->nhwk", cells, _by_distance(parts.rel_pos_h, height))
-    columns = torch.einsum("nhwc,wkc->nhwk", cells, _by_distance(parts.rel_pos_w, width))
-    lies_in_row = torch.eye(height, device=x.device, dtype=key.dtype).repeat_interleave(width, 0)
-    lies_in_column = torch.eye(width, device=x.device, dtype=key.dtype).repeat(height, 1)
-    lies_in = torch.cat([lies_in_row, lies_in_column], dim=1).expand(len(key), -1, -1)
-    joined_key = torch.cat([key, lies_in], dim=-1)
+    queries = query.unflatten(1, (height, width))
+    rows = torch.einsum("nhwc,hkc->nhwk", queries, _by_distance(parts.rel_pos_h, height))
+    columns = torch.einsum("nhwc,wkc->nhwk", queries, _by_distance(parts.rel_pos_w, width))
+    row_one_hot = torch.eye(height, device=x.device, dtype=key.dtype).repeat_interleave(width, 0)
+    column_one_hot = torch.eye(width, device=x.device, dtype=key.dtype).repeat(height, 1)
+    one_hot = torch.cat([row_one_hot, column_one_hot], dim=1).expand(len(key), -1, -1)
+    joined_key = torch.cat([key, one_hot], dim=-1)
     added = torch.cat([rows, columns], dim=-1).flatten(1, 2)
     joined_query = torch.cat([query * parts.scale, added.to(query.dtype)], dim=-1)
-    joined_query = joined_query * joined_query.shape[-1] ** 0.5  # which the attention takes out
+    joined_query = joined_query * joined_query.shape[-1] ** 0.5  # cancels the attention's own scale
     heads = global_attention(joined_query, [joined_key], [value])
     readout = heads.unflatten(0, (batch, -1)).unflatten(2, (height, width))
     attended: Tensor = parts.proj(readout.permute(0, 2, 3, 1, 4).flatten(3).to(x.dtype))
@@ -88,8 +94,8 @@ def _attend_globally(attention: nn.Module, x: Tensor) -> Tensor:
 
 
 def _by_distance(table: Tensor, side: int) -> Tensor:
-    """Look up ``(side, side, c)``: for each query's and key's place, what their distance has."""
+    """Look up ``(side, side, c)``: the embedding of the distance of each query and key."""
     if len(table) != 2 * side - 1:
         raise ShapeError(f"wanted positions for {side} patches, got {len(table)} distances")
-    places = torch.arange(side, device=table.device)
-    return table[places[:, None] - places + side - 1]
+    index = torch.arange(side, device=table.device)
+    return table[index[:, None] - index + side - 1]

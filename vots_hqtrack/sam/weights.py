@@ -1,4 +1,4 @@
-"""SAM weights whose HQ head lies in a file of its own: put together at load, or written as one.
+"""SAM weights whose HQ head is in a file of its own: put together at load, or written as one.
 
 The shipped tiny SAM serves with and without the HQ head, so that the 9.8 million numbers they share
 are stored once.
@@ -10,15 +10,16 @@ import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Tensor
 
-from vots_hqtrack.checkpoints.load import load_weights, require_fit
+from vots_hqtrack.checkpoints.load import load_into, load_weights, require_fit
+from vots_hqtrack.checkpoints.manifest import resolve
+from vots_hqtrack.config import RefinerConfig
 from vots_hqtrack.errors import ConfigError, WeightsError
 from vots_hqtrack.io import atomic_path
-from vots_hqtrack.sam.models import HQ_DECODER_PARTS, SamName, build_sam
+from vots_hqtrack.sam.models import HQ_DECODER_PARTS, Sam, build_empty_sam, build_sam
 
 SAM_NAME = re.compile(r"sam(?P<hq>-hq)?-(?P<model>vit-(?:tiny|b|l|h))")
 """Names of SAM weights, which say what network they are of."""
@@ -60,6 +61,21 @@ def load_sam_weights(weights: str, *, hq: bool, head: str) -> dict[str, Tensor]:
     return {**tensors, **extra}
 
 
+def load_sam(config: RefinerConfig) -> Sam:
+    """Build a SAM network with its weights, in evaluation mode.
+
+    Args:
+        config: Names the network and its weights.
+
+    Raises:
+        WeightsError: They are missing, damaged, or do not fit.
+    """
+    sam = build_empty_sam(config.model, hq=config.hq)
+    tensors = load_sam_weights(config.weights, hq=config.hq, head=config.head)
+    load_into(sam, tensors, source=str(resolve(config.weights)))
+    return sam
+
+
 def export_weights(name: str, path: Path, *, head: str = "", force: bool = False) -> None:
     """Write SAM weights that are here as one checkpoint that ``segment_anything_hq`` reads.
 
@@ -79,12 +95,12 @@ def export_weights(name: str, path: Path, *, head: str = "", force: bool = False
             f"only SAM weights can be exported, such as sam-vit-tiny or sam-hq-vit-h; got {name!r}"
         )
     tensors = load_sam_weights(name, hq=bool(found["hq"] or head), head=head)
-    model = cast(SamName, found["model"].replace("-", "_"))
+    model = found["model"].replace("-", "_")
     export_sam(path, tensors, model=model, hq=has_hq_head(tensors), force=force)
 
 
 def export_sam(
-    path: Path, tensors: Mapping[str, Tensor], *, model: SamName, hq: bool, force: bool = False
+    path: Path, tensors: Mapping[str, Tensor], *, model: str, hq: bool, force: bool = False
 ) -> None:
     """Write SAM weights as one checkpoint that ``segment_anything_hq`` reads, in float32.
 
