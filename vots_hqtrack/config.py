@@ -204,7 +204,7 @@ class ConfidenceConfig:
 
 
 CompileBackend = Literal["off", "inductor", "cudagraphs"]
-PromptKind = Literal["box", "box+mask+point"]
+PromptKind = Literal["box", "box+mask", "box+mask+point"]
 LowPrecision = Literal["all", "robust"]
 CandidateChoice = Literal["predicted_iou", "single"]
 HQOutput = Literal["sum", "hq"]

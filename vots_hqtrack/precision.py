@@ -93,5 +93,5 @@ def _cast_input(layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Tensor, ...]
     (x,) = inputs
     parts: Any = layer
     dtype: torch.dtype = parts.weight.dtype
-    # Runs for some 400 layers a frame, most of which are given what they want.
-    return None if x.dtype == dtype else (x.to(dtype),)
+    # Runs for some 400 layers a frame, most of which need no cast. Embeddings are given integers.
+    return None if x.dtype == dtype or not x.is_floating_point() else (x.to(dtype),)

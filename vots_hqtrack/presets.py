@@ -105,6 +105,14 @@ def vmos_sam_h() -> TrackerConfig:
     return dataclasses.replace(vmos(), preset="vmos-sam-h", refiner=refiner)
 
 
+def hqtrack_sam2() -> TrackerConfig:
+    """VMOS of the paper, refined by SAM 2.1; needs the extra transformers and imported weights."""
+    refiner = RefinerConfig(
+        kind="sam2", model="large", weights="sam2.1-hiera-large", choice="predicted_iou"
+    )
+    return dataclasses.replace(vmos(), preset="hqtrack-sam2", refiner=refiner)
+
+
 def vmos_r50() -> TrackerConfig:
     """VMOS with ResNet-50 as encoder (Table 5), without refiner; its weights must be trained."""
     encoder = EncoderConfig(kind="resnet50")
@@ -135,6 +143,7 @@ PRESETS: Mapping[str, Callable[[], TrackerConfig]] = {
     "hqtrack": hqtrack,
     "hqtrack-released": hqtrack_released,
     "vmos-sam-h": vmos_sam_h,
+    "hqtrack-sam2": hqtrack_sam2,
     "vmos-r50": vmos_r50,
     "deaot-r50": deaot_r50,
 }

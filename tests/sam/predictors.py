@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from vots_hqtrack.config import CandidateChoice, HQOutput, PromptKind
+from vots_hqtrack.config import CandidateChoice, HQOutput, PromptKind, RefinerConfig
+from vots_hqtrack.refiner import Refinement
+from vots_hqtrack.sam.candidates import ReferenceDecoder
 from vots_hqtrack.sam.geometry import SamGeometry
 from vots_hqtrack.sam.models import Sam, SamPredictor
 from vots_hqtrack.sam.prompts import make_prompts
-from vots_hqtrack.sam.refiner import MaskRefiner, Refinement
+from vots_hqtrack.sam.refiner import SamRefiner, sam_refiner
 from vots_hqtrack.types import ImageEmbedding, Size
 
 FRAME = Size(90, 160)
@@ -72,17 +74,21 @@ def make_refiner(
     choice: CandidateChoice = "single",
     objects_per_call: int = 16,
     hq_output: HQOutput = "sum",
-) -> MaskRefiner:
+) -> SamRefiner:
     model = predictor.model
-    return MaskRefiner(
-        model.prompt_encoder,
-        model.mask_decoder,
+    return SamRefiner(
+        ReferenceDecoder(model.mask_decoder, model.prompt_encoder, hq_output=hq_output),
         prompt=prompt,
         choice=choice,
-        hq_output=hq_output,
         mask_logit=MASK_LOGIT,
         objects_per_call=objects_per_call,
     )
+
+
+def reference_refiner(config: RefinerConfig, sam: Sam) -> SamRefiner:
+    """Build the refiner of a configuration on the package's modules as they are."""
+    decoder = ReferenceDecoder(sam.mask_decoder, sam.prompt_encoder, hq_output=config.hq_output)
+    return sam_refiner(decoder, config)
 
 
 def geometry_of(predictor: SamPredictor) -> SamGeometry:

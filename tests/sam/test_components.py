@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from predictors import FRAME, embedding_of, make_coarse, make_predictor
+from predictors import FRAME, embedding_of, make_coarse, make_predictor, reference_refiner
 
 from vots_hqtrack.config import RefinerConfig
 from vots_hqtrack.errors import ShapeError
@@ -16,7 +16,6 @@ from vots_hqtrack.measures import jaccard
 from vots_hqtrack.presets import hqtrack, lite
 from vots_hqtrack.sam.components import clean_logits, find_holes, find_islands
 from vots_hqtrack.sam.models import SamPredictor
-from vots_hqtrack.sam.refiner import build_refiner
 from vots_hqtrack.types import MaskArray, Size
 
 Locations = set[tuple[int, int]]
@@ -180,7 +179,7 @@ def test_refined_masks_are_cleaned(random_predictor: SamPredictor, prompt: str) 
     found = {}
     for flags in ((False, False), (True, False), (False, True), (True, True)):
         config = RefinerConfig(prompt=prompt, fill_holes=flags[0], drop_islands=flags[1])
-        refiner = build_refiner(config, random_predictor.model)
+        refiner = reference_refiner(config, random_predictor.model)
         found[flags] = refiner.refine(embedding, coarse)
         assert torch.equal(found[flags].predicted_iou, found[False, False].predicted_iou), (
             "scores are SAM's own"
@@ -207,7 +206,7 @@ def test_a_ring_in_a_picture(trained_predictor: SamPredictor) -> None:
     masks = {}
     for clean in (False, True):
         config = RefinerConfig(prompt="box", fill_holes=clean, drop_islands=clean)
-        refiner = build_refiner(config, trained_predictor.model)
+        refiner = reference_refiner(config, trained_predictor.model)
         for name, coarse in (("ring", ring), ("disc", whole)):
             given = torch.from_numpy(coarse)[None]
             masks[clean, name] = refiner.refine(embedding_of(predictor), given).masks[0].numpy()

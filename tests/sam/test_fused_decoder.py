@@ -1,24 +1,23 @@
-"""The prepared mask decoder gives the package's masks, plain and HQ, wherever the frame lies."""
+"""The fused mask decoder gives the package's masks, plain and HQ, wherever the frame lies."""
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import pytest
 import torch
-from predictors import embedding_of, make_coarse, shake
+from predictors import embedding_of, make_coarse, reference_refiner, shake
 
-from vots_hqtrack.build import load_sam
 from vots_hqtrack.config import HQOutput, RefinerConfig
 from vots_hqtrack.frame import plan_frame
 from vots_hqtrack.masks import mask_iou
-from vots_hqtrack.sam.candidates import decode_candidates, encode_prompts, encode_tokens
-from vots_hqtrack.sam.fused_decoder import FusedMaskDecoder, prepare_decoder
+from vots_hqtrack.sam.candidates import ReferenceDecoder
+from vots_hqtrack.sam.fused_decoder import FusedMaskDecoder
 from vots_hqtrack.sam.geometry import SamGeometry
 from vots_hqtrack.sam.models import SamPredictor, build_sam
 from vots_hqtrack.sam.prompts import Prompts
-from vots_hqtrack.sam.refiner import build_refiner
+from vots_hqtrack.sam.refiner import SamRefiner
+from vots_hqtrack.sam.weights import load_sam
 from vots_hqtrack.types import ImageEmbedding, Size
 
 
@@ -55,18 +54,15 @@ def draw_prompts(*, has_masks: bool) -> Prompts:
 def decode_both(
     sam: Any, frame_size: Size, *, has_masks: bool, multimask: bool, hq_output: HQOutput = "sum"
 ) -> tuple[Any, Any]:
-    """Return the package's candidates, cut to the cells that the frame needs, and the prepared."""
+    """Return the package's candidates, cut to the cells that the frame needs, and the fused."""
     embedding, prompts = draw_embedding(frame_size), draw_prompts(has_masks=has_masks)
     geometry = SamGeometry(frame_size, embedding.input_size, side=1024, mask_side=256)
-    encoder = sam.prompt_encoder
-    decoder = FusedMaskDecoder(sam.mask_decoder, encoder, torch.float32)
-    options: Any = {"multimask": multimask, "hq_output": hq_output}
+    parts = sam.mask_decoder, sam.prompt_encoder
+    reference = ReferenceDecoder(*parts, hq_output=hq_output)
+    decoder = FusedMaskDecoder(*parts, torch.float32, hq_output=hq_output)
     with torch.inference_mode():
-        wanted = decode_candidates(
-            sam.mask_decoder, embedding, encode_prompts(encoder, prompts), **options
-        )
-        view = decoder.view(embedding, geometry)
-        found = decoder(view, encode_tokens(encoder, prompts), prompts.masks, **options)
+        wanted = reference(embedding, prompts, multimask=multimask)
+        found = decoder(decoder.precompute(embedding, geometry), prompts, multimask=multimask)
     rows, columns = (min(side + 1, 256) for side in geometry.covered)
     assert found.logits.shape[2] >= rows
     assert found.logits.shape[3] >= columns
@@ -110,23 +106,20 @@ def test_shipped_weights_masks_stay(trained_predictor: SamPredictor, hq: bool) -
     config = RefinerConfig(hq=hq)
     sam = load_sam(config)
     embedding, coarse = embedding_of(trained_predictor), make_coarse()[:2]
-    refiner = build_refiner(config, sam)
-    parts = refiner.mask_decoder, refiner.prompt_encoder
+    refiner = reference_refiner(config, sam)
+    parts = sam.mask_decoder, sam.prompt_encoder
     with torch.inference_mode():
         wanted = refiner.refine(embedding, coarse).masks
-        refiner.mask_decoder = FusedMaskDecoder(*parts, torch.float32)
+        refiner.decoder = FusedMaskDecoder(*parts, torch.float32)
         exact = refiner.refine(embedding, coarse).masks
-        refiner.mask_decoder = FusedMaskDecoder(*parts, torch.bfloat16)
+        refiner.decoder = FusedMaskDecoder(*parts, torch.bfloat16)
         rounded = refiner.refine(embedding, coarse).masks
     assert (wanted != exact).sum() <= 2
     assert (mask_iou(wanted, rounded) >= 0.99).all(), "0.999 was seen"
 
 
 def test_autocast_has_no_say_and_nothing_is_kept(sam: Any) -> None:
-    other = copy.deepcopy(sam)
-    prepare_decoder(other, torch.float32)
-    assert isinstance(other.mask_decoder, FusedMaskDecoder)
-    refiner = build_refiner(RefinerConfig(), other)
+    refiner = SamRefiner(FusedMaskDecoder(sam.mask_decoder, sam.prompt_encoder, torch.float32))
     size = Size(48, 64)
     embedding = draw_embedding(size)
     coarse = torch.zeros(1, *size, dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""The prepared TinyViT gives what the reference gives, up to rounding in bfloat16."""
+"""The fused TinyViT gives what the reference gives, up to rounding in bfloat16."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from vots_hqtrack.errors import ShapeError
-from vots_hqtrack.sam.fused_tiny_vit import TAME, FusedSamEncoder, weighted_mean
+from vots_hqtrack.sam.fused_tiny_vit import MAX_SAFE_SCORE, FusedSamEncoder, weighted_mean
 from vots_hqtrack.sam.models import build_sam
-from vots_hqtrack.sam.tiny_vit import SamEncoder, SamMaps
+from vots_hqtrack.sam.tiny_vit import SamEncoder, SharedFeatures
 
-MAPS = ("stride8", "early", "before_neck", "neck")
+MAPS = ("s4", "s8", "s16", "early", "neck")
 
 
 def shake(network: nn.Module) -> None:
@@ -36,9 +36,9 @@ def image_encoder() -> nn.Module:
     return encoder.train().eval()
 
 
-def encode(encoder: nn.Module, image: Tensor) -> SamMaps:
+def encode(encoder: nn.Module, image: Tensor) -> SharedFeatures:
     with torch.inference_mode():
-        maps: SamMaps = encoder(image)
+        maps: SharedFeatures = encoder(image)
     return maps
 
 
@@ -67,13 +67,13 @@ def test_bfloat16_stays_within_its_rounding(image_encoder: nn.Module) -> None:
     found = encode(FusedSamEncoder(image_encoder, torch.bfloat16), image)
     for name in MAPS:
         exact, rounded = getattr(wanted, name), getattr(found, name)
-        assert rounded.dtype == torch.bfloat16
+        assert rounded.dtype == (torch.bfloat16 if name in ("early", "neck") else torch.float32)
         # 8 bits of mantissa over a dozen blocks; autocast's own error is as large.
         assert (rounded.float() - exact).std() < 0.04 * exact.std(), name
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("peak", [1.0, 0.9 * TAME, 3 * TAME])
+@pytest.mark.parametrize("peak", [1.0, 0.9 * MAX_SAFE_SCORE, 3 * MAX_SAFE_SCORE])
 def test_weighted_mean_is_that_by_the_softmax(dtype: torch.dtype, peak: float) -> None:
     """Beyond what powers are taken of, too: a row whose scores are all low still sums to 1."""
     generator = torch.Generator().manual_seed(3)

@@ -1,4 +1,4 @@
-"""The prepared two-way transformer gives what the package's own gives."""
+"""The fused two-way transformer gives what the package's own gives."""
 
 from __future__ import annotations
 

@@ -73,5 +73,5 @@ def test_points_equal_the_packages_own(height: int, width: int, right: float, do
 
 def test_covered_cells_include_those_covered_in_part() -> None:
     geometry = SamGeometry(Size(481, 854), Size(577, 1024), side=1024, mask_side=256)
-    assert geometry.cell == 4
+    assert geometry.mask_stride == 4
     assert geometry.covered == Size(145, 256)

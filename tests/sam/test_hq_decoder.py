@@ -5,26 +5,21 @@ from __future__ import annotations
 import pytest
 import torch
 from predictors import (
-    ALL_KINDS,
     FRAME,
-    MASK_LOGIT,
     ROUNDING,
     assert_same,
     embedding_of,
-    geometry_of,
     make_coarse,
     make_refiner,
     one_by_one,
+    reference_refiner,
 )
 
-from vots_hqtrack.build import load_sam
 from vots_hqtrack.checkpoints.load import load_into, load_weights
-from vots_hqtrack.config import CandidateChoice, HQOutput, PromptKind, RefinerConfig
+from vots_hqtrack.config import CandidateChoice, HQOutput, RefinerConfig
 from vots_hqtrack.masks import mask_iou
 from vots_hqtrack.sam.models import SamPredictor, build_sam
-from vots_hqtrack.sam.prompts import make_prompts, prompt_masks
-from vots_hqtrack.sam.refiner import build_refiner
-from vots_hqtrack.types import Size
+from vots_hqtrack.sam.weights import load_sam
 
 
 @pytest.mark.parametrize("choice", ["single", "predicted_iou"])
@@ -39,51 +34,6 @@ def test_the_hq_tokens_mask_alone_equals_the_predictors(
     for row, (logits, scores, _) in enumerate(own):
         assert_same(alone, row, logits[0], scores[0].item())
     assert not torch.equal(alone.masks, summed.masks)
-
-
-@pytest.mark.parametrize("kind", ALL_KINDS)
-def test_coarse_iou_chooses_among_an_hq_decoders_sums(
-    hq_predictor: SamPredictor, kind: PromptKind
-) -> None:
-    """Against the decoder's own parts, object by object: the predictor keeps one candidate."""
-    coarse, geometry = make_coarse(), geometry_of(hq_predictor)
-    refiner = make_refiner(hq_predictor, kind, "coarse_iou")
-    refinement = refiner.refine(embedding_of(hq_predictor), coarse)
-    wanted = prompt_masks(coarse, geometry, mask_logit=1.0) > 0
-    height = 144  # cells that the 90 x 160 frame covers
-    by_score = []
-    for row, (logits, scores, low) in enumerate(
-        _all_sums(hq_predictor, coarse, kind, geometry.input_size)
-    ):
-        inside, target = low[:, :height] > 0, wanted[row, :, :height]
-        iou = (inside & target).sum(dim=(1, 2)) / (inside | target).sum(dim=(1, 2))
-        pick = int(iou.argmax())
-        by_score.append(pick == int(scores.argmax()))
-        assert_same(refinement, row, logits[pick], scores[pick].item())
-    if kind == "box":
-        assert False in by_score, "the rule never differs from the predicted IoU"
-
-
-def _all_sums(
-    predictor: SamPredictor, coarse: torch.Tensor, kind: PromptKind, input_size: Size
-) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """For each object SAM's three masks plus the HQ token's, as the package's parts give them."""
-    sam, found = predictor.model, []
-    decoder = sam.mask_decoder
-    early = predictor.interm_features[0].permute(0, 3, 1, 2)
-    features = decoder.embedding_encoder(predictor.features) + decoder.compress_vit_feat(early)
-    for mask in coarse:
-        prompts = make_prompts(mask[None], geometry_of(predictor), kind=kind, mask_logit=MASK_LOGIT)
-        points = None
-        if prompts.points is not None:
-            points = prompts.points, torch.ones(1, 1, dtype=torch.int)
-        sparse, dense = sam.prompt_encoder(points=points, boxes=prompts.boxes, masks=prompts.masks)
-        pe = sam.prompt_encoder.get_dense_pe()
-        masks, scores = decoder.predict_masks(predictor.features, pe, sparse, dense, features)
-        low = masks[:, 1:4] + masks[:, 4:]
-        fine = sam.postprocess_masks(low, tuple(input_size), tuple(FRAME))
-        found.append((fine[0], scores[0, 1:4], low[0]))
-    return found
 
 
 def test_the_untrained_hq_token_changes_sams_own_masks(
@@ -131,7 +81,7 @@ def test_the_shipped_head_mends_a_coarse_mask(
     truth[0, 20:50, 30:70] = True
     coarse = torch.zeros_like(truth)
     coarse[0, 23:53, 27:67] = True
-    refiner = build_refiner(
+    refiner = reference_refiner(
         RefinerConfig(hq=True, hq_output=output), load_sam(RefinerConfig(hq=True))
     )
     refined = refiner.refine(embedding_of(trained_predictor), coarse).masks

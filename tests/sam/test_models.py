@@ -10,7 +10,7 @@ import torch
 
 from vots_hqtrack.checkpoints.load import load_weights
 from vots_hqtrack.errors import ConfigError
-from vots_hqtrack.sam.models import Sam, SamName, build_empty_sam, build_sam
+from vots_hqtrack.sam.models import Sam, build_empty_sam, build_sam
 
 HQ_PARTS = {"hf_token", "hf_mlp", "compress_vit_feat", "embedding_encoder", "embedding_maskfeature"}
 
@@ -39,7 +39,7 @@ def test_the_classifier_is_left_out(hq: bool) -> None:
 
 @pytest.mark.parametrize("hq", [False, True])
 @pytest.mark.parametrize("model", ["vit_b", "vit_tiny"])
-def test_hollow_network_lacks_only_what_weights_bring(model: SamName, hq: bool) -> None:
+def test_empty_network_lacks_only_what_weights_bring(model: str, hq: bool) -> None:
     sam = build_empty_sam(model, hq=hq)
     brought = sam.state_dict()
     assert all(value.is_meta for value in brought.values()) == (model != "vit_tiny")

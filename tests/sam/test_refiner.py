@@ -13,20 +13,19 @@ from predictors import (
     FRAME,
     MASK_LOGIT,
     ROUNDING,
-    assert_same,
     check_against_predictor,
     embedding_of,
-    geometry_of,
     make_coarse,
     make_refiner,
-    one_by_one,
+    reference_refiner,
 )
 
 from vots_hqtrack.config import CandidateChoice, PromptKind, RefinerConfig
 from vots_hqtrack.errors import InputError, ShapeError
+from vots_hqtrack.sam.candidates import ReferenceDecoder
 from vots_hqtrack.sam.models import SamPredictor
-from vots_hqtrack.sam.prompts import prompt_boxes, prompt_masks
-from vots_hqtrack.sam.refiner import MaskRefiner, build_refiner
+from vots_hqtrack.sam.prompts import prompt_boxes
+from vots_hqtrack.sam.refiner import SamRefiner
 
 
 @pytest.mark.parametrize("kind", ALL_KINDS)
@@ -51,31 +50,11 @@ def test_batched_trained_masks_equal_the_predictors(
     check_against_predictor(trained_predictor, kind)
 
 
-def test_coarse_iou_takes_the_candidate_most_like_the_coarse_mask(
-    random_predictor: SamPredictor,
-) -> None:
-    coarse = make_coarse()
-    refiner = make_refiner(random_predictor, "box", "coarse_iou")
-    refinement = refiner.refine(embedding_of(random_predictor), coarse)
-    wanted = prompt_masks(coarse, geometry_of(random_predictor), mask_logit=1.0) > 0
-    height = 144  # cells that the 90 x 160 frame covers
-    picks = set()
-    for row, (logits, scores, low) in enumerate(
-        one_by_one(random_predictor, coarse, "box", multimask=True)
-    ):
-        inside, target = low[:, :height] > 0, wanted[row, :, :height]
-        iou = (inside & target).sum(dim=(1, 2)) / (inside | target).sum(dim=(1, 2))
-        pick = int(iou.argmax())
-        picks.add(pick == int(scores.argmax()))
-        assert_same(refinement, row, logits[pick], scores[pick].item())
-    assert False in picks, "the rule never differs from the predicted IoU: it was not tested"
-
-
 @pytest.mark.parametrize("hq", [False, True])
 def test_no_object(random_predictor: SamPredictor, hq_predictor: SamPredictor, hq: bool) -> None:
     predictor = hq_predictor if hq else random_predictor
     none = torch.zeros(0, *FRAME, dtype=torch.bool)
-    refinement = make_refiner(predictor)(embedding_of(predictor), none)
+    refinement = make_refiner(predictor).refine(embedding_of(predictor), none)
     assert refinement.masks.shape == (0, *FRAME)
     assert refinement.predicted_iou.shape == (0,)
 
@@ -131,7 +110,7 @@ def test_segment_box_equals_the_predictor(
     random_predictor: SamPredictor, choice: CandidateChoice
 ) -> None:
     refiner = make_refiner(random_predictor, choice=choice)
-    mask = refiner.segment_box(embedding_of(random_predictor), (30.0, 20.0, 40.0, 30.0))
+    mask = refiner.segment_boxes(embedding_of(random_predictor), [(30.0, 20.0, 40.0, 30.0)])[0]
     assert mask.dtype == torch.bool
     logits, scores, _ = random_predictor.predict(
         box=np.array([30.0, 20.0, 69.0, 49.0]), return_logits=True
@@ -149,13 +128,13 @@ def test_convention_a_box_round_a_mask_is_its_prompt(random_predictor: SamPredic
     from_mask = (
         make_refiner(random_predictor, "box", "predicted_iou").refine(embedding, mask).masks[0]
     )
-    assert torch.equal(refiner.segment_box(embedding, around), from_mask)
+    assert torch.equal(refiner.segment_boxes(embedding, [around])[0], from_mask)
 
 
 def test_a_box_is_cut_to_the_frame(random_predictor: SamPredictor) -> None:
     refiner, embedding = make_refiner(random_predictor), embedding_of(random_predictor)
-    beyond = refiner.segment_box(embedding, (100.0, 50.0, 500.0, 400.0))
-    inside = refiner.segment_box(embedding, (100.0, 50.0, 60.0, 40.0))
+    beyond = refiner.segment_boxes(embedding, [(100.0, 50.0, 500.0, 400.0)])
+    inside = refiner.segment_boxes(embedding, [(100.0, 50.0, 60.0, 40.0)])
     assert torch.equal(beyond, inside)
 
 
@@ -174,14 +153,18 @@ def test_segment_box_exception(
     random_predictor: SamPredictor, box: tuple[float, float, float, float]
 ) -> None:
     with pytest.raises(InputError, match=r"a part of the 90x160 frame, got -?\d"):
-        make_refiner(random_predictor).segment_box(embedding_of(random_predictor), box)
+        make_refiner(random_predictor).segment_boxes(embedding_of(random_predictor), [box])
 
 
-def test_build_refiner_follows_the_configuration(random_predictor: SamPredictor) -> None:
-    config = RefinerConfig(prompt="box", choice="coarse_iou", hq_output="hq")
-    refiner = build_refiner(config, random_predictor.model)
-    assert (refiner.prompt, refiner.choice, refiner.hq_output) == ("box", "coarse_iou", "hq")
-    assert refiner.mask_decoder is random_predictor.model.mask_decoder
+def test_boxes_of_one_call_equal_those_of_many(random_predictor: SamPredictor) -> None:
+    embedding = embedding_of(random_predictor)
+    boxes = [(30.0, 20.0, 40.0, 30.0), (90.0, 40.0, 60.0, 40.0), (5.0, 5.0, 20.0, 20.0)]
+    refiner = make_refiner(random_predictor, objects_per_call=2)
+    at_once = refiner.segment_boxes(embedding, boxes)
+    one_by_one = torch.cat([refiner.segment_boxes(embedding, [box]) for box in boxes])
+    assert at_once.shape == (3, *FRAME)
+    assert (at_once != one_by_one).sum() <= 2
+    assert refiner.segment_boxes(embedding, []).shape == (0, *FRAME)
 
 
 @pytest.mark.gpu
@@ -193,9 +176,8 @@ def test_gpu_equals_cpu(random_predictor: SamPredictor) -> None:
     moved = dataclasses.replace(
         embedding, embedding=embedding.embedding.to(device), early=embedding.early.to(device)
     )
-    refiner = MaskRefiner(
-        sam.prompt_encoder, sam.mask_decoder, choice="single", mask_logit=MASK_LOGIT
-    )
+    decoder = ReferenceDecoder(sam.mask_decoder, sam.prompt_encoder)
+    refiner = SamRefiner(decoder, choice="single", mask_logit=MASK_LOGIT)
     on_gpu = refiner.refine(moved, make_coarse().to(device))
     assert (on_gpu.masks.cpu() != on_cpu.masks).float().mean() < 1e-3
     torch.testing.assert_close(on_gpu.predicted_iou.cpu(), on_cpu.predicted_iou, atol=1e-2, rtol=0)
@@ -203,7 +185,8 @@ def test_gpu_equals_cpu(random_predictor: SamPredictor) -> None:
 
 def test_defaults_of_module_and_configuration_agree(random_predictor: SamPredictor) -> None:
     model = random_predictor.model
-    by_default = MaskRefiner(model.prompt_encoder, model.mask_decoder)
-    configured = build_refiner(RefinerConfig(), model)
-    for name in ("prompt", "choice", "hq_output", "mask_logit", "objects_per_call"):
+    by_default = SamRefiner(ReferenceDecoder(model.mask_decoder, model.prompt_encoder))
+    configured = reference_refiner(RefinerConfig(), model)
+    names = ("prompt", "choice", "fill_holes", "drop_islands", "mask_logit", "objects_per_call")
+    for name in names:
         assert getattr(by_default, name) == getattr(configured, name)

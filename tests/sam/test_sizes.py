@@ -9,16 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from vots_hqtrack.config import FrameConfig
-from vots_hqtrack.encoder.frames import SeparateFrameEncoder
+from vots_hqtrack.encoder.frames import EncodedFrame
 from vots_hqtrack.frame import plan_frame
+from vots_hqtrack.sam.candidates import ReferenceDecoder
+from vots_hqtrack.sam.embed import OwnEmbedder
 from vots_hqtrack.sam.geometry import SamGeometry
-from vots_hqtrack.sam.models import Sam, SamName, SamPredictor, build_sam
+from vots_hqtrack.sam.models import Sam, SamPredictor, build_sam
 from vots_hqtrack.sam.prompts import make_prompts
-from vots_hqtrack.sam.refiner import MaskRefiner
-from vots_hqtrack.types import ImageEmbedding, Size
+from vots_hqtrack.sam.refiner import SamRefiner
+from vots_hqtrack.types import FrameFeatures, ImageEmbedding, Size
 
 FRAME = Size(120, 160)
+NO_FEATURES = FrameFeatures(*3 * (torch.zeros(1, 1, 1, 1),))
 ROUNDING = 1e-3
 """Of a mask logit, by batching; the logits here reach 100 and more."""
 HAS_ROOM = bool(os.environ.get("VOTS_HQTRACK_LARGE"))
@@ -27,7 +29,7 @@ needs_room = pytest.mark.skipif(
 )
 
 
-def _sam(model: SamName, *, hq: bool) -> Sam:
+def _sam(model: str, *, hq: bool) -> Sam:
     with torch.random.fork_rng():
         torch.manual_seed(11)
         sam = build_sam(model, hq=hq)
@@ -80,9 +82,8 @@ def _one_by_one(predictor: SamPredictor, *, multimask: bool) -> Iterator[torch.T
 def _check(sam: Sam, embedding: ImageEmbedding, predictor: SamPredictor) -> None:
     partly = 0
     for multimask in (False, True):
-        refiner = MaskRefiner(
-            sam.prompt_encoder,
-            sam.mask_decoder,
+        refiner = SamRefiner(
+            ReferenceDecoder(sam.mask_decoder, sam.prompt_encoder),
             prompt="box",
             choice="predicted_iou" if multimask else "single",
         )
@@ -113,14 +114,15 @@ def test_vit_b_batched_masks_equal_the_predictors() -> None:
         ),
     ],
 )
-def test_whole_network_from_frame_to_masks(model: SamName, hq: bool) -> None:
+def test_whole_network_from_frame_to_masks(model: str, hq: bool) -> None:
     """The frame encoder's one walk and the batched decoder, against the predictor's own way."""
     sam = _sam(model, hq=hq)
     frame = np.random.default_rng(1).integers(0, 256, (*FRAME, 3), dtype=np.uint8)
-    encoder = SeparateFrameEncoder(torch.nn.Linear(1, 1), sam.image_encoder, FrameConfig())
+    embed = OwnEmbedder(sam.image_encoder)
+    geometry = plan_frame(FRAME)
     predictor = SamPredictor(sam)
     with torch.inference_mode():
-        embedding = encoder._embed(frame)
+        embedding = embed(EncodedFrame(frame, geometry, NO_FEATURES))
         predictor.set_image(frame)
     torch.testing.assert_close(embedding.embedding, predictor.features, atol=1e-4, rtol=1e-4)
     _check(sam, embedding, predictor)

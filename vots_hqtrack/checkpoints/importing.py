@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 import vots_hqtrack
-from vots_hqtrack.checkpoints.catalogue import KNOWN
+from vots_hqtrack.checkpoints.catalogue import KNOWN, SAM2
 from vots_hqtrack.checkpoints.container import read_checkpoint
 from vots_hqtrack.checkpoints.convert import import_vmos, shapes_of
 from vots_hqtrack.checkpoints.imagenet import (
@@ -96,7 +96,7 @@ def import_weights(
         The new file.
 
     Raises:
-        ConfigError: There is no such kind.
+        ConfigError: There is no such kind, or an extra that it needs is not installed.
         WeightsError: The checkpoint cannot be read, a key of it is missing, unknown or of another
             shape, or the new file is there already or cannot be written.
     """
@@ -164,6 +164,10 @@ def read_as(kind: str, path: Path) -> Content:
     if kind in _FROM_IMAGENET:
         encoder = _FROM_IMAGENET[kind](read, source=str(path))
         return Content(encoder.tensors, encoder.unused)
+    if kind.startswith(SAM2):
+        from vots_hqtrack.sam.sam2 import VIDEO_PARTS, sam2_shapes
+
+        return _fit(sam2_shapes(kind.removeprefix(SAM2)), read, path, kind, VIDEO_PARTS)
     found = SAM_NAME.fullmatch(kind)
     if found is None:
         raise ConfigError(f"no checkpoint can be read as {kind!r}")

@@ -51,8 +51,9 @@ def make_prompts(
     """
     boxes = scale_points(prompt_boxes(initial).view(-1, 2, 2), geometry).view(-1, 4)
     masks = points = None
-    if kind == "box+mask+point":
+    if kind in ("box+mask", "box+mask+point"):
         masks = prompt_masks(initial, geometry, mask_logit=mask_logit)
+    if kind == "box+mask+point":
         points = scale_points(prompt_points(initial), geometry).unsqueeze(1)
     return Prompts(boxes, masks, points)
 
