@@ -1,4 +1,4 @@
-"""An encoder and a refiner of one's own: each a class, registered by its name, then tracked with."""
+"""An encoder and a refiner of one's own: a class each, registered by name, then tracked with."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from two_discs import draw_video
 
 from vots_hqtrack.build import build_untrained_parts
 from vots_hqtrack.config import EncoderConfig, RefinerConfig, TrackerConfig, VMOSConfig
-from vots_hqtrack.encoder import find_encoder, register_encoder
+from vots_hqtrack.encoder import register_encoder
 from vots_hqtrack.encoder.frames import EncodedFrame
-from vots_hqtrack.errors import ConfigError
 from vots_hqtrack.refiner import Box, Refinement, RefinerOptions, register_refiner
 from vots_hqtrack.settings import apply_settings
 from vots_hqtrack.tracker import HQTracker
@@ -38,12 +37,12 @@ class ToyEncoder(nn.Module):
 
 @register_refiner("toy")
 class ToyRefiner:
-    """Keeps the bright pixels of a mask; a box is full of object."""
+    """Keeps the bright pixels of a mask; takes every pixel of a box."""
 
     shared_encoder = None
 
     def __init__(self, config: RefinerConfig, options: RefinerOptions) -> None:
-        self.options = options
+        """Need neither."""
 
     def embed(self, encoded: EncodedFrame) -> Tensor:
         return torch.from_numpy(encoded.frame.max(axis=2) > 100)
@@ -76,12 +75,3 @@ def test_ones_own_parts_track(dtype: str) -> None:
     refined = [mask for one, mask in result.masks.items() if result.sources[one] == "refined"]
     assert all((second.max(axis=2)[mask] > 100).all() for mask in refined)
     assert config.weights_needed() == ("vmos-lite",)
-
-
-def test_exception() -> None:
-    cpu = torch.device("cpu")
-    with pytest.raises(ConfigError, match=r"unknown refiner\.kind 'toi'; wanted one of: sam, sam2"):
-        build_untrained_parts(apply_settings(CONFIG, ["refiner.kind=toi"]), cpu)
-    with pytest.raises(ConfigError, match="strides must be 4,8,16 or 8,16,32"):
-        register_encoder("coarse", channels=(8, 8, 8), strides=(2, 4, 8))
-    assert find_encoder("toy").input_scale == 1

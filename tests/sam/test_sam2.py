@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import pytest
@@ -61,7 +60,7 @@ def small_model(library: ModuleType) -> nn.Module:
                     "num_attention_heads": 2,
                     "iou_head_hidden_dim": 32,
                 },
-            )  # fmt: skip
+            )
         ).eval()
         with torch.no_grad():  # the initial weights are so small that no mask has an inside
             for parameter in model.mask_decoder.parameters():
