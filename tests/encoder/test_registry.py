@@ -29,9 +29,7 @@ def test_a_later_registration_replaces_the_first() -> None:
 
 
 def test_exceptions() -> None:
-    with pytest.raises(
-        ConfigError, match=r"unknown encoder\.kind 'sum'; wanted one of: internimage"
-    ):
+    with pytest.raises(ConfigError, match=r"unknown encoder\.kind 'sum'; wanted one of: inter"):
         find_encoder("sum")
     with pytest.raises(ConfigError, match="strides must be 4,8,16 or 8,16,32"):
         register_encoder("odd", channels=(8, 8, 8), strides=(2, 4, 8))

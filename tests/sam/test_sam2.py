@@ -73,12 +73,8 @@ def model(library: ModuleType) -> nn.Module:
     return small_model(library)
 
 
-def make_refiner(
-    model: nn.Module, dtype: torch.dtype = torch.float32, **options: Any
-) -> SamRefiner:
-    return sam2.sam2_refiner(
-        model, RefinerConfig(kind="sam2", **options), RefinerOptions(CPU, dtype)
-    )
+def make_refiner(model: nn.Module, dtype: torch.dtype = torch.float32) -> SamRefiner:
+    return sam2.sam2_refiner(model, RefinerConfig(kind="sam2"), RefinerOptions(CPU, dtype))
 
 
 def encoded() -> EncodedFrame:
