@@ -17,7 +17,7 @@ from vots_hqtrack.confidence import (
     read_logits,
     score_evidence,
 )
-from vots_hqtrack.config import ConfidenceConfig, MemoryConfig, TrackerConfig, TrackingConfig
+from vots_hqtrack.config import ConfidenceConfig, TrackerConfig, TrackingConfig
 from vots_hqtrack.errors import ConfigError, ShapeError
 from vots_hqtrack.frame import plan_aligned_frame, plan_frame
 from vots_hqtrack.presets import PRESETS, lite_vmos, load_preset
@@ -30,13 +30,8 @@ FRAME = Size(96, 256)
 GEOMETRY = plan_frame(FRAME)
 NUMBERS = {
     "mean_margin": st.floats(0, 10),
-    "low_margin": st.floats(0, 10),
-    "peak_margin": st.floats(-10, 10),
-    "spill": st.floats(0, 9),
+    "weak_fraction": st.floats(0, 1),
     "change": st.floats(0, 3),
-    "size": st.floats(-7, 0),
-    "agreement": st.floats(0, 1),
-    "predicted_iou": st.floats(0, 1),
 }
 CALIBRATED = [name for name, make in PRESETS.items() if make().confidence.kind == "calibrated"]
 evidences = st.builds(Evidence, **NUMBERS)
@@ -59,27 +54,29 @@ def read(logits: torch.Tensor) -> dict[str, list[float]]:
 def test_values_of_a_clear_square() -> None:
     signs = read(logits_of(3.0))
     assert signs["mean_margin"] == pytest.approx([3.0], abs=1e-4)
-    assert signs["low_margin"] == pytest.approx([3.0], abs=1e-4)
-    assert signs["peak_margin"] == pytest.approx([3.0], abs=1e-4)
-    assert signs["spill"] == [0.0]
+    assert signs["weak_fraction"] == [0.0]
 
 
-def test_values_of_a_square_with_a_weak_part_and_a_spill() -> None:
+def test_values_of_a_square_with_a_weak_part() -> None:
     logits = logits_of(3.0)
-    logits[1, 4:8, :10] = 1.0  # 40 of 100 cells inside
-    logits[1, 14:19, :10] = -1.0  # 50 cells that are nearly inside
+    logits[1, 4:8, :10] = 0.9  # 40 of 100 locations inside
+    logits[1, 14:19, :10] = -1.0  # 50 that are nearly inside do not count
     signs = read(logits)
-    assert signs["mean_margin"] == pytest.approx([0.4 * 1 + 0.6 * 3], abs=1e-4)
-    assert signs["low_margin"] == pytest.approx([1.0], abs=1e-4)
-    assert signs["spill"] == pytest.approx([np.log(1.5)], abs=1e-6)
+    assert signs["mean_margin"] == pytest.approx([0.4 * 0.9 + 0.6 * 3], abs=1e-4)
+    assert signs["weak_fraction"] == pytest.approx([0.4])
 
 
-def test_an_empty_mask_has_a_peak_only() -> None:
-    logits = logits_of(-4.0)
-    logits[1, 5, 5] = -0.5
+def test_values_of_a_part_that_another_object_nearly_has() -> None:
+    logits = logits_of(3.0, 3.0)
+    logits[2, 4:14, :3] = 2.5  # 30 locations where the rival is an object, not the background
     signs = read(logits)
-    assert signs["mean_margin"] == signs["low_margin"] == [0.0]
-    assert signs["peak_margin"] == pytest.approx([-0.5], abs=1e-4)
+    assert signs["weak_fraction"] == pytest.approx([0.3, 0.0])
+    assert signs["mean_margin"] == pytest.approx([0.3 * 0.5 + 0.7 * 3, 3.0], abs=1e-4)
+
+
+def test_an_empty_mask_has_no_margin() -> None:
+    signs = read(logits_of(-4.0))
+    assert signs["mean_margin"] == signs["weak_fraction"] == [0.0]
 
 
 def test_the_padding_is_not_looked_at() -> None:
@@ -89,7 +86,7 @@ def test_the_padding_is_not_looked_at() -> None:
     logits = torch.zeros(2, *geometry.logits_size)
     logits[1] = -4.0
     logits[1, rows:] = 9.0
-    assert read_logits(logits.softmax(0), geometry).peak_margin.item() < 0
+    assert read_logits(logits.softmax(0), geometry).mean_margin.item() == 0
     aligned = plan_aligned_frame(Size(65, 97), min_short_edge=0)
     assert aligned.content_cells == aligned.logits_size
 
@@ -108,11 +105,9 @@ def test_exception_shapes() -> None:
     masks = torch.ones(1, 4, 4, dtype=torch.bool)
     signs = read_logits(logits_of(1.0).softmax(0), GEOMETRY)
     with pytest.raises(ShapeError):
-        gather_evidence(signs, masks, masks.float(), [3], [0.5])
-    with pytest.raises(
-        ShapeError, match=r"shape \(1, 4, 4\) of the masks to report, got \(1, 4, 5\)"
-    ):
-        gather_evidence(signs, torch.ones(1, 4, 5, dtype=torch.bool), masks, [3], [0.5])
+        gather_evidence(signs, masks.float(), [3])
+    with pytest.raises(ShapeError, match="wanted an earlier area of 1 masks, got 2"):
+        gather_evidence(signs, masks, [3, 4])
 
 
 @given(st.integers(1, 4), st.integers(0, 999))
@@ -126,29 +121,21 @@ def test_margins_are_positive_where_the_object_wins(count: int, seed: int) -> No
 def test_evidence_of_masks() -> None:
     coarse = torch.zeros(2, 10, 10, dtype=torch.bool)
     coarse[0, :4], coarse[1, 5:] = True, True
-    masks = coarse.clone()
-    masks[0, 2:4] = False
-    signs = read_logits(logits_of(3.0, 2.0).softmax(0), GEOMETRY)
-    first, second = gather_evidence(signs, coarse, masks, [20, 50], [0.8, 0.0])
-    assert (first.agreement, second.agreement) == (0.5, 1.0)
-    assert first.change == pytest.approx(np.log(41 / 21))
-    assert second.change == 0.0
-    assert first.size == pytest.approx(np.log10(41 / 100))
-    assert (first.predicted_iou, second.predicted_iou) == (0.8, 0.0)
-    same = gather_evidence(signs, coarse, coarse, [20, 50], [0.0, 0.0])
-    assert [one.agreement for one in same] == [1.0, 1.0]
-    assert gather_evidence(signs, coarse[:0], masks[:0], [], []) == []
-    nothing = torch.zeros_like(coarse)
-    empty = gather_evidence(signs, nothing, nothing.clone(), [0, 0], [0.0, 0.0])
-    assert [one.agreement for one in empty] == [1.0, 1.0]
-    gone = gather_evidence(signs, coarse, masks, [0, 10**9], [0.0, 0.0])
-    assert all(one.change == 3.0 for one in gone)
+    signs = read_logits(logits_of(3.0, 0.5).softmax(0), GEOMETRY)
+    first, second = gather_evidence(signs, coarse, [20, 50])
+    assert first == pytest.approx((3.0, 0.0, np.log(41 / 21)), abs=1e-4)
+    assert second == pytest.approx((0.5, 1.0, 0.0), abs=1e-4)
+    shrunk, grown = gather_evidence(signs, coarse, [81, 10**6])
+    assert shrunk.change == pytest.approx(np.log(82 / 41))
+    assert grown.change == 3.0
+    nothing = read_logits(logits_of().softmax(0), GEOMETRY)
+    assert gather_evidence(nothing, coarse[:0], []) == []
 
 
 class TestScore:
     def test_values(self) -> None:
-        evidence = Evidence(2.0, 1.0, 4.0, 0.5, 0.1, -1.0, 0.9, 0.8)
-        config = ConfidenceConfig(constant=-1.0, mean_margin=0.5, spill=-2.0)
+        evidence = Evidence(mean_margin=2.0, weak_fraction=0.5, change=0.1)
+        config = ConfidenceConfig(constant=-1.0, mean_margin=0.5, weak_fraction=-2.0)
         assert score_evidence(evidence, config) == pytest.approx(1 / (1 + np.exp(1.0)))
 
     @given(evidences, st.floats(-1e3, 1e3), st.floats(-1e3, 1e3))
@@ -165,30 +152,20 @@ class TestScore:
     ) -> None:
         config = load_preset(preset).confidence
         score = score_evidence(evidence, config)
-        for name in ("mean_margin", "low_margin", "peak_margin", "agreement", "predicted_iou"):
-            better = evidence._replace(**{name: getattr(evidence, name) + more})
-            assert score_evidence(better, config) >= score
-        for name in ("spill", "change"):
+        assert score_evidence(evidence._replace(mean_margin=10.0 + more), config) >= score
+        for name in ("weak_fraction", "change"):
             worse = evidence._replace(**{name: getattr(evidence, name) + more})
             assert score_evidence(worse, config) <= score
 
     @pytest.mark.parametrize("preset", CALIBRATED)
     def test_shipped_scores_tell_a_sure_mask_from_a_doubtful_one(self, preset: str) -> None:
         config = load_preset(preset).confidence
-        sure = Evidence(6.5, 4.0, 10.0, 0.05, 0.05, -1.0, 0.95, 0.95)
-        doubtful = Evidence(1.0, 0.1, 2.0, 1.2, 1.5, -3.0, 0.4, 0.5)
-        if config.predicted_iou == 0 and config.agreement == 0:
-            sure, doubtful = (
-                one._replace(agreement=1.0, predicted_iou=0.0) for one in (sure, doubtful)
-            )
-        assert score_evidence(sure, config) > 0.9
-        assert score_evidence(doubtful, config) < 0.5
+        assert score_evidence(Evidence(6.5, 0.02, 0.05), config) > 0.9
+        assert score_evidence(Evidence(1.0, 0.6, 1.5), config) < 0.5
 
     def test_exception_options(self) -> None:
-        with pytest.raises(ConfigError, match=r"confidence\.spill must be finite, got nan"):
-            apply_settings(lite_vmos(), ["confidence.spill=nan"])
-        with pytest.raises(ConfigError, match=r"memory\.min_score must be a number from 0 to 1"):
-            MemoryConfig(min_score=1.5)
+        with pytest.raises(ConfigError, match=r"confidence\.change must be finite, got nan"):
+            apply_settings(lite_vmos(), ["confidence.change=nan"])
         with pytest.raises(ConfigError, match=r"tracking\.absence_score must be"):
             TrackingConfig(absence_score=-0.1)
 
@@ -196,7 +173,8 @@ class TestScore:
         for name in PRESETS:
             if not name.startswith("lite"):
                 config = load_preset(name)
-                assert config.memory.min_score == config.tracking.absence_score == 0
+                assert config.tracking.absence_score == config.tracking.search_reach == 0
+                assert config.memory.eviction == "oldest"
                 assert config.confidence == ConfidenceConfig()
 
 
@@ -213,49 +191,11 @@ def parts() -> HQTracker:
 
 @pytest.mark.weights
 class TestTracker:
-    MEMORY = MemoryConfig(capacity=9, gap=1, short_term_delay=1)
-
-    @pytest.mark.parametrize(("gap", "kept"), [(1, (3, 1, 0)), (2, (3, 0))])
-    def test_a_doubtful_frame_stays_out_of_the_long_term(
-        self, parts: HQTracker, gap: int, kept: tuple[int, ...]
-    ) -> None:
-        # Scores by size alone: half of disc 2 is hidden in frame 2, which brings it below one half.
-        config = ConfidenceConfig(kind="calibrated", constant=20 * 1.69, size=20.0)
-        memory = dataclasses.replace(self.MEMORY, gap=gap, min_score=0.5)
-        tracker = tracker_with(parts, memory=memory, confidence=config)
-        video = draw_video(4)
-        wall = draw_video(4, hidden=(2,))[2][0]
-        video[2][0][:, :180] = wall[:, :180]
-        state = tracker.initialize(*video[0])
-        doubtful = []
-        for index, (frame, _) in enumerate(video[1:], start=1):
-            result = tracker.track(frame, state)
-            doubtful += [index] if min(result.scores.values()) < 0.5 else []
-            assert result.scores[ONE] > 0.5
-            assert state.groups[0].short_term[0].frame_index == index
-        assert doubtful == [2]
-        assert state.groups[0].long_term.frame_indices == kept
-
-    def test_a_gate_that_nothing_passes_keeps_the_reference_alone(self, parts: HQTracker) -> None:
-        config = ConfidenceConfig(kind="calibrated", constant=-5.0)
-        memory = dataclasses.replace(self.MEMORY, min_score=0.5)
-        tracking = TrackingConfig(absence_score=0.0)
-        gated = tracker_with(parts, memory=memory, confidence=config, tracking=tracking)
-        video = draw_video(3)
-        state = gated.initialize(*video[0])
-        for frame, _ in video[1:]:
-            result = gated.track(frame, state)
-            assert all(mask.any() for mask in result.masks.values())
-            assert list(result.scores.values()) == pytest.approx([1 / (1 + np.exp(5.0))] * 2)
-        assert state.groups[0].long_term.frame_indices == (0,)
-
     def test_absence_is_reported_but_not_remembered(self, parts: HQTracker) -> None:
-        # By size alone: 0.5 at a hundredth of the frame; the second object is smaller.
-        config = ConfidenceConfig(kind="calibrated", constant=40.0, size=20.0)
+        # By the change of the area alone, which is larger for an object whose mask is cut.
+        config = ConfidenceConfig(kind="calibrated", constant=3.0, change=-10.0)
         frame, masks = draw_video(1)[0]
         masks = {1: masks[1], 2: masks[2] & (np.arange(256) < 186)}
-        assert masks[1].mean() > 0.02
-        assert masks[2].mean() < 0.012
         plain = tracker_with(parts, confidence=config)
         strict = tracker_with(parts, confidence=config, tracking=TrackingConfig(absence_score=0.9))
         states = [one.initialize(frame, masks) for one in (plain, strict)]
@@ -271,16 +211,10 @@ class TestTracker:
         assert np.array_equal(states[0].label_map, states[1].label_map)
         assert hidden.evidence == seen.evidence
 
-    def test_an_unseen_object_has_no_score_and_stops_no_frame(self, parts: HQTracker) -> None:
-        tracker = tracker_with(
-            parts,
-            memory=dataclasses.replace(self.MEMORY, min_score=0.5),
-            tracking=TrackingConfig(slots="by_id"),
-        )
+    def test_an_unseen_object_has_no_score(self, parts: HQTracker) -> None:
+        tracker = tracker_with(parts, tracking=TrackingConfig(slots="by_id"))
         video = draw_video(2)
         state = tracker.initialize(video[0][0], {2: video[0][1][1]})
         result = tracker.track(video[1][0], state)
-        if not result.masks[ONE].any():
-            assert result.scores[ONE] == 0.0
-            assert state.groups[0].long_term.frame_indices == (1, 0)
+        assert result.masks[ONE].any() == (result.scores[ONE] > 0)
         assert result.scores[TWO] > 0.5

@@ -50,7 +50,7 @@ NEVER = {
     r"\bTODO\b|\bFIXME\b|\bXXX\b": "what is not done is an issue, not a comment",
 }
 PERSONAL = re.compile(r"(?<![\w.)}\]*-])/(?:home|Users|root|work|mnt|srv|media|scratch)/[\w.]")
-LINES_OF_A_FILE = 400
+LINES_OF_A_FILE = 600
 LINES_OF_A_FUNCTION = 60
 
 

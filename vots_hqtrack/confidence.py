@@ -17,14 +17,13 @@ from torch import Tensor
 from vots_hqtrack.config import ConfidenceConfig
 from vots_hqtrack.errors import ShapeError
 from vots_hqtrack.frame import FrameGeometry
-from vots_hqtrack.masks import check_mask_stack, count_pixels
+from vots_hqtrack.masks import count_pixels
 from vots_hqtrack.types import Evidence
 
 GOOD_IOU = 0.5
 """A mask is good if its IoU with the truth is at least this."""
-LOW_QUANTILE = 0.1
-NEAR_MARGIN = 2.0
-"""A cell outside a mask is nearly the object's if its margin is above minus this."""
+WEAK_MARGIN = 1.0
+"""A location inside a mask is weakly held if its margin is below this."""
 MARGIN_LIMIT = 10.0
 LEAST_PROBABILITY = 1e-6
 AREA_OFFSET = 1.0
@@ -38,26 +37,23 @@ class LogitSigns:
 
     Attributes:
         mean_margin: Mean margin inside, 0 for an empty mask.
-        low_margin: Tenth-smallest percentile of the margin inside, 0 for an empty mask.
-        peak_margin: Largest margin anywhere; below 0 for an empty mask.
-        spill: Cells that are nearly the object's, to each cell inside, as ``log(1 + x)``.
+        weak_fraction: Part of the mask that is weakly held, 0 for an empty mask.
     """
 
     mean_margin: Tensor
-    low_margin: Tensor
-    peak_margin: Tensor
-    spill: Tensor
+    weak_fraction: Tensor
 
 
 def read_logits(probabilities: Tensor, geometry: FrameGeometry) -> LogitSigns:
-    """Read the signs of confidence in the cells at 1/4 of the network image.
+    """Read the evidence in the logits, at 1/4 of the network image.
 
-    The margin of an object in a cell is the logarithm of its probability less that of the strongest
-    other, the background included; it is limited to 10.
+    The margin of an object at a location is the logarithm of its probability less that of the
+    strongest other class, another object or the background; it is limited to 10. Nothing waits for
+    the device.
 
     Args:
-        probabilities: ``(1 + N, H'/4, W'/4)`` float, the background first; cells of the padding are
-            not looked at.
+        probabilities: ``(1 + N, H'/4, W'/4)`` float, the background first; the padding is not
+            looked at.
         geometry: Of the frame's size.
 
     Raises:
@@ -69,20 +65,12 @@ def read_logits(probabilities: Tensor, geometry: FrameGeometry) -> LogitSigns:
             f"got {tuple(probabilities.shape)}"
         )
     height, width = geometry.content_cells
-    margins = object_margins(probabilities[:, :height, :width])
-    if not len(margins):
-        nothing = margins.new_zeros(0)
-        return LogitSigns(nothing, nothing, nothing, nothing)
+    margins = object_margins(probabilities[:, :height, :width]).flatten(1)
     inside = margins > 0
-    area = inside.flatten(1).sum(1)
-    some = area.clamp(min=1)
-    near = ((margins > -NEAR_MARGIN) & ~inside).flatten(1).sum(1)
-    lows = [_low_quantile(one[held]) for one, held in zip(margins, inside, strict=True)]
+    area = inside.sum(1).clamp(min=1)
     return LogitSigns(
-        mean_margin=(margins * inside).flatten(1).sum(1) / some,
-        low_margin=torch.stack(lows),
-        peak_margin=margins.flatten(1).amax(1),
-        spill=torch.log1p(near / some),
+        mean_margin=(margins * inside).sum(1) / area,
+        weak_fraction=(inside & (margins < WEAK_MARGIN)).sum(1) / area,
     )
 
 
@@ -108,53 +96,25 @@ def object_margins(probabilities: Tensor) -> Tensor:
 
 
 def gather_evidence(
-    signs: LogitSigns,
-    coarse: Tensor,
-    masks: Tensor,
-    areas_before: Sequence[int],
-    predicted_iou: Sequence[float],
+    signs: LogitSigns, coarse: Tensor, areas_before: Sequence[int]
 ) -> list[Evidence]:
-    """Put together all that is known of N masks of one frame.
+    """Put together all that is known of N masks of one frame; the device is waited for once.
 
     Args:
         signs: What the logits say.
         coarse: ``(N, H, W)`` bool, VMOS's masks, frame pixels.
-        masks: ``(N, H, W)`` bool, the masks to report.
         areas_before: Pixels of VMOS's masks in the frame before.
-        predicted_iou: The refiner's own opinions in ``[0, 1]``; 0 where there is none.
 
     Raises:
-        ShapeError: The masks differ in shape, or are not bool.
+        ShapeError: The masks are not bool, or their number is another one than that of the areas.
     """
-    for stack in (coarse, masks):
-        check_mask_stack(stack)
-    if coarse.shape != masks.shape:
-        raise ShapeError(
-            f"VMOS's masks must have the shape {tuple(masks.shape)} of the masks to report, "
-            f"got {tuple(coarse.shape)}"
-        )
-    areas: list[int] = count_pixels(coarse).tolist()
-    is_changed = coarse is not masks
-    common = count_pixels(coarse & masks).tolist() if is_changed else areas
-    reported = count_pixels(masks).tolist() if is_changed else areas
-    num_pixels = masks.shape[1] * masks.shape[2]
-    found = []
-    for index, (area, before) in enumerate(zip(areas, areas_before, strict=True)):
-        union = area + reported[index] - common[index]
-        change = abs(math.log((area + AREA_OFFSET) / (before + AREA_OFFSET)))
-        found.append(
-            Evidence(
-                mean_margin=float(signs.mean_margin[index]),
-                low_margin=float(signs.low_margin[index]),
-                peak_margin=float(signs.peak_margin[index]),
-                spill=float(signs.spill[index]),
-                change=min(change, CHANGE_LIMIT),
-                size=math.log10((area + AREA_OFFSET) / num_pixels),
-                agreement=common[index] / union if union else 1.0,
-                predicted_iou=float(predicted_iou[index]),
-            )
-        )
-    return found
+    areas = count_pixels(coarse).float()
+    before = torch.tensor(areas_before, dtype=areas.dtype, device=areas.device)
+    if before.shape != areas.shape:
+        raise ShapeError(f"wanted an earlier area of {len(areas)} masks, got {len(before)}")
+    change = ((areas + AREA_OFFSET) / (before + AREA_OFFSET)).log().abs().clamp(max=CHANGE_LIMIT)
+    table = torch.stack([signs.mean_margin, signs.weak_fraction, change], dim=1)
+    return [Evidence(*row) for row in table.tolist()]
 
 
 def score_evidence(evidence: Evidence, config: ConfidenceConfig) -> float:
@@ -168,7 +128,7 @@ def score_evidence(evidence: Evidence, config: ConfidenceConfig) -> float:
         Estimated probability that the mask is good, above 0 and at most 1.
 
     Example:
-        >>> score_evidence(Evidence(2.0, 0.5, 4.0, 0.3, 0.0, -1.0, 0.9, 0.9), ConfidenceConfig())
+        >>> score_evidence(Evidence(2.0, 0.3, 0.1), ConfidenceConfig())
         0.5
     """
     total = config.constant
@@ -176,10 +136,3 @@ def score_evidence(evidence: Evidence, config: ConfidenceConfig) -> float:
         total += getattr(config, name) * value
     share = 1.0 / (1.0 + math.exp(-total)) if total > 0 else 1.0 - 1.0 / (1.0 + math.exp(total))
     return max(share, LEAST_PROBABILITY)
-
-
-def _low_quantile(values: Tensor) -> Tensor:
-    """Return the lowest tenth's upper end of ``(n,)`` float values; 0 if there is none."""
-    if not len(values):
-        return values.new_zeros(())
-    return values.kthvalue(1 + int(LOW_QUANTILE * (len(values) - 1))).values

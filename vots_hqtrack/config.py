@@ -107,6 +107,9 @@ def released_vmos() -> VMOSConfig:
     )
 
 
+Eviction = Literal["oldest", "densest"]
+
+
 @dataclass(frozen=True, slots=True)
 class MemoryConfig:
     """What the tracker remembers of a video (paper section 2.1; its appendix values for VOTS2023).
@@ -115,15 +118,15 @@ class MemoryConfig:
         capacity: Long-term frames, the reference frame counted.
         gap: Frames between two commits to the long-term memory.
         short_term_delay: How many frames back the short-term memory lies.
-        min_score: A frame comes to the long-term memory of a group only if every object that is
-            seen in it, at least one, has this score; the next frames are tried instead. 0 asks
-            nothing.
+        eviction: Which entry leaves a full long-term memory: the ``oldest``, as in the paper, or
+            the ``densest``, whose neighbours in time are nearest for its age; then a few old frames
+            stay beside many new ones, however long the video is. Reference frames never leave.
     """
 
     capacity: int = 9
     gap: int = 50
     short_term_delay: int = 4
-    min_score: float = 0.0
+    eviction: Eviction = "oldest"
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -137,7 +140,6 @@ class MemoryConfig:
             "at least 1",
             self.short_term_delay,
         )
-        _require_share("memory.min_score", self.min_score)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,16 +157,23 @@ class TrackingConfig:
             that are reported (``refined``).
         absence_score: An object with a lower score is reported as not seen; what is remembered
             does not change by it. 0 reports every mask.
+        search_reach: An object is looked for within its last box, extended by so many of the box's
+            longer side, and farther with each frame in which it was not seen; 0 looks everywhere,
+            as in the paper.
     """
 
     mode: Literal["joint", "separate"] = "joint"
     slots: Literal["packed", "by_id"] = "packed"
     remember: Literal["coarse", "refined"] = "coarse"
     absence_score: float = 0.0
+    search_reach: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the values."""
         _require_share("tracking.absence_score", self.absence_score)
+        reach = self.search_reach
+        is_reach = math.isfinite(reach) and reach >= 0
+        require(is_reach, "tracking.search_reach", "0 or a positive number", reach)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,25 +185,15 @@ class ConfidenceConfig:
             the mask, which is no calibrated measure.
         constant: The model's constant.
         mean_margin: Weight of that part of ``Evidence``; so are all that follow.
-        low_margin: See ``Evidence``.
-        peak_margin: See ``Evidence``.
-        spill: See ``Evidence``.
+        weak_fraction: See ``Evidence``.
         change: See ``Evidence``.
-        size: See ``Evidence``.
-        agreement: See ``Evidence``.
-        predicted_iou: See ``Evidence``.
     """
 
     kind: Literal["probability", "calibrated"] = "probability"
     constant: float = 0.0
     mean_margin: float = 0.0
-    low_margin: float = 0.0
-    peak_margin: float = 0.0
-    spill: float = 0.0
+    weak_fraction: float = 0.0
     change: float = 0.0
-    size: float = 0.0
-    agreement: float = 0.0
-    predicted_iou: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the values."""

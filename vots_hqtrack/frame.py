@@ -179,6 +179,19 @@ def labels_to_network(labels: Tensor, geometry: FrameGeometry) -> Tensor:
     return torch.where(inside, gathered, torch.zeros_like(gathered))
 
 
+def cells_to_network(cells: Tensor, geometry: FrameGeometry) -> Tensor:
+    """Enlarge a mask of the logits' size to the network image by nearest neighbour.
+
+    Args:
+        cells: ``(H'/4, W'/4)`` bool.
+        geometry: Of the frame's size.
+
+    Returns:
+        ``(H', W')`` bool.
+    """
+    return _resize(cells.float()[None], geometry.network_size, mode="nearest")[0].bool()
+
+
 def logits_to_frame(logits: Tensor, geometry: FrameGeometry) -> Tensor:
     """Bring logits to the frame's size by bilinear interpolation in one step, the padding cut off.
 

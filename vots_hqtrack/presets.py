@@ -32,16 +32,15 @@ def lite() -> TrackerConfig:
     """SAM's TinyViT encoder shared by both stages, small VMOS, refined by HQ-SAM: the default."""
     return TrackerConfig(
         refiner=RefinerConfig(hq=True, fill_holes=True, drop_islands=True),
-        memory=MemoryConfig(capacity=6, gap=10, short_term_delay=1),
+        memory=MemoryConfig(capacity=6, gap=10, short_term_delay=1, eviction="densest"),
         # By far the most of the masks with so low a score show something else than the object.
         tracking=TrackingConfig(absence_score=0.1),
         confidence=ConfidenceConfig(
             kind="calibrated",
-            constant=-1.1541,
-            mean_margin=0.6924,
-            low_margin=0.6178,
-            peak_margin=0.1707,
-            spill=-1.3137,
+            constant=1.1,
+            mean_margin=0.54,
+            weak_fraction=-4.59,
+            change=-0.92,
         ),
     )
 
@@ -54,11 +53,10 @@ def lite_vmos() -> TrackerConfig:
         refiner=RefinerConfig(enabled=False),
         confidence=ConfidenceConfig(
             kind="calibrated",
-            constant=-1.1842,
-            mean_margin=0.6351,
-            low_margin=0.5692,
-            peak_margin=0.2017,
-            spill=-1.3072,
+            constant=1.1,
+            mean_margin=0.54,
+            weak_fraction=-4.59,
+            change=-0.92,
         ),
     )
 

@@ -25,6 +25,8 @@ class Reading:
     Attributes:
         outputs: Of each group.
         own: ``(H, W)`` uint8 slots of each group by its own logits alone.
+        refused: For each group ``(H', W')`` bool at 1/4 of the network image, where an object was
+            found outside its search window; none without search windows.
         coarse: ``(N, H, W)`` bool, the objects' masks in the order of their places.
         mean_probabilities: ``(N,)`` float in ``[0, 1]``, inside each mask.
         signs: What the logits say of the masks.
@@ -32,6 +34,7 @@ class Reading:
 
     outputs: list[PyramidOutput]
     own: list[Tensor]
+    refused: list[Tensor]
     coarse: Tensor
     mean_probabilities: Tensor
     signs: LogitSigns
@@ -44,12 +47,10 @@ class Decision:
     Attributes:
         masks: ``(N, H, W)`` bool without overlaps.
         is_refined: For each object, whether the mask is the refiner's.
-        predicted_iou: The refiner's opinion of its masks; 0 where there is none.
     """
 
     masks: Tensor
     is_refined: Sequence[bool]
-    predicted_iou: Sequence[float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +113,11 @@ def judge(
         config: How scores are made.
     """
     areas = np.bincount(state.label_map.ravel(), minlength=256)[list(state.slots.object_ids)]
-    evidence = gather_evidence(
-        reading.signs, reading.coarse, decision.masks, areas.tolist(), decision.predicted_iou
-    )
-    scores = reading.mean_probabilities.tolist()
+    evidence = gather_evidence(reading.signs, reading.coarse, areas.tolist())
     if config.kind == "calibrated":
         scores = [score_evidence(one, config) for one in evidence]
+    else:
+        scores = reading.mean_probabilities.tolist()
     is_seen = has_pixels(decision.masks).tolist()
     return Judgement(
         evidence, [s if seen else 0.0 for s, seen in zip(scores, is_seen, strict=True)]

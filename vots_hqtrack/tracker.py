@@ -21,15 +21,16 @@ from vots_hqtrack.config import TrackerConfig
 from vots_hqtrack.devices import device_clock, pick_device, pick_dtype
 from vots_hqtrack.encoder.frames import EncodedFrame, FrameEncoder
 from vots_hqtrack.errors import ConfigError, InputError
-from vots_hqtrack.frame import labels_to_network, logits_to_frame
+from vots_hqtrack.frame import cells_to_network, labels_to_network, logits_to_frame
 from vots_hqtrack.masks import combine_masks, one_hot_slots
 from vots_hqtrack.memory.slots import ObjectSlots
 from vots_hqtrack.memory.state import KeptFrame, TrackState, new_group
 from vots_hqtrack.merge import merge_groups, merge_separate
+from vots_hqtrack.motion_gate import LastSeen, close_outside, search_windows
 from vots_hqtrack.pace import PaceKeeper, choose_scale
 from vots_hqtrack.presets import load_preset
 from vots_hqtrack.refiner import Box, Refiner
-from vots_hqtrack.report import Decision, Judgement, Reading, coarse_masks, judge, report
+from vots_hqtrack.report import Decision, Reading, coarse_masks, judge, report
 from vots_hqtrack.selector import resolve_overlaps, select
 from vots_hqtrack.settings import apply_settings
 from vots_hqtrack.types import (
@@ -185,7 +186,7 @@ class HQTracker:
             reading = self._read(encoded.features, state)
             decision = self._decide(reading.coarse, encoded, state)
             judgement = judge(reading, decision, state, self.config.confidence)
-            self._remember(reading, decision, judgement, state)
+            self._remember(reading, decision, state)
         state.newest = None if state.pace is None else frame.copy()
         absence_score = self.config.tracking.absence_score
         result = report(reading, decision, judgement, state, absence_score=absence_score)
@@ -232,6 +233,8 @@ class HQTracker:
         size = Size(*frame.shape[:2])
         group_size = 1 if self.config.tracking.mode == "separate" else SLOTS_PER_GROUP
         state = TrackState(self._encoder.plan(size, scale), slots=ObjectSlots(group_size))
+        if self.config.tracking.search_reach:
+            state.last_seen = LastSeen.nothing(self.device)
         self._start_objects(frame, given, np.zeros(size, np.uint8), state)
         return state
 
@@ -277,6 +280,9 @@ class HQTracker:
         slots = state.slots
         first_group = len(slots.object_ids) // slots.group_size
         slots.add(given)
+        if state.last_seen is not None:
+            masks = torch.from_numpy(np.stack(list(given.values()))).to(self.device)
+            state.last_seen = state.last_seen.add(masks)
         added = combine_masks(given)
         state.label_map = np.where(added > 0, added, label_map)
         while len(state.groups) < slots.num_groups:
@@ -327,40 +333,47 @@ class HQTracker:
 
     def _read(self, features: FrameFeatures, state: TrackState) -> Reading:
         """Propagate all groups' memories into a frame; nothing is written."""
-        logits, cells, outputs = [], [], []
+        logits, cells, outputs, refused = [], [], [], []
         count = self.config.memory.capacity if state.pace is None else state.pace.memory_frames
+        windows = None
+        if state.last_seen is not None:
+            reach = self.config.tracking.search_reach
+            windows = search_windows(state.last_seen, reach, state.geometry)
         for number, group in enumerate(state.groups):
             long_term = group.long_term.newest(count)
             output = self._vmos.propagate(features, long_term, group.short_term[0])
             live = len(state.slots.members(number)) + 1
-            decoded = self._vmos.decode(output.embedding, features)[0, :live]
-            cells.append(decoded.float())
-            logits.append(logits_to_frame(decoded, state.geometry).float())
+            raw = self._vmos.decode(output.embedding, features)[0, :live]
+            decoded = raw.float()
+            if windows is not None:
+                first = number * state.slots.group_size
+                decoded, is_refused = close_outside(decoded, windows[first : first + live - 1])
+                refused.append(is_refused)
+            cells.append(decoded)
+            # The way to the frame is computed in the dtype of the network.
+            logits.append(logits_to_frame(decoded.to(raw.dtype), state.geometry).float())
             outputs.append(output)
         separate = self.config.tracking.mode == "separate"
         merge = merge_separate if separate else merge_groups
         coarse, mean_probabilities = coarse_masks(merge(logits))
         signs = read_logits(merge(cells), state.geometry)
         own = [one.argmax(0).to(torch.uint8) for one in logits] if separate else []
-        return Reading(outputs, own, coarse, mean_probabilities, signs)
+        return Reading(outputs, own, refused, coarse, mean_probabilities, signs)
 
     def _decide(self, coarse: Tensor, encoded: EncodedFrame, state: TrackState) -> Decision:
         """Refine the masks, and take the better one for each object."""
         has_time = state.pace is None or state.pace.is_refining
         if self._refiner is None or not self.config.refiner.enabled or not has_time:
-            return Decision(coarse, [False] * len(coarse), [0.0] * len(coarse))
+            return Decision(coarse, [False] * len(coarse))
         measured = state.pace.refinement() if state.pace else contextlib.nullcontext()
         with measured:
             refinement = self._refiner.refine(self._refiner.embed(encoded), coarse)
         threshold = self.config.selector.iou_threshold
         selection = select(coarse, refinement.masks, iou_threshold=threshold)
         masks = resolve_overlaps(selection.masks, state.slots.object_ids, coarse=coarse)
-        predicted_iou = refinement.predicted_iou.tolist()
-        return Decision(masks, selection.is_refined.tolist(), predicted_iou)
+        return Decision(masks, selection.is_refined.tolist())
 
-    def _remember(
-        self, reading: Reading, decision: Decision, judgement: Judgement, state: TrackState
-    ) -> None:
+    def _remember(self, reading: Reading, decision: Decision, state: TrackState) -> None:
         """Commit the frame with the labels that were decided on to all groups' memories."""
         refined = self.config.tracking.remember == "refined"
         label_map = _label_map(decision.masks if refined else reading.coarse, state)
@@ -370,16 +383,17 @@ class HQTracker:
                 labels = reading.own[number]
             else:
                 labels = _group_labels(label_map, state.slots.members(number))
-            embedding = self._vmos.identify(self._one_hot(labels, state))
+            one_hot = self._one_hot(labels, state)
+            if reading.refused:
+                one_hot = one_hot * ~cells_to_network(reading.refused[number], state.geometry)
+            embedding = self._vmos.identify(one_hot)
             entries.append(self._vmos.remember(state.frame_index + 1, output.proposals, embedding))
+        last_seen = None if state.last_seen is None else state.last_seen.update(reading.coarse)
         # From here on nothing can fail: the state changes as a whole or not at all.
         state.frame_index += 1
-        state.label_map = label_map
-        for number, (group, entry) in enumerate(zip(state.groups, entries, strict=True)):
-            first = number * state.slots.group_size
-            seen = [one for one in judgement.scores[first : first + state.slots.group_size] if one]
-            is_trusted = min(seen, default=0.0) >= self.config.memory.min_score
-            group.commit(entry, self.config.memory.gap, is_trusted=is_trusted)
+        state.label_map, state.last_seen = label_map, last_seen
+        for group, entry in zip(state.groups, entries, strict=True):
+            group.commit(entry, self.config.memory.gap)
 
     def _one_hot(self, slots: Tensor, state: TrackState) -> Tensor:
         """Bring ``(H, W)`` uint8 slots to the network: one-hot ``(1, 11, H', W')`` float."""

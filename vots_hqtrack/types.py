@@ -144,27 +144,17 @@ class Evidence(NamedTuple):
     """What is known of one reported mask; its score is made of this.
 
     Margins are differences of log-probabilities between the object and the strongest other class,
-    in VMOS's cells.
+    at the stride of VMOS's logits.
 
     Attributes:
         mean_margin: Mean margin inside VMOS's mask, 0..10; 0 if the mask is empty.
-        low_margin: Tenth percentile of the same.
-        peak_margin: Largest margin anywhere, -10..10; below 0 if the mask is empty.
-        spill: ``log(1 + x)``, x being the cells nearly the object's to each cell inside.
+        weak_fraction: Part of VMOS's mask with a margin below 1, 0..1; 0 if the mask is empty.
         change: Absolute logarithm of the area to that of the frame before, at most 3.
-        size: Decimal logarithm of the part of the frame that the mask fills.
-        agreement: IoU of VMOS's mask with the reported one.
-        predicted_iou: The refiner's opinion of its own mask in ``[0, 1]``; 0 without a refiner.
     """
 
     mean_margin: float
-    low_margin: float
-    peak_margin: float
-    spill: float
+    weak_fraction: float
     change: float
-    size: float
-    agreement: float
-    predicted_iou: float
 
 
 @dataclass(frozen=True, slots=True)

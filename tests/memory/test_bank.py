@@ -1,11 +1,12 @@
 """The bank: references stay, the rest is bounded, and the indices follow the released model's
 rule."""
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vots_hqtrack.config import MemoryConfig
+from vots_hqtrack.config import Eviction, MemoryConfig
 from vots_hqtrack.memory.bank import MemoryBank
 from vots_hqtrack.memory.state import new_group
 from vots_hqtrack.types import LayerMemory, MemoryEntry
@@ -25,6 +26,46 @@ def test_never_above_capacity_and_reference_stays(capacity: int, commits: int) -
         assert bank.frame_indices[-1] == 0
     newest = list(range(commits, max(commits - capacity + 1, 0), -1))
     assert list(bank.frame_indices) == [*newest, 0]
+
+
+@given(st.integers(2, 9), st.integers(1, 10), st.integers(0, 200))
+def test_densest_keeps_the_newest_entries_and_the_size(capacity: int, gap: int, count: int) -> None:
+    bank = MemoryBank(capacity, "densest")
+    bank.commit_reference(entry(0))
+    for number in range(1, count + 1):
+        bank.commit(entry(number * gap))
+    kept = bank.frame_indices
+    assert len(kept) == min(count + 1, capacity)
+    assert kept[-1] == 0
+    assert list(kept) == sorted(set(kept), reverse=True)
+    assert kept[0] == count * gap
+
+
+def test_densest_spreads_old_entries() -> None:
+    bank = MemoryBank(6, "densest")
+    bank.commit_reference(entry(0))
+    kept = {}
+    for index in range(5, 1001, 5):
+        bank.commit(entry(index))
+        kept[index] = bank.frame_indices
+    # Worked out by hand: of 5, 10, 15, 20, 25 and 30 the first has its neighbours at 10/25 of its
+    # age, the others at 10/20 and more.
+    assert kept[25] == (25, 20, 15, 10, 5, 0)
+    assert kept[30] == (30, 25, 20, 15, 10, 0)
+    assert kept[50] == (50, 45, 40, 30, 20, 0)
+    # A thousand frames later the entries reach back hundreds of frames, where the newest five of
+    # the rule "oldest" reach back 20.
+    assert 1000 - kept[1000][4] > 200
+    assert 1000 - kept[1000][1] <= 10
+
+
+@pytest.mark.parametrize("eviction", ["oldest", "densest"])
+def test_capacity_one_keeps_references_only(eviction: Eviction) -> None:
+    bank = MemoryBank(1, eviction)
+    bank.commit_reference(entry(0))
+    for index in (1, 2, 3):
+        bank.commit(entry(index))
+    assert bank.frame_indices == (0,)
 
 
 def test_frames_read_match_the_released_rule() -> None:

@@ -13,11 +13,23 @@ from typer.testing import CliRunner
 from vots_hqtrack.cli.main import app
 from vots_hqtrack.composites.shots import open_videos
 from vots_hqtrack.confidence import score_evidence
-from vots_hqtrack.errors import InputError
+from vots_hqtrack.errors import ConfigError, InputError
 from vots_hqtrack.training import calibrate
 from vots_hqtrack.training.calibrate import Observation
+from vots_hqtrack.training.datasets import DEV_SPLIT
+from vots_hqtrack.training.dev import DEV_SETS, ONE_OBJECT
+from vots_hqtrack.training.recipe_files import load_recipe
 from vots_hqtrack.training.reliability_picture import draw_reliability
-from vots_hqtrack.training.trial_clips import KINDS, OBJECTS, draw_trials, plain_trials
+from vots_hqtrack.training.trial_clips import (
+    FOLDS,
+    KINDS,
+    OBJECTS,
+    TrialData,
+    composed_clips,
+    open_trial_data,
+    real_clips,
+    stress_clips,
+)
 from vots_hqtrack.types import Evidence, Size
 
 SIZE = Size(60, 100)
@@ -41,24 +53,14 @@ def write_videos(root: Path, count: int, num_frames: int) -> Path:
 
 
 def make_observations(count: int, seed: int = 0, videos: int = 6) -> list[Observation]:
-    """Draw masks whose chance to be good is a logistic function of margin and spill."""
+    """Draw masks whose chance to be good is a logistic function of margin and weak part."""
     generator = np.random.default_rng(seed)
     found = []
     for index in range(count):
-        margin, spill = generator.uniform(0, 6), generator.uniform(0, 2)
-        noise = generator.normal(size=3)
-        chance = 1 / (1 + np.exp(-(-1.0 + 1.0 * margin - 1.5 * spill)))
+        margin, weak = generator.uniform(0, 6), generator.uniform(0, 1)
+        chance = 1 / (1 + np.exp(-(-1.0 + 1.0 * margin - 3.0 * weak)))
         is_good = bool(generator.random() < chance)
-        evidence = Evidence(
-            mean_margin=margin,
-            low_margin=margin / 2 + 0.1 * abs(noise[0]),
-            peak_margin=min(10.0, margin + 2 * abs(noise[1])),
-            spill=spill,
-            change=0.1 * abs(noise[2]),
-            size=generator.uniform(-3, -1),
-            agreement=generator.uniform(0.8, 1),
-            predicted_iou=generator.uniform(0.8, 1),
-        )
+        evidence = Evidence(margin, weak, change=0.1 * abs(generator.normal()))
         found.append(
             Observation(
                 clip=f"v{index % videos}:0/1",
@@ -79,7 +81,7 @@ def make_observations(count: int, seed: int = 0, videos: int = 6) -> list[Observ
 class TestTrialClips:
     def test_one_of_every_kind_of_every_video(self, tmp_path: Path) -> None:
         videos = open_videos(write_videos(tmp_path, count=6, num_frames=24), ())
-        clips = list(draw_trials(videos, 6, SIZE, seed=1))
+        clips = list(stress_clips(videos, 6, SIZE, seed=1))
         names = [(clip.kind, clip.origin.split(":")[0]) for clip in clips]
         assert sorted(names) == sorted((kind, f"v{n}") for kind in KINDS for n in range(6))
         for clip in clips:
@@ -89,14 +91,14 @@ class TestTrialClips:
             assert all(track[0].any() for track in clip.masks)
             least, most = OBJECTS[clip.kind]
             assert least <= len(clip.masks) < most
-        again = list(draw_trials(videos, 6, SIZE, seed=1))
+        again = list(stress_clips(videos, 6, SIZE, seed=1))
         for one, other in zip(clips, again, strict=True):
             assert np.array_equal(one.frames, other.frames)
 
     def test_absences_are_true(self, tmp_path: Path) -> None:
         videos = open_videos(write_videos(tmp_path, count=6, num_frames=24), ())
         num_hidden = 0
-        for clip in draw_trials(videos, 6, SIZE, seed=3):
+        for clip in stress_clips(videos, 6, SIZE, seed=3):
             hidden = [not mask.any() for mask in clip.masks[0]]
             if clip.kind in ("covered", "cutaway"):
                 assert True in hidden[1:]
@@ -114,25 +116,131 @@ class TestTrialClips:
                         num_hidden += 1
         assert num_hidden > 6
 
-    def test_plain_clips_are_the_videos(self, tmp_path: Path) -> None:
-        videos = open_videos(write_videos(tmp_path, count=1, num_frames=9), ())
-        (clip,) = plain_trials(videos, 4, 2)
-        assert clip.origin == "v0:0/2"
-        for place, (frame, mask) in enumerate(zip(clip.frames, clip.masks[0], strict=True)):
-            assert np.array_equal(frame, videos[0].frame(2 * place))
-            assert np.array_equal(mask, videos[0].mask(2 * place))
+    def test_exception_too_few_videos(self, tmp_path: Path) -> None:
+        videos = open_videos(write_videos(tmp_path, count=5, num_frames=3), ())
+        with pytest.raises(InputError, match="need 6 videos, got 5"):
+            next(stress_clips(videos, 3, SIZE, seed=1))
+
+
+def write_pairs(root: Path, count: int, num_frames: int) -> Path:
+    """Write videos of two squares: object 2 wanders to the right, object 5 leaves after frame 2."""
+    for video in range(count):
+        for place in range(num_frames):
+            label_map = np.zeros(SIZE, np.uint8)
+            label_map[4:28, 2 + 3 * place : 26 + 3 * place] = 2
+            label_map[30:56, 60:90] = 5 * (place < 3)
+            frame = np.where(label_map[..., None] > 0, COLOURS[video], COLOURS[video] // 10)
+            frame[label_map == 5] //= 2
+            name = f"480p/p{video}/{place:05d}.png"
+            write_picture(root / "JPEGImages" / name, frame)
+            write_picture(root / "Annotations" / name, label_map)
+    return root
+
+
+def write_recipe(path: Path, *, held_out: str = "") -> Path:
+    tables = [f'[[data]]\nkind = "davis"\nroot = "{root}"\n' for root in ("pairs", "singles")]
+    path.write_text("\n".join([f"[composer]\nheld_out = [{held_out}]", *tables]))
+    return path
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data folder: three videos of two objects, two of one."""
+    write_pairs(tmp_path / "pairs", count=3, num_frames=8)
+    write_videos(tmp_path / "singles", count=2, num_frames=4)
+    return tmp_path
+
+
+def open_all(data: Path, *, held_out: str = "", **chosen: list[str]) -> TrialData:
+    recipe = load_recipe(str(write_recipe(data / "recipe.toml", held_out=held_out)))
+    return open_trial_data(recipe, data, **chosen)
+
+
+class TestSeveralObjects:
+    def test_real_clips_begin_and_end_a_video(self, data: Path) -> None:
+        opened = open_all(data, sequences=["p1"])
+        first, last = real_clips(opened.parts(2), 2)
+        assert (first.origin, last.origin) == ("p1:0/2", "p1:4/2")
+        assert (first.kind, len(first.masks), len(last.masks)) == ("real", 2, 1)
+        for clip, start in ((first, 0), (last, 4)):
+            video = opened.parts(1)[0].video
+            for place, frame in enumerate(clip.frames):
+                photo = video.load(start + 2 * place)
+                assert np.array_equal(frame, photo.image)
+                assert np.array_equal(clip.masks[0][place], photo.label_map == 2)
+        (whole,) = real_clips(opened.parts(1), 0)
+        assert len(whole.frames) == 8
+        assert [mask.any() for mask in whole.masks[1]] == [True] * 3 + [False] * 5
+        (most,) = real_clips(opened.parts(1), 6)
+        assert most.origin == "p1:0/1"
+
+    def test_what_is_held_out_is_left_out(self, data: Path) -> None:
+        held_out = '"p0", "p2:5", "v1"'
+        parts = open_all(data, held_out=held_out).parts(2)
+        assert [(part.name, part.places) for part in parts] == [
+            ("p1", range(0, 8, 2)),
+            ("p2", range(0, 5, 2)),
+            ("v0", range(0, 4, 2)),
+        ]
+        singles = open_all(data, held_out=held_out).single_objects()
+        assert [one.name for one in singles] == ["p1", "v0"]
+        sources = open_all(data, held_out=held_out).sources()
+        frames = {source.name.split()[-1]: len(source.read()[0]) for source in sources}
+        assert frames == {"p1": 8, "p2": 5, "v0": 4}
+        only = open_all(data, held_out=held_out, sets=["pairs"]).sources()
+        assert [source.name.split()[-1] for source in only] == ["p1", "p2"]
+
+    def test_held_out_videos_are_tracked_when_they_are_named(self, data: Path) -> None:
+        opened = open_all(data, held_out='"p2:5", "v1"', sequences=["p2:5", "v1"])
+        assert [(part.name, part.places) for part in opened.parts(1)] == [
+            ("p2", range(5, 8)),
+            ("v1", range(4)),
+        ]
+
+    def test_the_shipped_recipe_holds_out_the_dev_sequences(self) -> None:
+        held_out = {entry.split(":")[0] for entry in load_recipe("lite-gpu").composer.held_out}
+        parts = [
+            part for one in DEV_SETS.values() for part in one if part.root != "davis2016-train"
+        ]
+        names = {entry.split(":")[0] for part in parts for entry in part.sequences}
+        assert held_out == names
+        assert set(DEV_SETS[ONE_OBJECT][0].sequences) == set(DEV_SPLIT)
+
+    def test_composed_clips_have_true_masks_and_parts_of_the_footage(self, data: Path) -> None:
+        opened = open_all(data, sets=["pairs"])
+        clips = list(composed_clips(opened.sources(), 5, 4, Size(96, 128), seed=3))
+        assert [clip.origin.split(":")[0] for clip in clips] == [
+            "composed-0",
+            "composed-0",
+            "composed-1",
+            "composed-1",
+            "composed-2",
+        ]
+        assert FOLDS == 3
+        for clip in clips:
+            assert clip.kind == "composed"
+            assert [frame.shape for frame in clip.frames] == [(96, 128, 3)] * 4
+            assert all(track[0].any() for track in clip.masks)
+            assert np.stack([track[0] for track in clip.masks]).sum(0).max() == 1
+        assert max(len(clip.masks) for clip in clips) > 1
+
+    def test_exception_names(self, data: Path) -> None:
+        with pytest.raises(ConfigError, match="data sets are pairs, singles, got 'other'"):
+            open_all(data, sets=["pairs", "other"])
+        with pytest.raises(InputError, match="no video 'p9'; there are p0, p1"):
+            open_all(data, sequences=["p9"]).parts(1)
 
 
 class TestFit:
     def test_values_a_known_model_is_found_again(self) -> None:
         model = calibrate.fit(make_observations(4000))
-        for margin, spill in ((1.0, 1.5), (3.0, 1.0), (5.0, 0.2)):
-            evidence = Evidence(margin, margin / 2 + 0.08, margin + 1.6, spill, 0.08, -2, 0.9, 0.9)
-            truth = 1 / (1 + np.exp(-(-1.0 + margin - 1.5 * spill)))
-            assert score_evidence(evidence, model) == pytest.approx(truth, abs=0.06)
+        for margin, weak in ((1.0, 0.7), (3.0, 0.5), (5.0, 0.1)):
+            truth = 1 / (1 + np.exp(-(-1.0 + margin - 3.0 * weak)))
+            score = score_evidence(Evidence(margin, weak, 0.08), model)
+            assert score == pytest.approx(truth, abs=0.06)
 
     def test_no_weight_has_the_wrong_sign(self) -> None:
-        # Turned round: large margins and small spills are bad.
+        # Turned round: large margins and small weak parts are bad.
         wrong = [
             dataclasses.replace(one, iou=0.8 if one.iou < 0.5 else 0.2)
             for one in make_observations(500)
@@ -140,7 +248,7 @@ class TestFit:
         model = calibrate.fit(wrong)
         for name, sign in calibrate.SIGNS.items():
             assert getattr(model, name) * sign >= 0
-        assert model.mean_margin == model.spill == 0
+        assert model.mean_margin == model.weak_fraction == 0
 
     def test_scores_of_videos_left_out_are_calibrated(self) -> None:
         found = make_observations(3000)
@@ -167,14 +275,17 @@ class TestFit:
         empty = [dataclasses.replace(one, is_reported=False, iou=0.0) for one in found]
         assert calibrate.fit(found) == calibrate.fit([*found, *empty])
 
-    def test_only_the_named_evidence_is_used(self) -> None:
+    def test_every_clip_counts_alike(self) -> None:
         found = make_observations(300)
-        plain = calibrate.fit(found)
-        assert plain.predicted_iou == plain.agreement == plain.size == 0
-        model = calibrate.fit(found, ["low_margin"])
-        assert model.low_margin > 0 == model.mean_margin == model.spill
-        with pytest.raises(InputError, match="got size"):
-            calibrate.fit(found, ["size"])
+        extra = dataclasses.replace(found[0], clip="v9:0/1", iou=0.1)
+        for copies in (1, 50):
+            crowded = [*found, *[dataclasses.replace(extra, object_id=n) for n in range(copies)]]
+            if copies == 1:
+                once = calibrate.fit(crowded)
+        for name in calibrate.NAMES:
+            assert getattr(calibrate.fit(crowded), name) == pytest.approx(
+                getattr(once, name), abs=1e-3
+            )
 
     def test_exception_all_alike(self) -> None:
         good = [one for one in make_observations(50) if one.is_good]
@@ -217,6 +328,7 @@ class TestReliability:
         assert found.mean_score[[0, 9]] == pytest.approx([0.05, 2.9 / 3])
         assert found.calibration_error == pytest.approx((2 * 0.45 + 3 * 0.3) / 5)
         assert found.ranking == pytest.approx(2.5 / 6)
+        assert found.sure_good == pytest.approx(2 / 3)
 
     def test_exception_numbers_differ(self) -> None:
         with pytest.raises(InputError, match="got 1 and 0"):
@@ -249,7 +361,7 @@ class TestCommands:
             app, ["calibrate", "check", str(file), "--picture", str(picture)]
         )
         assert result.exit_code == 0, result.output
-        assert "400 masks" in result.output
+        assert "400 of all" in result.output
         settings = ["--set", "confidence.kind=calibrated", "--set", "confidence.mean_margin=1"]
         result = CliRunner().invoke(app, ["calibrate", "check", str(file), *settings])
         assert "400 objects on frames" in result.output
@@ -260,29 +372,18 @@ class TestCommands:
         file.write_text('{"clip": 3}\n')
         result = CliRunner().invoke(app, ["calibrate", "fit", str(file)])
         assert result.exit_code == 2
-        calibrate.write_observations(tmp_path / "few.jsonl", make_observations(100))
-        arguments = ["fit", str(tmp_path / "few.jsonl"), "--evidence", "luck"]
-        assert "got luck" in CliRunner().invoke(app, ["calibrate", *arguments]).output
+        assert "wanted lines of observations" in result.output
 
     @pytest.mark.weights
-    def test_observe(self, tmp_path: Path) -> None:
-        data, file = write_videos(tmp_path / "data", count=2, num_frames=3), tmp_path / "o.jsonl"
-        arguments = [
-            "observe",
-            str(data),
-            "--out",
-            str(file),
-            "--step",
-            "1",
-            "--clips",
-            "1",
-            "--preset",
-            "lite-vmos",
-        ]
+    def test_observe(self, data: Path) -> None:
+        file, recipe = data / "o.jsonl", write_recipe(data / "recipe.toml", held_out='"v0"')
+        where = ["observe", str(data), "--out", str(file), "--recipe", str(recipe)]
+        how = ["--sets", "singles", "--step", "1", "--frames", "3", "--clips", "1"]
+        arguments = [*where, *how, "--preset", "lite-vmos", "--device", "cpu"]
         result = CliRunner().invoke(app, ["calibrate", *arguments])
         assert result.exit_code == 0, result.output
         found = calibrate.read_observations(file)
-        assert [one.frame_index for one in found] == [1, 2]
+        assert [(one.clip, one.frame_index) for one in found] == [("v1:0/1", 1), ("v1:0/1", 2)]
         assert all(one.is_good and one.probability > 0.5 for one in found)
-        assert all(one.evidence.predicted_iou == 0 for one in found)
+        assert all(one.evidence.mean_margin > 0 for one in found)
         assert calibrate.without_refiner(found) == found

@@ -1,25 +1,27 @@
-"""Long-term memory of a group: references stay, the rest is first-in first-out (paper 2.1)."""
+"""Long-term memory of a group: references stay, of the rest a fixed number (paper 2.1)."""
 
 from __future__ import annotations
 
-from collections import deque
-
+from vots_hqtrack.config import Eviction
 from vots_hqtrack.types import MemoryEntry
 
 
 class MemoryBank:
     """A bounded set of memory entries.
 
-    Entries with labels that the caller gave are references and never leave. Of the others the
-    newest are kept, so the size does not depend on the length of the video.
+    Entries with labels that the caller gave are references and never leave. The number of the
+    others is fixed, so the size does not depend on the length of the video.
 
     Args:
         capacity: Most entries, the first reference counted; 1 keeps references only.
+        eviction: Which entry leaves a full bank, see ``MemoryConfig``.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, eviction: Eviction = "oldest") -> None:
+        self._max_recent = capacity - 1
+        self._eviction = eviction
         self._references: list[MemoryEntry] = []
-        self._recent: deque[MemoryEntry] = deque(maxlen=capacity - 1)
+        self._recent: list[MemoryEntry] = []
 
     def __len__(self) -> int:
         """Count all entries."""
@@ -49,11 +51,24 @@ class MemoryBank:
         """Keep an entry for ever; it replaces what is stored of the same frame."""
         frame = entry.frame_index
         self._references = [kept for kept in self._references if kept.frame_index != frame]
-        kept_recent = [kept for kept in self._recent if kept.frame_index != frame]
-        self._recent.clear()
-        self._recent.extend(kept_recent)
+        self._recent = [kept for kept in self._recent if kept.frame_index != frame]
         self._references.append(entry)
 
     def commit(self, entry: MemoryEntry) -> None:
-        """Add an entry; the oldest that is no reference leaves when the bank is full."""
+        """Add an entry; one that is no reference leaves if there are too many."""
         self._recent.append(entry)
+        if len(self._recent) > self._max_recent:
+            del self._recent[0 if self._eviction == "oldest" else self._densest()]
+
+    def _densest(self) -> int:
+        """Index of the recent entry, the newest excluded, whose neighbours in time are nearest.
+
+        Distances are relative to the entry's age, so that old entries end up farther apart.
+        """
+        frames = [entry.frame_index for entry in self._recent]
+        before = [min((entry.frame_index for entry in self._references), default=0), *frames]
+        density = [
+            (after - left) / (frames[-1] - frame)
+            for left, frame, after in zip(before, frames, frames[1:], strict=False)
+        ]
+        return density.index(min(density)) if density else 0

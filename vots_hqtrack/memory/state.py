@@ -11,6 +11,7 @@ from vots_hqtrack.config import MemoryConfig
 from vots_hqtrack.frame import FrameGeometry
 from vots_hqtrack.memory.bank import MemoryBank
 from vots_hqtrack.memory.slots import ObjectSlots
+from vots_hqtrack.motion_gate import LastSeen
 from vots_hqtrack.pace import PaceKeeper
 from vots_hqtrack.types import FrameArray, LabelArray, MemoryEntry
 
@@ -36,20 +37,18 @@ class GroupState:
         self.short_term.append(entry)
         self.last_long_term = entry.frame_index
 
-    def commit(self, entry: MemoryEntry, gap: int, *, is_trusted: bool = True) -> None:
-        """Remember a tracked frame; for the long term, one in ``gap`` frames, if it is trusted.
-
-        In place of a frame that is not trusted comes the next one that is.
-        """
+    def commit(self, entry: MemoryEntry, gap: int) -> None:
+        """Remember a tracked frame; for the long term, one in ``gap`` frames."""
         self.short_term.append(entry)
-        if is_trusted and entry.frame_index - self.last_long_term >= gap:
+        if entry.frame_index - self.last_long_term >= gap:
             self.long_term.commit(entry)
             self.last_long_term = entry.frame_index
 
 
 def new_group(config: MemoryConfig) -> GroupState:
     """Make the empty memory of a group."""
-    return GroupState(MemoryBank(config.capacity), deque(maxlen=config.short_term_delay), 0)
+    bank = MemoryBank(config.capacity, config.eviction)
+    return GroupState(bank, deque(maxlen=config.short_term_delay), 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +82,7 @@ class TrackState:
         pace: Keeps the time budget, if there is one.
         references: Reference frames, kept only where there is a time budget.
         newest: Copy of the last frame, kept likewise.
+        last_seen: Where the objects were last seen; None if they are looked for everywhere.
     """
 
     geometry: FrameGeometry
@@ -93,6 +93,7 @@ class TrackState:
     pace: PaceKeeper | None = None
     references: list[KeptFrame] = field(default_factory=list)
     newest: FrameArray | None = None
+    last_seen: LastSeen | None = None
 
     @property
     def nbytes(self) -> int:

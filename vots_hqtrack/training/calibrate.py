@@ -6,7 +6,9 @@ videos left out, and the reliability curve are made of that file.
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ import numpy.typing as npt
 
 from vots_hqtrack.confidence import GOOD_IOU, score_evidence
 from vots_hqtrack.config import ConfidenceConfig
-from vots_hqtrack.errors import InputError
+from vots_hqtrack.errors import ConfigError, InputError
 from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.training.trial_clips import TrialClip
 from vots_hqtrack.types import Evidence, MaskArray, ObjectId
@@ -24,23 +26,12 @@ from vots_hqtrack.types import Evidence, MaskArray, ObjectId
 FloatArray = npt.NDArray[np.float64]
 
 NAMES = Evidence._fields
-SIGNS = {
-    "mean_margin": 1,
-    "low_margin": 1,
-    "peak_margin": 1,
-    "spill": -1,
-    "change": -1,
-    "agreement": 1,
-    "predicted_iou": 1,
-}
-"""Which way each part of the evidence may speak: 1 for a good mask, -1 against. The size is not
-among them: on few clips it tells the clips apart, and scores of videos left out were worse with it.
-"""
-LOGIT_PARTS = ("mean_margin", "low_margin", "peak_margin", "spill", "change")
-"""What is known on every frame, whether or not a refiner runs there; fitted by default."""
+SIGNS = {"mean_margin": 1, "weak_fraction": -1, "change": -1}
+"""Which way each part of the evidence may speak: 1 for a good mask, -1 against."""
 RIDGE = 0.01
-ITERATIONS, TOLERANCE = 20_000, 1e-9
 BINS = 10
+SURE = 0.9
+"""Of masks with a higher score, users expect that nearly all are good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +99,7 @@ def write_observations(path: Path, observations: Iterable[Observation]) -> None:
     """Add observations to a file, a line of JSON each."""
     with path.open("a", encoding="utf-8") as file:
         for one in observations:
-            file.write(json.dumps(asdict(one)) + "\n")
+            file.write(json.dumps({**asdict(one), "evidence": one.evidence._asdict()}) + "\n")
 
 
 def read_observations(path: Path) -> list[Observation]:
@@ -121,7 +112,7 @@ def read_observations(path: Path) -> list[Observation]:
     try:
         for line in path.read_text(encoding="utf-8").splitlines():
             fields = json.loads(line)
-            found.append(Observation(**{**fields, "evidence": Evidence(*fields["evidence"])}))
+            found.append(Observation(**{**fields, "evidence": Evidence(**fields["evidence"])}))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path}: wanted lines of observations, got: {error}") from error
     return found
@@ -130,73 +121,73 @@ def read_observations(path: Path) -> list[Observation]:
 def without_refiner(observations: Iterable[Observation]) -> list[Observation]:
     """Return what the same tracker would have observed without its refiner.
 
-    VMOS's masks are the same where the memory holds its own labels.
+    VMOS's masks and the evidence are the same where the memory holds its own labels.
     """
-    return [
-        Observation(
-            clip=one.clip,
-            kind=one.kind,
-            frame_index=one.frame_index,
-            object_id=one.object_id,
-            evidence=one.evidence._replace(agreement=1.0, predicted_iou=0.0),
-            probability=one.probability,
-            iou=one.coarse_iou,
-            coarse_iou=one.coarse_iou,
-            is_visible=one.is_visible,
-            is_reported=one.is_reported,
-        )
-        for one in observations
-    ]
+    return [dataclasses.replace(one, iou=one.coarse_iou) for one in observations]
 
 
-def fit(
-    observations: Sequence[Observation], parts: Sequence[str] = LOGIT_PARTS
-) -> ConfidenceConfig:
+def split_by_count(observations: Sequence[Observation]) -> dict[str, list[Observation]]:
+    """Tell clips of one object from clips of several.
+
+    Returns:
+        The observations under ``one object`` and ``several objects``; what there is none of is left
+        out.
+    """
+    objects = Counter(clip for clip, _ in {(one.clip, one.object_id) for one in observations})
+    found: dict[str, list[Observation]] = {}
+    for one in sorted(observations, key=lambda one: objects[one.clip] > 1):
+        name = "several objects" if objects[one.clip] > 1 else "one object"
+        found.setdefault(name, []).append(one)
+    return found
+
+
+def fit(observations: Sequence[Observation]) -> ConfidenceConfig:
     """Fit the logistic model to all masks that have a pixel.
 
-    Least mean cross-entropy with a small ridge on the standardised weights; no weight may have the
-    sign that its evidence cannot have, so that a larger margin never lowers a score.
+    Least cross-entropy, in which every clip counts alike, with a small ridge on the standardised
+    weights; no weight may have the sign that its evidence cannot have, so that a larger margin
+    never lowers a score.
 
     Args:
         observations: Of masks; those without a pixel do not count.
-        parts: Which evidence to use; the weight of the rest is 0.
 
     Raises:
-        InputError: There are no good masks, or no bad ones, or there is no such evidence.
+        ConfigError: SciPy is not installed.
+        InputError: There are no good masks, or no bad ones.
     """
-    unknown = [name for name in parts if name not in SIGNS]
-    if unknown:
-        raise InputError(f"evidence to fit is one of {', '.join(SIGNS)}, got {unknown[0]}")
-    evidence, good = _matrix(observations)
+    rows = reported(observations)
+    good = np.array([one.is_good for one in rows], np.float64)
     if not len(good) or good.min() == good.max():
         raise InputError(f"a fit needs good and bad masks, got {int(good.sum())} of {len(good)}")
-    centre, spread = evidence.mean(0), evidence.std(0)
-    is_used = (spread > 0) & np.array([name in parts for name in NAMES])
-    scale = np.where(is_used, spread, 1.0)
-    weights, constant = _descend((evidence - centre) / scale * is_used, good)
-    weights = weights / scale * is_used
+    sizes = Counter(one.clip for one in rows)
+    counts = np.array([1.0 / sizes[one.clip] for one in rows], np.float64)
+    counts /= counts.sum()
+    evidence = np.array([one.evidence for one in rows], np.float64)
+    centre = counts @ evidence
+    spread = np.sqrt(counts @ (evidence - centre) ** 2)
+    scale = np.where(spread > 0, spread, 1.0)
+    weights, constant = _minimise((evidence - centre) / scale, good, counts)
+    weights /= scale
     constant -= float(weights @ centre)
     values = {name: round(float(value), 4) for name, value in zip(NAMES, weights, strict=True)}
     return ConfidenceConfig(kind="calibrated", constant=round(constant, 4), **values)
 
 
-def cross_score(
-    observations: Sequence[Observation], parts: Sequence[str] = LOGIT_PARTS
-) -> list[float]:
+def cross_score(observations: Sequence[Observation]) -> list[float]:
     """Score every observation by a model that never saw a clip about its video.
 
     Args:
         observations: Of masks.
-        parts: Which evidence to use.
 
     Raises:
+        ConfigError: SciPy is not installed.
         InputError: Without one video there are no good masks left, or no bad ones.
     """
     videos = [_video(one) for one in observations]
     scores = [0.0] * len(observations)
     for video in sorted(set(videos)):
         rest = [one for one, name in zip(observations, videos, strict=True) if name != video]
-        model = fit(rest, parts)
+        model = fit(rest)
         for index, one in enumerate(observations):
             if videos[index] == video:
                 scores[index] = score_evidence(one.evidence, model)
@@ -214,6 +205,7 @@ class Reliability:
         calibration_error: Expected calibration error: mean of the bins' differences, each weighed
             by its masks.
         brier: Mean squared difference of score and truth, mask by mask.
+        sure_good: Share of good masks among those with a score above `SURE`; NaN without such.
         ranking: Probability that a good mask has a higher score than a bad one (area under the
             ROC curve); NaN if all are alike.
     """
@@ -223,6 +215,7 @@ class Reliability:
     counts: npt.NDArray[np.int64]
     calibration_error: float
     brier: float
+    sure_good: float
     ranking: float
 
 
@@ -250,7 +243,10 @@ def measure_reliability(scores: Sequence[float], is_good: Sequence[bool]) -> Rel
     share_good = np.bincount(bins, truth, BINS) / some
     error = float((np.abs(mean_score - share_good) * counts).sum() / len(values))
     brier = float(((values - truth) ** 2).mean())
-    return Reliability(mean_score, share_good, counts, error, brier, _ranking(values, truth > 0))
+    sure = truth[values > SURE]
+    sure_good = float(sure.mean()) if len(sure) else float("nan")
+    ranking = _ranking(values, truth > 0)
+    return Reliability(mean_score, share_good, counts, error, brier, sure_good, ranking)
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,31 +303,34 @@ def reported(observations: Iterable[Observation]) -> list[Observation]:
     return [one for one in observations if one.is_reported]
 
 
-def _matrix(observations: Sequence[Observation]) -> tuple[FloatArray, FloatArray]:
-    rows = reported(observations)
-    evidence = np.array([one.evidence for one in rows], np.float64).reshape(len(rows), len(NAMES))
-    return evidence, np.array([one.is_good for one in rows], np.float64)
+def _minimise(inputs: FloatArray, good: FloatArray, counts: FloatArray) -> tuple[FloatArray, float]:
+    """Minimise the penalised cross-entropy under the bounds that `SIGNS` sets.
 
+    Args:
+        inputs: ``(M, K)`` standardised evidence.
+        good: ``(M,)`` 1 for a good mask, 0 for a bad one.
+        counts: ``(M,)`` how much each mask counts; they sum to 1.
 
-def _descend(inputs: FloatArray, good: FloatArray) -> tuple[FloatArray, float]:
-    """Minimise the penalised cross-entropy by projected gradient steps of safe length."""
-    signs = np.array([SIGNS.get(name, 0) for name in NAMES], np.float64)
-    rows = np.hstack([np.ones((len(inputs), 1)), inputs])
-    penalty = np.array([0.0, *([RIDGE] * len(NAMES))])
-    # The curvature of the mean loss is nowhere above a quarter of the largest eigenvalue.
-    top = float(np.linalg.eigvalsh(rows.T @ rows / len(rows)).max())
-    step = 1.0 / (top / 4 + RIDGE)
-    weights = np.zeros(rows.shape[1])
-    for _ in range(ITERATIONS):
-        share = 1.0 / (1.0 + np.exp(-np.clip(rows @ weights, -30, 30)))
-        moved = weights - step * (rows.T @ (share - good) / len(rows) + penalty * weights)
-        wrong = moved[1:] * signs <= 0
-        moved[1:][wrong] = 0.0
-        change = float(np.abs(moved - weights).max())
-        weights = moved
-        if change < TOLERANCE:
-            break
-    return weights[1:], float(weights[0])
+    Returns:
+        ``(K,)`` weights, and the constant.
+    """
+    try:
+        from scipy.optimize import minimize
+    except ImportError as error:
+        wanted = "fitting scores needs SciPy: pip install 'vots-hqtrack[train]'"
+        raise ConfigError(wanted) from error
+
+    def loss(values: FloatArray) -> tuple[float, FloatArray]:
+        logits = inputs @ values[:-1] + values[-1]
+        entropy = counts @ (np.logaddexp(0.0, logits) - good * logits)
+        residuals = counts * (np.exp(-np.logaddexp(0.0, -logits)) - good)
+        slopes = np.append(inputs.T @ residuals + RIDGE * values[:-1], residuals.sum())
+        return float(entropy + RIDGE / 2 * values[:-1] @ values[:-1]), slopes
+
+    bounds = [(0.0, None) if SIGNS[name] > 0 else (None, 0.0) for name in NAMES]
+    start = np.zeros(len(NAMES) + 1)
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[*bounds, (None, None)])
+    return found.x[:-1], float(found.x[-1])
 
 
 def _ranking(scores: FloatArray, good: npt.NDArray[np.bool_]) -> float:

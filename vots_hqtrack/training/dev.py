@@ -107,7 +107,7 @@ class DevSplit:
             raise InputError("the dev split needs at least one name in dev.sequences, got none")
         videos = []
         for entry in options.sequences:
-            name, first = _parse_sequence(entry)
+            name, first = parse_sequence(entry)
             if name not in known:
                 raise InputError(f"the dev split needs {name} in {base / options.root}, found none")
             places = range(first, len(known[name]), options.frame_step)
@@ -186,8 +186,16 @@ def average_tracker(average: ClipNetwork, model: ModelOptions) -> HQTracker:
     return dev_tracker(config, frame_encoder(average, config), average.vmos, device)
 
 
-def _parse_sequence(entry: str) -> tuple[str, int]:
-    """Read ``name`` or ``name:first_frame``."""
+def parse_sequence(entry: str) -> tuple[str, int]:
+    """Read ``name`` or ``name:first_frame``.
+
+    Raises:
+        ConfigError: It is neither.
+
+    Example:
+        >>> parse_sequence("street:61")
+        ('street', 61)
+    """
     name, separator, first = entry.rpartition(":")
     if not separator:
         return entry, 0
