@@ -141,8 +141,8 @@ def _join_parts(
         network = refiner.shared_encoder
     if network is None:
         raise ConfigError(
-            f"encoder.kind={config.encoder.kind}: the refiner of that name has no encoder that "
-            "VMOS can read"
+            f"encoder.kind={config.encoder.kind}: the refiner {config.refiner.kind!r} has no "
+            "encoder that VMOS can read"
         )
     cast_to_low_precision(vmos, dtype, runtime.low_precision)
     encoder = NetworkEncoder(

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from vots_hqtrack.encoder import is_part_of
 from vots_hqtrack.errors import ConfigError
 
 
@@ -48,8 +49,8 @@ class EncoderConfig:
     """Which encoder gives the features.
 
     Attributes:
-        kind: Name of the encoder: a registered one such as internimage-t, or one of timm's feature
-            extractors such as resnet50. The refiner's own name shares the refiner's encoder.
+        kind: Name of the encoder: sam (shared with the refiner sam), internimage-t, one of timm's
+            feature extractors such as resnet50, or one that was registered.
     """
 
     kind: str = "sam"
@@ -320,8 +321,8 @@ class TrackerConfig:
 
     @property
     def shares_encoder(self) -> bool:
-        """Whether VMOS reads the refiner's own image encoder: both have one name."""
-        return self.encoder.kind == self.refiner.kind
+        """Whether VMOS reads the refiner's own image encoder."""
+        return is_part_of(self.encoder.kind, self.refiner.kind)
 
     def weights_needed(self) -> tuple[str, ...]:
         """Return the names of all weights that a tracker of this configuration reads.

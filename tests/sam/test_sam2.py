@@ -171,9 +171,8 @@ def test_published_sizes(library: ModuleType, size: str) -> None:
 def test_exceptions(library: ModuleType) -> None:
     with pytest.raises(ConfigError, match="one of tiny, small, base-plus, large of SAM 2, got 'b'"):
         sam2.build_sam2("b")
-    options = RefinerOptions(CPU, shares_encoder=True)
-    with pytest.raises(ConfigError, match="cannot read the encoder of SAM 2"):
-        build_refiner(RefinerConfig(kind="sam2", model="tiny"), options)
+    with pytest.raises(ConfigError, match="got 'vit_tiny'"):
+        build_refiner(RefinerConfig(kind="sam2"), RefinerOptions(CPU, has_weights=False))
 
 
 def test_exception_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,9 +17,9 @@ from vots_hqtrack.training.sampler import ClipSampler, Source
 from vots_hqtrack.training.trainer import Trainer
 
 # The features are cached, so that no encoder is ever built.
-register_encoder("toy-run", channels=(8, NECK_CHANNELS, NECK_CHANNELS), strides=(8, 16, 32))(
-    torch.nn.Identity
-)
+register_encoder(
+    "toy-run", channels=(8, NECK_CHANNELS, NECK_CHANNELS), strides=(8, 16, 32), of_refiner="sam"
+)(torch.nn.Identity)
 
 CELLS = (6, 8)
 NUM_CLIPS = 6
@@ -38,7 +38,6 @@ TABLES = {
         "similarity_start": True,
         "settings": [
             "encoder.kind=toy-run",
-            "refiner.kind=toy-run",
             "vmos.width_s16=16",
             "vmos.width_s8=16",
             "vmos.width_s4=8",

@@ -57,10 +57,12 @@ _BUILT_IN = {
     "sam": "vots_hqtrack.sam.tiny_vit",
 }
 """The module that registers each encoder of this package, imported when it is asked for."""
+_REFINERS = {"sam": "sam"}
+"""Encoders that are part of a refiner, with the refiner's name."""
 
 
 def register_encoder(
-    name: str, *, channels: Triple, strides: Triple = (4, 8, 16)
+    name: str, *, channels: Triple, strides: Triple = (4, 8, 16), of_refiner: str = ""
 ) -> Callable[[_Build], _Build]:
     """Register a class or function that builds an encoder.
 
@@ -68,6 +70,8 @@ def register_encoder(
         name: Value of ``encoder.kind``; a second registration replaces the first.
         channels: Channels of the three feature maps, finest first.
         strides: Their strides in pixels of the encoder's input: ``(4, 8, 16)`` or ``(8, 16, 32)``.
+        of_refiner: Name of the refiner that this encoder is a part of, if it is one: with that
+            refiner, both stages share it (``Refiner.shared_encoder``), and its weights are there.
 
     Raises:
         ConfigError: The strides are others.
@@ -77,9 +81,21 @@ def register_encoder(
 
     def register(build: _Build) -> _Build:
         _SPECS[name] = EncoderSpec(name, channels, strides, build)
+        if of_refiner:
+            _REFINERS[name] = of_refiner
         return build
 
     return register
+
+
+def is_part_of(encoder: str, refiner: str) -> bool:
+    """Return whether an encoder is a part of a refiner, both by their names.
+
+    Example:
+        >>> is_part_of("sam", "sam"), is_part_of("sam", "sam2"), is_part_of("resnet50", "sam")
+        (True, False, False)
+    """
+    return _REFINERS.get(encoder) == refiner
 
 
 def find_encoder(name: str) -> EncoderSpec:

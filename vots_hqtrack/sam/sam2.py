@@ -178,12 +178,9 @@ def build_sam2_refiner(config: RefinerConfig, options: RefinerOptions) -> SamRef
         options: What it is built for.
 
     Raises:
-        ConfigError: ``transformers`` is not installed, there is no such size, or VMOS is to read
-            SAM 2's encoder, for which it has no network.
+        ConfigError: ``transformers`` is not installed, or there is no such size.
         WeightsError: Weights are missing, damaged, or do not fit.
     """
-    if options.shares_encoder:
-        raise ConfigError("encoder.kind=sam2: VMOS cannot read the encoder of SAM 2")
     if options.has_weights:
         with torch.device("meta"):
             model = build_sam2(config.model)

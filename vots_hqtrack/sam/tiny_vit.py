@@ -94,7 +94,7 @@ class SamEncoder(nn.Module):
         return share_maps(stride8, early, x, neck, Size(height, width))
 
 
-@register_encoder("sam", channels=(128, 576, 256), strides=(8, 16, 32))
+@register_encoder("sam", channels=(128, 576, 256), strides=(8, 16, 32), of_refiner="sam")
 def build_sam_encoder() -> SamEncoder:
     """Build SAM's TinyViT with fresh weights, apart from a refiner."""
     return SamEncoder(build_sam("vit_tiny").image_encoder)
