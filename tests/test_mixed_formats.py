@@ -57,6 +57,9 @@ def _torch_ops(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def small_config(name: str, dtype: torch.dtype) -> TrackerConfig:
     """Make a preset small; the refiner's ViT is that of `EncodedOnce`, with ViT-B's decoder."""
     config = apply_settings(load_preset(name), [*SMALL, f"runtime.dtype={str(dtype)[6:]}"])
+    if config.refiner.kind == "sam2":
+        pytest.importorskip("transformers", reason="needs the extra transformers")
+        return apply_settings(config, ["refiner.model=tiny"])
     return apply_settings(
         config, ["refiner.model=vit_b"] if config.refiner.model == "vit_h" else []
     )

@@ -42,8 +42,8 @@ class Refiner(Protocol):
     """What the tracker asks of a refiner. It keeps no data of a frame or video.
 
     Attributes:
-        shared_encoder: Its image encoder where VMOS reads that too (an encoder that is registered as
-            a part of this refiner); None otherwise.
+        shared_encoder: Its image encoder where VMOS reads that too (an encoder that is registered
+            as a part of this refiner); None otherwise.
     """
 
     shared_encoder: nn.Module | None

@@ -58,6 +58,7 @@ ON_CUDA = [
         marks=(pytest.mark.gpu, *([pytest.mark.weights] if needs_shipped else [])),
     )
     for name in PRESETS
+    if name != "hqtrack-sam2"  # no SAM 2 is shipped; tests/sam/test_sam2.py has a small one
     for needs_shipped in [not name.startswith(("vmos-r50", "deaot"))]
     for dtype in ("float32", "bfloat16", "float16")
 ]

@@ -136,7 +136,8 @@ class RecordingEncoder:
 
     def encode(self, frame: FrameArray, geometry: FrameGeometry) -> EncodedFrame:
         """Encode a frame and keep SAM's image embedding of it."""
-        encoded = self._encoder.encode(frame, geometry)
+        with torch.autocast("cpu", torch.bfloat16):
+            encoded = self._encoder.encode(frame, geometry)
         self.last[:] = [self._embed(encoded)]
         return encoded
 
@@ -247,7 +248,7 @@ class HQCacheWriter:
 
     def _write(self, path: Path, photo: Photo) -> None:
         geometry = self._encoder.plan(check_frame(photo.image))
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        with torch.inference_mode():
             self._encoder.encode(photo.image, geometry)
         write_picture(path, HQPicture(self._encoder.last[0], photo.label_map, None))
 
