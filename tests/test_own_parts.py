@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import pytest
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from two_discs import draw_video
 
 from vots_hqtrack.build import build_untrained_parts
-from vots_hqtrack.config import EncoderConfig, RefinerConfig, TrackerConfig, VMOSConfig
+from vots_hqtrack.config import EncoderConfig, RefinerConfig, TrackerConfig, released_vmos
 from vots_hqtrack.encoder import register_encoder
 from vots_hqtrack.encoder.frames import EncodedFrame
 from vots_hqtrack.refiner import Box, Refinement, RefinerOptions, register_refiner
@@ -59,7 +60,7 @@ class ToyRefiner:
 
 CONFIG = TrackerConfig(
     encoder=EncoderConfig("toy"),
-    vmos=VMOSConfig(width_s16=16, width_s8=16, width_s4=8, num_blocks_s16=1, window_radius=2),
+    vmos=dataclasses.replace(released_vmos(), width_s16=16, width_s8=16, width_s4=8),
     refiner=RefinerConfig(kind="toy", weights=""),
 )
 

@@ -76,9 +76,17 @@ def build_networks(config: TrackerConfig) -> tuple[nn.Module | None, VMOS]:
     """Build VMOS and its encoder with fresh weights; None where VMOS reads the refiner's encoder.
 
     Raises:
-        ConfigError: There is no such encoder.
+        ConfigError: There is no such encoder, or its geometry is not that of VMOS's sizes.
     """
     spec = find_encoder(config.encoder.kind)
+    is_aligned = spec.input_scale == 1
+    if config.vmos.align_corners != is_aligned:
+        strides = ",".join(map(str, spec.strides))
+        sizes = "those of the released model" if is_aligned else "the defaults"
+        raise ConfigError(
+            f"encoder.kind={spec.name} has the strides {strides}, so vmos.align_corners must be "
+            f"{str(is_aligned).lower()} and the identity kernels {sizes}"
+        )
     network = None if config.shares_encoder else spec.build()
     return network, build_vmos(config.vmos, spec.channels)
 
