@@ -1,7 +1,5 @@
 """An encoder and a refiner of one's own: a class each, registered by name, then tracked with."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 
@@ -13,7 +11,6 @@ from two_discs import draw_video
 from vots_hqtrack.build import build_untrained_parts
 from vots_hqtrack.config import (
     EncoderConfig,
-    FrameConfig,
     RefinerConfig,
     TrackerConfig,
     released_vmos,
@@ -49,7 +46,6 @@ class ToyRefiner:
     shared_encoder = None
 
     def __init__(self, config: RefinerConfig, options: RefinerOptions) -> None: ...
-
     def embed(self, encoded: EncodedFrame) -> Tensor:
         return torch.from_numpy(encoded.frame.max(axis=2) > 100)
 
@@ -63,6 +59,7 @@ class ToyRefiner:
         return masks
 
 
+CPU = torch.device("cpu")
 CONFIG = TrackerConfig(
     encoder=EncoderConfig("toy"),
     vmos=dataclasses.replace(released_vmos(), width_s16=16, width_s8=16, width_s4=8),
@@ -72,12 +69,11 @@ CONFIG = TrackerConfig(
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_ones_own_parts_track(dtype: str) -> None:
-    settings = [f"runtime.dtype={dtype}", "frame.min_short_edge=0", "vmos.num_blocks_s16=1"]
-    config, cpu = apply_settings(CONFIG, settings), torch.device("cpu")
-    tracker = HQTracker(config, *build_untrained_parts(config, cpu), cpu)
+    config = apply_settings(CONFIG, [f"runtime.dtype={dtype}", "frame.min_short_edge=0"])
+    tracker = HQTracker(config, *build_untrained_parts(config, CPU), CPU)
     (first, _), (second, _) = draw_video(2)
     boxes = tracker.masks_from_boxes(first, [(20, 10, 40, 40), (90, 30, 30, 30)])
     assert [mask.sum() for mask in boxes] == [1600, 900]
     result = tracker.track(second, tracker.initialize(first, dict(enumerate(boxes, start=1))))
-    refined = [mask for one, mask in result.masks.items() if result.sources[one] == "refined"]
-    assert all((second.max(axis=2)[mask] > 100).all() for mask in refined)
+    for one, mask in result.masks.items():
+        assert result.sources[one] != "refined" or (second.max(axis=2)[mask] > 100).all()
