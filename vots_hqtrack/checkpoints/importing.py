@@ -1,6 +1,6 @@
-"""Makes our weights files of other projects' checkpoints: read as data, checked, written anew.
+"""Import other projects' checkpoints: read as data, checked, written as our weights files.
 
-A kind says which network a checkpoint is of. Every key must have its place in that network, or be
+A kind says which network a checkpoint is of. Every key must belong to that network, or be
 named here as one that the package never uses.
 """
 
