@@ -24,6 +24,7 @@ from vots_hqtrack.checkpoints.load import load_tensors, save_tensors
 from vots_hqtrack.config import MemoryConfig, TrackerConfig, VMOSConfig
 from vots_hqtrack.encoder.internimage import InternImage
 from vots_hqtrack.ops import VARIABLE, resolve_backend
+from vots_hqtrack.precision import cast_to_low_precision
 from vots_hqtrack.presets import PRESETS, load_preset
 from vots_hqtrack.report import coarse_masks
 from vots_hqtrack.sam import refiner
@@ -262,6 +263,17 @@ def test_training_forward_on_the_device(dtype: torch.dtype, use_own_labels: bool
             logits = network(batch, use_own_labels=use_own_labels, with_reference=True)
     assert all(type(one) is PretendCuda and one.requires_grad for one in logits)
     assert all(bool(torch.isfinite(one.inner).all()) for one in logits)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_all_layers_of_an_encoder_in_16_bits(dtype: torch.dtype) -> None:
+    encoder = small_network().encoder
+    assert encoder is not None
+    cast_to_low_precision(encoder, dtype, "all")
+    with pretend_cuda() as device, torch.inference_mode():
+        features = encoder.to(device)(torch.ones(1, 3, 33, 49, device=device))
+    assert bool(torch.isfinite(features.s16.inner).all())
+    assert {parameter.dtype for parameter in encoder.parameters()} == {dtype, torch.float32}
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from vots_hqtrack.config import LowPrecision
+from vots_hqtrack.encoder.dcnv3 import DeformableConv
 from vots_hqtrack.encoder.internimage import Block, InternImage
 from vots_hqtrack.identity import IdentityBank
 from vots_hqtrack.propagation.block import GatedPropagationBlock
@@ -43,12 +44,19 @@ def cast_to_low_precision(
     Args:
         network: VMOS or its encoder; changed in place.
         dtype: ``torch.bfloat16`` or ``torch.float16``; ``torch.float32`` changes nothing.
-        which: ``all`` linear layers and convolutions, or the ``robust`` ones, of which an encoder
-            other than InternImage has none.
+        which: ``all`` linear layers and convolutions but deformable ones; or the ``robust`` ones,
+            of which an encoder other than InternImage has none.
     """
     if which == "all":
-        chosen = [layer for layer in network.modules() if isinstance(layer, MATMUL_LAYERS)]
-        cast_layers(network, chosen, dtype)
+        # A deformable convolution joins the weights of its layers, and its offsets need float32.
+        exempt = {
+            layer
+            for module in network.modules()
+            if isinstance(module, DeformableConv)
+            for layer in module.modules()
+        }
+        layers = (layer for layer in network.modules() if isinstance(layer, MATMUL_LAYERS))
+        cast_layers(network, (layer for layer in layers if layer not in exempt), dtype)
     else:
         robust = (layer for module in network.modules() for layer in _robust_layers(module))
         cast_layers(network, robust, dtype)
