@@ -187,14 +187,16 @@ class ConfidenceConfig:
         constant: The model's constant.
         mean_margin: Weight of that part of ``Evidence``; so are all that follow.
         weak_fraction: See ``Evidence``.
-        change: See ``Evidence``.
+        ambiguity: See ``Evidence``.
+        shrinkage: See ``Evidence``.
     """
 
     kind: Literal["probability", "calibrated"] = "probability"
     constant: float = 0.0
     mean_margin: float = 0.0
     weak_fraction: float = 0.0
-    change: float = 0.0
+    ambiguity: float = 0.0
+    shrinkage: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the values."""

@@ -34,6 +34,7 @@ from vots_hqtrack.report import Decision, Reading, coarse_masks, judge, report
 from vots_hqtrack.selector import resolve_overlaps, select
 from vots_hqtrack.settings import apply_settings
 from vots_hqtrack.types import (
+    MAX_OBJECTS,
     SLOTS_PER_GROUP,
     FrameArray,
     FrameFeatures,
@@ -284,6 +285,8 @@ class HQTracker:
             masks = torch.from_numpy(np.stack(list(given.values()))).to(self.device)
             state.last_seen = state.last_seen.add(masks)
         added = combine_masks(given)
+        areas = np.bincount(added.ravel(), minlength=MAX_OBJECTS + 1)
+        state.given_areas.update({one: int(areas[one]) for one in given})
         state.label_map = np.where(added > 0, added, label_map)
         while len(state.groups) < slots.num_groups:
             state.groups.append(new_group(self.config.memory))
