@@ -19,15 +19,16 @@ from torch import Tensor, nn
 from two_discs import draw_video
 
 from vots_hqtrack import build
-from vots_hqtrack.build import TrackerParts, build_untrained_parts
+from vots_hqtrack.build import TrackerParts, build_networks, build_untrained_parts
 from vots_hqtrack.checkpoints.load import load_tensors, save_tensors
 from vots_hqtrack.config import MemoryConfig, TrackerConfig, VMOSConfig
-from vots_hqtrack.encoder.frames import build_encoder
 from vots_hqtrack.encoder.internimage import InternImage
-from vots_hqtrack.encoder.sam_vit import SamVitEncoder
 from vots_hqtrack.ops import VARIABLE, resolve_backend
+from vots_hqtrack.precision import cast_to_low_precision
 from vots_hqtrack.presets import PRESETS, load_preset
 from vots_hqtrack.report import coarse_masks
+from vots_hqtrack.sam import refiner
+from vots_hqtrack.sam.vit import SamVitEncoder
 from vots_hqtrack.settings import apply_settings
 from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.training.batch import ClipBatch
@@ -57,6 +58,9 @@ def _torch_ops(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def small_config(name: str, dtype: torch.dtype) -> TrackerConfig:
     """Make a preset small; the refiner's ViT is that of `EncodedOnce`, with ViT-B's decoder."""
     config = apply_settings(load_preset(name), [*SMALL, f"runtime.dtype={str(dtype)[6:]}"])
+    if config.refiner.kind == "sam2":
+        pytest.importorskip("transformers", reason="needs the extra transformers")
+        return apply_settings(config, ["refiner.model=tiny"])
     return apply_settings(
         config, ["refiner.model=vit_b"] if config.refiner.model == "vit_h" else []
     )
@@ -75,9 +79,9 @@ def small_video(num_frames: int) -> list[tuple[FrameArray, dict[int, MaskArray]]
 class EncodedOnce(nn.Module):
     """A refiner's image encoder that three presets share, and that takes seconds an image."""
 
-    def __init__(self) -> None:
+    def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()
-        # The package may only be imported after ``refiner.models``.
+        # The package may only be imported after ``sam.models``.
         from segment_anything_hq.modeling import ImageEncoderViT
 
         # One block with windows and one with global attention, as wide as ViT-B.
@@ -85,27 +89,27 @@ class EncodedOnce(nn.Module):
             depth=2, embed_dim=768, num_heads=4, mlp_ratio=1, out_chans=256, use_rel_pos=True,
             window_size=14, global_attn_indexes=(1,),
         )  # fmt: skip
-        self.encoder = SamVitEncoder(vit)
-        self.known: dict[tuple[torch.dtype, float], tuple[Tensor, list[Tensor]]] = {}
+        self.encoder = SamVitEncoder(vit, dtype)
+        self.known: dict[float, tuple[Tensor, list[Tensor]]] = {}
 
     def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
-        key = torch.get_autocast_dtype("cuda"), float(image.sum())
+        key = float(image.sum())
         if key not in self.known:
             self.known[key] = self.encoder(image)
         return self.known[key]
 
 
 @cache
-def shared_vit() -> EncodedOnce:
+def shared_vit(dtype: torch.dtype) -> EncodedOnce:
     with pretend_cuda() as device:
-        return EncodedOnce().to(device).eval()
+        return EncodedOnce(dtype).to(device).eval()
 
 
 @cache
 def build_small(config: TrackerConfig) -> TrackerParts:
     with pytest.MonkeyPatch.context() as patch, pretend_cuda() as device:
         if config.refiner.model == "vit_b":
-            patch.setattr(build, "_make_sam_encoder", lambda *_: shared_vit())
+            patch.setattr(refiner, "SamVitEncoder", lambda _, dtype: shared_vit(dtype))
         return build_untrained_parts(config, device)
 
 
@@ -116,8 +120,9 @@ def make_tracker(config: TrackerConfig, device: torch.device) -> HQTracker:
         config.preset, config.preset.removesuffix("-released")
     )
     parts = build_small(small_config(name, dtype))
-    refiner = parts.refiner if config.refiner.enabled else None
-    return HQTracker(config, *parts._replace(refiner=refiner), device)
+    if not config.refiner.enabled:
+        parts = parts._replace(refiner=None)
+    return HQTracker(config, *parts, device)
 
 
 def check_result(result: FrameResult) -> None:
@@ -209,10 +214,7 @@ def test_mean_probability_of_a_mask_larger_than_float16(dtype: torch.dtype) -> N
 def test_weights_of_float16_files_are_cast(tmp_path: Path) -> None:
     """Weights lie in float16 in their file; the network computes in its own dtypes."""
     config = small_config("deaot-r50", torch.bfloat16)
-    parts = {
-        "encoder": build_encoder(config.encoder),
-        "vmos": build_vmos(config.vmos, config.encoder.dims),
-    }
+    parts = dict(zip(("encoder", "vmos"), build_networks(config), strict=True))
     with pretend_cuda() as device:
         tensors = {
             f"{name}.{key}": value
@@ -261,6 +263,17 @@ def test_training_forward_on_the_device(dtype: torch.dtype, use_own_labels: bool
             logits = network(batch, use_own_labels=use_own_labels, with_reference=True)
     assert all(type(one) is PretendCuda and one.requires_grad for one in logits)
     assert all(bool(torch.isfinite(one.inner).all()) for one in logits)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_all_layers_of_an_encoder_in_16_bits(dtype: torch.dtype) -> None:
+    encoder = small_network().encoder
+    assert encoder is not None
+    cast_to_low_precision(encoder, dtype, "all")
+    with pretend_cuda() as device, torch.inference_mode():
+        features = encoder.to(device)(torch.ones(1, 3, 33, 49, device=device))
+    assert bool(torch.isfinite(features.s16.inner).all())
+    assert {parameter.dtype for parameter in encoder.parameters()} == {dtype, torch.float32}
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

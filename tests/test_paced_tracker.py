@@ -12,7 +12,7 @@ from two_discs import draw_video
 from vots_hqtrack import tracker as module
 from vots_hqtrack.build import build_untrained_parts
 from vots_hqtrack.config import FrameConfig, RuntimeConfig, TrackerConfig
-from vots_hqtrack.encoder.frames import SharedFrameEncoder
+from vots_hqtrack.encoder.frames import NetworkEncoder
 from vots_hqtrack.errors import ConfigError
 from vots_hqtrack.memory.bank import MemoryBank
 from vots_hqtrack.pace import SCALES
@@ -178,8 +178,8 @@ def test_the_preset_has_the_budget_of_twenty_frames_a_second() -> None:
 
 @pytest.mark.parametrize(("scale", "wanted"), [(1.0, 1024), (0.75, 768), (0.375, 384)])
 def test_shared_encoder_plans_smaller_pictures(scale: float, wanted: int) -> None:
-    encoder = SharedFrameEncoder.__new__(SharedFrameEncoder)
-    encoder._config = TrackerConfig().frame
+    network = torch.nn.Linear(1, 1)
+    encoder = NetworkEncoder(network, TrackerConfig().frame, strides=(8, 16, 32))
     geometry = encoder.plan(Size(480, 854), scale)
     assert geometry.input_size.width == geometry.padded_size.width == wanted
     assert geometry.network_size.width == wanted // 2

@@ -9,13 +9,13 @@ import pytest
 import torch
 from two_discs import draw_video
 
+from vots_hqtrack.build import build_networks, build_untrained_parts
 from vots_hqtrack.checkpoints.load import save_tensors
-from vots_hqtrack.encoder.frames import build_encoder
 from vots_hqtrack.errors import ConfigError, WeightsError
 from vots_hqtrack.presets import PRESETS, load_preset
+from vots_hqtrack.settings import apply_settings
 from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.types import ObjectId
-from vots_hqtrack.vmos import build_vmos
 
 SMALL = ("frame.min_short_edge=0", "memory.gap=1", "memory.capacity=3")
 
@@ -29,10 +29,7 @@ def preset(request: pytest.FixtureRequest) -> str:
 def weights(preset: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = load_preset(preset)
     torch.manual_seed(0)
-    parts = {
-        "encoder": build_encoder(config.encoder),
-        "vmos": build_vmos(config.vmos, config.encoder.dims),
-    }
+    parts = dict(zip(("encoder", "vmos"), build_networks(config), strict=True))
     tensors = {
         f"{prefix}.{key}": value
         for prefix, part in parts.items()
@@ -93,10 +90,23 @@ def test_every_preset_names_itself(name: str) -> None:
     assert load_preset(name).preset == name
 
 
-def test_exception_channels_of_another_encoder() -> None:
-    with pytest.raises(ConfigError, match=r"encoder\.dims must be 256,512,1024 with encoder\.kind"):
+def test_exception_encoders_that_do_not_fit(weights: Path) -> None:
+    with pytest.raises(ConfigError, match=r"unknown encoder\.kind 'resnet5'; wanted one of: int"):
         HQTracker.from_preset(
-            "vmos", settings=["encoder.kind=resnet50"], weights=Path(__file__), device="cpu"
+            "vmos", settings=["encoder.kind=resnet5"], weights=weights, device="cpu"
         )
-    with pytest.raises(ConfigError, match="got SAM's"):
-        build_encoder(load_preset("lite").encoder)
+    with pytest.raises(WeightsError):
+        HQTracker.from_preset(
+            "vmos", settings=["encoder.kind=resnet18"], weights=weights, device="cpu"
+        )
+    config = apply_settings(load_preset("hqtrack"), ["encoder.kind=sam"])
+    with pytest.raises(ConfigError, match=r"needs refiner\.model=vit_tiny, got 'vit_h'"):
+        build_untrained_parts(config, torch.device("cpu"))
+
+
+def test_any_feature_extractor_of_timms_is_an_encoder() -> None:
+    config = apply_settings(load_preset("deaot-r50"), [*SMALL, "encoder.kind=resnet18"])
+    cpu = torch.device("cpu")
+    tracker = HQTracker(config, *build_untrained_parts(config, cpu), cpu)
+    (frame, masks), (second, _) = draw_video(2)
+    assert tracker.track(second, tracker.initialize(frame, masks)).masks.keys() == masks.keys()

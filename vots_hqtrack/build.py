@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vots_hqtrack.checkpoints.convert import part_of
 from vots_hqtrack.checkpoints.load import load_into, load_weights
 from vots_hqtrack.checkpoints.manifest import resolve
-from vots_hqtrack.checkpoints.sam import load_sam_weights
-from vots_hqtrack.config import RefinerConfig, TrackerConfig
+from vots_hqtrack.config import TrackerConfig
 from vots_hqtrack.devices import pick_dtype
-from vots_hqtrack.encoder.frames import (
-    FrameEncoder,
-    SeparateFrameEncoder,
-    SharedFrameEncoder,
-    build_encoder,
-)
-from vots_hqtrack.encoder.sam_vit import SamVitEncoder
-from vots_hqtrack.encoder.tinyvit import PreparedSamEncoder
+from vots_hqtrack.encoder import find_encoder
+from vots_hqtrack.encoder.frames import FrameEncoder, NetworkEncoder
 from vots_hqtrack.errors import ConfigError, WeightsError
-from vots_hqtrack.precision import lower_products
-from vots_hqtrack.refiner.models import Sam, SamName, build_hollow_sam, build_sam
-from vots_hqtrack.refiner.prepared import prepare_decoder
-from vots_hqtrack.refiner.refiner import MaskRefiner, build_refiner
+from vots_hqtrack.precision import cast_to_low_precision
+from vots_hqtrack.refiner import Refiner, RefinerOptions, build_refiner
 from vots_hqtrack.vmos import VMOS, build_vmos
 
 
@@ -34,32 +26,14 @@ class TrackerParts(NamedTuple):
     """What a tracker is made of.
 
     Attributes:
-        encoder: Lays frames out and encodes them for both stages.
+        encoder: Lays frames out and encodes them.
         vmos: Segmenter.
         refiner: Mask refiner, or None.
     """
 
     encoder: FrameEncoder
     vmos: VMOS
-    refiner: MaskRefiner | None
-
-
-class _MakeSam(Protocol):
-    def __call__(self, model: SamName, *, hq: bool) -> Sam: ...
-
-
-class _Networks(NamedTuple):
-    """The networks that a configuration names.
-
-    Attributes:
-        backbone: VMOS's own encoder, or None where it reads the refiner's.
-        vmos: Segmenter.
-        sam: The refiner's network, or None.
-    """
-
-    backbone: nn.Module | None
-    vmos: VMOS
-    sam: Sam | None
+    refiner: Refiner | None
 
 
 def build_parts(config: TrackerConfig, device: torch.device, weights: Path | None) -> TrackerParts:
@@ -71,20 +45,13 @@ def build_parts(config: TrackerConfig, device: torch.device, weights: Path | Non
         weights: VMOS weights (safetensors) in place of the preset's.
 
     Raises:
-        ConfigError: The encoder's channels are not those that VMOS is told of.
+        ConfigError: There is no such encoder or refiner, or they cannot be combined.
         WeightsError: Weights are missing, damaged, or do not fit.
     """
     source = _find_all(config, weights)
-    networks = _make_networks(config, build_hollow_sam)
-    tensors = load_weights(config.weights, weights)
-    if networks.backbone is None:
-        load_into(networks.vmos, tensors, source=source)
-    else:
-        load_into(networks.backbone, part_of(tensors, "encoder"), source=source)
-        load_into(networks.vmos, part_of(tensors, "vmos"), source=source)
-    if networks.sam is not None:
-        _load_sam_into(networks.sam, config.refiner)
-    return _join_parts(config, networks, device)
+    network, vmos = build_networks(config)
+    load_segmenter(network, vmos, load_weights(config.weights, weights), source=source)
+    return _join_parts(config, device, network, vmos, has_weights=True)
 
 
 def build_untrained_parts(
@@ -98,41 +65,56 @@ def build_untrained_parts(
         seed: Of the weights. PyTorch's own random state is left as it was.
 
     Raises:
-        ConfigError: The encoder's channels are not those that VMOS is told of.
+        ConfigError: There is no such encoder or refiner, or they cannot be combined.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        networks = _make_networks(config, build_sam)
-    return _join_parts(config, networks, device)
+        return _join_parts(config, device, *build_networks(config), has_weights=False)
 
 
-def load_sam(config: RefinerConfig) -> Sam:
-    """Build the refiner's network with its weights.
+def build_networks(config: TrackerConfig) -> tuple[nn.Module | None, VMOS]:
+    """Build VMOS and its encoder with fresh weights; None where VMOS reads the refiner's encoder.
 
     Raises:
-        WeightsError: They are missing, damaged, or do not fit.
+        ConfigError: There is no such encoder, or its geometry is not that of VMOS's sizes.
     """
-    sam = build_hollow_sam(config.model, hq=config.hq)
-    _load_sam_into(sam, config)
-    return sam
+    spec = find_encoder(config.encoder.kind)
+    is_aligned = spec.input_scale == 1
+    if config.vmos.align_corners != is_aligned:
+        strides = ",".join(map(str, spec.strides))
+        sizes = "those of the released model" if is_aligned else "the defaults"
+        raise ConfigError(
+            f"encoder.kind={spec.name} has the strides {strides}, so vmos.align_corners must be "
+            f"{str(is_aligned).lower()} and the identity kernels {sizes}"
+        )
+    network = None if config.shares_encoder else spec.build()
+    return network, build_vmos(config.vmos, spec.channels)
 
 
-def build_sam_encoder(config: TrackerConfig, device: torch.device) -> PreparedSamEncoder:
-    """Build the encoder that both stages share, without the rest of the tracker.
+def load_segmenter(
+    network: nn.Module | None, vmos: VMOS, tensors: Mapping[str, Tensor], *, source: str
+) -> None:
+    """Load the weights of VMOS and of its own encoder, if it has one.
 
     Args:
-        config: How to track.
-        device: Where to compute.
+        network: The encoder, or None where VMOS reads the refiner's.
+        vmos: The segmenter.
+        tensors: With the prefixes ``encoder.`` and ``vmos.``; without them where there is no
+            encoder.
+        source: What to call them in errors.
 
     Raises:
-        WeightsError: The refiner's weights are missing, damaged, or do not fit.
+        WeightsError: They do not fit.
     """
-    dtype = pick_dtype(config.runtime.dtype, device)
-    return _prepare_encoder(load_sam(config.refiner), dtype, device)
+    if network is None:
+        load_into(vmos, tensors, source=source)
+    else:
+        load_into(network, part_of(tensors, "encoder"), source=source)
+        load_into(vmos, part_of(tensors, "vmos"), source=source)
 
 
 def _find_all(config: TrackerConfig, weights: Path | None) -> str:
-    """Return where VMOS's weights are; all that is missing is told before anything is built."""
+    """Return where VMOS's weights are; reports all that is missing before anything is built."""
     source, *others = config.weights_needed()
     found, problems = [], []
     for name, path in ((source, weights), *((other, None) for other in others)):
@@ -145,52 +127,36 @@ def _find_all(config: TrackerConfig, weights: Path | None) -> str:
     return str(found[0])
 
 
-def _load_sam_into(sam: Sam, config: RefinerConfig) -> None:
-    tensors = load_sam_weights(config.weights, hq=config.hq, head=config.head)
-    load_into(sam, tensors, source=str(resolve(config.weights)))
-
-
-def _make_networks(config: TrackerConfig, make_sam: _MakeSam) -> _Networks:
-    """Build networks without the weights of their own."""
-    is_shared = config.encoder.kind == "sam"
-    backbone = None if is_shared else build_encoder(config.encoder)
-    vmos = build_vmos(config.vmos, config.encoder.dims)
-    has_sam = is_shared or config.refiner.enabled
-    sam = make_sam(config.refiner.model, hq=config.refiner.hq) if has_sam else None
-    return _Networks(backbone, vmos, sam)
-
-
-def _join_parts(config: TrackerConfig, networks: _Networks, device: torch.device) -> TrackerParts:
-    """Make a tracker's parts of networks that have their weights."""
-    sam, backbone = networks.sam, networks.backbone
-    dtype = pick_dtype(config.runtime.dtype, device)
-    if sam is not None:
-        prepare_decoder(sam, dtype)
-    refiner = None if sam is None else build_refiner(config.refiner, sam)
-    if backbone is not None:
-        lower_products(backbone, dtype)
-        lower_products(networks.vmos, dtype)
-        sam_encoder = None if sam is None else _make_sam_encoder(config, sam).to(device).eval()
-        encoder = SeparateFrameEncoder(
-            backbone.to(device).eval(),
-            sam_encoder,
-            config.frame,
-            compile_with=config.runtime.compile,
+def _join_parts(
+    config: TrackerConfig,
+    device: torch.device,
+    network: nn.Module | None,
+    vmos: VMOS,
+    *,
+    has_weights: bool,
+) -> TrackerParts:
+    """Make a tracker's parts of networks that have their weights, and of the refiner."""
+    runtime = config.runtime
+    dtype = pick_dtype(runtime.dtype, device)
+    refiner = None
+    if config.refiner.enabled or config.shares_encoder:
+        options = RefinerOptions(device, dtype, has_weights, config.shares_encoder, runtime.compile)
+        refiner = build_refiner(config.refiner, options)
+    if network is not None:
+        cast_to_low_precision(network, dtype, runtime.low_precision)
+        network = network.to(device).eval()
+    elif refiner is not None:
+        network = refiner.shared_encoder
+    if network is None:
+        raise ConfigError(
+            f"encoder.kind={config.encoder.kind}: the refiner {config.refiner.kind!r} has no "
+            "encoder that VMOS can read"
         )
-        return TrackerParts(encoder, networks.vmos, refiner)
-    if sam is None:
-        raise ConfigError("encoder.kind=sam reads the refiner's network, and there is none")
-    prepared = _prepare_encoder(sam, dtype, device)
-    with torch.inference_mode():
-        shared = SharedFrameEncoder(prepared, config.frame, compile_with=config.runtime.compile)
-    return TrackerParts(shared, networks.vmos, refiner)
-
-
-def _prepare_encoder(sam: Sam, dtype: torch.dtype, device: torch.device) -> PreparedSamEncoder:
-    return PreparedSamEncoder(sam.image_encoder, dtype).to(device).eval()
-
-
-def _make_sam_encoder(config: TrackerConfig, sam: Sam) -> nn.Module:
-    """Return the refiner's image encoder in a form that saves memory where there is one."""
-    encoder: nn.Module = sam.image_encoder
-    return encoder if config.refiner.model == "vit_tiny" else SamVitEncoder(encoder)
+    cast_to_low_precision(vmos, dtype, runtime.low_precision)
+    encoder = NetworkEncoder(
+        network,
+        config.frame,
+        strides=find_encoder(config.encoder.kind).strides,
+        compile_with=runtime.compile,
+    )
+    return TrackerParts(encoder, vmos.to(device).eval(), refiner)

@@ -1,7 +1,7 @@
 """Configuration: frozen dataclasses, and what the environment says. Presets are in ``presets``.
 
-A configuration holds plain values only. ``build_*`` functions of ``vmos``, ``encoder`` and
-``refiner`` turn it into modules; nothing else reads it.
+A configuration holds plain values only; ``build`` and the functions that it calls turn it into
+modules.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from vots_hqtrack.encoder import is_part_of
 from vots_hqtrack.errors import ConfigError
 
 
@@ -48,12 +49,11 @@ class EncoderConfig:
     """Which encoder gives the features.
 
     Attributes:
-        kind: The encoder: SAM's own, shared with the refiner, InternImage-T, or ResNet-50.
-        dims: Channels of its features at strides 4, 8 and 16.
+        kind: Name of the encoder: sam (shared with the refiner sam), internimage-t, one of timm's
+            feature extractors such as resnet50, or one that was registered.
     """
 
-    kind: Literal["sam", "internimage-t", "resnet50"] = "sam"
-    dims: tuple[int, int, int] = (128, 576, 256)
+    kind: str = "sam"
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +211,8 @@ class ConfidenceConfig:
 
 CompileBackend = Literal["off", "inductor", "cudagraphs"]
 PromptKind = Literal["box", "box+mask", "box+mask+point"]
-CandidateChoice = Literal["predicted_iou", "coarse_iou", "single"]
+LowPrecision = Literal["all", "robust"]
+CandidateChoice = Literal["predicted_iou", "single"]
 HQOutput = Literal["sum", "hq"]
 HQ_WEIGHTS = "sam-hq-"
 """How the names of HQ-SAM's own weights begin, which have the HQ head in them."""
@@ -223,14 +224,16 @@ class RefinerConfig:
 
     Attributes:
         enabled: False reports VMOS's masks as they are.
-        model: SAM size by ``segment-anything-hq``'s name.
+        kind: Name of the refiner: sam (SAM and HQ-SAM), sam2 (needs the extra transformers), or one
+            that was registered.
+        model: Network size: vit_tiny, vit_b, vit_l or vit_h of SAM; tiny, small, base-plus or large
+            of SAM 2.
         hq: HQ-SAM's mask decoder instead of SAM's own.
         weights: Name of its weights, the image encoder included.
         head: Name of the HQ head's weights, for HQ-SAM where ``weights`` has no head.
         prompt: What the refiner is given of VMOS's mask; the paper gives the box.
         choice: Which of SAM's masks is taken: of its three, the one with the best predicted IoU (as
-            in the paper) or the one most like VMOS's mask; or the single one that it makes for
-            clear prompts.
+            in the paper); or the single one that it makes for clear prompts.
         hq_output: What an HQ decoder's masks are: SAM's and the HQ token's, summed, or the latter
             alone.
         fill_holes: Fill holes of the refined masks that VMOS's masks do not have.
@@ -238,7 +241,8 @@ class RefinerConfig:
     """
 
     enabled: bool = True
-    model: Literal["vit_tiny", "vit_b", "vit_l", "vit_h"] = "vit_tiny"
+    kind: str = "sam"
+    model: str = "vit_tiny"
     hq: bool = False
     weights: str = "sam-vit-tiny"
     head: str = "hq-head-vit-tiny"
@@ -270,8 +274,11 @@ class RuntimeConfig:
     """How the computation runs, without changing what is computed beyond rounding.
 
     Attributes:
-        dtype: Number format of the heavy products; ``auto`` takes bfloat16 where the processor
+        dtype: Data type of the layers that bear it; ``auto`` takes bfloat16 where the processor
             multiplies it natively and float32 elsewhere.
+        low_precision: Which layers of VMOS and of an encoder of its own have a 16-bit dtype: all
+            linear layers and convolutions, or those alone that change few masks by it (the released
+            weights bear no more; an encoder of timm's then stays in float32).
         threads: CPU threads; 0 leaves PyTorch's choice.
         frame_budget: Seconds that a frame may take on average; resolution, memory and refinement
             are reduced to keep it. 0 does everything, however long it takes.
@@ -281,6 +288,7 @@ class RuntimeConfig:
     """
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    low_precision: LowPrecision = "all"
     threads: int = 0
     frame_budget: float = 0.0
     compile: CompileBackend = "off"
@@ -317,6 +325,11 @@ class TrackerConfig:
                     found[f"{section.name}.{option.name}"] = getattr(value, option.name)
         return found
 
+    @property
+    def shares_encoder(self) -> bool:
+        """Whether VMOS reads the refiner's own image encoder."""
+        return is_part_of(self.encoder.kind, self.refiner.kind)
+
     def weights_needed(self) -> tuple[str, ...]:
         """Return the names of all weights that a tracker of this configuration reads.
 
@@ -325,8 +338,8 @@ class TrackerConfig:
             ('vmos-lite', 'sam-vit-tiny')
         """
         names = [self.weights]
-        if self.refiner.enabled or self.encoder.kind == "sam":
-            names.append(self.refiner.weights)
+        if self.refiner.enabled or self.shares_encoder:
+            names += [self.refiner.weights] if self.refiner.weights else []
             if self.refiner.hq and not self.refiner.weights.startswith(HQ_WEIGHTS):
                 names.append(self.refiner.head)
         return tuple(names)

@@ -74,10 +74,10 @@ def vmos() -> TrackerConfig:
     return TrackerConfig(
         preset="vmos",
         weights="vmos-internimage-t",
-        encoder=EncoderConfig(kind="internimage-t", dims=(64, 128, 256)),
+        encoder=EncoderConfig(kind="internimage-t"),
         vmos=released_vmos(),
         refiner=RefinerConfig(enabled=False),
-        runtime=RuntimeConfig(dtype="float32"),
+        runtime=RuntimeConfig(dtype="float32", low_precision="robust"),
     )
 
 
@@ -105,9 +105,17 @@ def vmos_sam_h() -> TrackerConfig:
     return dataclasses.replace(vmos(), preset="vmos-sam-h", refiner=refiner)
 
 
+def hqtrack_sam2() -> TrackerConfig:
+    """VMOS of the paper, refined by SAM 2.1; needs the extra transformers and imported weights."""
+    refiner = RefinerConfig(
+        kind="sam2", model="large", weights="sam2.1-hiera-large", choice="predicted_iou"
+    )
+    return dataclasses.replace(vmos(), preset="hqtrack-sam2", refiner=refiner)
+
+
 def vmos_r50() -> TrackerConfig:
     """VMOS with ResNet-50 as encoder (Table 5), without refiner; its weights must be trained."""
-    encoder = EncoderConfig(kind="resnet50", dims=(256, 512, 1024))
+    encoder = EncoderConfig(kind="resnet50")
     return dataclasses.replace(vmos(), preset="vmos-r50", weights="vmos-r50", encoder=encoder)
 
 
@@ -135,6 +143,7 @@ PRESETS: Mapping[str, Callable[[], TrackerConfig]] = {
     "hqtrack": hqtrack,
     "hqtrack-released": hqtrack_released,
     "vmos-sam-h": vmos_sam_h,
+    "hqtrack-sam2": hqtrack_sam2,
     "vmos-r50": vmos_r50,
     "deaot-r50": deaot_r50,
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +28,8 @@ from vots_hqtrack.memory.state import KeptFrame, TrackState, new_group
 from vots_hqtrack.merge import merge_groups, merge_separate
 from vots_hqtrack.motion_gate import LastSeen, close_outside, search_windows
 from vots_hqtrack.pace import PaceKeeper, choose_scale
-from vots_hqtrack.precision import uses_autocast
 from vots_hqtrack.presets import load_preset
-from vots_hqtrack.refiner.refiner import MaskRefiner, Refinement
+from vots_hqtrack.refiner import Box, Refiner
 from vots_hqtrack.report import Decision, Reading, coarse_masks, judge, report
 from vots_hqtrack.selector import resolve_overlaps, select
 from vots_hqtrack.settings import apply_settings
@@ -60,7 +59,7 @@ class HQTracker:
         config: How to track.
         encoder: Lays frames out and encodes them for both stages.
         vmos: Segmenter.
-        refiner: Mask refiner, which also turns boxes into masks; None if there is none.
+        refiner: Mask refiner on its device, which also segments boxes; None if there is none.
         device: Where to compute.
 
     Example:
@@ -74,7 +73,7 @@ class HQTracker:
         config: TrackerConfig,
         encoder: FrameEncoder,
         vmos: VMOS,
-        refiner: MaskRefiner | None,
+        refiner: Refiner | None,
         device: torch.device,
     ) -> None:
         self.config = config
@@ -82,7 +81,7 @@ class HQTracker:
         self.dtype = pick_dtype(config.runtime.dtype, device)
         self._encoder = encoder
         self._vmos = vmos.to(device).eval()
-        self._refiner = None if refiner is None else refiner.to(device).eval()
+        self._refiner = refiner
         if config.runtime.threads:
             torch.set_num_threads(config.runtime.threads)
 
@@ -136,7 +135,7 @@ class HQTracker:
         size = check_frame(frame)
         given = self._complete(check_masks(masks, size), size)
         start = self._start_paced if self.config.runtime.frame_budget else self._start_video
-        with self._computing():
+        with torch.inference_mode():
             return start(frame, given)
 
     def add_objects(
@@ -159,7 +158,7 @@ class HQTracker:
         """
         size = check_frame(frame, expected=state.geometry.frame_size)
         given = self._complete(check_masks(masks, size), size, known=state.slots.object_ids)
-        with self._computing():
+        with torch.inference_mode():
             self._start_objects(frame, given, state.label_map, state)
 
     def track(self, frame: FrameArray, state: TrackState) -> FrameResult:
@@ -182,7 +181,7 @@ class HQTracker:
             raise InputError("this video has no object yet: call initialize first")
         if state.pace is not None:
             state.pace.begin()
-        with self._computing():
+        with torch.inference_mode():
             self._follow_scale(state)
             encoded = self._encoder.encode(frame, state.geometry)
             reading = self._read(encoded.features, state)
@@ -194,29 +193,40 @@ class HQTracker:
         result = report(reading, decision, judgement, state, absence_score=absence_score)
         return result if state.pace is None else dataclasses.replace(result, pace=state.pace.end())
 
-    def mask_from_box(self, frame: FrameArray, box: tuple[float, float, float, float]) -> MaskArray:
-        """Segment what a box encloses, by the refiner.
-
-        Args:
-            frame: uint8 ``(H, W, 3)`` RGB.
-            box: ``(x, y, width, height)`` in frame pixels.
+    def mask_from_box(self, frame: FrameArray, box: Box) -> MaskArray:
+        """Segment what a box encloses; see :meth:`masks_from_boxes`.
 
         Returns:
             Bool ``(H, W)``.
+        """
+        return self.masks_from_boxes(frame, [box])[0]
+
+    def masks_from_boxes(self, frame: FrameArray, boxes: Sequence[Box]) -> list[MaskArray]:
+        """Segment what boxes enclose, by the refiner, which encodes the frame once.
+
+        Args:
+            frame: uint8 ``(H, W, 3)`` RGB.
+            boxes: ``(x, y, width, height)`` in frame pixels.
+
+        Returns:
+            Bool ``(H, W)`` of each box.
 
         Raises:
-            InputError: The box encloses no pixel of the frame, or nothing was found in it.
+            ConfigError: The preset has no refiner.
+            InputError: A box encloses no pixel of the frame, or nothing was found in it.
             ShapeError: The frame is no such array.
         """
         size = check_frame(frame)
         if self._refiner is None:
             raise ConfigError(f"the preset {self.config.preset!r} has no refiner to read boxes")
-        with self._computing(refining=True):
+        with torch.inference_mode():
             encoded = self._encoder.encode(frame, self._encoder.plan(size))
-            mask: MaskArray = self._refiner.segment_box(encoded.embed(), box).cpu().numpy()
-        if not mask.any():
-            raise InputError(f"the refiner found no object in the box {box}")
-        return mask
+            found = self._refiner.segment_boxes(self._refiner.embed(encoded), boxes)
+        masks: list[MaskArray] = list(found.cpu().numpy())
+        for box, mask in zip(boxes, masks, strict=True):
+            if not mask.any():
+                raise InputError(f"the refiner found no object in the box {box}")
+        return masks
 
     def _start_video(
         self, frame: FrameArray, given: Mapping[ObjectId, MaskArray], scale: float = 1.0
@@ -336,13 +346,15 @@ class HQTracker:
             long_term = group.long_term.newest(count)
             output = self._vmos.propagate(features, long_term, group.short_term[0])
             live = len(state.slots.members(number)) + 1
-            decoded = self._vmos.decode(output)[0, :live].float()
+            raw = self._vmos.decode(output)[0, :live]
+            decoded = raw.float()
             if windows is not None:
                 first = number * state.slots.group_size
                 decoded, is_refused = close_outside(decoded, windows[first : first + live - 1])
                 refused.append(is_refused)
             cells.append(decoded)
-            logits.append(logits_to_frame(decoded, state.geometry))
+            # The way to the frame is computed in the dtype of the network.
+            logits.append(logits_to_frame(decoded.to(raw.dtype), state.geometry).float())
             outputs.append(output)
         separate = self.config.tracking.mode == "separate"
         merge = merge_separate if separate else merge_groups
@@ -357,8 +369,8 @@ class HQTracker:
         if self._refiner is None or not self.config.refiner.enabled or not has_time:
             return Decision(coarse, [False] * len(coarse))
         measured = state.pace.refinement() if state.pace else contextlib.nullcontext()
-        with self._computing(refining=True), measured:
-            refinement: Refinement = self._refiner(encoded.embed(), coarse)
+        with measured:
+            refinement = self._refiner.refine(self._refiner.embed(encoded), coarse)
         threshold = self.config.selector.iou_threshold
         selection = select(coarse, refinement.masks, iou_threshold=threshold)
         masks = resolve_overlaps(selection.masks, state.slots.object_ids, coarse=coarse)
@@ -401,12 +413,6 @@ class HQTracker:
         """Bring ``(H, W)`` uint8 slots to the network: one-hot ``(1, 11, H', W')`` float."""
         labels = slots.to(self.device)
         return one_hot_slots(labels_to_network(labels, state.geometry)[None])
-
-    @contextlib.contextmanager
-    def _computing(self, *, refining: bool = False) -> Iterator[None]:
-        is_cast = uses_autocast(self.config, self.dtype, refining=refining)
-        with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=is_cast):
-            yield
 
 
 def _label_map(masks: Tensor, state: TrackState) -> LabelArray:

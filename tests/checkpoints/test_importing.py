@@ -25,7 +25,7 @@ from vots_hqtrack.config import released_vmos
 from vots_hqtrack.encoder.internimage import build_internimage_t
 from vots_hqtrack.errors import ConfigError, WeightsError
 from vots_hqtrack.presets import load_preset
-from vots_hqtrack.refiner.models import build_sam
+from vots_hqtrack.sam.models import build_sam
 from vots_hqtrack.vmos import build_vmos
 
 SIZES = ("tiny", "b", "l", "h")

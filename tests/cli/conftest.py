@@ -37,11 +37,11 @@ def untrained(tmp_path_factory) -> Path:
     """VMOS weights of the default shape that nobody trained, for what needs no skill."""
     import torch
 
+    from vots_hqtrack.build import build_networks
     from vots_hqtrack.checkpoints.load import save_tensors
     from vots_hqtrack.checkpoints.manifest import resolve
     from vots_hqtrack.errors import WeightsError
     from vots_hqtrack.presets import lite
-    from vots_hqtrack.vmos import build_vmos
 
     config = lite()
     try:
@@ -50,7 +50,5 @@ def untrained(tmp_path_factory) -> Path:
         pytest.skip(str(error))
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "untrained.safetensors"
-    save_tensors(
-        path, build_vmos(config.vmos, config.encoder.dims).state_dict(), {"origin": "test"}
-    )
+    save_tensors(path, build_networks(config)[1].state_dict(), {"origin": "test"})
     return path

@@ -9,7 +9,7 @@ import torch
 from typer.testing import CliRunner
 
 from vots_hqtrack.cli.main import app
-from vots_hqtrack.refiner.models import build_sam
+from vots_hqtrack.sam.models import build_sam
 
 
 @pytest.mark.weights

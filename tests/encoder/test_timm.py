@@ -5,6 +5,7 @@ import timm
 import torch
 from torch import nn
 
+from vots_hqtrack.encoder import find_encoder
 from vots_hqtrack.encoder.timm import TimmEncoder, build_timm_encoder
 from vots_hqtrack.errors import ConfigError, ShapeError
 
@@ -19,12 +20,12 @@ def encoder() -> TimmEncoder:
 def test_shapes(encoder: TimmEncoder, height: int, width: int) -> None:
     with torch.inference_mode():
         features = encoder(torch.randn(2, 3, height, width))
-    assert encoder.dims == (256, 512, 1024)
-    for cells, channels, stride in zip(
-        (features.s4, features.s8, features.s16), encoder.dims, (4, 8, 16), strict=True
-    ):
-        assert cells.shape == (2, channels, -(-height // stride), -(-width // stride))
-        assert torch.isfinite(cells).all()
+    channels = find_encoder("resnet50").channels
+    assert channels == (256, 512, 1024)
+    maps = features.s4, features.s8, features.s16
+    for found, count, stride in zip(maps, channels, (4, 8, 16), strict=True):
+        assert found.shape == (2, count, -(-height // stride), -(-width // stride))
+        assert torch.isfinite(found).all()
 
 
 def test_values_are_those_of_the_classifier(encoder: TimmEncoder) -> None:

@@ -15,12 +15,11 @@ from device_runs import DeviceRun, Video, pooled_iou, run_video
 from released_clips import load_clip, recorded_weights
 from two_discs import draw_video
 
+from vots_hqtrack.build import build_networks
 from vots_hqtrack.checkpoints.load import save_tensors
 from vots_hqtrack.config import TrackerConfig
-from vots_hqtrack.encoder.frames import build_encoder
 from vots_hqtrack.presets import PRESETS, load_preset
 from vots_hqtrack.settings import apply_settings
-from vots_hqtrack.vmos import build_vmos
 
 NUM_FRAMES = 4
 LOGITS = 1e-3
@@ -59,6 +58,7 @@ ON_CUDA = [
         marks=(pytest.mark.gpu, *([pytest.mark.weights] if needs_shipped else [])),
     )
     for name in PRESETS
+    if name != "hqtrack-sam2"  # no SAM 2 is shipped; tests/sam/test_sam2.py has a small one
     for needs_shipped in [not name.startswith(("vmos-r50", "deaot"))]
     for dtype in ("float32", "bfloat16", "float16")
 ]
@@ -87,10 +87,7 @@ def write_weights(name: str, folder: Path) -> Path | None:
     tensors = recorded_weights()
     if config.encoder.kind == "resnet50":
         torch.manual_seed(0)
-        parts = {
-            "encoder": build_encoder(config.encoder),
-            "vmos": build_vmos(config.vmos, config.encoder.dims),
-        }
+        parts = dict(zip(("encoder", "vmos"), build_networks(config), strict=True))
         tensors = {
             f"{prefix}.{key}": value
             for prefix, part in parts.items()

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vots_hqtrack.encoder.internimage import InternImage
 from vots_hqtrack.frame import frame_to_image
-from vots_hqtrack.precision import lower_products
+from vots_hqtrack.precision import cast_to_low_precision
 from vots_hqtrack.vmos import VMOS
 
 IOU = 0.99
@@ -39,8 +39,8 @@ CLIPS = [
 @cache
 def lowered_models() -> tuple[InternImage, VMOS]:
     encoder, vmos = copy.deepcopy(load_models())
-    lower_products(encoder, torch.bfloat16)
-    lower_products(vmos, torch.bfloat16)
+    cast_to_low_precision(encoder, torch.bfloat16)
+    cast_to_low_precision(vmos, torch.bfloat16)
     return encoder, vmos
 
 
@@ -105,5 +105,5 @@ def test_what_is_rounded() -> None:
         found = sizes[torch.bfloat16] / sum(sizes.values())
         assert found == pytest.approx(share, abs=0.02)
     untouched = copy.deepcopy(load_models()[1])
-    lower_products(untouched, torch.float32)
+    cast_to_low_precision(untouched, torch.float32)
     assert {parameter.dtype for parameter in untouched.parameters()} == {torch.float32}

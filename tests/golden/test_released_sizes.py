@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vots_hqtrack.encoder.internimage import InternImage
 from vots_hqtrack.masks import one_hot_slots
-from vots_hqtrack.precision import lower_products
+from vots_hqtrack.precision import cast_to_low_precision
 from vots_hqtrack.types import FrameFeatures, Size
 from vots_hqtrack.vmos import VMOS
 
@@ -47,7 +47,7 @@ def draw_labels(size: Size) -> Tensor:
 def models(dtype: torch.dtype, device: str) -> tuple[InternImage, VMOS]:
     encoder, vmos = copy.deepcopy(load_models())
     for network in (encoder, vmos):
-        lower_products(network, dtype)
+        cast_to_low_precision(network, dtype)
         network.to(device)
     return encoder, vmos
 

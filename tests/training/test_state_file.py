@@ -10,12 +10,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from toy_run import Losses, toy_trainer, write_clips
 
+from vots_hqtrack.build import build_networks
 from vots_hqtrack.errors import WeightsError
 from vots_hqtrack.presets import load_preset
 from vots_hqtrack.training.session import Counters
 from vots_hqtrack.training.state_file import find_average, load_state, restore_state, save_state
 from vots_hqtrack.training.trainer import Trainer
-from vots_hqtrack.vmos import build_vmos
 
 LARGEST_FILE = 14_000_000
 STEADY = (
@@ -55,7 +55,7 @@ def step_of(optimizer: torch.optim.AdamW, parameter: nn.Parameter) -> Tensor:
 
 def test_values_of_the_lite_preset(tmp_path: Path) -> None:
     config = load_preset("lite")
-    network = build_vmos(config.vmos, config.encoder.dims)
+    network = build_networks(config)[1]
     optimizer = stepped(network)
     path = tmp_path / "state.safetensors"
     counters = Counters(steps=1200, clips=76_800, minutes=6.25, sessions=2)
@@ -64,7 +64,7 @@ def test_values_of_the_lite_preset(tmp_path: Path) -> None:
 
     state = load_state(path)
     assert state.counters == counters
-    other = build_vmos(config.vmos, config.encoder.dims)
+    other = build_networks(config)[1]
     later = torch.optim.AdamW(other.parameters(), lr=1e-4)
     restore_state(state, other, later, "the state")
     for (name, one), two in zip(network.named_parameters(), other.parameters(), strict=True):

@@ -8,12 +8,18 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from vots_hqtrack.encoder import register_encoder
 from vots_hqtrack.training.features import NECK_CHANNELS
 from vots_hqtrack.training.recipe import Recipe
 from vots_hqtrack.training.recipe_files import apply_to_tables, build_recipe
 from vots_hqtrack.training.run_log import LogEntry
 from vots_hqtrack.training.sampler import ClipSampler, Source
 from vots_hqtrack.training.trainer import Trainer
+
+# The features are cached, so that no encoder is ever built.
+register_encoder(
+    "toy-run", channels=(8, NECK_CHANNELS, NECK_CHANNELS), strides=(8, 16, 32), of_refiner="sam"
+)(torch.nn.Identity)
 
 CELLS = (6, 8)
 NUM_CLIPS = 6
@@ -31,7 +37,7 @@ TABLES = {
         "features": "cached",
         "similarity_start": True,
         "settings": [
-            f"encoder.dims=8,{NECK_CHANNELS},{NECK_CHANNELS}",
+            "encoder.kind=toy-run",
             "vmos.width_s16=16",
             "vmos.width_s8=16",
             "vmos.width_s4=8",

@@ -1,22 +1,23 @@
 """Time or floating point operations by stage, taken from outside the tracker's parts.
 
-The encoder is wrapped and the other parts get PyTorch's forward hooks, so that the tracker itself
+Encoder and refiner are wrapped and VMOS gets PyTorch's forward hooks, so that the tracker itself
 has no line for it and nothing stays behind when the measurement ends.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from vots_hqtrack.build import TrackerParts
 from vots_hqtrack.encoder.frames import EncodedFrame, FrameEncoder
 from vots_hqtrack.frame import FrameGeometry
-from vots_hqtrack.types import FrameArray, ImageEmbedding, Size
+from vots_hqtrack.refiner import Box, Refinement, Refiner
+from vots_hqtrack.types import FrameArray, Size
 from vots_hqtrack.vmos import VMOS
 
 STAGES = (
@@ -105,13 +106,30 @@ class _MeteredEncoder:
     def encode(self, frame: FrameArray, geometry: FrameGeometry) -> EncodedFrame:
         """Encode a frame, and measure it."""
         with self._meter.stage("encode"):
-            encoded = self._encoder.encode(frame, geometry)
+            return self._encoder.encode(frame, geometry)
 
-        def embed() -> ImageEmbedding:
-            with self._meter.stage("encode for refiner"):
-                return encoded.embed()
 
-        return EncodedFrame(encoded.features, embed)
+class _MeteredRefiner:
+    """A ``Refiner`` whose work is measured."""
+
+    def __init__(self, refiner: Refiner, meter: StageMeter) -> None:
+        self._refiner = refiner
+        self._meter = meter
+        self.shared_encoder = refiner.shared_encoder
+
+    def embed(self, encoded: EncodedFrame) -> Any:  # noqa: ANN401 - the refiner's own
+        """Encode for the refiner, and measure it."""
+        with self._meter.stage("encode for refiner"):
+            return self._refiner.embed(encoded)
+
+    def refine(self, embedding: Any, masks: Tensor) -> Refinement:  # noqa: ANN401
+        """Refine masks, and measure it."""
+        with self._meter.stage("refine"):
+            return self._refiner.refine(embedding, masks)
+
+    def segment_boxes(self, embedding: Any, boxes: Sequence[Box]) -> Tensor:  # noqa: ANN401
+        """Segment boxes; it is not measured."""
+        return self._refiner.segment_boxes(embedding, boxes)
 
 
 @contextlib.contextmanager
@@ -126,13 +144,12 @@ def metered(parts: TrackerParts, meter: StageMeter) -> Iterator[TrackerParts]:
         The parts to build a tracker of.
     """
     staged = _stages_of(parts.vmos)
-    if parts.refiner is not None:
-        staged.append((parts.refiner, "refine"))
+    refiner = None if parts.refiner is None else _MeteredRefiner(parts.refiner, meter)
     handles: list[RemovableHandle] = []
     try:
         for module, stage in staged:
             handles += _watch(module, stage, meter)
-        yield parts._replace(encoder=_MeteredEncoder(parts.encoder, meter))
+        yield parts._replace(encoder=_MeteredEncoder(parts.encoder, meter), refiner=refiner)
     finally:
         for handle in handles:
             handle.remove()

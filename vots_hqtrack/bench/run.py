@@ -232,9 +232,8 @@ class _Play:
 def build_any(config: TrackerConfig, device: torch.device) -> tuple[TrackerParts, str]:
     """Build a tracker's parts; returns ``preset``, or ``random`` where weights are not here."""
     try:
-        resolve(config.weights)
-        if config.refiner.enabled or config.encoder.kind == "sam":
-            resolve(config.refiner.weights)
+        for name in config.weights_needed():
+            resolve(name)
     except WeightsError:
         return build_untrained_parts(config, device), "random"
     return build_parts(config, device, None), "preset"

@@ -14,6 +14,8 @@ from vots_hqtrack.environment import HUB
 VMOS_PLACE = "https://drive.google.com/drive/folders/1Hh10hLtz3YL_zE3PfBCiLB0tvj3Yvv26"
 _SAM_HOST = "https://dl.fbaipublicfiles.com/segment_anything"
 _APACHE = "Apache-2.0"
+SAM2 = "sam2.1-hiera-"
+"""How the names of SAM 2's weights begin; its size follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,17 @@ def _sam(size: str, digits: str, num_bytes: int) -> KnownWeights:
     )
 
 
+def _sam2(size: str, num_bytes: int) -> KnownWeights:
+    return KnownWeights(
+        name=f"{SAM2}{size}",
+        file_name="model.safetensors",
+        licence=_APACHE,
+        description=f"SAM 2.1 with the image encoder Hiera-{size}, as transformers stores it.",
+        num_bytes=num_bytes,
+        url=f"{HUB}/facebook/sam2.1-hiera-{size}/resolve/main/model.safetensors",
+    )
+
+
 def _trained(preset: str, description: str) -> KnownWeights:
     return KnownWeights(
         name=preset,
@@ -120,6 +133,10 @@ _ALL = (
     _sam("h", "4b8939", 2_564_000_000),
     _sam("l", "0b3195", 1_249_000_000),
     _sam("b", "01ec64", 375_000_000),
+    _sam2("tiny", 156_000_000),
+    _sam2("small", 184_000_000),
+    _sam2("base-plus", 323_000_000),
+    _sam2("large", 898_000_000),
     KnownWeights(
         name="resnet50",
         file_name="resnet50-0676ba61.pth",

@@ -17,7 +17,7 @@ from vots_hqtrack.checkpoints.container import read_checkpoint
 from vots_hqtrack.checkpoints.load import require_fit
 from vots_hqtrack.checkpoints.rename import Rule, invert, rename
 from vots_hqtrack.config import EncoderConfig, VMOSConfig, released_vmos
-from vots_hqtrack.encoder.frames import build_encoder
+from vots_hqtrack.encoder import find_encoder
 from vots_hqtrack.vmos import build_vmos
 
 _ENCODER = (
@@ -179,8 +179,9 @@ def shapes_of(encoder: EncoderConfig, vmos: VMOSConfig) -> dict[str, Tensor]:
         encoder: The encoder, not one that is shared with the refiner.
         vmos: Sizes of the segmenter.
     """
+    spec = find_encoder(encoder.kind)
     with torch.device("meta"):
-        parts = {"encoder": build_encoder(encoder), "vmos": build_vmos(vmos, encoder.dims)}
+        parts = {"encoder": spec.build(), "vmos": build_vmos(vmos, spec.channels)}
     return {
         f"{prefix}.{key}": tensor
         for prefix, part in parts.items()
@@ -210,6 +211,5 @@ def part_of(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def _wanted() -> dict[str, Tensor]:
     """Tensors without numbers under the released keys, one for each live entry."""
-    config = EncoderConfig(kind="internimage-t", dims=(64, 128, 256))
-    ours = shapes_of(config, released_vmos())
+    ours = shapes_of(EncoderConfig(kind="internimage-t"), released_vmos())
     return rename(ours, invert(LIVE_RULES), source="the models")

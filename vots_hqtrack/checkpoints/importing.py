@@ -1,6 +1,6 @@
-"""Makes our weights files of other projects' checkpoints: read as data, checked, written anew.
+"""Import other projects' checkpoints: read as data, checked, written as our weights files.
 
-A kind says which network a checkpoint is of. Every key must have its place in that network, or be
+A kind says which network a checkpoint is of. Every key must belong to that network, or be
 named here as one that the package never uses.
 """
 
@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 import vots_hqtrack
-from vots_hqtrack.checkpoints.catalogue import KNOWN
+from vots_hqtrack.checkpoints.catalogue import KNOWN, SAM2
 from vots_hqtrack.checkpoints.container import read_checkpoint
 from vots_hqtrack.checkpoints.convert import import_vmos, shapes_of
 from vots_hqtrack.checkpoints.imagenet import (
@@ -32,11 +31,11 @@ from vots_hqtrack.config import TrackerConfig
 from vots_hqtrack.environment import downloads_from_environment
 from vots_hqtrack.errors import ConfigError, WeightsError
 from vots_hqtrack.presets import deaot_r50, vmos, vmos_r50
-from vots_hqtrack.refiner.models import UNUSED_ENCODER_PARTS, SamName, build_hollow_sam
+from vots_hqtrack.sam.models import UNUSED_ENCODER_PARTS, build_empty_sam
+from vots_hqtrack.sam.weights import SAM_NAME
 
 DIGEST_KEY = "tensors_sha256"
 """Entry of a file's header with the hash of its tensors, so that the file can vouch for itself."""
-_SAM_KIND = re.compile(r"sam(?P<hq>-hq)?-(?P<model>vit-(?:tiny|b|l|h))")
 _SAM_UNUSED = tuple(f"image_encoder.{part}.*" for part in UNUSED_ENCODER_PARTS)
 _DEAD = "dead."
 _TRAINED: Mapping[str, Callable[[], TrackerConfig]] = {
@@ -97,7 +96,7 @@ def import_weights(
         The new file.
 
     Raises:
-        ConfigError: There is no such kind.
+        ConfigError: There is no such kind, or an extra that it needs is not installed.
         WeightsError: The checkpoint cannot be read, a key of it is missing, unknown or of another
             shape, or the new file is there already or cannot be written.
     """
@@ -165,21 +164,25 @@ def read_as(kind: str, path: Path) -> Content:
     if kind in _FROM_IMAGENET:
         encoder = _FROM_IMAGENET[kind](read, source=str(path))
         return Content(encoder.tensors, encoder.unused)
-    found = _SAM_KIND.fullmatch(kind)
+    if kind.startswith(SAM2):
+        from vots_hqtrack.sam.sam2 import VIDEO_PARTS, sam2_shapes
+
+        return _fit(sam2_shapes(kind.removeprefix(SAM2)), read, path, kind, VIDEO_PARTS)
+    found = SAM_NAME.fullmatch(kind)
     if found is None:
         raise ConfigError(f"no checkpoint can be read as {kind!r}")
-    model = cast(SamName, found["model"].replace("-", "_"))
+    model = found["model"].replace("-", "_")
     return _fit(sam_shapes(model, hq=bool(found["hq"])), read, path, kind, _SAM_UNUSED)
 
 
-def sam_shapes(model: SamName, *, hq: bool) -> dict[str, Tensor]:
+def sam_shapes(model: str, *, hq: bool) -> dict[str, Tensor]:
     """Return tensors without meaning under the keys and with the shapes of a SAM network.
 
     Args:
         model: The package's name of the network.
         hq: True for HQ-SAM's mask decoder.
     """
-    return dict(build_hollow_sam(model, hq=hq).state_dict())
+    return dict(build_empty_sam(model, hq=hq).state_dict())
 
 
 def digest_of(tensors: Mapping[str, Tensor]) -> str:

@@ -103,13 +103,13 @@ def load_into(
         WeightsError: Keys are missing, unexpected, of another shape, or float for an integer.
     """
     target = module.state_dict()
-    is_hollow = any(value.is_meta for value in target.values())
-    if is_hollow:
+    is_empty = any(value.is_meta for value in target.values())
+    if is_empty:
         allow_missing = ()
     require_fit(
         target, tensors, source=source, model=type(module).__name__, allow_missing=allow_missing
     )
-    if is_hollow:
+    if is_empty:
         given = {key: tensors[key].to(value.dtype) for key, value in target.items()}
         module.load_state_dict(given, assign=True)
     else:

@@ -252,8 +252,8 @@ def _segment_boxes(
     """Turn boxes into masks of the objects 1, 2, ..."""
     from vots_hqtrack.types import ObjectId
 
-    masks = [tracker.mask_from_box(frame, box) for box in boxes]
-    return {ObjectId(place): mask for place, mask in enumerate(masks, start=1)}
+    masks = tracker.masks_from_boxes(frame, boxes)
+    return {ObjectId(number): mask for number, mask in enumerate(masks, start=1)}
 
 
 def _writing(writer: ResultWriter) -> Callable[[Tracked], None]:

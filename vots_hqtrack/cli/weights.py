@@ -138,7 +138,7 @@ def export_file(
 ) -> None:
     """Write SAM weights as one checkpoint that the package segment-anything-hq reads."""
     from vots_hqtrack.checkpoints.manifest import sha256_of
-    from vots_hqtrack.checkpoints.sam import export_weights
+    from vots_hqtrack.sam.weights import export_weights
 
     export_weights(name, target, head=head, force=force)
     out.print(f"{target.absolute()}: sha256 {sha256_of(target)}", markup=False, soft_wrap=True)

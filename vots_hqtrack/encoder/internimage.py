@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from vots_hqtrack.encoder import register_encoder
 from vots_hqtrack.encoder.dcnv3 import NORM_EPS, DeformableConv
 from vots_hqtrack.errors import ShapeError
 from vots_hqtrack.types import FrameFeatures
@@ -48,8 +49,8 @@ class Stem(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Map ``(B, 3, H, W)`` to ``(B, H/4, W/4, width)``, sizes rounded up."""
         half = self.act(self.first_norm(self.first(image)))
-        cells: Tensor = self.second_norm(self.second(half.permute(0, 3, 1, 2)))
-        return cells
+        s4: Tensor = self.second_norm(self.second(half.permute(0, 3, 1, 2)))
+        return s4
 
 
 class Merge(nn.Module):
@@ -72,7 +73,7 @@ class Merge(nn.Module):
 
 
 class Block(nn.Module):
-    """A deformable convolution and a perceptron, each after a normalisation and around a shortcut.
+    """A deformable convolution and an MLP, each with pre-norm and residual.
 
     Args:
         width: Channels.
@@ -97,7 +98,7 @@ class Block(nn.Module):
 
 
 class Level(nn.Module):
-    """All blocks of one resolution and the normalisation of their result.
+    """One InternImage stage: blocks followed by LayerNorm.
 
     Args:
         width: Channels.
@@ -159,9 +160,10 @@ class InternImage(nn.Module):
         s4 = self.levels[0](self.stem(image))
         s8 = self.levels[1](self.merges[0](s4))
         s16 = self.levels[3](self.levels[2](self.merges[1](s8)))
-        return FrameFeatures(*(cells.permute(0, 3, 1, 2) for cells in (s4, s8, s16)))
+        return FrameFeatures(*(maps.permute(0, 3, 1, 2) for maps in (s4, s8, s16)))
 
 
+@register_encoder("internimage-t", channels=(64, 128, 256))
 def build_internimage_t() -> InternImage:
     """Build the released model's encoder, with fresh weights."""
     return InternImage(widths=(64, 128, 256), depths=(4, 4, 18, 4), groups=(4, 8, 16, 32))

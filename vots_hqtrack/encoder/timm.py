@@ -1,6 +1,6 @@
 """Convolutional backbones of timm as VMOS's encoder; ResNet-50 is the paper's baseline (Table 2).
 
-Levels coarser than stride 16 are not built: DeAOT never reads one. Batch normalisations are frozen,
+Stages coarser than stride 16 are not built: DeAOT never reads one. Batch normalisations are frozen,
 as in DeAOT: clips of a few frames are too small a batch to take statistics of.
 """
 
@@ -13,6 +13,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from vots_hqtrack.encoder import EncoderSpec, Triple
 from vots_hqtrack.errors import ConfigError, ShapeError
 from vots_hqtrack.types import FrameFeatures
 
@@ -28,14 +29,12 @@ class TimmEncoder(nn.Module):
     table.
 
     Args:
-        backbone: What ``timm.create_model(..., features_only=True)`` returns for the levels wanted.
-        dims: Channels of its three maps.
+        backbone: ``timm.create_model(..., features_only=True)`` with maps at strides 4, 8 and 16.
     """
 
-    def __init__(self, backbone: nn.Module, dims: tuple[int, int, int]) -> None:
+    def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
         self.backbone = backbone
-        self.dims = dims
         for norm in self._norms():
             norm.eval()
             for parameter in norm.parameters(recurse=False):
@@ -70,6 +69,19 @@ class TimmEncoder(nn.Module):
         return [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
 
 
+def find_timm_encoder(name: str) -> EncoderSpec | None:
+    """Return what one of timm's feature extractors gives; None if timm has no model of that name.
+
+    Raises:
+        ConfigError: It gives no maps ``(B, C, H', W')`` at strides 4, 8 and 16 of an image of any
+            size, each size rounded up.
+    """
+    if not timm.is_model(name):
+        return None
+    _, channels = _find_stages(name)
+    return EncoderSpec(name, channels, STRIDES, lambda: build_timm_encoder(name))
+
+
 def build_timm_encoder(name: str) -> TimmEncoder:
     """Build an encoder with fresh weights; nothing is downloaded.
 
@@ -77,20 +89,21 @@ def build_timm_encoder(name: str) -> TimmEncoder:
         name: timm's name of the backbone, such as ``resnet50``.
 
     Raises:
-        ConfigError: timm has no such backbone, or it gives no maps ``(B, C, H', W')`` at strides 4,
-            8 and 16 of an image of any size.
+        ConfigError: timm has no such backbone, or it does not suit; see :func:`find_timm_encoder`.
     """
-    levels = _find_levels(name)
-    backbone: Any = timm.create_model(
-        name, pretrained=False, features_only=True, out_indices=levels
+    stages, _ = _find_stages(name)
+    return TimmEncoder(
+        timm.create_model(name, pretrained=False, features_only=True, out_indices=stages)
     )
-    first, second, third = backbone.feature_info.channels()
-    return TimmEncoder(backbone, (first, second, third))
 
 
 @lru_cache(maxsize=8)
-def _find_levels(name: str) -> tuple[int, ...]:
-    """Return timm's indices of the levels at the wanted strides, as an empty image tells them."""
+def _find_stages(name: str) -> tuple[tuple[int, ...], Triple]:
+    """Return timm's indices of the maps at the wanted strides, and their channels.
+
+    Sizes are read from the maps of an empty image: what timm declares does not say how they are
+    rounded.
+    """
     if not timm.is_model(name):
         raise ConfigError(f"unknown backbone {name!r}: wanted a name of timm's, such as resnet50")
     height, width = PROBE_SIZE
@@ -102,12 +115,14 @@ def _find_levels(name: str) -> tuple[int, ...]:
         raise ConfigError(
             f"the backbone {name!r} gives no maps of an image of {height}x{width} pixels: {error}"
         ) from error
-    sizes = [tuple(one.shape[2:]) for one in maps]
-    found = dict(zip(sizes, whole.feature_info.out_indices, strict=True))
+    sizes = [tuple(stage.shape[2:]) for stage in maps]
+    found = dict(zip(sizes, zip(whole.feature_info.out_indices, maps, strict=True), strict=True))
     wanted = [(-(-height // stride), -(-width // stride)) for stride in STRIDES]
     if not found.keys() >= set(wanted):
         raise ConfigError(
             f"the backbone {name!r} cannot be used: of an image of {height}x{width} pixels wanted "
             f"maps (B, C, H', W') of the sizes {wanted}, got {sizes}"
         )
-    return tuple(found[size] for size in wanted)
+    first, second, third = (found[size] for size in wanted)
+    indices = (first[0], second[0], third[0])
+    return indices, (first[1].shape[1], second[1].shape[1], third[1].shape[1])

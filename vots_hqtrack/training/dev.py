@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,9 +14,11 @@ import numpy as np
 import torch
 
 from vots_hqtrack.config import RefinerConfig, TrackerConfig
+from vots_hqtrack.devices import pick_dtype
 from vots_hqtrack.encoder.frames import FrameEncoder
 from vots_hqtrack.errors import ConfigError, InputError
 from vots_hqtrack.measures import SegmentationMeasures, mean_measures, measure_mask
+from vots_hqtrack.precision import cast_to_low_precision
 from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.training.adapters import open_dataset
 from vots_hqtrack.training.adapters.videos import Video
@@ -164,6 +167,10 @@ def dev_tracker(
     """
     tracking = dataclasses.replace(config.tracking, absence_score=0.0)
     plain = dataclasses.replace(config, refiner=RefinerConfig(enabled=False), tracking=tracking)
+    # What is trained stays in float32.
+    vmos = copy.deepcopy(vmos)
+    dtype = pick_dtype(config.runtime.dtype, device)
+    cast_to_low_precision(vmos, dtype, config.runtime.low_precision)
     return HQTracker(plain, encoder, vmos, None, device)
 
 

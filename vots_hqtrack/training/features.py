@@ -17,10 +17,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from vots_hqtrack.encoder.sam import features_from_sam
-from vots_hqtrack.encoder.tinyvit import PreparedSamEncoder
 from vots_hqtrack.frame import frame_to_image, labels_to_network, plan_frame
 from vots_hqtrack.io import atomic_path
 from vots_hqtrack.types import FrameArray, FrameFeatures, LabelArray, Size, check_frame
@@ -31,7 +29,7 @@ CELL = 8
 
 
 def cache_clip(
-    encoder: PreparedSamEncoder,
+    encoder: nn.Module,
     frames: Iterable[tuple[FrameArray, LabelArray]],
     path: Path,
     *,
@@ -53,7 +51,7 @@ def cache_clip(
         geometry = plan_frame(check_frame(frame), long_edge)
         image = frame_to_image(frame, geometry, device)
         with torch.inference_mode():
-            features = features_from_sam(encoder(image))
+            features: FrameFeatures = encoder(image)
         columns["s4"].append(features.s4[0].permute(1, 2, 0).bfloat16().cpu())
         columns["s8"].append(features.s8[0].permute(1, 2, 0).bfloat16().cpu())
         columns["labels"].append(labels_to_network(torch.from_numpy(labels), geometry))

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from torch import nn
 
-from vots_hqtrack.build import build_sam_encoder
-from vots_hqtrack.encoder.tinyvit import PreparedSamEncoder
+from vots_hqtrack.devices import pick_dtype
+from vots_hqtrack.encoder import find_encoder
 from vots_hqtrack.training.batch import ClipSource
 from vots_hqtrack.training.datasets import Clip
 from vots_hqtrack.training.drawing import ClipDrawer
-from vots_hqtrack.training.network import check_crop, input_scale, tracker_config
+from vots_hqtrack.training.network import build_shared_encoder, check_crop, tracker_config
 from vots_hqtrack.training.prepare import cached_sources, fill_cache, plan_cache
 from vots_hqtrack.training.recipe import Recipe
 from vots_hqtrack.training.run_folder import RunFolder
@@ -50,7 +51,7 @@ def open_drawer(recipe: Recipe, data: Path) -> ClipDrawer:
         recipe.clip,
         recipe.augment,
         seed=recipe.train.seed,
-        input_scale=input_scale(config),
+        input_scale=find_encoder(config.encoder.kind).input_scale,
     )
 
 
@@ -103,8 +104,9 @@ def open_mixture(
     cache = Path(recipe.cache.folder).expanduser() if recipe.cache.folder else folder.path / "cache"
     plans = plan_cache(list(drawer.datasets), recipe, cache)
 
-    def build_encoder() -> PreparedSamEncoder:
-        return build_sam_encoder(tracker_config(recipe.model), accelerator.device)
+    def build_encoder() -> nn.Module:
+        config, device = tracker_config(recipe.model), accelerator.device
+        return build_shared_encoder(config, device, pick_dtype(config.runtime.dtype, device))
 
     with accelerator.main_process_first():
         fill_cache(build_encoder, plans, recipe, reporter.cached)

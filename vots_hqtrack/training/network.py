@@ -12,28 +12,24 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vots_hqtrack.build import build_sam_encoder, load_sam
+from vots_hqtrack.build import build_networks, load_segmenter
 from vots_hqtrack.checkpoints.convert import part_of
 from vots_hqtrack.checkpoints.load import load_into, load_weights
 from vots_hqtrack.config import MemoryConfig, TrackerConfig
-from vots_hqtrack.encoder.frames import (
-    FrameEncoder,
-    SeparateFrameEncoder,
-    SharedFrameEncoder,
-    build_encoder,
-)
-from vots_hqtrack.encoder.sam import SamEncoder, SamMaps, features_from_sam
-from vots_hqtrack.encoder.tinyvit import PreparedSamEncoder
+from vots_hqtrack.devices import pick_dtype
+from vots_hqtrack.encoder import find_encoder
+from vots_hqtrack.encoder.frames import FrameEncoder, NetworkEncoder
 from vots_hqtrack.errors import ConfigError, ShapeError
-from vots_hqtrack.frame import ALIGNED_GRID, NETWORK_STRIDE, PIXEL_MEAN, PIXEL_STD
+from vots_hqtrack.frame import ALIGNED_GRID, PIXEL_MEAN, PIXEL_STD
 from vots_hqtrack.presets import load_preset
+from vots_hqtrack.refiner import RefinerOptions, build_refiner
 from vots_hqtrack.settings import apply_settings
 from vots_hqtrack.training.batch import ClipBatch
 from vots_hqtrack.training.clip import unroll_clip
 from vots_hqtrack.training.initialise import start_as_similarity
 from vots_hqtrack.training.recipe import ClipOptions, ModelOptions
 from vots_hqtrack.types import FrameFeatures, Size
-from vots_hqtrack.vmos import VMOS, build_vmos
+from vots_hqtrack.vmos import VMOS
 
 IMAGES_AT_ONCE = 96
 """Images that a frozen encoder takes together: enough for any GPU, and 4 GB of maps at most."""
@@ -43,12 +39,13 @@ class ClipNetwork(nn.Module):
     """Encoder and VMOS.
 
     Args:
-        encoder: Gives ``FrameFeatures`` or SAM's maps of images ``(B, 3, H, W)``; None where
-            batches bring features.
+        encoder: Gives ``FrameFeatures`` of images ``(B, 3, H, W)``; None where batches bring
+            features.
         vmos: The segmenter.
         memory: Memory rules of the training.
         align_corners: How logits are resized to the labels.
         train_encoder: Off, no gradient is computed for the encoder, and it stays in evaluation.
+        shares_encoder: The encoder is the refiner's, whose weights are not VMOS's to save.
         recompute_encoder: The backward pass computes the encoder anew, one frame at a time.
     """
 
@@ -63,6 +60,7 @@ class ClipNetwork(nn.Module):
         *,
         align_corners: bool,
         train_encoder: bool,
+        shares_encoder: bool = False,
         recompute_encoder: bool = False,
     ) -> None:
         super().__init__()
@@ -71,6 +69,7 @@ class ClipNetwork(nn.Module):
         self.memory = memory
         self.align_corners = align_corners
         self.train_encoder = train_encoder
+        self.shares_encoder = shares_encoder
         self.recompute_encoder = recompute_encoder and train_encoder
         if encoder is not None and not train_encoder:
             encoder.requires_grad_(False)
@@ -131,15 +130,15 @@ class ClipNetwork(nn.Module):
         return dataclasses.replace(batch, features=features)
 
     @property
-    def shares_sam(self) -> bool:
-        """Whether the encoder is the refiner's own."""
-        return isinstance(self.encoder, SamEncoder | PreparedSamEncoder)
+    def own_encoder(self) -> nn.Module | None:
+        """The encoder whose weights are saved with VMOS's; None where it is the refiner's."""
+        return None if self.shares_encoder else self.encoder
 
     def trained_tensors(self) -> dict[str, Tensor]:
         """Return what a weights file of the preset holds: encoder and VMOS, or VMOS alone."""
-        if self.encoder is None or self.shares_sam:
+        if self.own_encoder is None:
             return dict(self.vmos.state_dict())
-        parts = {"encoder": self.encoder, "vmos": self.vmos}
+        parts = {"encoder": self.own_encoder, "vmos": self.vmos}
         return {
             f"{name}.{key}": tensor
             for name, part in parts.items()
@@ -152,11 +151,7 @@ class ClipNetwork(nn.Module):
         Raises:
             WeightsError: The tensors do not fit.
         """
-        if self.encoder is None or self.shares_sam:
-            load_into(self.vmos, tensors, source=source)
-        else:
-            load_into(self.encoder, part_of(tensors, "encoder"), source=source)
-            load_into(self.vmos, part_of(tensors, "vmos"), source=source)
+        load_segmenter(self.own_encoder, self.vmos, tensors, source=source)
 
     def learning_state(self) -> dict[str, Tensor]:
         """Return all that training changes; a frozen encoder is left out."""
@@ -195,8 +190,8 @@ class ClipNetwork(nn.Module):
         encoder: Any = self.encoder
         images = (frames.float() - self.pixel_mean) / self.pixel_std
         with torch.set_grad_enabled(self.train_encoder and torch.is_grad_enabled()):
-            maps = encoder(images)
-            return features_from_sam(maps) if isinstance(maps, SamMaps) else maps
+            features: FrameFeatures = encoder(images)
+            return features
 
 
 def build_network(
@@ -219,26 +214,26 @@ def build_network(
         WeightsError: Weights are missing, damaged, or do not fit.
     """
     config = tracker_config(model)
-    shares_sam = config.encoder.kind == "sam"
-    if shares_sam and model.train_encoder:
+    if config.shares_encoder and model.train_encoder:
         raise ConfigError(
             f"model.train_encoder must be false: the encoder of the preset {model.preset} is also "
             "the refiner's"
         )
-    if model.features == "cached" and not shares_sam:
+    if model.features == "cached" and not config.shares_encoder:
         raise ConfigError(
             f"model.features must be computed: the preset {model.preset} has no encoder of SAM's"
         )
-    vmos = build_vmos(config.vmos, config.encoder.dims)
+    encoder, vmos = build_networks(config)
     if model.similarity_start and not model.weights:
         start_as_similarity(vmos)
     memory = MemoryConfig(clip.memory_capacity, clip.memory_gap, clip.short_term_delay)
     network = ClipNetwork(
-        _encoder_of(model, config, encoder_dtype),
+        _encoder_of(model, config, encoder, encoder_dtype),
         vmos,
         memory,
         align_corners=config.vmos.align_corners,
         train_encoder=model.train_encoder,
+        shares_encoder=config.shares_encoder,
         recompute_encoder=model.recompute_encoder,
     )
     if model.weights:
@@ -271,17 +266,31 @@ def frame_encoder(network: ClipNetwork, config: TrackerConfig) -> FrameEncoder:
         config: Of the tracker.
     """
     encoder = network.encoder
-    if encoder is None or isinstance(encoder, SamEncoder | PreparedSamEncoder):
+    if encoder is None:
         device = next(network.vmos.parameters()).device
-        shared = build_sam_encoder(config, device) if encoder is None else encoder.eval()
-        with torch.inference_mode():
-            return SharedFrameEncoder(shared, config.frame)
-    return SeparateFrameEncoder(encoder.eval(), None, config.frame)
+        encoder = build_shared_encoder(config, device, pick_dtype(config.runtime.dtype, device))
+    strides = find_encoder(config.encoder.kind).strides
+    return NetworkEncoder(encoder.eval(), config.frame, strides=strides)
 
 
-def input_scale(config: TrackerConfig) -> int:
-    """Return how many pixels of the encoder's input make one of the network image."""
-    return NETWORK_STRIDE if config.encoder.kind == "sam" else 1
+def build_shared_encoder(
+    config: TrackerConfig, device: torch.device, dtype: torch.dtype
+) -> nn.Module:
+    """Build the encoder that both stages share, as the tracker runs it.
+
+    Args:
+        config: Of the tracker.
+        device: Where to compute.
+        dtype: Of the encoder.
+
+    Raises:
+        ConfigError: The refiner's encoder cannot be shared.
+        WeightsError: The refiner's weights are missing, damaged, or do not fit.
+    """
+    refiner = build_refiner(config.refiner, RefinerOptions(device, dtype, shares_encoder=True))
+    if refiner.shared_encoder is None:
+        raise ConfigError(f"the refiner {config.refiner.kind!r} has no encoder that VMOS can read")
+    return refiner.shared_encoder
 
 
 def check_crop(crop: tuple[int, int], config: TrackerConfig) -> Size:
@@ -290,10 +299,10 @@ def check_crop(crop: tuple[int, int], config: TrackerConfig) -> Size:
     Raises:
         ConfigError: It does not.
     """
-    shares_sam = config.encoder.kind == "sam"
-    rest = 0 if shares_sam else 1
+    is_aligned = find_encoder(config.encoder.kind).input_scale == 1
+    rest = 1 if is_aligned else 0
     if any(side % ALIGNED_GRID != rest for side in crop):
-        wanted = f"sides of {ALIGNED_GRID} k" + ("" if shares_sam else " + 1")
+        wanted = f"sides of {ALIGNED_GRID} k" + (" + 1" if is_aligned else "")
         raise ConfigError(
             f"phases.crop must have {wanted} for the preset {config.preset}, got {crop}"
         )
@@ -332,12 +341,14 @@ def _widen(features: Sequence[FrameFeatures]) -> tuple[FrameFeatures, ...]:
     return tuple(FrameFeatures(one.s4.float(), one.s8.float(), one.s16.float()) for one in features)
 
 
-def _encoder_of(model: ModelOptions, config: TrackerConfig, dtype: torch.dtype) -> nn.Module | None:
+def _encoder_of(
+    model: ModelOptions, config: TrackerConfig, encoder: nn.Module | None, dtype: torch.dtype
+) -> nn.Module | None:
+    """Return the encoder with the weights that training starts from; None with cached features."""
     if model.features == "cached":
         return None
-    if config.encoder.kind == "sam":
-        return PreparedSamEncoder(load_sam(config.refiner).image_encoder, dtype).eval()
-    encoder = build_encoder(config.encoder)
+    if encoder is None:
+        return build_shared_encoder(config, torch.device("cpu"), dtype)
     if model.encoder_weights:
         tensors = part_of(load_named(model.encoder_weights), "encoder")
         load_into(encoder, tensors, source=model.encoder_weights)

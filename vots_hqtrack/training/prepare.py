@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
-from vots_hqtrack.encoder.tinyvit import PreparedSamEncoder
 from vots_hqtrack.training.adapters.videos import VideoClips
 from vots_hqtrack.training.datasets import ClipDataset, Photo
 from vots_hqtrack.training.features import cache_clip
@@ -60,7 +60,7 @@ def plan_cache(datasets: list[ClipDataset], recipe: Recipe, folder: Path) -> lis
 
 
 def fill_cache(
-    encoder: Callable[[], PreparedSamEncoder],
+    encoder: Callable[[], nn.Module],
     plans: list[CachePlan],
     recipe: Recipe,
     progress: Progress | None = None,
@@ -73,7 +73,7 @@ def fill_cache(
         recipe: Of the run.
         progress: Told of every clip.
     """
-    built: PreparedSamEncoder | None = None
+    built: nn.Module | None = None
     for plan in plans:
         plan.folder.mkdir(parents=True, exist_ok=True)
         numbers = range(len(plan.dataset) * _rounds(plan))

@@ -18,8 +18,9 @@ from vots_hqtrack.checkpoints.load import load_tensors, load_weights
 from vots_hqtrack.cli.main import app
 from vots_hqtrack.config import HQOutput
 from vots_hqtrack.errors import ConfigError, InputError, WeightsError
-from vots_hqtrack.refiner.models import build_sam
-from vots_hqtrack.refiner.refiner import MaskRefiner
+from vots_hqtrack.sam.candidates import ReferenceDecoder
+from vots_hqtrack.sam.models import build_sam
+from vots_hqtrack.sam.refiner import SamRefiner
 from vots_hqtrack.training.datasets import DEV_SPLIT, Photo
 from vots_hqtrack.training.hq.cache import HQCacheConfig, crop_photo, fill_cache, read_picture
 from vots_hqtrack.training.hq.compare import compare_head
@@ -171,7 +172,8 @@ def test_training_begins_at_sams_own_mask(cache: Path) -> None:
     found = []
     outputs: tuple[HQOutput, ...] = ("sum", "hq")
     for output in outputs:
-        refiner = MaskRefiner(sam.prompt_encoder, sam.mask_decoder, hq_output=output)
+        decoder = ReferenceDecoder(sam.mask_decoder, sam.prompt_encoder, hq_output=output)
+        refiner = SamRefiner(decoder)
         found.append(refiner.refine(picture.embedding, masks).masks)
     different = (found[0] != found[1]).sum() / found[0].sum()
     assert found[0].any()

@@ -18,21 +18,25 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from vots_hqtrack.build import build_networks
 from vots_hqtrack.checkpoints.load import load_into, load_weights
 from vots_hqtrack.config import FrameConfig
-from vots_hqtrack.encoder.frames import EncodedFrame, SharedFrameEncoder
-from vots_hqtrack.encoder.sam import SamEncoder
+from vots_hqtrack.devices import pick_dtype
+from vots_hqtrack.encoder import find_encoder
+from vots_hqtrack.encoder.frames import EncodedFrame, NetworkEncoder
 from vots_hqtrack.frame import FrameGeometry, plan_frame
 from vots_hqtrack.io import atomic_path
+from vots_hqtrack.precision import cast_to_low_precision
 from vots_hqtrack.presets import load_preset
-from vots_hqtrack.refiner.models import build_sam
+from vots_hqtrack.sam.embed import SharedEmbedder
+from vots_hqtrack.sam.models import build_sam
+from vots_hqtrack.sam.tiny_vit import SamEncoder
 from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.training.adapters.photos import StaticInstances
 from vots_hqtrack.training.adapters.videos import Video
 from vots_hqtrack.training.adapters.vos import Davis
 from vots_hqtrack.training.datasets import DEV_SPLIT, Photo
 from vots_hqtrack.types import FrameArray, ImageEmbedding, LabelArray, Size, check_frame
-from vots_hqtrack.vmos import build_vmos
 
 Progress = Callable[[str], None]
 
@@ -114,14 +118,16 @@ def write_picture(path: Path, picture: HQPicture) -> None:
 
 
 class RecordingEncoder:
-    """Passes frames to an encoder and keeps SAM's view of the last one.
+    """Passes frames to an encoder and keeps SAM's image embedding of the last one.
 
     Args:
         encoder: Encodes for both stages.
+        embed: Gives SAM's embedding of what it encoded.
     """
 
-    def __init__(self, encoder: SharedFrameEncoder) -> None:
+    def __init__(self, encoder: NetworkEncoder, embed: SharedEmbedder) -> None:
         self._encoder = encoder
+        self._embed = embed
         self.last: list[ImageEmbedding] = []
 
     def plan(self, frame_size: Size, scale: float = 1.0) -> FrameGeometry:
@@ -129,9 +135,10 @@ class RecordingEncoder:
         return self._encoder.plan(frame_size, scale)
 
     def encode(self, frame: FrameArray, geometry: FrameGeometry) -> EncodedFrame:
-        """Encode a frame and keep SAM's view of it."""
-        encoded = self._encoder.encode(frame, geometry)
-        self.last[:] = [encoded.embed()]
+        """Encode a frame and keep SAM's image embedding of it."""
+        with torch.autocast("cpu", torch.bfloat16):
+            encoded = self._encoder.encode(frame, geometry)
+        self.last[:] = [self._embed(encoded)]
         return encoded
 
 
@@ -171,12 +178,17 @@ class HQCacheWriter:
         sam = build_sam("vit_tiny")
         load_into(sam, load_weights(config.sam_weights), source=config.sam_weights)
         tracker = load_preset(config.preset)
-        vmos = build_vmos(tracker.vmos, tracker.encoder.dims)
+        _, vmos = build_networks(tracker)
         load_into(vmos, load_weights(tracker.weights), source=tracker.weights)
-        with torch.inference_mode():
-            shared = SharedFrameEncoder(SamEncoder(sam.image_encoder).eval(), FrameConfig())
-        self._encoder = RecordingEncoder(shared)
-        self._tracker = HQTracker(tracker, self._encoder, vmos, None, device=torch.device("cpu"))
+        cpu = torch.device("cpu")
+        cast_to_low_precision(
+            vmos, pick_dtype(tracker.runtime.dtype, cpu), tracker.runtime.low_precision
+        )
+        encoder = SamEncoder(sam.image_encoder).eval()
+        strides = find_encoder(tracker.encoder.kind).strides
+        shared = NetworkEncoder(encoder, FrameConfig(), strides=strides)
+        self._encoder = RecordingEncoder(shared, SharedEmbedder(encoder))
+        self._tracker = HQTracker(tracker, self._encoder, vmos, None, device=cpu)
 
     def write_videos(
         self, root: Path, folder: Path, progress: Progress, *, dev: bool = False
@@ -236,9 +248,9 @@ class HQCacheWriter:
 
     def _write(self, path: Path, photo: Photo) -> None:
         geometry = self._encoder.plan(check_frame(photo.image))
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-            embedding = self._encoder.encode(photo.image, geometry).embed()
-        write_picture(path, HQPicture(embedding, photo.label_map, None))
+        with torch.inference_mode():
+            self._encoder.encode(photo.image, geometry)
+        write_picture(path, HQPicture(self._encoder.last[0], photo.label_map, None))
 
 
 def crop_photo(photo: Photo, rng: np.random.Generator, smallest: float) -> Photo:

@@ -13,11 +13,11 @@ from torch import Tensor
 from vots_hqtrack.checkpoints.load import load_into, load_weights
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.masks import mask_iou
-from vots_hqtrack.refiner.candidates import decode_masks, encode_prompts
-from vots_hqtrack.refiner.geometry import SamGeometry, masks_in_frame
-from vots_hqtrack.refiner.models import Sam, build_sam
-from vots_hqtrack.refiner.prompts import make_prompts
-from vots_hqtrack.refiner.refiner import MASK_LOGIT
+from vots_hqtrack.sam.candidates import decode_masks, encode_prompts
+from vots_hqtrack.sam.geometry import SamGeometry, masks_in_frame
+from vots_hqtrack.sam.models import Sam, build_sam
+from vots_hqtrack.sam.prompts import make_prompts
+from vots_hqtrack.sam.refiner import MASK_LOGIT
 from vots_hqtrack.selector import select
 from vots_hqtrack.training.hq.cache import HQPicture, read_picture
 from vots_hqtrack.training.hq.degrade import DegradeConfig, degrade_mask

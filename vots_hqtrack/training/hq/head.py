@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from vots_hqtrack.checkpoints.load import load_into, load_weights, require_fit, save_tensors
 from vots_hqtrack.errors import ConfigError, WeightsError
 from vots_hqtrack.io import atomic_path
-from vots_hqtrack.refiner.models import HQ_DECODER_PARTS, Sam, build_sam
+from vots_hqtrack.sam.models import HQ_DECODER_PARTS, Sam, build_sam
 from vots_hqtrack.training.hq.cache import HQCacheConfig, Progress, fill_cache
 from vots_hqtrack.training.hq.degrade import DegradeConfig
 from vots_hqtrack.training.hq.forward import HQLogits, decode_windows

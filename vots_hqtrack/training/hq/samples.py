@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from vots_hqtrack.errors import ConfigError, InputError
 from vots_hqtrack.frame import plan_frame
-from vots_hqtrack.refiner.candidates import encode_prompts
-from vots_hqtrack.refiner.geometry import SamGeometry, scale_points
-from vots_hqtrack.refiner.prompts import make_prompts
-from vots_hqtrack.refiner.refiner import MASK_LOGIT
+from vots_hqtrack.sam.candidates import encode_prompts
+from vots_hqtrack.sam.geometry import SamGeometry, scale_points
+from vots_hqtrack.sam.prompts import make_prompts
+from vots_hqtrack.sam.refiner import MASK_LOGIT
 from vots_hqtrack.training.hq.cache import HQPicture, read_picture
 from vots_hqtrack.training.hq.degrade import DegradeConfig, degrade_mask
 from vots_hqtrack.training.hq.forward import MARGIN, DecoderInput

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from vots_hqtrack.encoder import find_encoder
 from vots_hqtrack.errors import ConfigError, InputError
 from vots_hqtrack.training.adapters.photos import PhotoClips
 from vots_hqtrack.training.adapters.videos import Video, VideoClips
 from vots_hqtrack.training.datasets import ClipDataset
-from vots_hqtrack.training.network import check_crop, input_scale, tracker_config
+from vots_hqtrack.training.network import check_crop, tracker_config
 from vots_hqtrack.training.recipe import Recipe
 from vots_hqtrack.training.sources import open_source
 from vots_hqtrack.training.synthetic.footage import Shot, Source, load_footage
@@ -50,7 +51,7 @@ def open_composer(recipe: Recipe, data: Path, device: torch.device) -> ComposedC
         footage,
         pixels,
         seed=recipe.train.seed,
-        stride=input_scale(config),
+        stride=find_encoder(config.encoder.kind).input_scale,
         weights=parse_kinds(recipe.composer.kinds),
         shuffle_slots=recipe.clip.shuffle_slots,
     )

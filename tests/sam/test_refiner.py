@@ -1,0 +1,192 @@
+"""The refiner against the package's own predictor, object by object, and its own promises."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from predictors import (
+    ALL_KINDS,
+    FRAME,
+    MASK_LOGIT,
+    ROUNDING,
+    check_against_predictor,
+    embedding_of,
+    make_coarse,
+    make_refiner,
+    reference_refiner,
+)
+
+from vots_hqtrack.config import CandidateChoice, PromptKind, RefinerConfig
+from vots_hqtrack.errors import InputError, ShapeError
+from vots_hqtrack.sam.candidates import ReferenceDecoder
+from vots_hqtrack.sam.models import SamPredictor
+from vots_hqtrack.sam.prompts import prompt_boxes
+from vots_hqtrack.sam.refiner import SamRefiner
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_batched_masks_equal_the_predictors(
+    random_predictor: SamPredictor, kind: PromptKind
+) -> None:
+    check_against_predictor(random_predictor, kind)
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_batched_hq_masks_equal_the_predictors(
+    hq_predictor: SamPredictor, kind: PromptKind
+) -> None:
+    check_against_predictor(hq_predictor, kind)
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_batched_trained_masks_equal_the_predictors(
+    trained_predictor: SamPredictor, kind: PromptKind
+) -> None:
+    check_against_predictor(trained_predictor, kind)
+
+
+@pytest.mark.parametrize("hq", [False, True])
+def test_no_object(random_predictor: SamPredictor, hq_predictor: SamPredictor, hq: bool) -> None:
+    predictor = hq_predictor if hq else random_predictor
+    none = torch.zeros(0, *FRAME, dtype=torch.bool)
+    refinement = make_refiner(predictor).refine(embedding_of(predictor), none)
+    assert refinement.masks.shape == (0, *FRAME)
+    assert refinement.predicted_iou.shape == (0,)
+
+
+def test_empty_masks_stay_empty_and_leave_the_others_alone(random_predictor: SamPredictor) -> None:
+    coarse = make_coarse()
+    with_empty = torch.zeros(5, *FRAME, dtype=torch.bool)
+    with_empty[[1, 2, 4]] = coarse
+    refiner, embedding = make_refiner(random_predictor), embedding_of(random_predictor)
+    refinement = refiner.refine(embedding, with_empty)
+    assert not refinement.masks[[0, 3]].any()
+    assert refinement.predicted_iou[[0, 3]].tolist() == [0.0, 0.0]
+    assert torch.equal(refinement.masks[[1, 2, 4]], refiner.refine(embedding, coarse).masks)
+
+
+def test_calls_of_a_few_objects_add_up(random_predictor: SamPredictor) -> None:
+    embedding = embedding_of(random_predictor)
+    at_once = make_refiner(random_predictor).refine(embedding, make_coarse())
+    in_parts = make_refiner(random_predictor, objects_per_call=2).refine(embedding, make_coarse())
+    assert (at_once.masks != in_parts.masks).sum() <= 2
+    torch.testing.assert_close(at_once.predicted_iou, in_parts.predicted_iou, atol=1e-4, rtol=0)
+
+
+def test_order_of_objects_and_earlier_frames_do_not_matter(random_predictor: SamPredictor) -> None:
+    refiner, embedding = make_refiner(random_predictor), embedding_of(random_predictor)
+    first = refiner.refine(embedding, make_coarse())
+    other = dataclasses.replace(embedding, embedding=embedding.embedding.flip(3))
+    elsewhere = refiner.refine(other, make_coarse())
+    assert not torch.equal(elsewhere.masks, first.masks)
+    turned = refiner.refine(embedding, make_coarse().flip(0))
+    assert (turned.masks.flip(0) != first.masks).sum() <= 2
+
+
+def test_inputs_of_another_dtype_are_decoded_in_float32(random_predictor: SamPredictor) -> None:
+    embedding = embedding_of(random_predictor)
+    rounded = dataclasses.replace(
+        embedding, embedding=embedding.embedding.bfloat16(), early=embedding.early.bfloat16()
+    )
+    refinement = make_refiner(random_predictor).refine(rounded, make_coarse())
+    assert refinement.predicted_iou.dtype == torch.float32
+
+
+def test_refine_exceptions(random_predictor: SamPredictor) -> None:
+    refiner, embedding = make_refiner(random_predictor), embedding_of(random_predictor)
+    with pytest.raises(ShapeError, match="frame size 90x160, got 160x90"):
+        refiner.refine(embedding, torch.ones(1, 160, 90, dtype=torch.bool))
+    with pytest.raises(ShapeError, match="bool tensor"):
+        refiner.refine(embedding, torch.ones(1, *FRAME))
+
+
+@pytest.mark.parametrize("choice", ["single", "predicted_iou"])
+def test_segment_box_equals_the_predictor(
+    random_predictor: SamPredictor, choice: CandidateChoice
+) -> None:
+    refiner = make_refiner(random_predictor, choice=choice)
+    mask = refiner.segment_boxes(embedding_of(random_predictor), [(30.0, 20.0, 40.0, 30.0)])[0]
+    assert mask.dtype == torch.bool
+    logits, scores, _ = random_predictor.predict(
+        box=np.array([30.0, 20.0, 69.0, 49.0]), return_logits=True
+    )
+    own = torch.from_numpy(logits[scores.argmax()])
+    assert not ((mask != (own > 0)) & (own.abs() > ROUNDING)).any()
+
+
+def test_convention_a_box_round_a_mask_is_its_prompt(random_predictor: SamPredictor) -> None:
+    refiner, embedding = make_refiner(random_predictor), embedding_of(random_predictor)
+    mask = torch.zeros(1, *FRAME, dtype=torch.bool)
+    mask[0, 20:50, 30:70] = True
+    x0, y0, x1, y1 = prompt_boxes(mask)[0].tolist()
+    around = (x0, y0, x1 - x0 + 1, y1 - y0 + 1)
+    from_mask = (
+        make_refiner(random_predictor, "box", "predicted_iou").refine(embedding, mask).masks[0]
+    )
+    assert torch.equal(refiner.segment_boxes(embedding, [around])[0], from_mask)
+
+
+def test_a_box_is_cut_to_the_frame(random_predictor: SamPredictor) -> None:
+    refiner, embedding = make_refiner(random_predictor), embedding_of(random_predictor)
+    beyond = refiner.segment_boxes(embedding, [(100.0, 50.0, 500.0, 400.0)])
+    inside = refiner.segment_boxes(embedding, [(100.0, 50.0, 60.0, 40.0)])
+    assert torch.equal(beyond, inside)
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        (10.0, 10.0, 0.0, 5.0),
+        (10.0, 10.0, 5.0, -5.0),
+        (200.0, 10.0, 5.0, 5.0),
+        (-20.0, 10.0, 15.0, 5.0),
+        (10.0, float("nan"), 5.0, 5.0),
+        (10.0, 10.0, float("inf"), 5.0),
+    ],
+)
+def test_segment_box_exception(
+    random_predictor: SamPredictor, box: tuple[float, float, float, float]
+) -> None:
+    with pytest.raises(InputError, match=r"a part of the 90x160 frame, got -?\d"):
+        make_refiner(random_predictor).segment_boxes(embedding_of(random_predictor), [box])
+
+
+def test_boxes_of_one_call_equal_those_of_many(random_predictor: SamPredictor) -> None:
+    embedding = embedding_of(random_predictor)
+    boxes = [(30.0, 20.0, 40.0, 30.0), (90.0, 40.0, 60.0, 40.0), (5.0, 5.0, 20.0, 20.0)]
+    refiner = make_refiner(random_predictor, objects_per_call=2)
+    at_once = refiner.segment_boxes(embedding, boxes)
+    one_by_one = torch.cat([refiner.segment_boxes(embedding, [box]) for box in boxes])
+    assert at_once.shape == (3, *FRAME)
+    assert (at_once != one_by_one).sum() <= 2
+    assert refiner.segment_boxes(embedding, []).shape == (0, *FRAME)
+
+
+@pytest.mark.gpu
+def test_gpu_equals_cpu(random_predictor: SamPredictor) -> None:
+    device = torch.device("cuda")
+    embedding = embedding_of(random_predictor)
+    on_cpu = make_refiner(random_predictor).refine(embedding, make_coarse())
+    sam = copy.deepcopy(random_predictor.model).to(device)
+    moved = dataclasses.replace(
+        embedding, embedding=embedding.embedding.to(device), early=embedding.early.to(device)
+    )
+    decoder = ReferenceDecoder(sam.mask_decoder, sam.prompt_encoder)
+    refiner = SamRefiner(decoder, choice="single", mask_logit=MASK_LOGIT)
+    on_gpu = refiner.refine(moved, make_coarse().to(device))
+    assert (on_gpu.masks.cpu() != on_cpu.masks).float().mean() < 1e-3
+    torch.testing.assert_close(on_gpu.predicted_iou.cpu(), on_cpu.predicted_iou, atol=1e-2, rtol=0)
+
+
+def test_defaults_of_module_and_configuration_agree(random_predictor: SamPredictor) -> None:
+    model = random_predictor.model
+    by_default = SamRefiner(ReferenceDecoder(model.mask_decoder, model.prompt_encoder))
+    configured = reference_refiner(RefinerConfig(), model)
+    names = ("prompt", "choice", "fill_holes", "drop_islands", "mask_logit", "objects_per_call")
+    for name in names:
+        assert getattr(by_default, name) == getattr(configured, name)

@@ -1,0 +1,118 @@
+"""The refiner: initial masks in, sharper masks out; its protocol and registry (paper section 2.2).
+
+A refiner is registered under the name that ``refiner.kind`` takes, by a function that builds it::
+
+    @register_refiner("mine")
+    def build_mine(config: RefinerConfig, options: RefinerOptions) -> MyRefiner: ...
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from vots_hqtrack.config import CompileBackend, RefinerConfig
+from vots_hqtrack.encoder.frames import EncodedFrame
+from vots_hqtrack.errors import ConfigError
+
+Box = tuple[float, float, float, float]
+"""``(x, y, width, height)`` in frame pixels, pixel edges."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refinement:
+    """The refiner's masks of N objects.
+
+    Attributes:
+        masks: ``(N, H, W)`` bool, frame pixels.
+        predicted_iou: ``(N,)`` float32 in ``[0, 1]``: the refiner's estimate of each mask's IoU
+            with the truth; 0 where the initial mask was empty.
+    """
+
+    masks: Tensor
+    predicted_iou: Tensor
+
+
+class Refiner(Protocol):
+    """What the tracker asks of a refiner. It keeps no data of a frame or video.
+
+    Attributes:
+        shared_encoder: Its image encoder where VMOS reads that too (an encoder that is registered
+            as a part of this refiner); None otherwise.
+    """
+
+    shared_encoder: nn.Module | None
+
+    def embed(self, encoded: EncodedFrame) -> Any:  # noqa: ANN401 - each refiner's own
+        """Compute once for each frame what all its objects need."""
+
+    def refine(self, embedding: Any, masks: Tensor) -> Refinement:  # noqa: ANN401
+        """Refine ``(N, H, W)`` bool masks; an empty one stays empty."""
+
+    def segment_boxes(self, embedding: Any, boxes: Sequence[Box]) -> Tensor:  # noqa: ANN401
+        """Segment what each box encloses: ``(N, H, W)`` bool."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefinerOptions:
+    """What a refiner is built for, beside its configuration.
+
+    Attributes:
+        device: Where it computes.
+        dtype: Of its heavy layers.
+        has_weights: False builds it with random weights, which need not be on disk.
+        shares_encoder: VMOS reads the refiner's image encoder.
+        compile_with: Backend of ``torch.compile`` for its image encoder, or ``off``.
+    """
+
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+    has_weights: bool = True
+    shares_encoder: bool = False
+    compile_with: CompileBackend = "off"
+
+
+BuildRefiner = Callable[[RefinerConfig, RefinerOptions], Refiner]
+_Build = TypeVar("_Build", bound=BuildRefiner)
+_BUILDERS: dict[str, BuildRefiner] = {}
+_BUILT_IN = {"sam": "vots_hqtrack.sam.refiner", "sam2": "vots_hqtrack.sam.sam2"}
+"""The module that registers each refiner of this package, imported when it is asked for."""
+
+
+def register_refiner(name: str) -> Callable[[_Build], _Build]:
+    """Register a function that builds a refiner.
+
+    Args:
+        name: Value of ``refiner.kind``; a second registration replaces the first.
+    """
+
+    def register(build: _Build) -> _Build:
+        _BUILDERS[name] = build
+        return build
+
+    return register
+
+
+def build_refiner(config: RefinerConfig, options: RefinerOptions) -> Refiner:
+    """Build the refiner that ``refiner.kind`` names.
+
+    Args:
+        config: Its configuration.
+        options: What it is built for.
+
+    Raises:
+        ConfigError: There is no refiner of that name, or an option does not suit it.
+        WeightsError: Its weights are missing, damaged, or do not fit.
+    """
+    name = config.kind
+    if name not in _BUILDERS and name in _BUILT_IN:
+        importlib.import_module(_BUILT_IN[name])
+    if name not in _BUILDERS:
+        known = ", ".join(sorted({*_BUILDERS, *_BUILT_IN}))
+        raise ConfigError(f"unknown refiner.kind {name!r}; wanted one of: {known}")
+    return _BUILDERS[name](config, options)

@@ -1,0 +1,92 @@
+"""A frame's image embedding for SAM's mask decoder, by the shared encoder or by SAM's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vots_hqtrack.config import CompileBackend
+from vots_hqtrack.devices import compiled
+from vots_hqtrack.encoder.frames import EncodedFrame
+from vots_hqtrack.errors import ConfigError
+from vots_hqtrack.frame import frame_to_image, plan_frame
+from vots_hqtrack.sam.tiny_vit import SAM_INPUT, SharedFeatures
+from vots_hqtrack.types import FrameArray, ImageEmbedding, Size
+
+
+class SharedEmbedder:
+    """Makes the embedding of what the shared encoder gave VMOS.
+
+    Args:
+        encoder: That encoder, which returns ``SharedFeatures``; in evaluation mode.
+    """
+
+    def __init__(self, encoder: nn.Module) -> None:
+        device = next(encoder.parameters()).device
+        # What SAM sees where it pads; the same for all frames.
+        with torch.inference_mode():
+            self._background: SharedFeatures = encoder(
+                torch.zeros(1, 3, SAM_INPUT, SAM_INPUT, device=device)
+            )
+
+    def __call__(self, encoded: EncodedFrame) -> ImageEmbedding:
+        """Paste a frame's maps over those of an empty SAM input.
+
+        Raises:
+            ConfigError: The frame was encoded by another encoder.
+        """
+        features, geometry = encoded.features, encoded.geometry
+        if not isinstance(features, SharedFeatures):
+            raise ConfigError("this refiner reads frames that SAM's encoder encoded")
+        rows, columns = features.neck.shape[-2:]
+        neck, early = self._background.neck.clone(), self._background.early.clone()
+        neck[..., :rows, :columns] = features.neck
+        early[..., :rows, :columns] = features.early
+        return ImageEmbedding(
+            neck, early.permute(0, 2, 3, 1), geometry.input_size, geometry.frame_size
+        )
+
+
+class OwnEmbedder:
+    """Encodes the frame with SAM's own image encoder.
+
+    Args:
+        encoder: Takes 1024 x 1024 pixels; gives ``SharedFeatures``, or the embedding and a list of
+            early features, as ``segment_anything_hq`` does. In evaluation mode.
+        compile_with: Backend of ``torch.compile``, or ``off``.
+    """
+
+    def __init__(self, encoder: nn.Module, *, compile_with: CompileBackend = "off") -> None:
+        self._device = next(encoder.parameters()).device
+        self._encoder = compiled(encoder, compile_with)
+
+    def __call__(self, encoded: EncodedFrame) -> ImageEmbedding:
+        """Resize and pad the frame to SAM's input, and encode it."""
+        image, input_size = sam_image(encoded.frame, self._device)
+        output: Any = self._encoder(image)
+        embedding: Tensor
+        early: Tensor
+        if isinstance(output, SharedFeatures):
+            embedding, early = output.neck, output.early.permute(0, 2, 3, 1)
+        else:
+            embedding, (early, *_) = output
+        return ImageEmbedding(embedding, early, input_size, Size(*encoded.frame.shape[:2]))
+
+
+def sam_image(frame: FrameArray, device: torch.device) -> tuple[Tensor, Size]:
+    """Make SAM's input of a frame.
+
+    Args:
+        frame: uint8 ``(H, W, 3)`` RGB.
+        device: Where the image goes.
+
+    Returns:
+        ``(1, 3, 1024, 1024)`` float32, SAM-normalised, and the size of the frame inside it.
+    """
+    geometry = plan_frame(Size(*frame.shape[:2]), SAM_INPUT)
+    image = frame_to_image(frame, geometry, device)
+    square = image.new_zeros(1, 3, SAM_INPUT, SAM_INPUT)
+    square[..., : image.shape[-2], : image.shape[-1]] = image
+    return square, geometry.input_size

@@ -1,0 +1,146 @@
+"""Initial mask -> SAM's prompts: box, low-resolution mask and centre point.
+
+The paper (section 2.2) prompts with the tight box alone; the other two say what inside the box is
+meant. Coordinates of prompts are SAM's: pixel indices ``(x, y)``, the prompt encoder itself adds
+the half pixel that leads to the pixel's centre. So the box of a mask runs from its first to its
+*last* column and row (inclusive maxima), unlike ``masks.mask_boxes``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from vots_hqtrack.config import PromptKind
+from vots_hqtrack.masks import check_mask_stack, mask_boxes
+from vots_hqtrack.sam.geometry import SamGeometry, linear_indices, scale_points
+from vots_hqtrack.types import MaskArray
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """Prompts of N objects in the geometry of SAM's input.
+
+    Attributes:
+        boxes: ``(N, 4)`` float32, ``xyxy`` pixel indices of SAM's input.
+        masks: ``(N, 1, mask_side, mask_side)`` float32 logits, or None.
+        points: ``(N, 1, 2)`` float32 foreground points, ``(x, y)`` pixel indices of SAM's input, or
+            None.
+    """
+
+    boxes: Tensor
+    masks: Tensor | None = None
+    points: Tensor | None = None
+
+
+def make_prompts(
+    initial: Tensor, geometry: SamGeometry, *, kind: PromptKind, mask_logit: float
+) -> Prompts:
+    """Derive the prompts of N objects from their initial masks.
+
+    Args:
+        initial: ``(N, H, W)`` bool, frame pixels; each with a pixel at least.
+        geometry: Where the frame is in SAM's input.
+        kind: Which prompts to make.
+        mask_logit: Logit of a mask pixel wholly inside; wholly outside it is the negative.
+    """
+    boxes = scale_points(prompt_boxes(initial).view(-1, 2, 2), geometry).view(-1, 4)
+    masks = points = None
+    if kind in ("box+mask", "box+mask+point"):
+        masks = prompt_masks(initial, geometry, mask_logit=mask_logit)
+    if kind == "box+mask+point":
+        points = scale_points(prompt_points(initial), geometry).unsqueeze(1)
+    return Prompts(boxes, masks, points)
+
+
+def prompt_boxes(masks: Tensor) -> Tensor:
+    """Tight boxes from the first to the last pixel of each mask.
+
+    Args:
+        masks: ``(N, H, W)`` bool, frame pixels.
+
+    Returns:
+        ``(N, 4)`` float32, ``xyxy`` pixel indices, maxima inclusive. Meaningless for an empty mask.
+
+    Example:
+        >>> prompt_boxes(torch.tensor([[[0, 1, 1, 0]]], dtype=torch.bool))
+        tensor([[1., 0., 2., 0.]])
+    """
+    boxes = mask_boxes(masks)
+    return boxes - boxes.new_tensor([0.0, 0.0, 1.0, 1.0])
+
+
+def prompt_points(masks: Tensor) -> Tensor:
+    """A point well inside each mask: the pixel farthest from everything that is not the mask.
+
+    Everything beyond the frame counts as not the mask. Of several such pixels the first one in
+    reading order is taken.
+
+    Args:
+        masks: ``(N, H, W)`` bool, frame pixels.
+
+    Returns:
+        ``(N, 2)`` float32, ``(x, y)`` pixel indices. ``(0, 0)`` for an empty mask.
+    """
+    check_mask_stack(masks)
+    points = [_deepest_pixel(mask.cpu().numpy()) for mask in masks]
+    return torch.tensor(points, dtype=torch.float32, device=masks.device).view(-1, 2)
+
+
+def prompt_masks(masks: Tensor, geometry: SamGeometry, *, mask_logit: float) -> Tensor:
+    """Low-resolution logits of masks: the covered fraction of each pixel, as -logit to +logit.
+
+    Args:
+        masks: ``(N, H, W)`` bool, frame pixels.
+        geometry: Where the frame is in SAM's input.
+        mask_logit: Logit of a mask pixel wholly inside; wholly outside it is the negative.
+
+    Returns:
+        ``(N, 1, mask_side, mask_side)`` float32 in ``[-mask_logit, mask_logit]``. The padding is
+        outside every mask.
+    """
+    check_mask_stack(masks)
+    side = geometry.mask_side
+    fraction = masks.new_zeros((len(masks), 1, side, side), dtype=torch.float32)
+    height, width = geometry.covered
+    frame, content = geometry.frame_size, geometry.input_size
+    down = _pooling_weights(frame.height, content.height, geometry.mask_stride).to(masks.device)
+    along = _pooling_weights(frame.width, content.width, geometry.mask_stride).to(masks.device)
+    boxes = mask_boxes(masks).int().tolist()
+    for mask, target, (left, top, right, bottom) in zip(masks, fraction, boxes, strict=True):
+        part = mask[top:bottom, left:right].to(torch.float32)
+        target[0, :height, :width] = down[:, top:bottom] @ (part @ along[:, left:right].t())
+    return (2 * fraction - 1) * mask_logit
+
+
+@lru_cache(maxsize=64)
+def _pooling_weights(frame_side: int, input_side: int, stride: int) -> Tensor:
+    """Return ``(mask side, frame_side)`` float32: weights of the frame's pixels along one side.
+
+    The frame is resized to SAM's input by bilinear interpolation, then averaged over the stride.
+    """
+    indices = linear_indices(input_side, frame_side)
+    weights = torch.zeros(-(-input_side // stride) * stride, frame_side)
+    rows = torch.arange(input_side)
+    weights[rows, indices.low] += 1 - indices.weight
+    weights[rows, indices.high] += indices.weight
+    return weights.view(-1, stride, frame_side).mean(1)
+
+
+def _deepest_pixel(mask: MaskArray) -> tuple[int, int]:
+    """Return ``(x, y)`` of the pixel farthest from the outside; ``(0, 0)`` in an empty mask."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not rows.size:
+        return 0, 0
+    top, left = int(rows[0]), int(columns[0])
+    crop = mask[top : rows[-1] + 1, left : columns[-1] + 1].astype(np.uint8)
+    # One ring of background, so that the crop's edge (the frame's, perhaps) is an outside as well.
+    ringed = cv2.copyMakeBorder(crop, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    depth = cv2.distanceTransform(ringed, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    y, x = np.unravel_index(int(depth.argmax()), depth.shape)
+    return left + int(x) - 1, top + int(y) - 1

@@ -1,0 +1,251 @@
+"""SAM as refiner: initial masks and the frame's embedding in, sharp masks out (paper section 2.2).
+
+The frame is encoded once; SAM's prompt encoder and mask decoder run for all objects in one batch.
+The module holds no data of a frame or video.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vots_hqtrack.config import CandidateChoice, PromptKind, RefinerConfig
+from vots_hqtrack.encoder.frames import EncodedFrame
+from vots_hqtrack.errors import ConfigError, InputError, ShapeError
+from vots_hqtrack.masks import check_mask_stack, has_pixels
+from vots_hqtrack.refiner import Box, Refinement, RefinerOptions, register_refiner
+from vots_hqtrack.sam.candidates import PromptedDecoder
+from vots_hqtrack.sam.components import clean_logits
+from vots_hqtrack.sam.embed import OwnEmbedder, SharedEmbedder
+from vots_hqtrack.sam.fused_decoder import FusedMaskDecoder
+from vots_hqtrack.sam.fused_tiny_vit import FusedSamEncoder
+from vots_hqtrack.sam.geometry import SamGeometry, masks_in_frame, scale_points
+from vots_hqtrack.sam.models import build_sam
+from vots_hqtrack.sam.prompts import Prompts, make_prompts, prompt_masks
+from vots_hqtrack.sam.vit import SamVitEncoder
+from vots_hqtrack.sam.weights import load_sam
+from vots_hqtrack.types import Size
+
+MASK_LOGIT = 20.0
+"""Confidence of the mask prompt, in logits: on DAVIS frames 4 is clearly worse, 48 no better."""
+
+OBJECTS_PER_CALL = 16
+"""Objects that one decoder call takes: it needs about 45 MB each, and gains nothing from more."""
+
+
+class SamRefiner(nn.Module):
+    """A network with prompts (SAM, HQ-SAM, SAM 2), prompted with initial masks."""
+
+    def __init__(
+        self,
+        decoder: PromptedDecoder,
+        *,
+        embed: Callable[[EncodedFrame], Any] | None = None,
+        shared_encoder: nn.Module | None = None,
+        prompt: PromptKind = "box+mask+point",
+        choice: CandidateChoice = "single",
+        fill_holes: bool = False,
+        drop_islands: bool = False,
+        mask_logit: float = MASK_LOGIT,
+        objects_per_call: int = OBJECTS_PER_CALL,
+    ) -> None:
+        """Take over a decoder.
+
+        Args:
+            decoder: An ``nn.Module`` on its device, in evaluation mode.
+            embed: Gives the image embedding of a frame; None if embeddings come from elsewhere.
+            shared_encoder: Image encoder that VMOS reads too, or None.
+            prompt: Prompts derived from an initial mask.
+            choice: The candidate to take: of three, the one with the best predicted IoU; or the
+                ``single`` mask for clear prompts.
+            fill_holes: Fill holes of the refined masks that the initial masks do not have.
+            drop_islands: Drop parts of the refined masks that are far from the initial masks.
+            mask_logit: Confidence of the mask prompt, in logits.
+            objects_per_call: Objects in one decoder call, at most.
+        """
+        super().__init__()
+        self.decoder = decoder
+        self.shared_encoder = shared_encoder
+        self._embed = embed
+        self.prompt = prompt
+        self.choice = choice
+        self.fill_holes = fill_holes
+        self.drop_islands = drop_islands
+        self.mask_logit = mask_logit
+        self.objects_per_call = objects_per_call
+
+    def embed(self, encoded: EncodedFrame) -> Any:  # noqa: ANN401 - the decoder's own
+        """Return the frame's image embedding, which all its objects share.
+
+        Raises:
+            ConfigError: The refiner was built without an image encoder.
+        """
+        if self._embed is None:
+            raise ConfigError("this refiner has no image encoder: give it an embedding")
+        return self._embed(encoded)
+
+    @torch.no_grad()
+    def refine(self, embedding: Any, masks: Tensor) -> Refinement:  # noqa: ANN401
+        """Refine the masks of N objects.
+
+        Args:
+            embedding: Of the frame.
+            masks: ``(N, H, W)`` bool, frame pixels.
+
+        Returns:
+            Masks in the same order. An empty mask stays empty: it gives no prompt.
+
+        Raises:
+            ShapeError: The masks are not bool ``(N, H, W)`` of the frame's size.
+        """
+        check_mask_stack(masks)
+        if tuple(masks.shape[1:]) != tuple(embedding.frame_size):
+            got = Size(masks.shape[1], masks.shape[2])
+            raise ShapeError(
+                f"masks to refine must have the frame size {embedding.frame_size}, got {got}"
+            )
+        refined = torch.zeros_like(masks)
+        predicted_iou = torch.zeros(len(masks), device=masks.device)
+        present = has_pixels(masks).nonzero().flatten()
+        if not len(present):
+            return Refinement(refined, predicted_iou)
+        geometry = self._geometry(embedding)
+        cache = self.decoder.precompute(embedding, geometry)
+        for rows in torch.split(present, self.objects_per_call):
+            part = masks[rows]
+            prompts = make_prompts(part, geometry, kind=self.prompt, mask_logit=self.mask_logit)
+            found = self.decoder(cache, prompts, multimask=self.choice != "single")
+            picked = torch.arange(len(rows), device=rows.device), found.predicted_iou.argmax(dim=1)
+            logits = self._clean(found.logits[picked], part, prompts.masks, geometry)
+            refined[rows] = masks_in_frame(logits, geometry)
+            predicted_iou[rows] = found.predicted_iou[picked].clamp(0, 1)
+        return Refinement(refined, predicted_iou)
+
+    @torch.no_grad()
+    def segment_boxes(self, embedding: Any, boxes: Sequence[Box]) -> Tensor:  # noqa: ANN401
+        """Segment what boxes enclose; of three candidates, that with the best predicted IoU.
+
+        Args:
+            embedding: Of the frame.
+            boxes: ``(x, y, width, height)`` in frame pixels, pixel edges; cut to the frame.
+
+        Returns:
+            ``(N, H, W)`` bool, frame pixels.
+
+        Raises:
+            InputError: A box is not finite, or encloses no pixel of the frame.
+        """
+        geometry = self._geometry(embedding)
+        corners = [_box_corners(box, embedding.frame_size) for box in boxes]
+        points = torch.tensor(corners, dtype=torch.float64).view(-1, 2, 2)
+        device = next(self.parameters()).device
+        scaled = scale_points(points, geometry).view(-1, 4).to(device)
+        if not len(boxes):
+            return torch.zeros((0, *embedding.frame_size), dtype=torch.bool, device=device)
+        cache = self.decoder.precompute(embedding, geometry)
+        masks = []
+        for part in torch.split(scaled, self.objects_per_call):
+            found = self.decoder(cache, Prompts(part), multimask=True)
+            picked = torch.arange(len(part), device=device), found.predicted_iou.argmax(dim=1)
+            masks.append(masks_in_frame(found.logits[picked], geometry))
+        return torch.cat(masks)
+
+    def _geometry(self, embedding: Any) -> SamGeometry:  # noqa: ANN401
+        return SamGeometry(
+            frame_size=embedding.frame_size,
+            input_size=embedding.input_size,
+            side=self.decoder.side,
+            mask_side=self.decoder.mask_side,
+        )
+
+    def _clean(
+        self, logits: Tensor, initial: Tensor, given: Tensor | None, geometry: SamGeometry
+    ) -> Tensor:
+        """Fill holes and drop islands of the chosen masks, ``(N, H', W')`` low-resolution logits.
+
+        ``given`` are the mask prompts, or None where there are none.
+        """
+        if not (self.fill_holes or self.drop_islands):
+            return logits
+        if given is None:
+            given = prompt_masks(initial, geometry, mask_logit=1.0)
+        height, width = logits.shape[1:]
+        return clean_logits(
+            logits,
+            given[:, 0, :height, :width] > 0,
+            geometry.covered,
+            fill_holes=self.fill_holes,
+            drop_islands=self.drop_islands,
+        )
+
+
+@register_refiner("sam")
+def build_sam_refiner(config: RefinerConfig, options: RefinerOptions) -> SamRefiner:
+    """Build SAM or HQ-SAM, fused for inference.
+
+    Args:
+        config: Which network, which prompts and which candidate.
+        options: What it is built for.
+
+    Raises:
+        ConfigError: There is no such network, or VMOS is to read an encoder other than vit_tiny.
+        WeightsError: Weights are missing, damaged, or do not fit.
+    """
+    device, dtype = options.device, options.dtype
+    if options.shares_encoder and config.model != "vit_tiny":
+        raise ConfigError(
+            f"encoder.kind=sam needs refiner.model=vit_tiny, got {config.model!r}: VMOS reads no "
+            "other encoder of SAM's"
+        )
+    sam = load_sam(config) if options.has_weights else build_sam(config.model, hq=config.hq)
+    decoder = FusedMaskDecoder(
+        sam.mask_decoder, sam.prompt_encoder, dtype, hq_output=config.hq_output
+    )
+    is_tiny = config.model == "vit_tiny"
+    fuse = FusedSamEncoder if is_tiny else SamVitEncoder
+    encoder = fuse(sam.image_encoder, dtype).to(device).eval()
+    if options.shares_encoder:
+        embed: Callable[[EncodedFrame], Any] = SharedEmbedder(encoder)
+    else:
+        embed = OwnEmbedder(encoder, compile_with=options.compile_with)
+    refiner = sam_refiner(
+        decoder, config, embed=embed, shared_encoder=encoder if options.shares_encoder else None
+    )
+    return refiner.to(device).eval()
+
+
+def sam_refiner(
+    decoder: PromptedDecoder,
+    config: RefinerConfig,
+    *,
+    embed: Callable[[EncodedFrame], Any] | None = None,
+    shared_encoder: nn.Module | None = None,
+) -> SamRefiner:
+    """Wrap a decoder as the refiner that a configuration describes."""
+    return SamRefiner(
+        decoder,
+        embed=embed,
+        shared_encoder=shared_encoder,
+        prompt=config.prompt,
+        choice=config.choice,
+        fill_holes=config.fill_holes,
+        drop_islands=config.drop_islands,
+    )
+
+
+def _box_corners(box: Box, size: Size) -> list[float]:
+    """Return a box's part in the frame as ``xyxy`` pixel indices, maxima inclusive."""
+    x, y, width, height = box
+    left, top = max(x, 0.0), max(y, 0.0)
+    right, bottom = min(x + width, float(size.width)), min(y + height, float(size.height))
+    finite = all(math.isfinite(value) for value in box)
+    if not finite or right - left < 1 or bottom - top < 1:
+        raise InputError(
+            f"a box must be x, y, width, height in pixels and enclose a part of the {size} frame, "
+            f"got {', '.join(f'{value:g}' for value in box)}"
+        )
+    return [left, top, right - 1, bottom - 1]
