@@ -31,7 +31,8 @@ GEOMETRY = plan_frame(FRAME)
 NUMBERS = {
     "mean_margin": st.floats(0, 10),
     "weak_fraction": st.floats(0, 1),
-    "change": st.floats(0, 3),
+    "ambiguity": st.floats(0, 9),
+    "shrinkage": st.floats(0, 3),
 }
 CALIBRATED = [name for name, make in PRESETS.items() if make().confidence.kind == "calibrated"]
 evidences = st.builds(Evidence, **NUMBERS)
@@ -60,23 +61,28 @@ def test_values_of_a_clear_square() -> None:
 def test_values_of_a_square_with_a_weak_part() -> None:
     logits = logits_of(3.0)
     logits[1, 4:8, :10] = 0.9  # 40 of 100 locations inside
-    logits[1, 14:19, :10] = -1.0  # 50 that are nearly inside do not count
+    logits[1, 14:19, :10] = -1.0  # 50 outside that are nearly the object's
+    logits[1, 19:30, :10] = -2.5
     signs = read(logits)
+    assert signs["ambiguity"] == pytest.approx([np.log(1.5)])
     assert signs["mean_margin"] == pytest.approx([0.4 * 0.9 + 0.6 * 3], abs=1e-4)
     assert signs["weak_fraction"] == pytest.approx([0.4])
 
 
 def test_values_of_a_part_that_another_object_nearly_has() -> None:
     logits = logits_of(3.0, 3.0)
-    logits[2, 4:14, :3] = 2.5  # 30 locations where the rival is an object, not the background
+    logits[2, 4:14, :3] = (
+        2.5  # 30 of 100 locations where the rival is an object, not the background
+    )
     signs = read(logits)
     assert signs["weak_fraction"] == pytest.approx([0.3, 0.0])
+    assert signs["ambiguity"] == pytest.approx([0.0, np.log(1.3)])
     assert signs["mean_margin"] == pytest.approx([0.3 * 0.5 + 0.7 * 3, 3.0], abs=1e-4)
 
 
 def test_an_empty_mask_has_no_margin() -> None:
     signs = read(logits_of(-4.0))
-    assert signs["mean_margin"] == signs["weak_fraction"] == [0.0]
+    assert signs["mean_margin"] == signs["weak_fraction"] == signs["ambiguity"] == [0.0]
 
 
 def test_the_padding_is_not_looked_at() -> None:
@@ -106,7 +112,7 @@ def test_exception_shapes() -> None:
     signs = read_logits(logits_of(1.0).softmax(0), GEOMETRY)
     with pytest.raises(ShapeError):
         gather_evidence(signs, masks.float(), [3])
-    with pytest.raises(ShapeError, match="wanted an earlier area of 1 masks, got 2"):
+    with pytest.raises(ShapeError, match="wanted the given areas of 1 masks, got 2"):
         gather_evidence(signs, masks, [3, 4])
 
 
@@ -122,19 +128,18 @@ def test_evidence_of_masks() -> None:
     coarse = torch.zeros(2, 10, 10, dtype=torch.bool)
     coarse[0, :4], coarse[1, 5:] = True, True
     signs = read_logits(logits_of(3.0, 0.5).softmax(0), GEOMETRY)
-    first, second = gather_evidence(signs, coarse, [20, 50])
-    assert first == pytest.approx((3.0, 0.0, np.log(41 / 21)), abs=1e-4)
-    assert second == pytest.approx((0.5, 1.0, 0.0), abs=1e-4)
-    shrunk, grown = gather_evidence(signs, coarse, [81, 10**6])
-    assert shrunk.change == pytest.approx(np.log(82 / 41))
-    assert grown.change == 3.0
+    first, second = gather_evidence(signs, coarse, [81, 20])
+    assert first == pytest.approx((3.0, 0.0, 0.0, np.log(82 / 41)), abs=1e-4)
+    assert second == pytest.approx((0.5, 1.0, 0.0, 0.0), abs=1e-4)
+    gone, unknown = gather_evidence(signs, coarse, [10**6, 0])
+    assert (gone.shrinkage, unknown.shrinkage) == (3.0, 0.0)
     nothing = read_logits(logits_of().softmax(0), GEOMETRY)
     assert gather_evidence(nothing, coarse[:0], []) == []
 
 
 class TestScore:
     def test_values(self) -> None:
-        evidence = Evidence(mean_margin=2.0, weak_fraction=0.5, change=0.1)
+        evidence = Evidence(mean_margin=2.0, weak_fraction=0.5, ambiguity=0.1, shrinkage=0.0)
         config = ConfidenceConfig(constant=-1.0, mean_margin=0.5, weak_fraction=-2.0)
         assert score_evidence(evidence, config) == pytest.approx(1 / (1 + np.exp(1.0)))
 
@@ -153,19 +158,19 @@ class TestScore:
         config = load_preset(preset).confidence
         score = score_evidence(evidence, config)
         assert score_evidence(evidence._replace(mean_margin=10.0 + more), config) >= score
-        for name in ("weak_fraction", "change"):
+        for name in ("weak_fraction", "ambiguity", "shrinkage"):
             worse = evidence._replace(**{name: getattr(evidence, name) + more})
             assert score_evidence(worse, config) <= score
 
     @pytest.mark.parametrize("preset", CALIBRATED)
     def test_shipped_scores_tell_a_sure_mask_from_a_doubtful_one(self, preset: str) -> None:
         config = load_preset(preset).confidence
-        assert score_evidence(Evidence(6.5, 0.02, 0.05), config) > 0.9
-        assert score_evidence(Evidence(1.0, 0.6, 1.5), config) < 0.5
+        assert score_evidence(Evidence(6.5, 0.02, 0.05, 0.0), config) > 0.9
+        assert score_evidence(Evidence(1.0, 0.6, 1.2, 1.5), config) < 0.5
 
     def test_exception_options(self) -> None:
-        with pytest.raises(ConfigError, match=r"confidence\.change must be finite, got nan"):
-            apply_settings(lite_vmos(), ["confidence.change=nan"])
+        with pytest.raises(ConfigError, match=r"confidence\.ambiguity must be finite, got nan"):
+            apply_settings(lite_vmos(), ["confidence.ambiguity=nan"])
         with pytest.raises(ConfigError, match=r"tracking\.absence_score must be"):
             TrackingConfig(absence_score=-0.1)
 
@@ -192,15 +197,15 @@ def parts() -> HQTracker:
 @pytest.mark.weights
 class TestTracker:
     def test_absence_is_reported_but_not_remembered(self, parts: HQTracker) -> None:
-        # By the change of the area alone, which is larger for an object whose mask is cut.
-        config = ConfidenceConfig(kind="calibrated", constant=3.0, change=-10.0)
-        frame, masks = draw_video(1)[0]
-        masks = {1: masks[1], 2: masks[2] & (np.arange(256) < 186)}
+        # By the shrinkage alone: half of the second object is hidden.
+        config = ConfidenceConfig(kind="calibrated", constant=4.0, shrinkage=-10.0)
+        (frame, masks), (later, _) = draw_video(2)
+        later[60:, 160:] = draw_video(2, hidden=(1,))[1][0][60:, 160:]
         plain = tracker_with(parts, confidence=config)
         strict = tracker_with(parts, confidence=config, tracking=TrackingConfig(absence_score=0.9))
         states = [one.initialize(frame, masks) for one in (plain, strict)]
         seen, hidden = (
-            one.track(frame, to) for one, to in zip((plain, strict), states, strict=True)
+            one.track(later, to) for one, to in zip((plain, strict), states, strict=True)
         )
         assert 0 < seen.scores[TWO] < 0.9 < seen.scores[ONE]
         assert seen.masks[TWO].any()

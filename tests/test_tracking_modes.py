@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -90,17 +91,23 @@ class TestSlots:
 
 
 @pytest.mark.weights
-@pytest.mark.parametrize("remember", ["coarse", "refined"])
-def test_the_memory_gets_the_masks_that_the_option_names(remember: str) -> None:
+@pytest.mark.parametrize(
+    ("remember", "agreement", "is_refined"),
+    [("coarse", 0.8, False), ("refined", 0.8, True), ("agreed", 0.8, True), ("agreed", 1, False)],
+)
+def test_the_memory_gets_the_masks_that_the_option_names(
+    remember: Literal["coarse", "refined", "agreed"], agreement: float, is_refined: bool
+) -> None:
     base = load_preset("lite")
-    config = dataclasses.replace(base, tracking=TrackingConfig(remember=remember))
+    tracking = TrackingConfig(remember=remember, agreement=agreement)
+    config = dataclasses.replace(base, tracking=tracking)
     tracker = HQTracker.from_config(config, device="cpu")
     video = draw_video(3)
     state = tracker.initialize(*video[0])
     for frame, _ in video[1:]:
         result = tracker.track(frame, state)
-        kept = result.masks if remember == "refined" else result.coarse_masks
-        other = result.coarse_masks if remember == "refined" else result.masks
+        kept = result.masks if is_refined else result.coarse_masks
+        other = result.coarse_masks if is_refined else result.masks
         expected = sum(one * mask for one, mask in kept.items())
         assert np.array_equal(state.label_map, expected)
         assert not np.array_equal(state.label_map, sum(one * m for one, m in other.items()))

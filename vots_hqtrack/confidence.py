@@ -24,11 +24,13 @@ GOOD_IOU = 0.5
 """A mask is good if its IoU with the truth is at least this."""
 WEAK_MARGIN = 1.0
 """A location inside a mask is weakly held if its margin is below this."""
+NEAR_MARGIN = 2.0
+"""A location outside a mask is nearly the object's if its margin is above minus this."""
 MARGIN_LIMIT = 10.0
 LEAST_PROBABILITY = 1e-6
 AREA_OFFSET = 1.0
-CHANGE_LIMIT = 3.0
-"""Most that an area can change, as a logarithm: 20 times."""
+SHRINKAGE_LIMIT = 3.0
+"""Most that an area can shrink, as a logarithm: 20 times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +40,13 @@ class LogitSigns:
     Attributes:
         mean_margin: Mean margin inside, 0 for an empty mask.
         weak_fraction: Part of the mask that is weakly held, 0 for an empty mask.
+        ambiguity: Locations outside that are nearly the object's, for each location inside, as
+            ``log(1 + x)``.
     """
 
     mean_margin: Tensor
     weak_fraction: Tensor
+    ambiguity: Tensor
 
 
 def read_logits(probabilities: Tensor, geometry: FrameGeometry) -> LogitSigns:
@@ -71,6 +76,7 @@ def read_logits(probabilities: Tensor, geometry: FrameGeometry) -> LogitSigns:
     return LogitSigns(
         mean_margin=(margins * inside).sum(1) / area,
         weak_fraction=(inside & (margins < WEAK_MARGIN)).sum(1) / area,
+        ambiguity=(((margins > -NEAR_MARGIN) & ~inside).sum(1) / area).log1p(),
     )
 
 
@@ -96,25 +102,25 @@ def object_margins(probabilities: Tensor) -> Tensor:
 
 
 def gather_evidence(
-    signs: LogitSigns, coarse: Tensor, areas_before: Sequence[int]
+    signs: LogitSigns, coarse: Tensor, given_areas: Sequence[int]
 ) -> list[Evidence]:
     """Put together all that is known of N masks of one frame; the device is waited for once.
 
     Args:
         signs: What the logits say.
         coarse: ``(N, H, W)`` bool, VMOS's masks, frame pixels.
-        areas_before: Pixels of VMOS's masks in the frame before.
+        given_areas: Pixels of the masks that the caller gave; 0 for an object without one.
 
     Raises:
         ShapeError: The masks are not bool, or their number is another one than that of the areas.
     """
     areas = count_pixels(coarse).float()
-    before = torch.tensor(areas_before, dtype=areas.dtype, device=areas.device)
-    if before.shape != areas.shape:
-        raise ShapeError(f"wanted an earlier area of {len(areas)} masks, got {len(before)}")
-    change = ((areas + AREA_OFFSET) / (before + AREA_OFFSET)).log().abs().clamp(max=CHANGE_LIMIT)
-    table = torch.stack([signs.mean_margin, signs.weak_fraction, change], dim=1)
-    return [Evidence(*row) for row in table.tolist()]
+    given = torch.tensor(given_areas, dtype=areas.dtype, device=areas.device)
+    if given.shape != areas.shape:
+        raise ShapeError(f"wanted the given areas of {len(areas)} masks, got {len(given)}")
+    shrinkage = ((given + AREA_OFFSET) / (areas + AREA_OFFSET)).log().clamp(0, SHRINKAGE_LIMIT)
+    parts = signs.mean_margin, signs.weak_fraction, signs.ambiguity, shrinkage
+    return [Evidence(*row) for row in torch.stack(parts, dim=1).tolist()]
 
 
 def score_evidence(evidence: Evidence, config: ConfidenceConfig) -> float:
@@ -128,7 +134,7 @@ def score_evidence(evidence: Evidence, config: ConfidenceConfig) -> float:
         Estimated probability that the mask is good, above 0 and at most 1.
 
     Example:
-        >>> score_evidence(Evidence(2.0, 0.3, 0.1), ConfidenceConfig())
+        >>> score_evidence(Evidence(2.0, 0.3, 0.1, 0.0), ConfidenceConfig())
         0.5
     """
     total = config.constant

@@ -154,8 +154,10 @@ class TrackingConfig:
         slots: ``packed`` gives the objects the first slots in the order of their ids; ``by_id``
             gives object ``i`` slot ``i``, and a lower id that was not given counts as an object
             that was never seen, as in the released code.
-        remember: Which labels go to the memory: VMOS's own (``coarse``, as in the paper) or those
-            that are reported (``refined``).
+        remember: Which masks go to the memory: VMOS's own (``coarse``, as in the paper), those that
+            are reported (``refined``), or the reported one of each object that ``agreed`` with
+            VMOS's, and VMOS's of the others.
+        agreement: IoU of a reported mask with VMOS's from which they agree.
         absence_score: An object with a lower score is reported as not seen; what is remembered
             does not change by it. 0 reports every mask.
         search_reach: An object is looked for within its last box, extended by so many of the box's
@@ -165,12 +167,14 @@ class TrackingConfig:
 
     mode: Literal["joint", "separate"] = "joint"
     slots: Literal["packed", "by_id"] = "packed"
-    remember: Literal["coarse", "refined"] = "coarse"
+    remember: Literal["coarse", "refined", "agreed"] = "coarse"
+    agreement: float = 0.8
     absence_score: float = 0.0
     search_reach: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the values."""
+        _require_share("tracking.agreement", self.agreement)
         _require_share("tracking.absence_score", self.absence_score)
         reach = self.search_reach
         is_reach = math.isfinite(reach) and reach >= 0
@@ -187,14 +191,16 @@ class ConfidenceConfig:
         constant: The model's constant.
         mean_margin: Weight of that part of ``Evidence``; so are all that follow.
         weak_fraction: See ``Evidence``.
-        change: See ``Evidence``.
+        ambiguity: See ``Evidence``.
+        shrinkage: See ``Evidence``.
     """
 
     kind: Literal["probability", "calibrated"] = "probability"
     constant: float = 0.0
     mean_margin: float = 0.0
     weak_fraction: float = 0.0
-    change: float = 0.0
+    ambiguity: float = 0.0
+    shrinkage: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the values."""

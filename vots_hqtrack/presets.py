@@ -37,10 +37,11 @@ def lite() -> TrackerConfig:
         tracking=TrackingConfig(absence_score=0.1),
         confidence=ConfidenceConfig(
             kind="calibrated",
-            constant=1.1,
-            mean_margin=0.54,
-            weak_fraction=-4.59,
-            change=-0.92,
+            constant=1.59,
+            mean_margin=0.47,
+            weak_fraction=-2.84,
+            ambiguity=-1.12,
+            shrinkage=-1.19,
         ),
     )
 
@@ -53,10 +54,11 @@ def lite_vmos() -> TrackerConfig:
         refiner=RefinerConfig(enabled=False),
         confidence=ConfidenceConfig(
             kind="calibrated",
-            constant=1.1,
-            mean_margin=0.54,
-            weak_fraction=-4.59,
-            change=-0.92,
+            constant=1.59,
+            mean_margin=0.47,
+            weak_fraction=-2.84,
+            ambiguity=-1.12,
+            shrinkage=-1.19,
         ),
     )
 

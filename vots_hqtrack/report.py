@@ -115,11 +115,11 @@ def judge(
     Args:
         reading: What VMOS made of the frame.
         decision: The masks.
-        state: The video; its label map is still that of the frame before.
+        state: The video.
         config: How scores are made.
     """
-    areas = np.bincount(state.label_map.ravel(), minlength=256)[list(state.slots.object_ids)]
-    evidence = gather_evidence(reading.signs, reading.coarse, areas.tolist())
+    given = [state.given_areas[one] for one in state.slots.object_ids]
+    evidence = gather_evidence(reading.signs, reading.coarse, given)
     if config.kind == "calibrated":
         scores = [score_evidence(one, config) for one in evidence]
     else:

@@ -35,6 +35,7 @@ from vots_hqtrack.report import Decision, Reading, coarse_masks, judge, report
 from vots_hqtrack.selector import resolve_overlaps, select
 from vots_hqtrack.settings import apply_settings
 from vots_hqtrack.types import (
+    MAX_OBJECTS,
     SLOTS_PER_GROUP,
     FrameArray,
     FrameFeatures,
@@ -274,6 +275,8 @@ class HQTracker:
             masks = torch.from_numpy(np.stack(list(given.values()))).to(self.device)
             state.last_seen = state.last_seen.add(masks)
         added = combine_masks(given)
+        areas = np.bincount(added.ravel(), minlength=MAX_OBJECTS + 1)
+        state.given_areas.update({one: int(areas[one]) for one in given})
         state.label_map = np.where(added > 0, added, label_map)
         while len(state.groups) < slots.num_groups:
             state.groups.append(new_group(self.config.memory))
@@ -363,11 +366,11 @@ class HQTracker:
 
     def _remember(self, reading: Reading, decision: Decision, state: TrackState) -> None:
         """Commit the frame with the labels that were decided on to all groups' memories."""
-        refined = self.config.tracking.remember == "refined"
-        label_map = _label_map(decision.masks if refined else reading.coarse, state)
+        is_coarse = self.config.tracking.remember == "coarse"
+        label_map = _label_map(self._masks_to_remember(reading, decision, state), state)
         entries = []
         for number, output in enumerate(reading.outputs):
-            if reading.own and not refined:
+            if reading.own and is_coarse:
                 labels = reading.own[number]
             else:
                 labels = _group_labels(label_map, state.slots.members(number))
@@ -383,6 +386,16 @@ class HQTracker:
         state.label_map, state.last_seen = label_map, last_seen
         for group, entry in zip(state.groups, entries, strict=True):
             group.commit(entry, self.config.memory.gap)
+
+    def _masks_to_remember(self, reading: Reading, decision: Decision, state: TrackState) -> Tensor:
+        """Return ``(N, H, W)`` bool masks without overlaps, by ``tracking.remember``."""
+        tracking = self.config.tracking
+        if tracking.remember == "coarse" or not any(decision.is_refined):
+            return reading.coarse
+        if tracking.remember == "refined":
+            return decision.masks
+        agreed = select(reading.coarse, decision.masks, iou_threshold=tracking.agreement)
+        return resolve_overlaps(agreed.masks, state.slots.object_ids, coarse=reading.coarse)
 
     def _one_hot(self, slots: Tensor, state: TrackState) -> Tensor:
         """Bring ``(H, W)`` uint8 slots to the network: one-hot ``(1, 11, H', W')`` float."""

@@ -195,12 +195,15 @@ class Evidence(NamedTuple):
     Attributes:
         mean_margin: Mean margin inside VMOS's mask, 0..10; 0 if the mask is empty.
         weak_fraction: Part of VMOS's mask with a margin below 1, 0..1; 0 if the mask is empty.
-        change: Absolute logarithm of the area to that of the frame before, at most 3.
+        ambiguity: ``log(1 + x)``, x being the locations outside whose margin is above -2, for each
+            location inside.
+        shrinkage: Logarithm of the given mask's area to that of VMOS's mask, 0..3.
     """
 
     mean_margin: float
     weak_fraction: float
-    change: float
+    ambiguity: float
+    shrinkage: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,8 @@ def make_observations(count: int, seed: int = 0, videos: int = 6) -> list[Observ
         margin, weak = generator.uniform(0, 6), generator.uniform(0, 1)
         chance = 1 / (1 + np.exp(-(-1.0 + 1.0 * margin - 3.0 * weak)))
         is_good = bool(generator.random() < chance)
-        evidence = Evidence(margin, weak, change=0.1 * abs(generator.normal()))
+        noise = 0.1 * np.abs(generator.normal(size=2))
+        evidence = Evidence(margin, weak, *noise.tolist())
         found.append(
             Observation(
                 clip=f"v{index % videos}:0/1",
@@ -236,7 +237,7 @@ class TestFit:
         model = calibrate.fit(make_observations(4000))
         for margin, weak in ((1.0, 0.7), (3.0, 0.5), (5.0, 0.1)):
             truth = 1 / (1 + np.exp(-(-1.0 + margin - 3.0 * weak)))
-            score = score_evidence(Evidence(margin, weak, 0.08), model)
+            score = score_evidence(Evidence(margin, weak, 0.08, 0.08), model)
             assert score == pytest.approx(truth, abs=0.06)
 
     def test_no_weight_has_the_wrong_sign(self) -> None:

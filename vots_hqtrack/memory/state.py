@@ -13,7 +13,7 @@ from vots_hqtrack.memory.bank import MemoryBank
 from vots_hqtrack.memory.slots import ObjectSlots
 from vots_hqtrack.motion_gate import LastSeen
 from vots_hqtrack.pace import PaceKeeper
-from vots_hqtrack.types import FrameArray, LabelArray, MemoryEntry
+from vots_hqtrack.types import FrameArray, LabelArray, MemoryEntry, ObjectId
 
 
 @dataclass(slots=True)
@@ -79,6 +79,7 @@ class TrackState:
         groups: Memory of each group.
         label_map: ``(H, W)`` uint8 object ids that VMOS gave the last frame; empty before the
             first.
+        given_areas: Pixels of the masks that the caller gave, by object.
         pace: Keeps the time budget, if there is one.
         references: Reference frames, kept only where there is a time budget.
         newest: Copy of the last frame, kept likewise.
@@ -90,6 +91,7 @@ class TrackState:
     slots: ObjectSlots = field(default_factory=ObjectSlots)
     groups: list[GroupState] = field(default_factory=list)
     label_map: LabelArray = field(default_factory=lambda: np.zeros((0, 0), np.uint8))
+    given_areas: dict[ObjectId, int] = field(default_factory=dict)
     pace: PaceKeeper | None = None
     references: list[KeptFrame] = field(default_factory=list)
     newest: FrameArray | None = None

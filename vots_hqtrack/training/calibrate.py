@@ -26,7 +26,7 @@ from vots_hqtrack.types import Evidence, MaskArray, ObjectId
 FloatArray = npt.NDArray[np.float64]
 
 NAMES = Evidence._fields
-SIGNS = {"mean_margin": 1, "weak_fraction": -1, "change": -1}
+SIGNS = {"mean_margin": 1, "weak_fraction": -1, "ambiguity": -1, "shrinkage": -1}
 """Which way each part of the evidence may speak: 1 for a good mask, -1 against."""
 RIDGE = 0.01
 BINS = 10

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from vots_hqtrack.checkpoints.load import load_into, load_weights
 from vots_hqtrack.config import FrameConfig
+from vots_hqtrack.devices import lower_precision
 from vots_hqtrack.encoder.frames import EncodedFrame, SharedFrameEncoder
 from vots_hqtrack.encoder.sam import SamEncoder
 from vots_hqtrack.frame import FrameGeometry, plan_frame
@@ -236,7 +237,7 @@ class HQCacheWriter:
 
     def _write(self, path: Path, photo: Photo) -> None:
         geometry = self._encoder.plan(check_frame(photo.image))
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        with torch.inference_mode(), lower_precision(torch.device("cpu")):
             embedding = self._encoder.encode(photo.image, geometry).embed()
         write_picture(path, HQPicture(embedding, photo.label_map, None))
 
