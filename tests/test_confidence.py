@@ -201,7 +201,7 @@ class TestTracker:
         config = ConfidenceConfig(kind="calibrated", constant=4.0, shrinkage=-10.0)
         (frame, masks), (later, _) = draw_video(2)
         later[60:, 160:] = draw_video(2, hidden=(1,))[1][0][60:, 160:]
-        plain = tracker_with(parts, confidence=config)
+        plain = tracker_with(parts, confidence=config, tracking=TrackingConfig())
         strict = tracker_with(parts, confidence=config, tracking=TrackingConfig(absence_score=0.9))
         states = [one.initialize(frame, masks) for one in (plain, strict)]
         seen, hidden = (

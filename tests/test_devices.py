@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vots_hqtrack.devices import pick_device, pick_dtype
+from vots_hqtrack.devices import lower_precision, pick_device, pick_dtype
 from vots_hqtrack.errors import ConfigError
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
@@ -32,6 +32,13 @@ def test_values_auto_on_cuda(
 def test_values_auto_elsewhere() -> None:
     assert pick_dtype("auto", CPU) in (torch.float32, torch.bfloat16)
     assert pick_dtype("auto", torch.device("meta")) == torch.float32
+
+
+def test_values_products_are_rounded_only_where_that_is_fast() -> None:
+    ones = torch.ones(2, 2)
+    with lower_precision(CPU):
+        assert (ones @ ones).dtype == pick_dtype("auto", CPU)
+    assert (ones @ ones).dtype == torch.float32
 
 
 def test_exception_float16_on_the_cpu() -> None:

@@ -55,6 +55,16 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     return dtypes[name]
 
 
+def lower_precision(device: torch.device) -> torch.autocast:
+    """Return a context that computes in the dtype that ``auto`` gives: bfloat16 or float32.
+
+    Args:
+        device: Where the products run.
+    """
+    dtype = pick_dtype("auto", device)
+    return torch.autocast(device.type, torch.bfloat16, enabled=dtype != torch.float32)
+
+
 def upload(tensor: Tensor, device: torch.device) -> Tensor:
     """Bring a tensor of the CPU to a device; to a GPU from page-locked memory, without waiting.
 

@@ -37,30 +37,18 @@ def lite() -> TrackerConfig:
         tracking=TrackingConfig(absence_score=0.1),
         confidence=ConfidenceConfig(
             kind="calibrated",
-            constant=1.59,
-            mean_margin=0.47,
-            weak_fraction=-2.84,
-            ambiguity=-1.12,
-            shrinkage=-1.19,
+            constant=1.5839,
+            mean_margin=0.4866,
+            weak_fraction=-3.9416,
+            ambiguity=-0.9812,
+            shrinkage=-1.2121,
         ),
     )
 
 
 def lite_vmos() -> TrackerConfig:
     """The lite preset without the refiner."""
-    return dataclasses.replace(
-        lite(),
-        preset="lite-vmos",
-        refiner=RefinerConfig(enabled=False),
-        confidence=ConfidenceConfig(
-            kind="calibrated",
-            constant=1.59,
-            mean_margin=0.47,
-            weak_fraction=-2.84,
-            ambiguity=-1.12,
-            shrinkage=-1.19,
-        ),
-    )
+    return dataclasses.replace(lite(), preset="lite-vmos", refiner=RefinerConfig(enabled=False))
 
 
 def lite_realtime() -> TrackerConfig:

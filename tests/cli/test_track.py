@@ -69,7 +69,12 @@ def test_masks_overlay_and_tracks_are_written(track, frames, first_mask):
     assert tracks["config"]["refiner"]["enabled"] is True
     assert tracks["versions"]["torch"]
     assert tracks["source"]["location"] == str(frames)
-    assert "3 frames, 1 object, " in result.stdout
+    first, *rest = result.stdout.splitlines()
+    assert first.startswith("3 frames, 1 object, ")
+    assert [line.partition(":")[0] for line in rest] == ["object 3"]
+    assert list(tracks["summary"]["objects"]) == ["3"]
+    is_seen = [frame["objects"]["3"]["source"] != "absent" for frame in tracks["frames"]]
+    assert (tracks["summary"]["objects"]["3"]["lost_from"] is None) == is_seen[-1]
 
 
 def test_boxes_become_objects_one_two(track, frames):

@@ -55,6 +55,8 @@ def test_all_is_written(tmp_path):
     assert [frame["name"] for frame in tracks["frames"]] == ["a", "b"]
     second = tracks["frames"][1]
     assert (second["index"], second["seconds"]) == (1, 0.5)
+    lost = {key: one["lost_from"] for key, one in tracks["summary"]["objects"].items()}
+    assert lost == {"1": None, "7": 1}
     assert second["objects"] == {
         "1": {"box": [4, 2, 7, 4], "area": 28, "score": 0.9123, "source": "refined"},
         "7": {"box": None, "area": 0, "score": 0.0, "source": "absent"},

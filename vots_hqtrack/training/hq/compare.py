@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vots_hqtrack.checkpoints.load import load_into, load_weights
+from vots_hqtrack.devices import lower_precision
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.masks import mask_iou
 from vots_hqtrack.sam.candidates import decode_masks, encode_prompts
@@ -95,7 +96,7 @@ def _refine(
         embedding.frame_size, embedding.input_size, side=SAM_SIDE, mask_side=MASK_SIDE
     )
     prompts = make_prompts(coarse, geometry, kind="box+mask+point", mask_logit=MASK_LOGIT)
-    with torch.autocast("cpu", torch.bfloat16):
+    with lower_precision(torch.device("cpu")):
         encoded = encode_prompts(plain.prompt_encoder, prompts)
         own = decode_masks(plain.mask_decoder, embedding, encoded)
         with_head = decode_masks(hq_sam.mask_decoder, embedding, encoded)

@@ -19,6 +19,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor, nn
 
 from vots_hqtrack.checkpoints.load import load_into, load_weights, require_fit, save_tensors
+from vots_hqtrack.devices import lower_precision
 from vots_hqtrack.errors import ConfigError, WeightsError
 from vots_hqtrack.io import atomic_path
 from vots_hqtrack.sam.models import HQ_DECODER_PARTS, Sam, build_sam
@@ -186,7 +187,7 @@ class HQHeadTrainer:
         generator = torch.Generator().manual_seed(self.schedule.seed * 1_000_003 + self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.schedule, self.step)
-        with torch.autocast("cpu", torch.bfloat16):
+        with lower_precision(torch.device("cpu")):
             logits = decode_windows(self.sam.mask_decoder, batch.inputs, self.config.samples.window)
         loss = window_loss(logits, batch, self.schedule, generator)
         self.optimizer.zero_grad(set_to_none=True)
