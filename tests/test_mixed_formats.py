@@ -270,8 +270,10 @@ def test_all_layers_of_an_encoder_in_16_bits(dtype: torch.dtype) -> None:
     encoder = small_network().encoder
     assert encoder is not None
     cast_to_low_precision(encoder, dtype, "all")
-    with pretend_cuda() as device, torch.inference_mode():
-        features = encoder.to(device)(torch.ones(1, 3, 33, 49, device=device))
+    with pretend_cuda() as device:
+        encoder.to(device)
+        with torch.inference_mode():
+            features = encoder(torch.ones(1, 3, 33, 49, device=device))
     assert bool(torch.isfinite(features.s16.inner).all())
     assert {parameter.dtype for parameter in encoder.parameters()} == {dtype, torch.float32}
 

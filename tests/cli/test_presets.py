@@ -19,7 +19,7 @@ def test_every_option_is_described():
     assert described["memory.gap"].kind == "int"
     assert described["refiner.enabled"].kind == "true | false"
     assert described["refiner.prompt"].kind == "box | box+mask | box+mask+point"
-    assert described["encoder.kind"].kind == "str"
+    assert described["encoder.kind"].kind == "text"
 
 
 def test_attributes_end_where_their_section_ends():

@@ -21,7 +21,7 @@ from torch import Tensor
 from vots_hqtrack.build import build_networks
 from vots_hqtrack.checkpoints.load import load_into, load_weights
 from vots_hqtrack.config import FrameConfig
-from vots_hqtrack.devices import pick_dtype
+from vots_hqtrack.devices import lower_precision, pick_dtype
 from vots_hqtrack.encoder import find_encoder
 from vots_hqtrack.encoder.frames import EncodedFrame, NetworkEncoder
 from vots_hqtrack.frame import FrameGeometry, plan_frame
@@ -136,7 +136,7 @@ class RecordingEncoder:
 
     def encode(self, frame: FrameArray, geometry: FrameGeometry) -> EncodedFrame:
         """Encode a frame and keep SAM's image embedding of it."""
-        with torch.autocast("cpu", torch.bfloat16):
+        with lower_precision(torch.device("cpu")):
             encoded = self._encoder.encode(frame, geometry)
         self.last[:] = [self._embed(encoded)]
         return encoded
