@@ -37,10 +37,10 @@ def lite() -> TrackerConfig:
         tracking=TrackingConfig(absence_score=0.1),
         confidence=ConfidenceConfig(
             kind="calibrated",
-            constant=1.5839,
-            mean_margin=0.4866,
-            weak_fraction=-3.9416,
-            ambiguity=-0.9812,
+            constant=1.2477,
+            mean_margin=0.5668,
+            weak_fraction=-4.0779,
+            ambiguity=-0.6764,
             shrinkage=-1.2121,
         ),
     )
