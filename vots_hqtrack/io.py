@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def atomic_path(path: Path, *, suffix: str = "", durable: bool = False) -> Iterator[Path]:
+def atomic_path(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """Give a temporary path to write to; it is renamed to ``path`` if no error occurs.
 
     The temporary file is in the same folder and hidden; after an error it is deleted, and a file
@@ -17,7 +17,6 @@ def atomic_path(path: Path, *, suffix: str = "", durable: bool = False) -> Itera
 
     Args:
         path: Final path; its folder must exist.
-        suffix: File name suffix of the temporary file, for writers that choose a format by it.
         durable: Flush the file to the disk before it is renamed, so that it also survives a power
             failure.
 
@@ -29,7 +28,7 @@ def atomic_path(path: Path, *, suffix: str = "", durable: bool = False) -> Itera
         >>> path.read_text()
         'complete'
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part{suffix}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield temporary
         if durable:

@@ -62,7 +62,7 @@ class FrameRanges:
 
     def __str__(self) -> str:
         """Write the ranges as ``12-40, 77 and 5 more``."""
-        text = ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in self.kept)
+        text = _format_ranges(self.kept)
         return f"{text} and {self.num_more} more" if self.num_more else text
 
     def to_dict(self) -> dict[str, object]:
@@ -219,4 +219,8 @@ def _join(numbers: Sequence[int]) -> str:
             ranges[-1] = ranges[-1][0], number
         else:
             ranges.append((number, number))
+    return _format_ranges(ranges)
+
+
+def _format_ranges(ranges: Iterable[Range]) -> str:
     return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in ranges)

@@ -84,20 +84,24 @@ class FusedTwoWayTransformer(nn.Module):
         return TokensAndImage(tokens, image)
 
 
-class _TokenToImage(nn.Module):
-    """Cross-attention from tokens to the image.
-
-    A score is ``(Wq t) . (Wk c)``, which is ``(Wk' Wq t) . c``; the key's bias adds the same to all
-    scores of a token. The readout is ``Wv`` of the weighted mean, because the weights sum to 1.
-    """
+class _Attention(nn.Module):
+    """Projections of one of SAM's attentions, with the scale of the scores in the query's."""
 
     def __init__(self, attention: nn.Module) -> None:
         super().__init__()
         source: Any = attention
         self.heads = int(source.num_heads)
         self.query = _copy_linear(source.q_proj, factor=_query_scale(source))
-        self.key = _copy_linear(source.k_proj)
-        self.value, self.output = _copy_linear(source.v_proj), _copy_linear(source.out_proj)
+        self.key, self.value = _copy_linear(source.k_proj), _copy_linear(source.v_proj)
+        self.output = _copy_linear(source.out_proj)
+
+
+class _TokenToImage(_Attention):
+    """Cross-attention from tokens to the image.
+
+    A score is ``(Wq t) . (Wk c)``, which is ``(Wk' Wq t) . c``; the key's bias adds the same to all
+    scores of a token. The readout is ``Wv`` of the weighted mean, because the weights sum to 1.
+    """
 
     def forward(self, tokens: Tensor, image: Tensor, placed: Tensor) -> Tensor:
         """Attend to the image.
@@ -119,16 +123,8 @@ class _TokenToImage(nn.Module):
         return read
 
 
-class _ImageToToken(nn.Module):
+class _ImageToToken(_Attention):
     """Cross-attention from the image to tokens, by the same rule; so is its output projection."""
-
-    def __init__(self, attention: nn.Module) -> None:
-        super().__init__()
-        source: Any = attention
-        self.heads = int(source.num_heads)
-        self.query = _copy_linear(source.q_proj, factor=_query_scale(source))
-        self.key, self.value = _copy_linear(source.k_proj), _copy_linear(source.v_proj)
-        self.output = _copy_linear(source.out_proj)
 
     def forward(
         self, image: Tensor, placed: Tensor, tokens: Tensor, placed_tokens: Tensor
@@ -150,16 +146,8 @@ class _ImageToToken(nn.Module):
         return torch.baddbmm(image, weights, ahead.flatten(1, 2))
 
 
-class _SelfAttention(nn.Module):
+class _SelfAttention(_Attention):
     """Self-attention of the tokens."""
-
-    def __init__(self, attention: nn.Module) -> None:
-        super().__init__()
-        source: Any = attention
-        self.heads = int(source.num_heads)
-        self.query = _copy_linear(source.q_proj, factor=_query_scale(source))
-        self.key, self.value = _copy_linear(source.k_proj), _copy_linear(source.v_proj)
-        self.output = _copy_linear(source.out_proj)
 
     def forward(self, placed: Tensor, tokens: Tensor) -> Tensor:
         """Return ``(N, K, C)`` of tokens with and without their positions."""

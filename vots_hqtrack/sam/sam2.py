@@ -29,43 +29,33 @@ from vots_hqtrack.sam.prompts import Prompts
 from vots_hqtrack.sam.refiner import SamRefiner, sam_refiner
 from vots_hqtrack.types import Size
 
-SIZES: dict[str, dict[str, Any]] = {
-    "tiny": {
-        "hidden_size": 96,
-        "embed_dim_per_stage": [96, 192, 384, 768],
-        "num_attention_heads_per_stage": [1, 2, 4, 8],
-        "blocks_per_stage": [1, 2, 7, 2],
-        "global_attention_blocks": [5, 7, 9],
-        "window_size_per_stage": [8, 4, 14, 7],
-        "window_positional_embedding_background_size": [7, 7],
-    },
-    "small": {
-        "hidden_size": 96,
-        "embed_dim_per_stage": [96, 192, 384, 768],
-        "num_attention_heads_per_stage": [1, 2, 4, 8],
-        "blocks_per_stage": [1, 2, 11, 2],
-        "global_attention_blocks": [7, 10, 13],
-        "window_size_per_stage": [8, 4, 14, 7],
-        "window_positional_embedding_background_size": [7, 7],
-    },
-    "base-plus": {
-        "hidden_size": 112,
-        "embed_dim_per_stage": [112, 224, 448, 896],
-        "num_attention_heads_per_stage": [2, 4, 8, 16],
-        "blocks_per_stage": [2, 3, 16, 3],
-        "global_attention_blocks": [12, 16, 20],
-        "window_size_per_stage": [8, 4, 14, 7],
-        "window_positional_embedding_background_size": [14, 14],
-    },
-    "large": {
-        "hidden_size": 144,
-        "embed_dim_per_stage": [144, 288, 576, 1152],
-        "num_attention_heads_per_stage": [2, 4, 8, 16],
-        "blocks_per_stage": [2, 6, 36, 4],
-        "global_attention_blocks": [23, 33, 43],
-        "window_size_per_stage": [8, 4, 16, 8],
-        "window_positional_embedding_background_size": [7, 7],
-    },
+
+def _hiera(
+    width: int,
+    heads: int,
+    blocks: list[int],
+    global_blocks: list[int],
+    *,
+    late_windows: tuple[int, int] = (14, 7),
+    background: int = 7,
+) -> dict[str, Any]:
+    """Options of a Hiera encoder, whose width and heads double from stage to stage."""
+    return {
+        "hidden_size": width,
+        "embed_dim_per_stage": [width * 2**stage for stage in range(4)],
+        "num_attention_heads_per_stage": [heads * 2**stage for stage in range(4)],
+        "blocks_per_stage": blocks,
+        "global_attention_blocks": global_blocks,
+        "window_size_per_stage": [8, 4, *late_windows],
+        "window_positional_embedding_background_size": [background, background],
+    }
+
+
+SIZES = {
+    "tiny": _hiera(96, 1, [1, 2, 7, 2], [5, 7, 9]),
+    "small": _hiera(96, 1, [1, 2, 11, 2], [7, 10, 13]),
+    "base-plus": _hiera(112, 2, [2, 3, 16, 3], [12, 16, 20], background=14),
+    "large": _hiera(144, 2, [2, 6, 36, 4], [23, 33, 43], late_windows=(16, 8)),
 }
 """The published Hiera encoders, in the words of ``transformers``' ``Sam2HieraDetConfig``."""
 

@@ -19,9 +19,10 @@ import numpy.typing as npt
 from vots_hqtrack.confidence import GOOD_IOU, score_evidence
 from vots_hqtrack.config import ConfidenceConfig
 from vots_hqtrack.errors import ConfigError, InputError
+from vots_hqtrack.measures import jaccard
 from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.training.trial_clips import TrialClip
-from vots_hqtrack.types import Evidence, MaskArray, ObjectId
+from vots_hqtrack.types import Evidence, ObjectId
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -88,8 +89,8 @@ def observe(tracker: HQTracker, clip: TrialClip) -> Iterator[Observation]:
                 object_id=number,
                 evidence=result.evidence[one],
                 probability=result.scores[one],
-                iou=_jaccard(result.masks[one], truth),
-                coarse_iou=_jaccard(result.coarse_masks[one], truth),
+                iou=jaccard(result.masks[one], truth),
+                coarse_iou=jaccard(result.coarse_masks[one], truth),
                 is_visible=bool(truth.any()),
                 is_reported=bool(result.masks[one].any()),
             )
@@ -342,8 +343,3 @@ def _ranking(scores: FloatArray, good: npt.NDArray[np.bool_]) -> float:
 
 def _video(observation: Observation) -> str:
     return observation.clip.split(":")[0]
-
-
-def _jaccard(mask: MaskArray, truth: MaskArray) -> float:
-    union = int((mask | truth).sum())
-    return int((mask & truth).sum()) / union if union else 1.0

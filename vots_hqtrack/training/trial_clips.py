@@ -20,7 +20,7 @@ import torch
 from vots_hqtrack.composites.collage import Collage, make_crossing
 from vots_hqtrack.composites.shots import ObjectVideo, Shot, draw_shot, resize
 from vots_hqtrack.errors import ConfigError, InputError
-from vots_hqtrack.training.adapters.videos import VideoClips
+from vots_hqtrack.training.adapters.videos import Video, VideoClips
 from vots_hqtrack.training.datasets import ClipDataset
 from vots_hqtrack.training.dev import DevVideo, parse_sequence
 from vots_hqtrack.training.recipe import Recipe
@@ -170,9 +170,7 @@ class TrialData:
             ConfigError: An entry is malformed.
             InputError: There is no video of that name.
         """
-        videos = [
-            video for one in self.datasets if isinstance(one, VideoClips) for video in one.videos
-        ]
+        videos = self._videos()
         if not self.sequences:
             limits = dict(parse_sequence(entry) for entry in self.held_out)
             ends = [min(limits.get(video.name, len(video)), len(video)) for video in videos]
@@ -195,14 +193,13 @@ class TrialData:
 
     def sources(self) -> list[Source]:
         """Return all that clips can be composed of, without what is held out."""
-        names = {
-            video.name
-            for one in self.datasets
-            if isinstance(one, VideoClips)
-            for video in one.videos
-        }
+        names = {video.name for video in self._videos()}
         held_out = [entry for entry in self.held_out if parse_sequence(entry)[0] in names]
         return list(list_sources(self.datasets, self.weights, held_out))
+
+    def _videos(self) -> list[Video]:
+        datasets = [one for one in self.datasets if isinstance(one, VideoClips)]
+        return [video for one in datasets for video in one.videos]
 
 
 def open_trial_data(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ import cv2
 import numpy as np
 
 from vots_hqtrack.errors import InputError
+from vots_hqtrack.io import atomic_path
 from vots_hqtrack.masks import combine_masks
 from vots_hqtrack.summary import TrackSummary
 from vots_hqtrack.types import FrameArray, FrameResult, MaskArray, check_frame
@@ -131,13 +131,8 @@ class ResultWriter:
         opening = json.dumps(head, indent=2, ensure_ascii=False).removesuffix("\n}")
         frames = ",\n    ".join(self._lines)
         text = f'{opening},\n  "frames": [\n    {frames}\n  ]\n}}\n'
-        path = self.folder / TRACKS_NAME
-        temporary = path.with_name(f".{TRACKS_NAME}.{os.getpid()}.tmp")
-        try:
+        with atomic_path(self.folder / TRACKS_NAME) as temporary:
             temporary.write_text(text, encoding="utf-8")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
         self._saved_at = time.monotonic()
 
 
