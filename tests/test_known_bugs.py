@@ -50,7 +50,7 @@ def released_tracker(**tracking: str) -> HQTracker:
     config = dataclasses.replace(
         config,
         frame=dataclasses.replace(config.frame, min_short_edge=0),
-        encoder=EncoderConfig(kind="internimage-t", dims=(64, 128, 256)),
+        encoder=EncoderConfig(kind="internimage-t"),
         vmos=vmos,
         tracking=dataclasses.replace(config.tracking, **tracking),
     )
