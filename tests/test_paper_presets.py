@@ -100,6 +100,9 @@ def test_exception_encoders_that_do_not_fit(weights: Path) -> None:
             "vmos", settings=["encoder.kind=resnet18"], weights=weights, device="cpu"
         )
     config = apply_settings(load_preset("hqtrack"), ["encoder.kind=sam"])
+    with pytest.raises(ConfigError, match=r"strides 8,16,32, so vmos\.align_corners must be false"):
+        build_untrained_parts(config, torch.device("cpu"))
+    config = apply_settings(config, ["vmos.align_corners=false"])
     with pytest.raises(ConfigError, match=r"needs refiner\.model=vit_tiny, got 'vit_h'"):
         build_untrained_parts(config, torch.device("cpu"))
 
