@@ -23,18 +23,20 @@ from vots_hqtrack.build import TrackerParts, build_networks, build_untrained_par
 from vots_hqtrack.checkpoints.load import load_tensors, save_tensors
 from vots_hqtrack.config import MemoryConfig, TrackerConfig, VMOSConfig
 from vots_hqtrack.encoder.internimage import InternImage
+from vots_hqtrack.merge import initial_masks
 from vots_hqtrack.ops import VARIABLE, resolve_backend
 from vots_hqtrack.precision import cast_to_low_precision
 from vots_hqtrack.presets import PRESETS, load_preset
-from vots_hqtrack.report import coarse_masks
+from vots_hqtrack.result import FrameResult
 from vots_hqtrack.sam import refiner
 from vots_hqtrack.sam.vit import SamVitEncoder
+from vots_hqtrack.scoring import mean_probabilities
 from vots_hqtrack.settings import apply_settings
 from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.training.batch import ClipBatch
 from vots_hqtrack.training.clip import shuffle_table
 from vots_hqtrack.training.network import ClipNetwork
-from vots_hqtrack.types import FrameArray, FrameResult, MaskArray
+from vots_hqtrack.types import FrameArray, MaskArray
 from vots_hqtrack.vmos import build_vmos
 
 DTYPES = [torch.bfloat16, torch.float16]
@@ -129,7 +131,7 @@ def check_result(result: FrameResult) -> None:
     for one, mask in result.masks.items():
         assert mask.dtype == np.bool_
         assert np.isfinite(result.scores[one])
-        assert np.isfinite(result.evidence[one]).all()
+        assert np.isfinite(result.confidence_features[one]).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -142,7 +144,7 @@ def test_every_preset_tracks(name: str, dtype: torch.dtype) -> None:
         state = tracker.initialize(*video[0])
         for frame, _ in video[1:]:
             check_result(tracker.track(frame, state))
-    layers = state.groups[0].long_term.entries[0].layers
+    layers = state.groups[0].read().long_term[0].layers
     assert {type(one) for layer in layers for one in (layer.key, layer.value)} == {PretendCuda}
     assert {one.dtype for layer in layers for one in (layer.key, layer.value)} == {dtype}
 
@@ -153,7 +155,7 @@ def test_objects_added_later_separate_tracking_and_boxes(dtype: torch.dtype) -> 
     parts = build_small(config)
     config = apply_settings(
         config,
-        ["tracking.mode=separate", "tracking.remember=refined", "confidence.kind=probability"],
+        ["tracking.mode=separate", "tracking.memory_masks=refined", "confidence.kind=probability"],
     )
     video = small_video(2)
     (first, masks), (second, _) = video
@@ -206,8 +208,9 @@ def test_mean_probability_of_a_mask_larger_than_float16(dtype: torch.dtype) -> N
     """Autocast would sum 160,000 probabilities in 16 bits: infinity in float16."""
     probabilities = torch.tensor([0.3, 0.7]).view(2, 1, 1).expand(2, 400, 400).contiguous()
     with pretend_cuda() as device, torch.autocast("cuda", dtype):
-        masks, mean = coarse_masks(probabilities.to(device))
-        assert bool(masks.all())
+        initial = initial_masks(probabilities.to(device))
+        assert bool(initial.masks.all())
+        mean = mean_probabilities(initial.probability, initial.masks)
         assert mean.tolist() == pytest.approx([0.7], abs=1e-4)
 
 

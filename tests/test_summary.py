@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vots_hqtrack.errors import ConfigError
+from vots_hqtrack.result import FrameResult
 from vots_hqtrack.summary import KEPT_RANGES, FrameRanges, TrackSummary, summarise
-from vots_hqtrack.types import FrameResult, ObjectId
+from vots_hqtrack.types import ObjectId
 
 ONE, TWO = ObjectId(1), ObjectId(2)
 
@@ -23,7 +24,7 @@ def make_result(index: int, **scores: float) -> FrameResult:
         frame_index=index,
         masks={one: np.full((2, 2), score > 0) for one, score in objects.items()},
         scores=objects,
-        sources={one: "coarse" if score else "absent" for one, score in objects.items()},
+        sources={one: "initial" if score else "absent" for one, score in objects.items()},
     )
 
 

@@ -18,7 +18,9 @@ from vots_hqtrack.encoder import find_encoder
 from vots_hqtrack.encoder.frames import FrameEncoder, NetworkEncoder
 from vots_hqtrack.errors import ConfigError, WeightsError
 from vots_hqtrack.precision import cast_to_low_precision
+from vots_hqtrack.realtime import RealtimeTracker
 from vots_hqtrack.refiner import Refiner, RefinerOptions, build_refiner
+from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.vmos import VMOS, build_vmos
 
 
@@ -52,6 +54,17 @@ def build_parts(config: TrackerConfig, device: torch.device, weights: Path | Non
     network, vmos = build_networks(config)
     load_segmenter(network, vmos, load_weights(config.weights, weights), source=source)
     return _join_parts(config, device, network, vmos, has_weights=True)
+
+
+def make_tracker(config: TrackerConfig, parts: TrackerParts, device: torch.device) -> HQTracker:
+    """Make a tracker of its parts: one that keeps a latency budget, where there is one.
+
+    Sets the number of CPU threads of this process where the configuration names it.
+    """
+    if config.runtime.threads:
+        torch.set_num_threads(config.runtime.threads)
+    kind = RealtimeTracker if config.runtime.frame_budget else HQTracker
+    return kind(config, *parts, device)
 
 
 def build_untrained_parts(

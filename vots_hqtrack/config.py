@@ -70,8 +70,8 @@ class VMOSConfig:
         identity_kernel_s8: Kernel of the identity bank of the stride-8 block.
         identity_stride_s8: Its stride: 8, or 16 with nearest up-sampling as in the released model.
         align_corners: How maps are resized between strides; True wants network sides of 16k + 1.
-        cascade: Propagate at strides 16 and 8 and decode at 4 (VMOS); False is DeAOT, with blocks
-            at stride 16 only and a feature pyramid as decoder (the paper's Table 2).
+        multi_scale: Propagate at strides 16 and 8 and decode at 4 (VMOS); False is DeAOT, with
+            blocks at stride 16 only and an FPN as decoder (the paper's Table 2).
     """
 
     width_s16: int = 128
@@ -83,7 +83,7 @@ class VMOSConfig:
     identity_kernel_s8: int = 8
     identity_stride_s8: Literal[8, 16] = 8
     align_corners: bool = False
-    cascade: bool = True
+    multi_scale: bool = True
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -167,7 +167,7 @@ class TrackingConfig:
 
     mode: Literal["joint", "separate"] = "joint"
     slots: Literal["packed", "by_id"] = "packed"
-    remember: Literal["coarse", "refined", "agreed"] = "coarse"
+    memory_masks: Literal["initial", "refined", "agreed"] = "initial"
     agreement: float = 0.8
     absence_score: float = 0.0
     search_reach: float = 0.0

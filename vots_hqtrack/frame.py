@@ -62,7 +62,7 @@ class FrameGeometry:
         return Size(-(-height // LOGITS_STRIDE), -(-width // LOGITS_STRIDE))
 
     @property
-    def content_cells(self) -> Size:
+    def content_size(self) -> Size:
         """Size of the logits' part that the frame covers, rounded up."""
         if self.is_aligned:
             return self.logits_size
@@ -179,17 +179,17 @@ def labels_to_network(labels: Tensor, geometry: FrameGeometry) -> Tensor:
     return torch.where(inside, gathered, torch.zeros_like(gathered))
 
 
-def cells_to_network(cells: Tensor, geometry: FrameGeometry) -> Tensor:
+def mask_to_network(mask: Tensor, geometry: FrameGeometry) -> Tensor:
     """Enlarge a mask of the logits' size to the network image by nearest neighbour.
 
     Args:
-        cells: ``(H'/4, W'/4)`` bool.
+        mask: ``(H'/4, W'/4)`` bool.
         geometry: Of the frame's size.
 
     Returns:
         ``(H', W')`` bool.
     """
-    return _resize(cells.float()[None], geometry.network_size, mode="nearest")[0].bool()
+    return _resize(mask.float()[None], geometry.network_size, mode="nearest")[0].bool()
 
 
 def logits_to_frame(logits: Tensor, geometry: FrameGeometry) -> Tensor:
@@ -237,11 +237,9 @@ def _nearest(frame_side: int, input_side: int, network_side: int) -> tuple[Tenso
 
 
 @lru_cache(maxsize=64)
-def _bilinear(frame_side: int, content_cells: float, num_cells: int) -> Tensor:
+def _bilinear(frame_side: int, content_size: float, num_cells: int) -> Tensor:
     """Interpolation weights ``(frame_side, num_cells)`` from cells to the pixels of one side."""
-    centre = (
-        torch.arange(frame_side, dtype=torch.float64) + 0.5
-    ) * content_cells / frame_side - 0.5
+    centre = (torch.arange(frame_side, dtype=torch.float64) + 0.5) * content_size / frame_side - 0.5
     centre = centre.clamp_(0, num_cells - 1)
     weights = 1 - (centre[:, None] - torch.arange(num_cells, dtype=torch.float64)).abs()
     return weights.clamp_(min=0).float()

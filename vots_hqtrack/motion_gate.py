@@ -87,7 +87,7 @@ def search_windows(last_seen: LastSeen, reach: float, geometry: FrameGeometry) -
     everywhere = boxes.new_tensor([0.0, 0.0, width, height])
     windows = torch.cat([boxes[:, :2] - margin, boxes[:, 2:] + margin], dim=1)
     windows = torch.where(was_seen, windows, everywhere)
-    rows, columns = geometry.content_cells
+    rows, columns = geometry.content_size
     scale = windows.new_tensor([columns / width, rows / height]).repeat(2)
     return windows * scale
 

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vots_hqtrack.errors import ConfigError
-from vots_hqtrack.types import FrameResult, ObjectId
+from vots_hqtrack.result import FrameResult
+from vots_hqtrack.types import ObjectId
 
 DOUBTFUL_BELOW = 0.5
 """A mask with a lower score is more likely wrong than right, where scores are calibrated."""
@@ -128,7 +129,7 @@ class TrackSummary:
         >>> here, gone = np.ones((1, 1), bool), np.zeros((1, 1), bool)
         >>> summary = TrackSummary()
         >>> for index, (mask, score) in enumerate([(here, 1.0), (here, 0.3), (gone, 0.0)]):
-        ...     summary.add(FrameResult(index, {1: mask}, {1: score}, {1: "coarse"}))
+        ...     summary.add(FrameResult(index, {1: mask}, {1: score}, {1: "initial"}))
         >>> print("\n".join(summary.lines()))
         object 1: lost from frame 2 on; doubtful in 1 (score below 0.5, lowest 0.30 in frame 1)
     """

@@ -9,7 +9,7 @@ corner of the top-left pixel.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, NewType
 
 import numpy as np
@@ -30,9 +30,8 @@ MaskArray = npt.NDArray[np.bool_]
 FrameArray = npt.NDArray[np.uint8]
 LabelArray = npt.NDArray[np.uint8]
 
-Source = Literal["given", "coarse", "refined", "absent"]
-"""Where a reported mask comes from: the caller, VMOS, the refiner, or nowhere (the object is not
-seen)."""
+Source = Literal["given", "initial", "refined", "absent"]
+"""Origin of a reported mask: the caller, VMOS, the refiner, or none (the object is not seen)."""
 
 SLOTS_PER_GROUP = 10
 MAX_OBJECTS = 255
@@ -186,18 +185,18 @@ class ImageEmbedding:
     frame_size: Size
 
 
-class Evidence(NamedTuple):
-    """What is known of one reported mask; its score is made of this.
+class ConfidenceFeatures(NamedTuple):
+    """Inputs of one mask's calibrated score.
 
     Margins are differences of log-probabilities between the object and the strongest other class,
     at the stride of VMOS's logits.
 
     Attributes:
-        mean_margin: Mean margin inside VMOS's mask, 0..10; 0 if the mask is empty.
-        weak_fraction: Part of VMOS's mask with a margin below 1, 0..1; 0 if the mask is empty.
-        ambiguity: ``log(1 + x)``, x being the locations outside whose margin is above -2, for each
-            location inside.
-        shrinkage: Logarithm of the given mask's area to that of VMOS's mask, 0..3.
+        mean_margin: Mean margin inside the initial mask, 0..10; 0 if the mask is empty.
+        weak_fraction: Fraction of the initial mask with a margin below 1; 0 if the mask is empty.
+        ambiguity: ``log(1 + x)``, x being the number of locations outside with a margin above -2
+            for each location inside.
+        shrinkage: Logarithm of the given mask's area over that of the initial mask, 0..3.
     """
 
     mean_margin: float
@@ -226,32 +225,6 @@ class FramePace:
     mean_seconds: float
     is_in_budget: bool
     restart_seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class FrameResult:
-    """What the tracker reports for one frame.
-
-    Attributes:
-        frame_index: Place of the frame in the video; the reference frame is 0.
-        masks: Bool ``(H, W)`` for every object of the video; all False where it is not seen. The
-            masks of one frame do not overlap.
-        scores: Confidence in ``[0, 1]`` of every object; 0 where it is not seen. Where the preset
-            is calibrated, the estimated probability that the mask overlaps with the truth with an
-            IoU of one half or more; else the mean probability inside VMOS's mask.
-        sources: Where every mask comes from.
-        coarse_masks: VMOS's own masks before refinement, bool ``(H, W)``.
-        evidence: What the scores are made of; also of objects that are reported as not seen.
-        pace: What was left out to keep a time budget; None without one.
-    """
-
-    frame_index: int
-    masks: Mapping[ObjectId, MaskArray]
-    scores: Mapping[ObjectId, float]
-    sources: Mapping[ObjectId, Source]
-    coarse_masks: Mapping[ObjectId, MaskArray] = field(default_factory=dict)
-    evidence: Mapping[ObjectId, Evidence] = field(default_factory=dict)
-    pace: FramePace | None = None
 
 
 def check_frame(frame: object, *, expected: Size | None = None) -> Size:

@@ -62,7 +62,7 @@ def test_masks_overlay_and_tracks_are_written(track, frames, first_mask):
         assert frame["index"] == index
         assert frame["seconds"] > 0
         found = frame["objects"]["3"]
-        assert found["source"] in ("given", "coarse", "refined", "absent")
+        assert found["source"] in ("given", "initial", "refined", "absent")
         label_map = read_label_map(folder / "masks" / f"{names[index]}.png")
         assert found["area"] == np.count_nonzero(label_map == 3)
     assert tracks["config"]["memory"]["gap"] == 3

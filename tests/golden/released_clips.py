@@ -40,7 +40,7 @@ from vots_hqtrack.frame import (
     plan_aligned_frame,
 )
 from vots_hqtrack.masks import one_hot_slots
-from vots_hqtrack.memory.state import new_group
+from vots_hqtrack.memory import new_group
 from vots_hqtrack.merge import merge_groups
 from vots_hqtrack.types import SLOTS_PER_GROUP, FrameArray, FrameFeatures, LabelArray, Size
 from vots_hqtrack.vmos import VMOS, build_vmos
@@ -189,13 +189,10 @@ def follow(
     groups = [new_group(clip.memory) for _ in clip.num_live]
     for number, group in enumerate(groups):
         embedding = vmos.encode_masks(one_hot(clip, clip.labels[0], number))
-        output = vmos.propagate_reference(features[0], embedding)
-        group.start(vmos.write_memory(0, output.proposals, embedding))
+        output = vmos.propagate(features[0], embedding)
+        group.write_reference(vmos.write_memory(0, output.proposals, embedding))
     for index in range(1, len(features)):
-        outputs = [
-            vmos.propagate(features[index], group.long_term.entries, group.short_term[0])
-            for group in groups
-        ]
+        outputs = [vmos.propagate(features[index], group.read()) for group in groups]
         logits = [
             vmos.decode(output)[0, :live]
             for output, live in zip(outputs, clip.num_live, strict=True)
@@ -205,14 +202,14 @@ def follow(
             index,
             logits,
             merged.log(),
-            list(groups[0].long_term.frame_indices),
-            groups[0].short_term[0].frame_index,
+            list(groups[0].frame_indices),
+            groups[0].read().short_term.frame_index,
         )
         yield step
         kept = clip.labels[index] if forced else step.labels.numpy().astype(np.uint8)
         for number, (group, output) in enumerate(zip(groups, outputs, strict=True)):
             embedding = vmos.encode_masks(one_hot(clip, kept, number))
-            group.commit(vmos.write_memory(index, output.proposals, embedding), clip.memory.gap)
+            group.write(vmos.write_memory(index, output.proposals, embedding))
 
 
 def one_hot(clip: Clip, labels: LabelArray, group: int) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from vots_hqtrack.encoder.internimage import InternImage
 from vots_hqtrack.masks import one_hot_slots
 from vots_hqtrack.precision import cast_to_low_precision
-from vots_hqtrack.types import FrameFeatures, Size
+from vots_hqtrack.types import FrameFeatures, MemoryFrames, Size
 from vots_hqtrack.vmos import VMOS
 
 SMALL = [Size(97, 129), Size(17, 113), Size(129, 33)]
@@ -58,10 +58,10 @@ def follow(
     with torch.inference_mode():
         first, second = (encoder(lay_out(image).to(device)) for image in draw_images(size))
         embedding = vmos.encode_masks(lay_out(one_hot_slots(draw_labels(size))).to(device))
-        output = vmos.propagate_reference(first, embedding)
+        output = vmos.propagate(first, embedding)
         entry = vmos.write_memory(0, output.proposals, embedding)
         assert all(layer.key.is_contiguous() for layer in entry.layers)
-        output = vmos.propagate(relaid(second, lay_out), [entry, entry, entry], entry)
+        output = vmos.propagate(relaid(second, lay_out), MemoryFrames([entry, entry, entry], entry))
         logits = vmos.decode(output)
     assert logits.dtype == torch.float32
     assert logits.shape == (1, 11, -(-size.height // 4), -(-size.width // 4))

@@ -10,6 +10,7 @@ from vots_hqtrack.build import build_parts
 from vots_hqtrack.config import TrackerConfig
 from vots_hqtrack.encoder.frames import NetworkEncoder
 from vots_hqtrack.presets import lite
+from vots_hqtrack.result import FrameResult
 from vots_hqtrack.sam.candidates import ReferenceDecoder
 from vots_hqtrack.sam.embed import SharedEmbedder
 from vots_hqtrack.sam.refiner import sam_refiner
@@ -17,7 +18,6 @@ from vots_hqtrack.sam.tiny_vit import SamEncoder
 from vots_hqtrack.sam.weights import load_sam
 from vots_hqtrack.settings import apply_settings
 from vots_hqtrack.tracker import HQTracker
-from vots_hqtrack.types import FrameResult
 
 CPU = torch.device("cpu")
 LOWEST_IOU = 0.98

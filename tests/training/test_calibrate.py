@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from vots_hqtrack.cli.main import app
 from vots_hqtrack.composites.shots import open_videos
-from vots_hqtrack.confidence import score_evidence
 from vots_hqtrack.errors import ConfigError, InputError
+from vots_hqtrack.scoring import calibrated_score
 from vots_hqtrack.training import calibrate
 from vots_hqtrack.training.calibrate import Observation
 from vots_hqtrack.training.datasets import DEV_SPLIT
@@ -30,7 +30,7 @@ from vots_hqtrack.training.trial_clips import (
     real_clips,
     stress_clips,
 )
-from vots_hqtrack.types import Evidence, Size
+from vots_hqtrack.types import ConfidenceFeatures, Size
 
 SIZE = Size(60, 100)
 COLOURS = np.array(
@@ -61,7 +61,7 @@ def make_observations(count: int, seed: int = 0, videos: int = 6) -> list[Observ
         chance = 1 / (1 + np.exp(-(-1.0 + 1.0 * margin - 3.0 * weak)))
         is_good = bool(generator.random() < chance)
         noise = 0.1 * np.abs(generator.normal(size=2))
-        evidence = Evidence(margin, weak, *noise.tolist())
+        evidence = ConfidenceFeatures(margin, weak, *noise.tolist())
         found.append(
             Observation(
                 clip=f"v{index % videos}:0/1",
@@ -237,7 +237,7 @@ class TestFit:
         model = calibrate.fit(make_observations(4000))
         for margin, weak in ((1.0, 0.7), (3.0, 0.5), (5.0, 0.1)):
             truth = 1 / (1 + np.exp(-(-1.0 + margin - 3.0 * weak)))
-            score = score_evidence(Evidence(margin, weak, 0.08, 0.08), model)
+            score = calibrated_score(ConfidenceFeatures(margin, weak, 0.08, 0.08), model)
             assert score == pytest.approx(truth, abs=0.06)
 
     def test_no_weight_has_the_wrong_sign(self) -> None:

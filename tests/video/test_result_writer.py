@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from vots_hqtrack.errors import InputError
-from vots_hqtrack.types import FrameResult
+from vots_hqtrack.result import FrameResult
 from vots_hqtrack.video import results
 from vots_hqtrack.video.reader import open_source
 from vots_hqtrack.video.results import ResultWriter, check_output, mask_box
@@ -24,7 +24,7 @@ def make_result(index, *, seen=True):
         frame_index=index,
         masks={1: first, 7: second},
         scores={1: 0.912345, 7: 0.5 if seen else 0.0},
-        sources={1: "refined", 7: "coarse" if seen else "absent"},
+        sources={1: "refined", 7: "initial" if seen else "absent"},
     )
 
 

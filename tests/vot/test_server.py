@@ -19,7 +19,8 @@ from trax.client import Client
 
 from vots_hqtrack.config import StartOptions, options_from_environment
 from vots_hqtrack.errors import ConfigError, InputError, ProtocolError
-from vots_hqtrack.types import FrameArray, FrameResult, MaskArray, ObjectId, Size
+from vots_hqtrack.result import FrameResult
+from vots_hqtrack.types import FrameArray, MaskArray, ObjectId, Size
 from vots_hqtrack.vot.__main__ import read_options
 from vots_hqtrack.vot.regions import region_to_mask
 from vots_hqtrack.vot.sequences import write_jpeg
@@ -123,7 +124,7 @@ class MovingTracker:
         for object_id, mask in state.items():
             state[object_id] = np.roll(mask, object_id, axis=1)
         masks = {ObjectId(object_id): mask for object_id, mask in state.items()}
-        return FrameResult(0, masks, dict.fromkeys(masks, 1.0), dict.fromkeys(masks, "coarse"))
+        return FrameResult(0, masks, dict.fromkeys(masks, 1.0), dict.fromkeys(masks, "initial"))
 
     def add_objects(
         self, frame: FrameArray, masks: Mapping[int, MaskArray], state: dict[int, MaskArray]

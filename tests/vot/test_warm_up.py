@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from vots_hqtrack.types import FrameArray, FrameResult, MaskArray, Size
+from vots_hqtrack.result import FrameResult
+from vots_hqtrack.types import FrameArray, MaskArray, Size
 from vots_hqtrack.vot import __main__ as program
 from vots_hqtrack.vot import warm_up as module
 from vots_hqtrack.vot.server import VideoTracker

@@ -16,15 +16,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vots_hqtrack.bench.machine import matrix_throughput, peak_memory, reset_peak
 from vots_hqtrack.bench.meter import STAGES, StageMeter, metered
-from vots_hqtrack.build import TrackerParts, build_parts, build_untrained_parts
+from vots_hqtrack.build import TrackerParts, build_parts, build_untrained_parts, make_tracker
 from vots_hqtrack.checkpoints.manifest import resolve
 from vots_hqtrack.config import TrackerConfig
 from vots_hqtrack.devices import device_clock, pick_device, pick_dtype
 from vots_hqtrack.errors import InputError, WeightsError
-from vots_hqtrack.masks import combine_masks
-from vots_hqtrack.memory.state import TrackState
+from vots_hqtrack.memory import TrackState
+from vots_hqtrack.result import FrameResult
 from vots_hqtrack.tracker import HQTracker
-from vots_hqtrack.types import FrameArray, FrameResult, MaskArray, Size, check_frame
+from vots_hqtrack.types import FrameArray, MaskArray, Size, check_frame
 from vots_hqtrack.video.label_maps import write_label_map
 from vots_hqtrack.video.reader import read_frame
 from vots_hqtrack.vot.regions import mask_to_region
@@ -193,7 +193,7 @@ class _Play:
         with FlopCounterMode(display=False) as counter:
             meter = StageMeter(lambda: float(counter.get_total_flops()))
             with metered(self._parts, meter) as parts:
-                self._step(HQTracker(self._case.config, *parts, self._device), state, meter)
+                self._step(make_tracker(self._case.config, parts, self._device), state, meter)
         return meter.take()
 
     def time(self, state: TrackState) -> tuple[list[dict[str, float]], float]:
@@ -201,7 +201,7 @@ class _Play:
         meter = StageMeter(self._case.clock(self._device))
         times, seen = [], []
         with metered(self._parts, meter) as parts:
-            tracker = HQTracker(self._case.config, *parts, self._device)
+            tracker = make_tracker(self._case.config, parts, self._device)
             for number in range(_WARM_UP + self._case.num_frames):
                 result = self._step(tracker, state, meter)
                 taken = meter.take()
@@ -225,7 +225,7 @@ class _Play:
                     mask_to_region(mask)
             return result
         with meter.stage("write file"):
-            write_label_map(self._folder / "labels.png", combine_masks(result.masks))
+            write_label_map(self._folder / "labels.png", result.label_map)
         return result
 
 
@@ -252,14 +252,15 @@ def fill_memory(
         memory=dataclasses.replace(case.config.memory, gap=1),
         refiner=dataclasses.replace(case.config.refiner, enabled=False),
     )
-    tracker = HQTracker(config, *parts, device)
+    tracker = make_tracker(config, parts, device)
     state = tracker.initialize(next(frames), masks)
     for _ in range(case.config.memory.capacity - 1):
         tracker.track(next(frames), state)
     if case.frame_index is not None:
         state.frame_index = case.frame_index - 1
-        for group in state.groups:
-            group.last_long_term = state.frame_index
+    for group in state.groups:
+        group.gap = case.config.memory.gap
+        group.last_long_term = state.frame_index
     return state
 
 

@@ -160,8 +160,8 @@ def check(
     """Compare a preset's scores with what came true."""
     from PIL import Image
 
-    from vots_hqtrack.confidence import score_evidence
     from vots_hqtrack.presets import load_preset
+    from vots_hqtrack.scoring import calibrated_score
     from vots_hqtrack.settings import apply_settings
     from vots_hqtrack.training.reliability_picture import draw_reliability
 
@@ -169,7 +169,7 @@ def check(
     found = _read(file, without_refiner)
     scores = None
     if config.kind == "calibrated":
-        scores = [score_evidence(one.evidence, config) for one in found]
+        scores = [calibrated_score(one.evidence, config) for one in found]
         _print_absences(found, scores)
     measures = _print_reliability(found, scores)
     if picture is not None:

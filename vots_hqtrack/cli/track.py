@@ -30,8 +30,9 @@ from vots_hqtrack.errors import HQTrackError, InputError, ShapeError
 
 if TYPE_CHECKING:
     from vots_hqtrack.config import TrackerConfig
+    from vots_hqtrack.result import FrameResult
     from vots_hqtrack.tracker import HQTracker
-    from vots_hqtrack.types import FrameArray, FrameResult, MaskArray, ObjectId, Size
+    from vots_hqtrack.types import FrameArray, MaskArray, ObjectId, Size
     from vots_hqtrack.video.overlap import WriteBehind
     from vots_hqtrack.video.reader import FrameSource, NamedFrame
     from vots_hqtrack.video.results import ResultWriter
@@ -268,7 +269,7 @@ def _track_frames(
     behind: WriteBehind[Tracked],
 ) -> Iterator[None]:
     """Track frame by frame; yields after each, beginning with the first frame."""
-    from vots_hqtrack.types import FrameResult
+    from vots_hqtrack.result import FrameResult
 
     started = time.perf_counter()
     state = tracker.initialize(first.frame, dict(masks.items()))

@@ -16,17 +16,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from vots_hqtrack.confidence import GOOD_IOU, score_evidence
 from vots_hqtrack.config import ConfidenceConfig
 from vots_hqtrack.errors import ConfigError, InputError
 from vots_hqtrack.measures import jaccard
+from vots_hqtrack.scoring import GOOD_IOU, calibrated_score
 from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.training.trial_clips import TrialClip
-from vots_hqtrack.types import Evidence, ObjectId
+from vots_hqtrack.types import ConfidenceFeatures, ObjectId
 
 FloatArray = npt.NDArray[np.float64]
 
-NAMES = Evidence._fields
+NAMES = ConfidenceFeatures._fields
 SIGNS = {"mean_margin": 1, "weak_fraction": -1, "ambiguity": -1, "shrinkage": -1}
 """Which way each part of the evidence may speak: 1 for a good mask, -1 against."""
 RIDGE = 0.01
@@ -56,7 +56,7 @@ class Observation:
     kind: str
     frame_index: int
     object_id: int
-    evidence: Evidence
+    evidence: ConfidenceFeatures
     probability: float
     iou: float
     coarse_iou: float
@@ -87,10 +87,10 @@ def observe(tracker: HQTracker, clip: TrialClip) -> Iterator[Observation]:
                 kind=clip.kind,
                 frame_index=index,
                 object_id=number,
-                evidence=result.evidence[one],
+                evidence=result.confidence_features[one],
                 probability=result.scores[one],
                 iou=jaccard(result.masks[one], truth),
-                coarse_iou=jaccard(result.coarse_masks[one], truth),
+                coarse_iou=jaccard(result.initial_masks[one], truth),
                 is_visible=bool(truth.any()),
                 is_reported=bool(result.masks[one].any()),
             )
@@ -113,7 +113,9 @@ def read_observations(path: Path) -> list[Observation]:
     try:
         for line in path.read_text(encoding="utf-8").splitlines():
             fields = json.loads(line)
-            found.append(Observation(**{**fields, "evidence": Evidence(**fields["evidence"])}))
+            found.append(
+                Observation(**{**fields, "evidence": ConfidenceFeatures(**fields["evidence"])})
+            )
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path}: wanted lines of observations, got: {error}") from error
     return found
@@ -191,7 +193,7 @@ def cross_score(observations: Sequence[Observation]) -> list[float]:
         model = fit(rest)
         for index, one in enumerate(observations):
             if videos[index] == video:
-                scores[index] = score_evidence(one.evidence, model)
+                scores[index] = calibrated_score(one.evidence, model)
     return scores
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vots_hqtrack.config import MemoryConfig
 from vots_hqtrack.masks import one_hot_slots
-from vots_hqtrack.memory.state import new_group
+from vots_hqtrack.memory import new_group
 from vots_hqtrack.types import SLOTS_PER_GROUP, FrameFeatures, PropagationOutput
 from vots_hqtrack.vmos import VMOS
 
@@ -80,12 +80,12 @@ def unroll_clip(
 
     group = new_group(memory)
     embedding = vmos.encode_masks(embed(labels[:, 0]))
-    output = vmos.propagate_reference(features[0], embedding)
-    group.start(vmos.write_memory(0, output.proposals, embedding))
+    output = vmos.propagate(features[0], embedding)
+    group.write_reference(vmos.write_memory(0, output.proposals, embedding))
     empty = labels.new_zeros(0).float()
     predicted = [read(output) if with_reference else empty]
     for index in range(1, len(features)):
-        output = vmos.propagate(features[index], group.long_term.entries, group.short_term[0])
+        output = vmos.propagate(features[index], group.read())
         predicted.append(read(output))
         if index == len(features) - 1:
             break
@@ -94,7 +94,7 @@ def unroll_clip(
             embedding = vmos.encode_masks(embed(kept)).detach()
         else:
             embedding = vmos.encode_masks(embed(labels[:, index]))
-        group.commit(vmos.write_memory(index, output.proposals, embedding), memory.gap)
+        group.write(vmos.write_memory(index, output.proposals, embedding))
     return predicted
 
 

@@ -18,9 +18,9 @@ import numpy as np
 
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.io import atomic_path
-from vots_hqtrack.masks import combine_masks
+from vots_hqtrack.result import FrameResult
 from vots_hqtrack.summary import TrackSummary
-from vots_hqtrack.types import FrameArray, FrameResult, MaskArray, check_frame
+from vots_hqtrack.types import FrameArray, MaskArray, check_frame
 from vots_hqtrack.video.label_maps import write_label_map
 from vots_hqtrack.video.overlay import OverlayWriter
 
@@ -111,7 +111,7 @@ class ResultWriter:
         Raises:
             ShapeError: The frame or a mask has another size than before.
         """
-        write_label_map(self.folder / MASKS_FOLDER / f"{name}.png", combine_masks(result.masks))
+        write_label_map(self.folder / MASKS_FOLDER / f"{name}.png", result.label_map)
         if self._overlay_fps is not None:
             self._overlay = self._overlay or self._open_overlay(frame, self._overlay_fps)
             self._overlay.write(frame, result.masks)

@@ -21,7 +21,8 @@ import numpy as np
 import trax
 
 from vots_hqtrack.errors import HQTrackError, ProtocolError
-from vots_hqtrack.types import FrameArray, FrameResult, MaskArray, ObjectId, Size
+from vots_hqtrack.result import FrameResult
+from vots_hqtrack.types import FrameArray, MaskArray, ObjectId, Size
 from vots_hqtrack.video.reader import read_frame
 from vots_hqtrack.vot.regions import mask_to_region, region_to_mask
 from vots_hqtrack.vot.streams import ProtocolStreams, describe_error

@@ -10,10 +10,9 @@ import torch
 
 from vots_hqtrack.bench.run import Case, build_any, fill_memory, ping_pong
 from vots_hqtrack.bench.video import SyntheticVideo
-from vots_hqtrack.build import TrackerParts
+from vots_hqtrack.build import TrackerParts, make_tracker
 from vots_hqtrack.config import TrackerConfig
-from vots_hqtrack.masks import combine_masks
-from vots_hqtrack.memory.state import TrackState
+from vots_hqtrack.memory import TrackState
 from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.types import FrameArray, LabelArray, MaskArray, Size
 
@@ -89,7 +88,7 @@ class OwnModel:
             self.facts["weights"] = "shipped" if weights == "preset" else "random"
         case = Case(self.config, str(self.device))
         self._state = fill_memory(case, self._parts, self.device, clip.frames, clip.masks)
-        self._tracker = HQTracker(self.config, *self._parts, self.device)
+        self._tracker = make_tracker(self.config, self._parts, self.device)
         self.facts["dtype"] = str(self._tracker.dtype).removeprefix("torch.")
         self.facts["memory_frames"] = self.config.memory.capacity
         self.facts["memory_bytes"] = self._state.nbytes
@@ -98,4 +97,4 @@ class OwnModel:
         """Track one frame; see ``BenchModel``."""
         if self._tracker is None or self._state is None:
             raise RuntimeError("start comes before step")
-        return combine_masks(self._tracker.track(frame, self._state).masks)
+        return self._tracker.track(frame, self._state).label_map

@@ -235,7 +235,7 @@ class HQCacheWriter:
         state = self._tracker.initialize(first.image, {1: first.label_map == 1})
         for index in frames[1:]:
             frame = sequence.load(index)
-            mask = self._tracker.track(frame.image, state).coarse_masks[1]  # type: ignore[index]
+            mask = self._tracker.track(frame.image, state).initial_masks[1]  # type: ignore[index]
             picture = HQPicture(self._encoder.last[0], frame.label_map, mask.astype(np.uint8))
             write_picture(folder / f"{sequence.name}-{index:05d}.safetensors", picture)
 

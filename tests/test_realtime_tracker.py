@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -9,17 +10,16 @@ import pytest
 import torch
 from two_discs import draw_video
 
-from vots_hqtrack import tracker as module
-from vots_hqtrack.build import build_untrained_parts
+from vots_hqtrack import realtime as module
+from vots_hqtrack.build import build_untrained_parts, make_tracker
 from vots_hqtrack.config import FrameConfig, RuntimeConfig, TrackerConfig
 from vots_hqtrack.encoder.frames import NetworkEncoder
-from vots_hqtrack.errors import ConfigError
-from vots_hqtrack.memory.bank import MemoryBank
-from vots_hqtrack.pace import SCALES
+from vots_hqtrack.errors import ConfigError, InputError
 from vots_hqtrack.presets import lite_realtime, vmos
+from vots_hqtrack.realtime import SCALES, RealtimeState
 from vots_hqtrack.settings import apply_settings
 from vots_hqtrack.tracker import HQTracker
-from vots_hqtrack.types import MemoryEntry, ObjectId, Size
+from vots_hqtrack.types import ObjectId, Size
 
 CPU = torch.device("cpu")
 FRAME = Size(*draw_video(1)[0][0].shape[:2])
@@ -39,25 +39,25 @@ class SteppingClock:
 
 
 @pytest.fixture
-def make_tracker(monkeypatch: pytest.MonkeyPatch) -> Callable[..., HQTracker]:
-    """Makes trackers whose every step takes the same made-up time."""
+def make(monkeypatch: pytest.MonkeyPatch) -> Callable[..., HQTracker]:
+    """Makes trackers by budget; each step takes the same synthetic time."""
     parts = build_untrained_parts(apply_settings(vmos(), SMALL), CPU)
 
-    def make(step: float, budget: float) -> HQTracker:
+    def with_budget(step: float, budget: float) -> HQTracker:
         monkeypatch.setattr(module, "device_clock", lambda _: SteppingClock(step))
         settings = [*SMALL, f"runtime.frame_budget={budget}"]
-        return HQTracker(apply_settings(vmos(), settings), *parts, CPU)
+        return make_tracker(apply_settings(vmos(), settings), parts, CPU)
 
-    return make
+    return with_budget
 
 
 def test_with_time_enough_the_masks_are_those_without_a_budget(
-    make_tracker: Callable[..., HQTracker],
+    make: Callable[..., HQTracker],
 ) -> None:
     video = draw_video(4)
     results = []
     for budget in (0.0, 1000.0):
-        tracker = make_tracker(0.001, budget)
+        tracker = make(0.001, budget)
         state = tracker.initialize(*video[0])
         results.append([tracker.track(frame, state) for frame, _ in video[1:]])
     for free, paced in zip(*results, strict=True):
@@ -69,11 +69,11 @@ def test_with_time_enough_the_masks_are_those_without_a_budget(
         assert all(np.array_equal(free.masks[one], paced.masks[one]) for one in free.masks)
 
 
-def test_without_time_everything_becomes_cheaper(make_tracker: Callable[..., HQTracker]) -> None:
+def test_without_time_everything_becomes_cheaper(make: Callable[..., HQTracker]) -> None:
     video = draw_video(10)
-    tracker = make_tracker(1.0, 0.1)
+    tracker = make(1.0, 0.1)
     state = tracker.initialize(*video[0])
-    usual = make_tracker(1.0, 0.0).initialize(*video[0])
+    usual = make(1.0, 0.0).initialize(*video[0])
     assert max(state.geometry.network_size) < SCALES[-1] * max(usual.geometry.network_size) + 17
     results = [tracker.track(frame, state) for frame, _ in video[1:]]
     assert [result.pace.memory_frames for result in results if result.pace] == [3] * 4 + [1] * 5
@@ -85,26 +85,31 @@ def test_without_time_everything_becomes_cheaper(make_tracker: Callable[..., HQT
         assert result.masks[1].shape == video[0][0].shape[:2]
 
 
-def test_two_videos_keep_their_own_pace(make_tracker: Callable[..., HQTracker]) -> None:
+def test_two_videos_keep_their_own_pace(make: Callable[..., HQTracker]) -> None:
     video = draw_video(3)
-    tracker = make_tracker(1.0, 0.1)
+    tracker = make(1.0, 0.1)
     first, second = tracker.initialize(*video[0]), tracker.initialize(*video[0])
-    assert first.pace is not None
-    assert first.pace is not second.pace
+    assert isinstance(first, RealtimeState)
+    assert isinstance(second, RealtimeState)
+    assert first.controller is not None
+    assert first.controller is not second.controller
 
 
 def test_another_resolution_at_once_is_that_from_the_beginning(
-    make_tracker: Callable[..., HQTracker],
+    make: Callable[..., HQTracker],
 ) -> None:
     """Of one frame nothing is lost by a restart, later objects included."""
     (frame, masks), (following, _) = draw_video(2)
-    tracker = make_tracker(0.001, 1000.0)
+    tracker = make(0.001, 1000.0)
     changed = tracker.initialize(frame, {1: masks[1]})
     tracker.add_objects(frame, {2: masks[2]}, changed)
-    smaller = tracker._start_video(frame, {ObjectId(1): masks[1]}, 0.5)
+    smaller = tracker.initialize(frame, {1: masks[1]})
+    with torch.inference_mode():
+        fresh = tracker._new_state(FRAME, 0.5)
+        tracker._start_objects(frame, {ObjectId(1): masks[1]}, fresh)
+    smaller = dataclasses.replace(fresh, controller=smaller.controller)
+    smaller.controller.scale = changed.controller.scale = 0.5
     tracker.add_objects(frame, {2: masks[2]}, smaller)
-    assert changed.pace is not None
-    changed.pace.scale = 0.5
     found, wanted = (tracker.track(following, state) for state in (changed, smaller))
     assert changed.geometry == smaller.geometry
     assert all(np.array_equal(found.masks[one], wanted.masks[one]) for one in (1, 2))
@@ -115,53 +120,36 @@ def test_another_resolution_at_once_is_that_from_the_beginning(
 
 
 def test_a_restart_keeps_the_references_and_the_newest_frame(
-    make_tracker: Callable[..., HQTracker],
+    make: Callable[..., HQTracker],
 ) -> None:
     video = draw_video(5)
-    tracker = make_tracker(0.001, 1000.0)
+    tracker = make(0.001, 1000.0)
     state = tracker.initialize(*video[0])
     seen = np.empty_like(video[0][0])
     for frame, _ in video[1:4]:
         seen[:] = frame  # as callers do who have one buffer for all frames
         tracker.track(seen, state)
     seen[:] = 0
+    assert isinstance(state, RealtimeState)
+    assert state.controller is not None
     assert state.newest is not None
     assert np.array_equal(state.newest, video[3][0])
     assert [kept.frame_index for kept in state.references] == [0]
-    assert state.pace is not None
-    state.pace.scale = 0.5
+    state.controller.scale = 0.5
     result = tracker.track(video[4][0], state)
     assert result.frame_index == 4
     assert result.masks[1].shape == video[0][0].shape[:2]
-    assert state.groups[0].long_term.frame_indices == (4, 3, 0)
+    assert state.groups[0].frame_indices == (4, 3, 0)
     assert max(state.geometry.network_size) < 0.6 * max(tracker._encoder.plan(FRAME).network_size)
 
 
-def test_without_a_budget_no_frame_is_kept(make_tracker: Callable[..., HQTracker]) -> None:
+def test_without_a_budget_no_frame_is_kept(make: Callable[..., HQTracker]) -> None:
     video = draw_video(2)
-    tracker = make_tracker(0.001, 0.0)
-    state = tracker.initialize(*video[0])
-    tracker.track(video[1][0], state)
-    assert state.references == []
-    assert state.newest is None
-
-
-def make_bank(num_references: int, num_recent: int, capacity: int) -> MemoryBank:
-    bank = MemoryBank(capacity)
-    for index in range(num_references):
-        bank.commit_reference(MemoryEntry(index, ()))
-    for index in range(num_recent):
-        bank.commit(MemoryEntry(100 + index, ()))
-    return bank
-
-
-@pytest.mark.parametrize(
-    ("count", "wanted"),
-    [(9, [104, 103, 102, 0, 1]), (4, [104, 103, 0, 1]), (2, [0, 1]), (1, [0, 1])],
-)
-def test_references_are_always_read(count: int, wanted: list[int]) -> None:
-    bank = make_bank(num_references=2, num_recent=5, capacity=4)
-    assert [entry.frame_index for entry in bank.newest(count)] == wanted
+    plain, realtime = make(0.001, 0.0), make(0.001, 1.0)
+    state = plain.initialize(*video[0])
+    assert not isinstance(state, RealtimeState)
+    with pytest.raises(InputError, match="without a latency budget"):
+        realtime.track(video[1][0], state)
 
 
 @pytest.mark.parametrize("edge", [0, 200, 500, 1056])

@@ -1,4 +1,4 @@
-"""A video keeps its budget on average, spends what it saves, and tells what it left out."""
+"""The controller keeps the budget on average, spends saved time, and reports what it left out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vots_hqtrack.pace import SCALE_PATIENCE, SCALES, PaceKeeper, choose_scale
+from vots_hqtrack.realtime import SCALE_COOLDOWN, SCALES, LatencyController, choose_scale
 from vots_hqtrack.types import FramePace
 
 CAPACITY = 6
@@ -31,35 +31,37 @@ class Machine:
         self.memory = memory
         self.refinement = refinement
 
-    def frame(self, keeper: PaceKeeper, noise: float = 1.0) -> tuple[float, FramePace]:
+    def frame(self, controller: LatencyController, noise: float = 1.0) -> tuple[float, FramePace]:
         began = self.now
-        keeper.begin()
-        area = (keeper.scale / SCALES[-1]) ** 2 if self.has_area else 1.0
-        self.now += (self.plain + self.memory * keeper.memory_frames) * area * noise
-        if keeper.is_refining:
-            with keeper.refinement():
+        controller.begin()
+        area = (controller.scale / SCALES[-1]) ** 2 if self.has_area else 1.0
+        self.now += (self.plain + self.memory * controller.memory_frames) * area * noise
+        if controller.is_refining:
+            with controller.refinement():
                 self.now += self.refinement * noise
-        return self.now - began, keeper.end()
+        return self.now - began, controller.end()
 
-    def keeper(
+    def controller(
         self, budget: float, *, can_refine: bool = True, scale: float = SCALES[-1]
-    ) -> PaceKeeper:
-        return PaceKeeper(
+    ) -> LatencyController:
+        return LatencyController(
             budget, scale=scale, capacity=CAPACITY, can_refine=can_refine, clock=lambda: self.now
         )
 
 
-def run(machine: Machine, keeper: PaceKeeper, count: int) -> tuple[list[float], list[FramePace]]:
-    rows = [machine.frame(keeper) for _ in range(count)]
+def run(
+    machine: Machine, controller: LatencyController, count: int
+) -> tuple[list[float], list[FramePace]]:
+    rows = [machine.frame(controller) for _ in range(count)]
     return [row[0] for row in rows], [row[1] for row in rows]
 
 
 def test_where_there_is_time_everything_is_done() -> None:
     machine = Machine(0.1, 0.01, 0.1)
-    _, paces = run(machine, keeper := machine.keeper(0.4), 30)
+    _, paces = run(machine, controller := machine.controller(0.4), 30)
     assert paces[0].is_refinement_skipped  # nobody knows yet what a frame takes
     assert not any(pace.is_refinement_skipped for pace in paces[1:])
-    assert keeper.memory_frames == CAPACITY
+    assert controller.memory_frames == CAPACITY
     assert all(pace.is_in_budget for pace in paces)
     assert {pace.scale for pace in paces} == {SCALES[-1]}
     assert all(pace.restart_seconds == 0 for pace in paces)
@@ -68,7 +70,7 @@ def test_where_there_is_time_everything_is_done() -> None:
 def test_refinement_comes_as_often_as_it_can_be_afforded() -> None:
     """0.1 s are saved by each plain frame and a refinement takes 0.3: one frame in three."""
     machine = Machine(0.24, 0.01, 0.3)
-    seconds, paces = run(machine, machine.keeper(0.4), 300)
+    seconds, paces = run(machine, machine.controller(0.4), 300)
     refined = [not pace.is_refinement_skipped for pace in paces[50:]]
     assert np.mean(refined) == pytest.approx(1 / 3, abs=0.02)
     assert np.mean(seconds[50:]) == pytest.approx(0.4, rel=0.03)
@@ -77,26 +79,26 @@ def test_refinement_comes_as_often_as_it_can_be_afforded() -> None:
 
 def test_less_memory_is_read_where_frames_take_too_long() -> None:
     machine = Machine(0.3, 0.03, 0.3)
-    seconds, paces = run(machine, keeper := machine.keeper(0.4), 100)
-    assert keeper.memory_frames == 3
+    seconds, paces = run(machine, controller := machine.controller(0.4), 100)
+    assert controller.memory_frames == 3
     assert paces[0].memory_frames == CAPACITY
     assert np.mean(seconds[20:]) <= 0.4
 
 
 def test_memory_comes_back_when_the_machine_is_free_again() -> None:
     machine = Machine(0.35, 0.03, 0.3)
-    run(machine, keeper := machine.keeper(0.4), 50)
-    assert keeper.memory_frames < CAPACITY
+    run(machine, controller := machine.controller(0.4), 50)
+    assert controller.memory_frames < CAPACITY
     machine.plain = 0.05
-    _, paces = run(machine, keeper, 100)
-    assert keeper.memory_frames == CAPACITY
+    _, paces = run(machine, controller, 100)
+    assert controller.memory_frames == CAPACITY
     assert paces[-1].is_in_budget
 
 
 def test_out_of_reach_it_takes_the_cheapest_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
     machine = Machine(0.2, 0.02, 0.3)
     with caplog.at_level(logging.WARNING):
-        _, paces = run(machine, machine.keeper(0.05), 60)
+        _, paces = run(machine, machine.controller(0.05), 60)
     assert paces[-1].memory_frames == 1
     assert all(pace.is_refinement_skipped for pace in paces)
     assert not any(pace.is_in_budget for pace in paces)
@@ -107,16 +109,16 @@ def test_out_of_reach_it_takes_the_cheapest_and_says_so(caplog: pytest.LogCaptur
 
 def test_without_a_refiner_nothing_is_said_to_be_skipped() -> None:
     machine = Machine(0.1, 0.01, 0.0)
-    _, paces = run(machine, machine.keeper(0.4, can_refine=False), 20)
+    _, paces = run(machine, machine.controller(0.4, can_refine=False), 20)
     assert not any(pace.is_refinement_skipped for pace in paces)
 
 
 def test_a_hiccup_is_paid_back_and_forgiven() -> None:
     machine = Machine(0.1, 0.0, 0.2)
-    keeper = machine.keeper(0.35)
-    run(machine, keeper, 20)
-    machine.frame(keeper, noise=1000)
-    _, paces = run(machine, keeper, 100)
+    controller = machine.controller(0.35)
+    run(machine, controller, 20)
+    machine.frame(controller, noise=1000)
+    _, paces = run(machine, controller, 100)
     skipped = [pace.is_refinement_skipped for pace in paces]
     assert all(skipped[:10])
     assert not any(skipped[60:])
@@ -130,9 +132,9 @@ def test_the_mean_holds_wherever_it_can(
     plain: float, memory: float, refinement: float, budget: float, random: object
 ) -> None:
     machine = Machine(plain, memory, refinement, has_area=True)
-    keeper = machine.keeper(budget)
+    controller = machine.controller(budget)
     uniform: Callable[[float, float], float] = random.uniform  # type: ignore[attr-defined]
-    seconds = [machine.frame(keeper, uniform(0.9, 1.1))[0] for _ in range(400)]
+    seconds = [machine.frame(controller, uniform(0.9, 1.1))[0] for _ in range(400)]
     cheapest = plain + memory
     # Noise of 10 % and one refinement ahead of its time are the slack.
     assert np.mean(seconds[100:]) <= max(budget, cheapest) * 1.1 + refinement / 300
@@ -143,10 +145,10 @@ class TestResolution:
 
     def test_it_falls_where_the_machine_becomes_slower(self) -> None:
         machine = Machine(0.08, 0.001, 0.1, has_area=True)
-        keeper = machine.keeper(0.4, scale=0.75)
-        _, before = run(machine, keeper, 100)
+        controller = machine.controller(0.4, scale=0.75)
+        _, before = run(machine, controller, 100)
         machine.plain = 0.2
-        seconds, after = run(machine, keeper, 100)
+        seconds, after = run(machine, controller, 100)
         assert {pace.scale for pace in before} == {0.75}
         assert after[-1].scale < 0.75
         assert np.mean(seconds[50:]) <= 0.4
@@ -154,11 +156,11 @@ class TestResolution:
 
     def test_it_rises_again_when_all_else_is_done(self) -> None:
         machine = Machine(0.2, 0.001, 0.1, has_area=True)
-        keeper = machine.keeper(0.4)
-        run(machine, keeper, 100)
-        assert keeper.scale == SCALES[-1]
+        controller = machine.controller(0.4)
+        run(machine, controller, 100)
+        assert controller.scale == SCALES[-1]
         machine.plain = 0.02
-        _, paces = run(machine, keeper, 200)
+        _, paces = run(machine, controller, 200)
         assert paces[-1].scale > SCALES[-1]
         assert not paces[-1].is_refinement_skipped
         assert paces[-1].memory_frames == CAPACITY
@@ -166,32 +168,32 @@ class TestResolution:
 
     def test_it_changes_seldom_whatever_the_machine_does(self) -> None:
         machine = Machine(0.1, 0.01, 0.1, has_area=True)
-        keeper, scales = machine.keeper(0.4), []
+        controller, scales = machine.controller(0.4), []
         for number in range(600):
             noise = 0.05 if number // 20 % 2 else 6.0
-            scales.append(machine.frame(keeper, noise)[1].scale)
+            scales.append(machine.frame(controller, noise)[1].scale)
         changes = np.flatnonzero(np.diff(scales))
         assert len(changes) >= 2
-        assert np.diff(changes).min() >= SCALE_PATIENCE
+        assert np.diff(changes).min() >= SCALE_COOLDOWN
 
     def test_a_restart_counts_for_the_mean_but_not_for_what_frames_take(self) -> None:
         machine = Machine(0.1, 0.0, 0.0)
-        keeper = machine.keeper(0.4, can_refine=False)
-        keeper.begin()
-        with keeper.restart():
+        controller = machine.controller(0.4, can_refine=False)
+        controller.begin()
+        with controller.restart():
             machine.now += 5.0
         machine.now += 0.1
-        pace = keeper.end()
+        pace = controller.end()
         assert pace.restart_seconds == pytest.approx(5.0)
         assert pace.mean_seconds == pytest.approx(5.1)
-        _, paces = run(machine, keeper, 20)
-        assert keeper.memory_frames == CAPACITY
+        _, paces = run(machine, controller, 20)
+        assert controller.memory_frames == CAPACITY
         assert all(pace.restart_seconds == 0 for pace in paces)
 
 
 def test_the_same_times_lead_to_the_same_decisions() -> None:
     first, second = Machine(0.24, 0.01, 0.3), Machine(0.24, 0.01, 0.3)
-    assert run(first, first.keeper(0.4), 50) == run(second, second.keeper(0.4), 50)
+    assert run(first, first.controller(0.4), 50) == run(second, second.controller(0.4), 50)
 
 
 @pytest.mark.parametrize(
