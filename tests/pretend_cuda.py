@@ -30,6 +30,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from vots_hqtrack import frame
+
 CUDA = torch.device("cuda", 0)
 CPU = torch.device("cpu")
 
@@ -159,8 +161,16 @@ def pretend_cuda() -> Iterator[torch.device]:
         patch.setattr(torch.cuda, "synchronize", lambda *_: None)
         # Modules that are moved get new parameters, because their type changes.
         patch.setattr(torch.__future__, "_overwrite_module_params_on_conversion", True)
+        _forget_tables()
         with _Functions(), _Dispatch():
             yield CUDA
+        _forget_tables()
+
+
+def _forget_tables() -> None:
+    """Drop tables that the package keeps by device: this device has the name of a real one."""
+    for table in (frame._pixel_statistics, frame._nearest, frame._bilinear):
+        table.cache_clear()
 
 
 @contextlib.contextmanager

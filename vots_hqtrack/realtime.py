@@ -29,7 +29,8 @@ from vots_hqtrack.frame import labels_to_network
 from vots_hqtrack.memory import TrackState, new_group
 from vots_hqtrack.merge import InitialMasks
 from vots_hqtrack.result import FrameResult
-from vots_hqtrack.tracker import FinalMasks, HQTracker
+from vots_hqtrack.selector import FinalMasks
+from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.types import (
     FrameArray,
     FramePace,
@@ -384,7 +385,7 @@ class RealtimeTracker(HQTracker):
                 for number, group in enumerate(groups):
                     output = self._vmos.propagate(features, group.read())
                     slots = state.slots.in_group(labels, number)
-                    identity = self._encode_masks(slots, None, geometry)
+                    identity = self._encode_masks(slots, geometry)
                     proposals = output.proposals
                     group.write(self._vmos.write_memory(state.frame_index, proposals, identity))
         state.geometry, state.groups, state.features = geometry, groups, None

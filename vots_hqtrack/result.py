@@ -8,9 +8,15 @@ from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from vots_hqtrack.masks import combine_masks
+from vots_hqtrack.config import TrackerConfig
+from vots_hqtrack.masks import combine_masks, count_pixels, has_pixels, split_slot_map
+from vots_hqtrack.memory import TrackState
+from vots_hqtrack.merge import InitialMasks
+from vots_hqtrack.scoring import calibrated_score, confidence_features, mean_probabilities
+from vots_hqtrack.selector import FinalMasks
 from vots_hqtrack.types import (
     ConfidenceFeatures,
     FramePace,
@@ -115,41 +121,59 @@ class FrameResult:
 
 
 def make_result(
-    frame_index: int,
-    object_ids: Sequence[ObjectId],
-    scores: Sequence[float],
-    is_refined: Sequence[bool],
-    *,
-    slot_map: Tensor,
-    initial_map: Tensor,
-    absence_score: float,
-    features: Mapping[ObjectId, ConfidenceFeatures],
+    state: TrackState,
+    initial: InitialMasks,
+    final: FinalMasks,
+    class_probabilities: Callable[[], Tensor],
+    config: TrackerConfig,
 ) -> FrameResult:
-    """Make the result of a tracked frame; objects with a low score are reported as not seen.
+    """Score the masks of a tracked frame, and report objects with a low score as not seen.
+
+    The host waits for the device once, for all numbers of all objects.
 
     Args:
-        frame_index: Index of the frame.
-        object_ids: The N objects in the order of their slots.
-        scores: N numbers in ``[0, 1]``; 0 for an empty mask, and for no other.
-        is_refined: N flags, True where the mask is the refined one.
-        slot_map: ``(H, W)`` uint8 on the device, the masks to report.
-        initial_map: ``(H, W)`` uint8 on the device, the initial masks.
-        absence_score: Objects with a lower score are not seen.
-        features: Inputs of calibrated scores.
+        state: The video after the frame.
+        initial: Masks before refinement.
+        final: Masks to report.
+        class_probabilities: Returns ``(1 + N, H'/4, W'/4)`` float, for the confidence features.
+        config: Options of the tracker.
     """
+    object_ids, geometry, given_areas = state.slots.object_ids, state.geometry, state.given_areas
+    areas = count_pixels(initial.masks)
+
+    def compute() -> Tensor:
+        return confidence_features(class_probabilities(), areas, given_areas, geometry)
+
+    if config.confidence.kind == "calibrated":
+        measured = compute()
+    else:
+        measured = mean_probabilities(initial.probability, initial.masks)[:, None]
+    has_mask = has_pixels(split_slot_map(final.slot_map, len(object_ids)))
+    flags = torch.stack([has_mask, final.is_refined], dim=1).to(measured.dtype)
+    rows = torch.cat([flags, measured], dim=1).tolist()
+
+    features: Mapping[ObjectId, ConfidenceFeatures]
+    if config.confidence.kind == "calibrated":
+        found = [ConfidenceFeatures(*row[2:]) for row in rows]
+        features = dict(zip(object_ids, found, strict=True))
+        scores = [calibrated_score(values, config.confidence) for values in found]
+    else:
+        features = LazyMapping(
+            object_ids, lambda: [ConfidenceFeatures(*row) for row in compute().tolist()]
+        )
+        scores = [row[2] for row in rows]
     reported: dict[ObjectId, float] = {}
     sources: dict[ObjectId, Source] = {}
-    for object_id, score, refined in zip(object_ids, scores, is_refined, strict=True):
-        is_present = score > 0 and score >= absence_score
-        reported[object_id] = score if is_present else 0.0
-        found: Source = "refined" if refined else "initial"
-        sources[object_id] = found if is_present else "absent"
-    absent = [object_id for object_id, score in reported.items() if score == 0]
+    for object_id, score, (has_pixel, is_refined, *_) in zip(object_ids, scores, rows, strict=True):
+        is_seen = bool(has_pixel) and score > 0 and score >= config.tracking.absence_score
+        reported[object_id] = score if is_seen else 0.0
+        sources[object_id] = ("refined" if is_refined else "initial") if is_seen else "absent"
+    absent = [object_id for object_id, source in sources.items() if source == "absent"]
     return FrameResult(
-        frame_index,
-        DeviceMasks(slot_map, object_ids, absent),
+        state.frame_index,
+        DeviceMasks(final.slot_map, object_ids, absent),
         reported,
         sources,
-        initial_masks=DeviceMasks(initial_map, object_ids),
+        initial_masks=DeviceMasks(initial.slot_map, object_ids),
         confidence_features=features,
     )

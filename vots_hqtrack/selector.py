@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vots_hqtrack.errors import InputError, ShapeError
 from vots_hqtrack.masks import check_mask_stack, has_pixels, mask_overlap
+from vots_hqtrack.merge import InitialMasks
 from vots_hqtrack.types import ObjectId
 
 IOU_SMOOTHING = 1e-6
@@ -31,6 +32,40 @@ class Selection:
 
     masks: Tensor
     is_refined: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class FinalMasks:
+    """Masks of one frame to report.
+
+    Attributes:
+        slot_map: ``(H, W)`` uint8, number of the object from 1; 0 = background.
+        is_refined: ``(N,)`` bool, True where the refined mask was taken.
+    """
+
+    slot_map: Tensor
+    is_refined: Tensor
+
+
+def choose_masks(
+    initial: InitialMasks, refined: Tensor, object_ids: Sequence[ObjectId], *, iou_threshold: float
+) -> FinalMasks:
+    """Take the initial or the refined mask of each object, and resolve overlaps.
+
+    Args:
+        initial: Masks of N objects before refinement.
+        refined: ``(N, H, W)`` bool, their refined masks.
+        object_ids: Their ids.
+        iou_threshold: See :func:`select`.
+    """
+    selection = select(initial.masks, refined, iou_threshold=iou_threshold)
+    slot_map = resolve_overlaps(selection.masks, object_ids, initial=initial.masks)
+    return FinalMasks(slot_map, selection.is_refined)
+
+
+def keep_initial(initial: InitialMasks) -> FinalMasks:
+    """Take the initial mask of every object."""
+    return FinalMasks(initial.slot_map, initial.masks.new_zeros(len(initial.masks)))
 
 
 def select(initial: Tensor, refined: Tensor, *, iou_threshold: float) -> Selection:

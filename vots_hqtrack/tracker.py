@@ -24,25 +24,17 @@ from vots_hqtrack.frame import (
     logits_to_frame,
     mask_to_network,
 )
-from vots_hqtrack.masks import (
-    combine_masks,
-    count_pixels,
-    has_pixels,
-    one_hot_slots,
-    split_slot_map,
-)
+from vots_hqtrack.masks import combine_masks, one_hot_slots, split_slot_map
 from vots_hqtrack.memory import ObjectSlots, TrackState, new_group
 from vots_hqtrack.merge import InitialMasks, initial_masks, merge_groups, merge_separate
 from vots_hqtrack.motion_gate import LastSeen, close_outside, search_windows
 from vots_hqtrack.presets import load_preset
 from vots_hqtrack.refiner import Box, Refiner
-from vots_hqtrack.result import FrameResult, LazyMapping, make_result
-from vots_hqtrack.scoring import calibrated_score, confidence_features, mean_probabilities
-from vots_hqtrack.selector import resolve_overlaps, select
+from vots_hqtrack.result import FrameResult, make_result
+from vots_hqtrack.selector import FinalMasks, choose_masks, keep_initial
 from vots_hqtrack.settings import apply_settings
 from vots_hqtrack.types import (
     SLOTS_PER_GROUP,
-    ConfidenceFeatures,
     FrameArray,
     FrameFeatures,
     IdentityEmbedding,
@@ -72,19 +64,6 @@ class GroupPrediction:
     logits: Tensor
     frame_logits: Tensor
     refused: Tensor | None
-
-
-@dataclass(frozen=True, slots=True)
-class FinalMasks:
-    """Masks to report.
-
-    Attributes:
-        slot_map: ``(H, W)`` uint8, number of the object from 1; 0 = background.
-        is_refined: ``(N,)`` bool, True where the refined mask was taken.
-    """
-
-    slot_map: Tensor
-    is_refined: Tensor
 
 
 class HQTracker:
@@ -232,10 +211,11 @@ class HQTracker:
             encoded = self._encoder.encode(frame, state.geometry)
             predictions = self._predict(encoded.features, state, memory_frames)
             initial = initial_masks(self._merge([group.frame_logits for group in predictions]))
-            final = self._refine(encoded, initial, state) if use_refiner else _unrefined(initial)
+            final = self._refine(encoded, initial, state) if use_refiner else keep_initial(initial)
             self._write_memory(predictions, initial, final, state)
             state.features = encoded.features
-            return self._report(predictions, initial, final, state)
+            logits = [group.logits for group in predictions]
+            return make_result(state, initial, final, lambda: self._merge(logits), self.config)
 
     def mask_from_box(self, frame: FrameArray, box: Box) -> MaskArray:
         """Segment the content of a box: bool ``(H, W)``; see :meth:`masks_from_boxes`."""
@@ -321,15 +301,13 @@ class HQTracker:
         """Write a frame with given masks to the memory of some groups."""
         labels = labels_to_network(slot_map, state.geometry)
         for number in groups:
-            identity = self._encode_masks(
-                state.slots.in_group(labels, number), None, state.geometry
-            )
+            identity = self._encode_masks(state.slots.in_group(labels, number), state.geometry)
             output = self._vmos.propagate(features, identity)
             entry = self._vmos.write_memory(frame_index, output.proposals, identity)
             state.groups[number].write_reference(entry)
 
     def _encode_masks(
-        self, slots: Tensor, refused: Tensor | None, geometry: FrameGeometry
+        self, slots: Tensor, geometry: FrameGeometry, *, refused: Tensor | None = None
     ) -> IdentityEmbedding:
         """Embed ``(H', W')`` uint8 slots of a group; refused pixels have no identity."""
         one_hot = one_hot_slots(slots[None])
@@ -367,15 +345,12 @@ class HQTracker:
     def _refine(
         self, encoded: EncodedFrame, initial: InitialMasks, state: TrackState
     ) -> FinalMasks:
-        """Refine the masks, take the better mask of each object, and resolve overlaps."""
+        """Refine the masks, and take the better mask of each object."""
         if self._refiner is None or not self.config.refiner.enabled:
-            return _unrefined(initial)
+            return keep_initial(initial)
         refined = self._refiner.refine(self._refiner.embed(encoded), initial.masks).masks
         threshold = self.config.selector.iou_threshold
-        selection = select(initial.masks, refined, iou_threshold=threshold)
-        ids = state.slots.object_ids
-        slot_map = resolve_overlaps(selection.masks, ids, initial=initial.masks)
-        return FinalMasks(slot_map, selection.is_refined)
+        return choose_masks(initial, refined, state.slots.object_ids, iou_threshold=threshold)
 
     def _write_memory(
         self,
@@ -391,9 +366,8 @@ class HQTracker:
             slot_map = final.slot_map
         elif tracking.memory_masks == "agreed":
             reported = split_slot_map(final.slot_map, len(initial.masks))
-            agreed = select(initial.masks, reported, iou_threshold=tracking.agreement)
-            ids = state.slots.object_ids
-            slot_map = resolve_overlaps(agreed.masks, ids, initial=initial.masks)
+            ids, threshold = state.slots.object_ids, tracking.agreement
+            slot_map = choose_masks(initial, reported, ids, iou_threshold=threshold).slot_map
         labels = labels_to_network(slot_map, geometry)
         entries = []
         for number, group in enumerate(predictions):
@@ -402,7 +376,7 @@ class HQTracker:
                 # The object's own prediction, whatever the others claim.
                 own = group.frame_logits.argmax(0).to(torch.uint8)
                 slots = labels_to_network(own, geometry)
-            identity = self._encode_masks(slots, group.refused, geometry)
+            identity = self._encode_masks(slots, geometry, refused=group.refused)
             proposals = group.output.proposals
             entries.append(self._vmos.write_memory(state.frame_index + 1, proposals, identity))
         last_seen = None if state.last_seen is None else state.last_seen.update(initial.masks)
@@ -411,51 +385,3 @@ class HQTracker:
         state.slot_map, state.last_seen = slot_map, last_seen
         for memory, entry in zip(state.groups, entries, strict=True):
             memory.write(entry)
-
-    def _report(
-        self,
-        predictions: Sequence[GroupPrediction],
-        initial: InitialMasks,
-        final: FinalMasks,
-        state: TrackState,
-    ) -> FrameResult:
-        """Score the masks; the host waits for the device once, for all numbers of all objects."""
-        ids, confidence = state.slots.object_ids, self.config.confidence
-        logits, areas = [group.logits for group in predictions], count_pixels(initial.masks)
-        geometry, given_areas = state.geometry, state.given_areas
-
-        def measure() -> Tensor:
-            return confidence_features(self._merge(logits), areas, given_areas, geometry)
-
-        is_calibrated = confidence.kind == "calibrated"
-        if is_calibrated:
-            measured = measure()
-        else:
-            measured = mean_probabilities(initial.probability, initial.masks)[:, None]
-        has_mask = has_pixels(split_slot_map(final.slot_map, len(ids)))
-        flags = torch.stack([has_mask, final.is_refined], dim=1).to(measured.dtype)
-        rows = torch.cat([flags, measured], dim=1).tolist()
-
-        features: Mapping[ObjectId, ConfidenceFeatures]
-        if is_calibrated:
-            features = {i: ConfidenceFeatures(*row[2:]) for i, row in zip(ids, rows, strict=True)}
-            scores = [calibrated_score(found, confidence) for found in features.values()]
-        else:
-            features = LazyMapping(
-                ids, lambda: [ConfidenceFeatures(*r) for r in measure().tolist()]
-            )
-            scores = [row[2] for row in rows]
-        return make_result(
-            state.frame_index,
-            ids,
-            [score if row[0] else 0.0 for score, row in zip(scores, rows, strict=True)],
-            [bool(row[1]) for row in rows],
-            slot_map=final.slot_map,
-            initial_map=initial.slot_map,
-            absence_score=self.config.tracking.absence_score,
-            features=features,
-        )
-
-
-def _unrefined(initial: InitialMasks) -> FinalMasks:
-    return FinalMasks(initial.slot_map, initial.masks.new_zeros(len(initial.masks)))

@@ -20,7 +20,7 @@ from vots_hqtrack.devices import pick_dtype
 from vots_hqtrack.encoder import find_encoder
 from vots_hqtrack.encoder.frames import FrameEncoder, NetworkEncoder
 from vots_hqtrack.errors import ConfigError, ShapeError
-from vots_hqtrack.frame import ALIGNED_GRID, PIXEL_MEAN, PIXEL_STD
+from vots_hqtrack.frame import ALIGNED_STRIDE, PIXEL_MEAN, PIXEL_STD
 from vots_hqtrack.presets import load_preset
 from vots_hqtrack.refiner import RefinerOptions, build_refiner
 from vots_hqtrack.settings import apply_settings
@@ -301,8 +301,8 @@ def check_crop(crop: tuple[int, int], config: TrackerConfig) -> Size:
     """
     is_aligned = find_encoder(config.encoder.kind).input_scale == 1
     rest = 1 if is_aligned else 0
-    if any(side % ALIGNED_GRID != rest for side in crop):
-        wanted = f"sides of {ALIGNED_GRID} k" + (" + 1" if is_aligned else "")
+    if any(side % ALIGNED_STRIDE != rest for side in crop):
+        wanted = f"sides of {ALIGNED_STRIDE} k" + (" + 1" if is_aligned else "")
         raise ConfigError(
             f"phases.crop must have {wanted} for the preset {config.preset}, got {crop}"
         )
