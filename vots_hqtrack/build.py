@@ -1,4 +1,4 @@
-"""From a configuration to the tracker's parts, with their weights loaded."""
+"""Build a tracker's parts from a configuration, and load their weights."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from vots_hqtrack.vmos import VMOS, build_vmos
 
 
 class TrackerParts(NamedTuple):
-    """What a tracker is made of.
+    """Parts of a tracker.
 
     Attributes:
-        encoder: Lays frames out and encodes them.
+        encoder: Image encoder, with the layout of its input.
         vmos: Segmenter.
         refiner: Mask refiner, or None.
     """
@@ -39,15 +39,15 @@ class TrackerParts(NamedTuple):
 
 
 def build_parts(config: TrackerConfig, device: torch.device, weights: Path | None) -> TrackerParts:
-    """Build what a configuration describes.
+    """Build the parts of a tracker, with their weights.
 
     Args:
-        config: How to track.
-        device: Where to compute.
+        config: Options of tracking.
+        device: Compute device.
         weights: VMOS weights (safetensors) in place of the preset's.
 
     Raises:
-        ConfigError: There is no such encoder or refiner, or they cannot be combined.
+        ConfigError: The encoder or refiner is unknown, or they cannot be combined.
         WeightsError: Weights are missing, damaged, or do not fit.
     """
     source = _find_all(config, weights)
@@ -73,12 +73,12 @@ def build_untrained_parts(
     """Build the same parts with random weights: as fast, and of no other use.
 
     Args:
-        config: How to track.
-        device: Where to compute.
-        seed: Of the weights. PyTorch's own random state is left as it was.
+        config: Options of tracking.
+        device: Compute device.
+        seed: Random seed of the weights. PyTorch's own random state is left as it was.
 
     Raises:
-        ConfigError: There is no such encoder or refiner, or they cannot be combined.
+        ConfigError: The encoder or refiner is unknown, or they cannot be combined.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -89,7 +89,7 @@ def build_networks(config: TrackerConfig) -> tuple[nn.Module | None, VMOS]:
     """Build VMOS and its encoder with fresh weights; None where VMOS reads the refiner's encoder.
 
     Raises:
-        ConfigError: There is no such encoder, or its geometry is not that of VMOS's sizes.
+        ConfigError: The encoder is unknown, or its geometry is not that of VMOS's sizes.
     """
     spec = find_encoder(config.encoder.kind)
     is_aligned = spec.input_scale == 1
@@ -114,7 +114,7 @@ def load_segmenter(
         vmos: The segmenter.
         tensors: With the prefixes ``encoder.`` and ``vmos.``; without them where there is no
             encoder.
-        source: What to call them in errors.
+        source: Name of the weights in errors.
 
     Raises:
         WeightsError: They do not fit.
@@ -127,7 +127,7 @@ def load_segmenter(
 
 
 def _find_all(config: TrackerConfig, weights: Path | None) -> str:
-    """Return where VMOS's weights are; reports all that is missing before anything is built."""
+    """Return the path of VMOS's weights; raises one error about all that is missing."""
     source, *others = config.weights_needed()
     found, problems = [], []
     for name, path in ((source, weights), *((other, None) for other in others)):

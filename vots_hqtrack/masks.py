@@ -22,7 +22,7 @@ BACKGROUND = 0
 
 @dataclass(frozen=True, slots=True)
 class MaskOverlap:
-    """How many pixels pairs of masks have in common and together.
+    """Intersection and union of pairs of masks, in pixels.
 
     Attributes:
         intersection: ``(N,)`` int64, pixels in both masks.
@@ -45,7 +45,7 @@ def combine_masks(masks: Mapping[ObjectId, MaskArray]) -> LabelArray:
         ``(H, W)`` uint8, 0 = background.
 
     Raises:
-        InputError: There is no mask, or an id is outside 1..255.
+        InputError: The mapping is empty, or an id is outside 1..255.
         ShapeError: A mask is not bool ``(H, W)``, or the sizes differ.
 
     Example:
@@ -190,7 +190,7 @@ def count_pixels(masks: Tensor) -> Tensor:
 
 
 def has_pixels(masks: Tensor) -> Tensor:
-    """Say which masks are not empty.
+    """Return which masks are not empty.
 
     Args:
         masks: ``(N, H, W)`` bool.

@@ -39,7 +39,7 @@ class Refinement:
 
 
 class Refiner(Protocol):
-    """What the tracker asks of a refiner. It keeps no data of a frame or video.
+    """Interface of a mask refiner. It keeps no data of a frame or video.
 
     Attributes:
         shared_encoder: Its image encoder where VMOS reads that too (an encoder that is registered
@@ -60,11 +60,11 @@ class Refiner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RefinerOptions:
-    """What a refiner is built for, beside its configuration.
+    """Options of building a refiner, beside its configuration.
 
     Attributes:
-        device: Where it computes.
-        dtype: Of its heavy layers.
+        device: Compute device.
+        dtype: Dtype of its heavy layers.
         has_weights: False builds it with random weights, which need not be on disk.
         shares_encoder: VMOS reads the refiner's image encoder.
         compile_with: Backend of ``torch.compile`` for its image encoder, or ``off``.
@@ -103,10 +103,10 @@ def build_refiner(config: RefinerConfig, options: RefinerOptions) -> Refiner:
 
     Args:
         config: Its configuration.
-        options: What it is built for.
+        options: Device, dtype and weights.
 
     Raises:
-        ConfigError: There is no refiner of that name, or an option does not suit it.
+        ConfigError: The name is unknown, or an option does not suit it.
         WeightsError: Its weights are missing, damaged, or do not fit.
     """
     name = config.kind

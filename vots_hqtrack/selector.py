@@ -75,7 +75,7 @@ def select(initial: Tensor, refined: Tensor, *, iou_threshold: float) -> Selecti
     refined mask is taken. Two cases do not go by the threshold:
 
     - The refined mask is empty: the initial mask is kept, even at threshold 0. An empty refinement
-      is no evidence that the object is gone.
+      does not show that the object is gone.
     - The initial mask is empty: it is kept. The refiner sharpens objects, it does not find them.
 
     Args:

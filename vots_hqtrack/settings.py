@@ -1,4 +1,4 @@
-"""Settings on top of a configuration: ``section.option=value`` texts and TOML files."""
+"""Settings on top of a configuration: ``section.option=value`` strings and TOML files."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def apply_settings(config: TrackerConfig, settings: Iterable[str]) -> TrackerCon
         5
     """
     for setting in settings:
-        name, separator, text = setting.partition("=")
+        name, separator, value = setting.partition("=")
         if not separator:
             raise ConfigError(f"a setting reads section.option=value, got {setting!r}")
-        config = _set_option(config, name.strip(), text.strip())
+        config = _set_option(config, name.strip(), value.strip())
     return config
 
 
@@ -72,11 +72,11 @@ def _set_option(config: TrackerConfig, name: str, value: object) -> TrackerConfi
 
 
 def parse_value(name: str, value: object, wanted: Any) -> object:  # noqa: ANN401 - a type hint
-    """Read a value from a TOML file or a text as the type that an option has.
+    """Read a value from a TOML file or a string as the type of an option.
 
     Args:
-        name: What to call the option in errors.
-        value: A text, or what TOML gave; the parts of a tuple are separated by commas in a text.
+        name: Name of the option in errors.
+        value: A string or a TOML value; strings separate the parts of a tuple by commas.
         wanted: Type hint: a scalar, a ``Literal`` or a tuple of scalars.
 
     Raises:

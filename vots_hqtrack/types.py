@@ -1,8 +1,7 @@
 """Values that cross function borders: identifiers, sizes, features and results.
 
-Layouts are batch-first: ``(B, C, H', W')`` for what encoders give, ``(B, H', W', C)`` for what is
-propagated and remembered. Frames are uint8 ``(H, W,
-3)`` RGB; masks are bool ``(H, W)``; pixel coordinates are ``(x, y)`` with the origin at the outer
+Layouts are batch-first: ``(B, C, H', W')`` for encoder features, ``(B, H', W', C)`` in propagation
+and memory. Frames are uint8 ``(H, W, 3)`` RGB; masks are bool ``(H, W)``; pixel coordinates are ``(x, y)`` with the origin at the outer
 corner of the top-left pixel.
 """
 
@@ -24,7 +23,7 @@ ObjectId = NewType("ObjectId", int)
 """The caller's name of an object, 1..255, for ever."""
 
 Slot = NewType("Slot", int)
-"""An object's place in a tensor, 1..10 inside its group; 0 is the background."""
+"""An object's index in a tensor, 1..10 inside its group; 0 is the background."""
 
 MaskArray = npt.NDArray[np.bool_]
 FrameArray = npt.NDArray[np.uint8]
@@ -38,7 +37,7 @@ MAX_OBJECTS = 255
 
 
 class Size(NamedTuple):
-    """Height and width in pixels or cells, always in this order."""
+    """Height and width in pixels or tokens, always in this order."""
 
     height: int
     width: int
@@ -50,7 +49,7 @@ class Size(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FrameFeatures:
-    """What an encoder says about one network image.
+    """Encoder features of one network image.
 
     Attributes:
         s4: ``(B, C4, H/4, W/4)`` float, ``H, W`` being the network size.
@@ -93,7 +92,7 @@ class IdentityEmbedding:
 
 @dataclass(frozen=True, slots=True)
 class LayerProposal:
-    """What one propagation block proposes to store of a frame, before its labels are decided.
+    """Proposal of one propagation block for a frame's memory, before its labels are decided.
 
     Attributes:
         key: ``(B, H', W', C / 2)`` float; the query is the same.
@@ -153,7 +152,7 @@ class MemoryFrames:
 
 @dataclass(frozen=True, slots=True)
 class PropagationOutput:
-    """What propagation gives for one frame.
+    """Output of propagation for one frame.
 
     Attributes:
         embedding: ``(B, 2C, H', W')`` float, visual half first, for the decoder: at stride 4 after
@@ -170,7 +169,7 @@ class PropagationOutput:
 
 @dataclass(frozen=True, slots=True)
 class ImageEmbedding:
-    """SAM's view of one frame: what the refiner's decoder reads.
+    """Image embedding of one frame for SAM's mask decoder.
 
     Attributes:
         embedding: ``(1, 256, 64, 64)`` float, output of SAM's image encoder.
@@ -207,15 +206,15 @@ class ConfidenceFeatures(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FramePace:
-    """What a time budget cost one frame.
+    """Steps that a latency budget left out of one frame.
 
     Attributes:
-        scale: Resolution as a share of the preset's own.
+        scale: Resolution as a fraction of the preset's own.
         memory_frames: Long-term frames that were read at most; the reference frame counts.
         is_refinement_skipped: The masks were not refined, for want of time.
-        mean_seconds: What the newest frames took on average.
+        mean_seconds: Seconds per frame, mean of the newest frames.
         is_in_budget: Whether that keeps the budget.
-        restart_seconds: What it took to bring the memory to another resolution before this frame; 0
+        restart_seconds: Seconds of building the memory at another resolution before this frame; 0
             where the resolution stayed.
     """
 
@@ -238,7 +237,7 @@ def check_frame(frame: object, *, expected: Size | None = None) -> Size:
         The frame's size.
 
     Raises:
-        ShapeError: It is no such array, or its size differs from ``expected``.
+        ShapeError: It is not such an array, or its size differs from ``expected``.
     """
     if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.shape[2] != 3:
         got = getattr(frame, "shape", type(frame).__name__)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from vots_hqtrack.config import VMOSConfig
-from vots_hqtrack.decoder import FeaturePyramidDecoder, MaskDecoder
+from vots_hqtrack.decoder import FPNDecoder, MaskDecoder
 from vots_hqtrack.identity import IdentityBank
 from vots_hqtrack.propagation.multi_scale import MultiScalePropagation
 from vots_hqtrack.propagation.single_scale import SingleScalePropagation
@@ -38,7 +38,7 @@ class VMOS(nn.Module):
         self,
         identity: IdentityBank,
         propagation: MultiScalePropagation | SingleScalePropagation,
-        decoder: MaskDecoder | FeaturePyramidDecoder,
+        decoder: MaskDecoder | FPNDecoder,
     ) -> None:
         super().__init__()
         self.identity = identity
@@ -92,8 +92,8 @@ class VMOS(nn.Module):
 
         Args:
             frame_index: The frame.
-            proposals: Of that frame.
-            embedding: Of the labels that were decided on, from :meth:`encode_masks`.
+            proposals: Proposals of that frame.
+            embedding: Embedding of the final masks, from :meth:`encode_masks`.
         """
         layers = zip(self.pyramid.blocks, proposals, strict=True)
         return MemoryEntry(
@@ -133,7 +133,7 @@ def build_vmos(config: VMOSConfig, dims: tuple[int, int, int]) -> VMOS:
         num_blocks=config.num_blocks_s16,
         window_radius=config.window_radius,
     )
-    decoder = FeaturePyramidDecoder(
+    decoder = FPNDecoder(
         2 * config.width_s16, dims, width=config.width_s16, align_corners=config.align_corners
     )
     return VMOS(identity, single_scale, decoder)

@@ -145,8 +145,8 @@ def masks_in_frame(logits: Tensor, geometry: SamGeometry) -> Tensor:
 def _cut(frame_side: int, input_side: int, start: int, length: int) -> tuple[LinearIndices, int]:
     """Keep what reads within ``length`` samples from ``start`` on; also returns its first pixel."""
     low, high, weight = linear_indices(frame_side, input_side)
-    first = int(torch.searchsorted(low, start))
-    last = int(torch.searchsorted(high, start + length))
+    first = int(torch.searchsorted(low, start).numpy())
+    last = int(torch.searchsorted(high, start + length).numpy())
     cut = slice(first, last)
     return LinearIndices(low[cut] - start, high[cut] - start, weight[cut]), first
 

@@ -88,7 +88,7 @@ def prompt_points(masks: Tensor) -> Tensor:
         ``(N, 2)`` float32, ``(x, y)`` pixel indices. ``(0, 0)`` for an empty mask.
     """
     check_mask_stack(masks)
-    points = [_deepest_pixel(mask.cpu().numpy()) for mask in masks]
+    points = [_deepest_pixel(mask) for mask in masks.cpu().numpy()]
     return torch.tensor(points, dtype=torch.float32, device=masks.device).view(-1, 2)
 
 
