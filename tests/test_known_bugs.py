@@ -1,4 +1,4 @@
-"""What the released code gets wrong, worked out anew from its description, beside what we do.
+"""Known bugs of the released code, re-created from its description, beside our results.
 
 Each ``released_*`` function is the rule of the released code in a few lines; decision 0022 lists
 them. Where its rule and ours agree, a test says so too.
@@ -242,14 +242,14 @@ class TestIdsByPosition:
         for order in ([1, 2, 3], [3, 2, 1]):
             state = by_id.initialize(draw_frame(), {number: masks[number] for number in order})
             results.append(by_id.track(draw_frame(1), state).masks)
-        assert all(np.array_equal(mask, results[1][one]) for one, mask in results[0].items())
+        assert all(np.array_equal(mask, results[1][i]) for i, mask in results[0].items())
 
     def test_sparse_ids_keep_their_slots_in_the_released_presets(self, by_id: HQTracker) -> None:
         packed = released_tracker(slots="packed")
         given_masks = {3: square(8, 8), 7: square(8, 60)}
-        kept, moved = (one.initialize(draw_frame(), given_masks) for one in (by_id, packed))
-        assert [kept.slots.group_and_slot(one) for one in ids(3, 7)] == [(0, Slot(3)), (0, Slot(7))]
-        assert [moved.slots.group_and_slot(one) for one in ids(3, 7)] == [
+        kept, moved = (tracker.initialize(draw_frame(), given_masks) for tracker in (by_id, packed))
+        assert [kept.slots.group_and_slot(i) for i in ids(3, 7)] == [(0, Slot(3)), (0, Slot(7))]
+        assert [moved.slots.group_and_slot(i) for i in ids(3, 7)] == [
             (0, Slot(1)),
             (0, Slot(2)),
         ]

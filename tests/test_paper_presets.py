@@ -1,4 +1,4 @@
-"""Presets whose weights the user trains: from a weights file to masks, without it to advice."""
+"""Presets without published weights: tracking with a weights file, advice without it."""
 
 from __future__ import annotations
 

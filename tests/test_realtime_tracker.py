@@ -66,7 +66,7 @@ def test_with_time_enough_the_masks_are_those_without_a_budget(
         assert paced.pace.scale == 1
         assert paced.pace.memory_frames == 3
         assert paced.pace.is_in_budget
-        assert all(np.array_equal(free.masks[one], paced.masks[one]) for one in free.masks)
+        assert all(np.array_equal(free.masks[i], paced.masks[i]) for i in free.masks)
 
 
 def test_without_time_everything_becomes_cheaper(make: Callable[..., HQTracker]) -> None:
@@ -81,7 +81,7 @@ def test_without_time_everything_becomes_cheaper(make: Callable[..., HQTracker])
         assert result.pace is not None
         assert result.pace.scale == SCALES[-1]
         assert not result.pace.is_in_budget
-        assert not result.pace.is_refinement_skipped  # there is no refiner
+        assert not result.pace.is_refinement_skipped  # without a refiner
         assert result.masks[1].shape == video[0][0].shape[:2]
 
 
@@ -98,7 +98,7 @@ def test_two_videos_keep_their_own_pace(make: Callable[..., HQTracker]) -> None:
 def test_another_resolution_at_once_is_that_from_the_beginning(
     make: Callable[..., HQTracker],
 ) -> None:
-    """Of one frame nothing is lost by a restart, later objects included."""
+    """A restart after one frame loses nothing, later objects included."""
     (frame, masks), (following, _) = draw_video(2)
     tracker = make(0.001, 1000.0)
     changed = tracker.initialize(frame, {1: masks[1]})
@@ -112,7 +112,7 @@ def test_another_resolution_at_once_is_that_from_the_beginning(
     tracker.add_objects(frame, {2: masks[2]}, smaller)
     found, wanted = (tracker.track(following, state) for state in (changed, smaller))
     assert changed.geometry == smaller.geometry
-    assert all(np.array_equal(found.masks[one], wanted.masks[one]) for one in (1, 2))
+    assert all(np.array_equal(found.masks[i], wanted.masks[i]) for i in (1, 2))
     assert found.scores == wanted.scores
     assert found.pace is not None
     assert found.pace.scale == 0.5

@@ -192,7 +192,7 @@ def parts() -> HQTracker:
 
 @pytest.mark.weights
 class TestTracker:
-    def test_absence_is_reported_but_not_remembered(self, parts: HQTracker) -> None:
+    def test_absence_is_reported_but_does_not_reach_the_memory(self, parts: HQTracker) -> None:
         # By the shrinkage alone: half of the second object is hidden.
         config = ConfidenceConfig(kind="calibrated", constant=4.0, shrinkage=-10.0)
         (frame, masks), (later, _) = draw_video(2)
@@ -201,7 +201,7 @@ class TestTracker:
         strict = tracker_with(parts, confidence=config, tracking=TrackingConfig(absence_score=0.9))
         states = [tracker.initialize(frame, masks) for tracker in (plain, strict)]
         seen, hidden = (
-            one.track(later, to) for one, to in zip((plain, strict), states, strict=True)
+            tracker.track(later, to) for tracker, to in zip((plain, strict), states, strict=True)
         )
         assert 0 < seen.scores[TWO] < 0.9 < seen.scores[ONE]
         assert seen.masks[TWO].any()

@@ -1,4 +1,4 @@
-"""The tracker on small made-up videos with the shipped weights: what it promises, end to end."""
+"""The tracker on small synthetic videos with the shipped weights: what it promises, end to end."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class TestTracking:
         for index in range(3):
             for video, state, expected in zip((left, right), states, alone, strict=True):
                 masks = tracker.track(video[index + 1][0], state).masks
-                assert all(np.array_equal(masks[one], expected[index][one]) for one in masks)
+                assert all(np.array_equal(masks[i], expected[index][i]) for i in masks)
 
     def test_order_and_names_of_objects_do_not_matter(self, tracker: HQTracker) -> None:
         video = draw_video(3)
@@ -105,7 +105,7 @@ class TestTracking:
         assert len(state.groups) == 2
         result = tracker.track(frame, state)
         assert list(result.masks) == list(range(1, 12))
-        overlaps = [jaccard(result.masks[ObjectId(one)], mask) for one, mask in masks.items()]
+        overlaps = [jaccard(result.masks[ObjectId(i)], mask) for i, mask in masks.items()]
         assert np.mean(overlaps) > 0.7
 
     def test_memory_stops_growing(self, tracker: HQTracker) -> None:

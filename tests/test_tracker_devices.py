@@ -1,4 +1,4 @@
-"""What the tracker promises of its state, on each device: videos do not mix, memory stays flat."""
+"""State of the tracker on each device: videos do not mix, memory stays flat."""
 
 from __future__ import annotations
 

@@ -29,14 +29,14 @@ class TestSeparate:
         tracker = tracker_with(mode="separate")
         video = draw_video(3)
         together = tracker.initialize(*video[0])
-        alone = {one: tracker.initialize(video[0][0], {one: video[0][1][one]}) for one in (1, 2)}
+        alone = {i: tracker.initialize(video[0][0], {i: video[0][1][i]}) for i in (1, 2)}
         assert len(together.groups) == 2
         for frame, _ in video[1:]:
             found = tracker.track(frame, together)
-            for one, state in alone.items():
-                expected = tracker.track(frame, state).masks[ObjectId(one)]
+            for i, state in alone.items():
+                expected = tracker.track(frame, state).masks[ObjectId(i)]
                 # The objects are far from each other: neither is surer of the other's pixels.
-                assert np.array_equal(found.masks[ObjectId(one)], expected)
+                assert np.array_equal(found.masks[ObjectId(i)], expected)
                 assert expected.any()
 
     def test_an_object_added_later_gets_a_memory_of_its_own(self) -> None:
@@ -47,7 +47,7 @@ class TestSeparate:
         tracker.add_objects(video[1][0], {2: video[1][1][2]}, state)
         assert [group.frame_indices for group in state.groups] == [(0,), (1,)]
         result = tracker.track(video[2][0], state)
-        assert all(result.masks[one].any() for one in (ONE, TWO))
+        assert all(result.masks[i].any() for i in (ONE, TWO))
 
     def test_joint_is_one_pass(self) -> None:
         tracker = tracker_with(mode="joint")
@@ -103,9 +103,9 @@ def test_the_memory_gets_the_masks_that_the_option_names(
         result = tracker.track(frame, state)
         kept = result.masks if is_refined else result.initial_masks
         other = result.initial_masks if is_refined else result.masks
-        expected = sum(one * mask for one, mask in kept.items())
+        expected = sum(i * mask for i, mask in kept.items())
         assert np.array_equal(state.label_map, expected)
-        assert not np.array_equal(state.label_map, sum(one * m for one, m in other.items()))
+        assert not np.array_equal(state.label_map, sum(i * m for i, m in other.items()))
 
 
 @pytest.mark.weights

@@ -74,12 +74,12 @@ def test_long_term_memory_is_read(vmos: VMOS) -> None:
     with torch.inference_mode():
         first = vmos.encode_masks(one_hot_slots(draw_labels(0)))
         output = vmos.propagate(draw_features(1), first)
-        one = vmos.write_memory(0, output.proposals, first)
+        left = vmos.write_memory(0, output.proposals, first)
         other_labels = vmos.encode_masks(one_hot_slots(draw_labels(9)))
-        two = vmos.write_memory(0, output.proposals, other_labels)
-        with_one = vmos.propagate(draw_features(2), MemoryFrames([one], one)).embedding
-        with_two = vmos.propagate(draw_features(2), MemoryFrames([one, two], one)).embedding
-        swapped = vmos.propagate(draw_features(2), MemoryFrames([two, one], one)).embedding
+        right = vmos.write_memory(0, output.proposals, other_labels)
+        with_one = vmos.propagate(draw_features(2), MemoryFrames([left], left)).embedding
+        with_two = vmos.propagate(draw_features(2), MemoryFrames([left, right], left)).embedding
+        swapped = vmos.propagate(draw_features(2), MemoryFrames([right, left], left)).embedding
     assert (with_one - with_two).abs().max() > 1e-3
     torch.testing.assert_close(with_two, swapped, atol=1e-4, rtol=1e-4)
 

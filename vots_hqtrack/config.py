@@ -258,7 +258,7 @@ class SelectorConfig:
     """The selector (paper section 2.2, Table 4).
 
     Attributes:
-        iou_threshold: The refined mask is taken where its IoU with the initial one is at least this.
+        iou_threshold: Minimum IoU with the initial mask at which the refined mask is taken.
     """
 
     iou_threshold: float = 0.1

@@ -235,7 +235,7 @@ def _pixel_statistics(device: torch.device) -> tuple[Tensor, Tensor]:
 def _nearest(
     frame_side: int, input_side: int, network_side: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Frame pixel of each pixel of one side of the network image, and whether the frame covers it."""
+    """Frame pixel of each network pixel of one side, and whether the frame covers it."""
     with torch.inference_mode(mode=False):
         centre = (torch.arange(network_side, dtype=torch.float64) + 0.5) * NETWORK_STRIDE
         index = (centre * frame_side / input_side).long().clamp_(max=frame_side - 1)

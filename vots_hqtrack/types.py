@@ -1,8 +1,8 @@
 """Values that cross function borders: identifiers, sizes, features and results.
 
 Layouts are batch-first: ``(B, C, H', W')`` for encoder features, ``(B, H', W', C)`` in propagation
-and memory. Frames are uint8 ``(H, W, 3)`` RGB; masks are bool ``(H, W)``; pixel coordinates are ``(x, y)`` with the origin at the outer
-corner of the top-left pixel.
+and memory. Frames are uint8 ``(H, W, 3)`` RGB; masks are bool ``(H, W)``; pixel coordinates are
+``(x, y)`` with the origin at the outer corner of the top-left pixel.
 """
 
 from __future__ import annotations
