@@ -28,6 +28,7 @@ from vots_hqtrack.precision import cast_to_low_precision
 from vots_hqtrack.presets import PRESETS, load_preset
 from vots_hqtrack.report import coarse_masks
 from vots_hqtrack.sam import refiner
+from vots_hqtrack.sam.models import ImageEncoderViT
 from vots_hqtrack.sam.vit import SamVitEncoder
 from vots_hqtrack.settings import apply_settings
 from vots_hqtrack.tracker import HQTracker
@@ -81,9 +82,6 @@ class EncodedOnce(nn.Module):
 
     def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()
-        # The package may only be imported after ``sam.models``.
-        from segment_anything_hq.modeling import ImageEncoderViT
-
         # One block with windows and one with global attention, as wide as ViT-B.
         vit = ImageEncoderViT(
             depth=2, embed_dim=768, num_heads=4, mlp_ratio=1, out_chans=256, use_rel_pos=True,

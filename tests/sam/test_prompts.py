@@ -1,4 +1,4 @@
-"""Prompts made of coarse masks."""
+"""Prompts made of initial masks."""
 
 from __future__ import annotations
 
@@ -95,8 +95,8 @@ def test_points_lie_deepest_inside_their_mask(mask: np.ndarray) -> None:
 def test_kinds_and_shapes(
     kind: PromptKind, has_masks: bool, has_points: bool, num_objects: int
 ) -> None:
-    coarse = torch.ones(num_objects, 12, 16, dtype=torch.bool)
-    prompts = make_prompts(coarse, SMALL, kind=kind, mask_logit=1.0)
+    initial = torch.ones(num_objects, 12, 16, dtype=torch.bool)
+    prompts = make_prompts(initial, SMALL, kind=kind, mask_logit=1.0)
     assert prompts.boxes.shape == (num_objects, 4)
     assert (prompts.masks is not None) == has_masks
     assert (prompts.points is not None) == has_points

@@ -12,7 +12,7 @@ from vots_hqtrack.checkpoints.importing import read_as
 from vots_hqtrack.checkpoints.load import load_into, load_weights, save_tensors
 from vots_hqtrack.checkpoints.manifest import WeightsEntry, record, sha256_of
 from vots_hqtrack.errors import ConfigError, WeightsError
-from vots_hqtrack.sam.models import build_sam, sam_model_registry
+from vots_hqtrack.sam.models import build_sam
 from vots_hqtrack.sam.weights import (
     export_sam,
     export_weights,
@@ -81,6 +81,8 @@ def test_the_package_reads_the_exported_checkpoint_whole(cache: Path, tmp_path: 
     with pytest.raises(WeightsError, match="there already; give --force"):
         export_sam(path, tensors, model="vit_tiny", hq=True)
     stored = torch.load(path, weights_only=True)
+    from segment_anything_hq import sam_model_registry  # after `sam.models`
+
     network = sam_model_registry["vit_tiny"]()
     report = network.load_state_dict(stored, strict=False)
     assert not report.unexpected_keys

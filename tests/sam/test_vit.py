@@ -1,18 +1,12 @@
 """SAM's ViT walked block by block computes what the package's own forward computes."""
 
-import warnings
-
 import pytest
 import torch
 from torch import nn
 
 from vots_hqtrack.errors import ShapeError
-from vots_hqtrack.sam.models import build_empty_sam
+from vots_hqtrack.sam.models import ImageEncoderViT, build_empty_sam
 from vots_hqtrack.sam.vit import SamVitEncoder
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    from segment_anything_hq.modeling import ImageEncoderViT
 
 
 def build(seed: int = 0) -> ImageEncoderViT:

@@ -1,8 +1,9 @@
-"""SAM's prompt encoder and mask decoder, part by part: the reference of the fused decoder.
+"""Candidate masks of a mask decoder, and the decoders of ``segment_anything_hq`` part by part.
 
 The package's HQ decoder adds its HQ token's mask to the one SAM mask that it picks itself. Here its
 parts are called one by one, so that the caller can pick by another rule; sum and order of
-operations are the package's, so the masks are the same to the last bit.
+operations are the package's, so the masks are the same to the last bit. Training of the HQ head
+uses them, and tests of `sam.mask_decoder`.
 """
 
 from __future__ import annotations
@@ -13,9 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from vots_hqtrack.config import HQOutput
-from vots_hqtrack.sam.geometry import SamGeometry, input_sides
-from vots_hqtrack.sam.models import MaskDecoderHQ
+from vots_hqtrack.sam.geometry import SamGeometry
 from vots_hqtrack.sam.prompts import Prompts
 from vots_hqtrack.types import ImageEmbedding
 
@@ -25,7 +24,7 @@ SINGLE, MULTIMASK = slice(0, 1), slice(1, 4)
 
 @dataclass(frozen=True, slots=True)
 class EncodedPrompts:
-    """What SAM's prompt encoder makes of N objects' prompts.
+    """Encoded prompts of N objects.
 
     Attributes:
         sparse: ``(N, K, 256)`` float, tokens of boxes and points.
@@ -40,7 +39,7 @@ class EncodedPrompts:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Masks that SAM offers for N objects.
+    """Candidate masks of N objects.
 
     Attributes:
         logits: ``(N, K, H', W')`` float32, from the first row and column of SAM's square on: all of
@@ -69,7 +68,7 @@ class DecodedMasks:
 
 
 class PromptedDecoder(Protocol):
-    """What the refiner asks of a network with prompts.
+    """A network with prompts, as the refiner calls it.
 
     Attributes:
         side: Side of its square input in pixels.
@@ -86,49 +85,6 @@ class PromptedDecoder(Protocol):
         """Decode N objects: K = 3 candidates of each, or 1."""
 
 
-class ReferenceDecoder(nn.Module):
-    """The package's modules as they are.
-
-    Args:
-        decoder: The package's ``MaskDecoder`` or ``MaskDecoderHQ``.
-        prompt_encoder: The package's ``PromptEncoder``.
-        hq_output: An HQ decoder's masks: SAM's plus the HQ token's, or the latter alone, which is
-            one mask under each of SAM's scores. A plain decoder has only SAM's.
-    """
-
-    def __init__(
-        self, decoder: nn.Module, prompt_encoder: nn.Module, *, hq_output: HQOutput = "sum"
-    ) -> None:
-        super().__init__()
-        self.decoder = decoder
-        self.prompt_encoder = prompt_encoder
-        self.hq_output = hq_output
-        self.side, self.mask_side = input_sides(prompt_encoder)
-
-    def precompute(self, embedding: ImageEmbedding, geometry: SamGeometry) -> ImageEmbedding:
-        """Return the embedding: nothing is computed ahead."""
-        return embedding
-
-    def forward(self, cache: ImageEmbedding, prompts: Prompts, *, multimask: bool) -> Candidates:
-        """Decode the prompts of N objects, N at least 1, in one call.
-
-        Args:
-            cache: SAM's image embedding of the frame.
-            prompts: Boxes, and masks and points if there are any.
-            multimask: True for SAM's three masks, False for its single one.
-
-        Returns:
-            K = 3 candidates of each object, or 1.
-        """
-        chosen = MULTIMASK if multimask else SINGLE
-        masks = decode_masks(self.decoder, cache, encode_prompts(self.prompt_encoder, prompts))
-        logits = masks.sam[:, chosen]
-        if masks.hq is not None:
-            is_sum = self.hq_output == "sum"
-            logits = logits + masks.hq if is_sum else masks.hq.expand_as(logits)
-        return Candidates(logits, masks.predicted_iou[:, chosen])
-
-
 def decode_masks(
     decoder: nn.Module, embedding: ImageEmbedding, prompts: EncodedPrompts
 ) -> DecodedMasks:
@@ -137,7 +93,7 @@ def decode_masks(
     Args:
         decoder: The package's ``MaskDecoder`` or ``MaskDecoderHQ``.
         embedding: SAM's image embedding of the frame.
-        prompts: Of N objects, N at least 1.
+        prompts: Prompts of N objects, N at least 1.
     """
     parts: Any = decoder
     arguments = {
@@ -146,7 +102,7 @@ def decode_masks(
         "sparse_prompt_embeddings": prompts.sparse,
         "dense_prompt_embeddings": prompts.dense,
     }
-    if not isinstance(decoder, MaskDecoderHQ):
+    if not hasattr(decoder, "hf_token"):
         masks, scores = parts.predict_masks(**arguments)
         return DecodedMasks(masks.float(), None, scores.float())
     masks, scores = parts.predict_masks(**arguments, hq_features=hq_features(decoder, embedding))
@@ -161,28 +117,12 @@ def encode_prompts(prompt_encoder: nn.Module, prompts: Prompts) -> EncodedPrompt
         prompts: Boxes, and masks and foreground points if there are any.
     """
     parts: Any = prompt_encoder
-    sparse, dense = parts(
-        points=_labelled_points(prompts), boxes=prompts.boxes, masks=prompts.masks
-    )
+    points = prompts.points
+    if points is not None:
+        # All are points of the foreground, which has the label 1.
+        points = points, torch.ones(points.shape[:2], dtype=torch.int, device=points.device)
+    sparse, dense = parts(points=points, boxes=prompts.boxes, masks=prompts.masks)
     return EncodedPrompts(sparse, dense, parts.get_dense_pe())
-
-
-def encode_tokens(prompt_encoder: nn.Module, prompts: Prompts) -> Tensor:
-    """Run SAM's prompt encoder on boxes and points alone.
-
-    Args:
-        prompt_encoder: The package's ``PromptEncoder``.
-        prompts: Of N objects.
-
-    Returns:
-        ``(N, K, 256)`` float tokens.
-    """
-    parts: Any = prompt_encoder
-    sparse: Tensor
-    # Autocast would round coordinates to a hundredth of the frame and worse.
-    with torch.autocast(prompts.boxes.device.type, enabled=False):
-        sparse, _ = parts(points=_labelled_points(prompts), boxes=prompts.boxes, masks=None)
-    return sparse
 
 
 def hq_features(decoder: nn.Module, embedding: ImageEmbedding) -> Tensor:
@@ -200,11 +140,3 @@ def hq_features(decoder: nn.Module, embedding: ImageEmbedding) -> Tensor:
     last: Tensor = parts.embedding_encoder(embedding.embedding.float())
     first: Tensor = parts.compress_vit_feat(early)
     return last + first
-
-
-def _labelled_points(prompts: Prompts) -> tuple[Tensor, Tensor] | None:
-    """Return the points and the label of each, which is that of the foreground."""
-    points = prompts.points
-    if points is None:
-        return None
-    return points, torch.ones(points.shape[:2], dtype=torch.int, device=points.device)

@@ -1,4 +1,4 @@
-"""SAM weights whose HQ head is in a file of its own: put together at load, or written as one.
+"""SAM weights with the HQ head in a file of its own: joined at load, or written as one.
 
 The shipped tiny SAM serves with and without the HQ head, so that the 9.8 million numbers they share
 are stored once.
@@ -14,12 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vots_hqtrack.checkpoints.load import load_into, load_weights, require_fit
-from vots_hqtrack.checkpoints.manifest import resolve
-from vots_hqtrack.config import RefinerConfig
+from vots_hqtrack.checkpoints.load import load_weights, require_fit
 from vots_hqtrack.errors import ConfigError, WeightsError
 from vots_hqtrack.io import atomic_path
-from vots_hqtrack.sam.models import HQ_DECODER_PARTS, Sam, build_empty_sam, build_sam
+from vots_hqtrack.sam.models import HQ_DECODER_PARTS, build_sam
 
 SAM_NAME = re.compile(r"sam(?P<hq>-hq)?-(?P<model>vit-(?:tiny|b|l|h))")
 """Names of SAM weights, which say what network they are of."""
@@ -41,14 +39,14 @@ def load_sam_weights(weights: str, *, hq: bool, head: str) -> dict[str, Tensor]:
     Args:
         weights: Name of the SAM's weights.
         hq: True for HQ-SAM.
-        head: Name of the HQ head's weights, read for an HQ-SAM whose own weights have no head;
+        head: Name of the HQ head's weights, read for an HQ-SAM if its own weights have no head;
             empty if there are none.
 
     Returns:
         Tensors on the CPU by the keys of a whole ``Sam``, in the files' dtypes.
 
     Raises:
-        WeightsError: Weights are missing or damaged, or the second file is no HQ head.
+        WeightsError: Weights are missing or damaged, or the second file is not an HQ head.
     """
     tensors = load_weights(weights)
     if not hq or not head or has_hq_head(tensors):
@@ -59,21 +57,6 @@ def load_sam_weights(weights: str, *, hq: bool, head: str) -> dict[str, Tensor]:
         found = f"{others[0]} and the like" if others else "nothing"
         raise WeightsError(f"the weights {head} must be an HQ head alone, got {found}")
     return {**tensors, **extra}
-
-
-def load_sam(config: RefinerConfig) -> Sam:
-    """Build a SAM network with its weights, in evaluation mode.
-
-    Args:
-        config: Names the network and its weights.
-
-    Raises:
-        WeightsError: They are missing, damaged, or do not fit.
-    """
-    sam = build_empty_sam(config.model, hq=config.hq)
-    tensors = load_sam_weights(config.weights, hq=config.hq, head=config.head)
-    load_into(sam, tensors, source=str(resolve(config.weights)))
-    return sam
 
 
 def export_weights(name: str, path: Path, *, head: str = "", force: bool = False) -> None:
@@ -109,7 +92,7 @@ def export_sam(
 
     Args:
         path: The file, such as ``sam_hq_vit_tiny.pth``; its folder must exist.
-        tensors: What `load_sam_weights` returned.
+        tensors: Tensors by the keys of a whole ``Sam``.
         model: The package's name of the network.
         hq: True for HQ-SAM.
         force: True replaces a file that is there.
