@@ -8,14 +8,9 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor, nn
 
 from vots_hqtrack.config import HQOutput, RefinerConfig
-from vots_hqtrack.sam.candidates import (
-    MULTIMASK,
-    SINGLE,
-    Candidates,
-    decode_masks,
-    encode_prompts,
-)
+from vots_hqtrack.sam.candidates import decode_masks, encode_prompts
 from vots_hqtrack.sam.geometry import SamGeometry
+from vots_hqtrack.sam.mask_decoder import MULTIMASK, SINGLE, Candidates
 from vots_hqtrack.sam.prompts import Prompts
 from vots_hqtrack.sam.refiner import SamRefiner, sam_refiner
 from vots_hqtrack.sam.tiny_vit import WINDOW_BORDER, SharedFeatures, share_maps

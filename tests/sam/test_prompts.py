@@ -50,7 +50,7 @@ def test_mask_prompt_keeps_padding_outside() -> None:
     geometry = SamGeometry(Size(10, 13), Size(10, 13), side=32, mask_side=8)
     logits = prompt_masks(torch.ones(1, 10, 13, dtype=torch.bool), geometry, mask_logit=1.0)[0, 0]
     assert logits[:2, :3].eq(1).all()
-    assert logits[2, :3].eq(0).all()  # the frame ends in the middle of the third row of cells
+    assert logits[2, :3].eq(0).all()  # the frame ends in the middle of the third row of pixels
     assert logits[:2, 3].eq(-0.5).all()  # and after a quarter of the fourth column
     assert logits[3:].eq(-1).all()
     assert logits[:, 4:].eq(-1).all()

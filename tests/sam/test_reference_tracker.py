@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from reference_sam import ReferenceTinyViT, reference_refiner
@@ -17,14 +19,13 @@ from vots_hqtrack.sam.models import build_sam
 from vots_hqtrack.sam.weights import load_sam_weights
 from vots_hqtrack.settings import apply_settings
 from vots_hqtrack.tracker import HQTracker
-from vots_hqtrack.types import FrameResult
 
 CPU = torch.device("cpu")
 LOWEST_IOU = 0.98
 """0.997 was seen in bfloat16 with both sides rounded, each in its own way; 1.0 in float32."""
 
 
-def follow(config: TrackerConfig, *, is_reference: bool = False) -> list[FrameResult]:
+def follow(config: TrackerConfig, *, is_reference: bool = False) -> list[Any]:
     parts = build_parts(config, CPU, None)
     if is_reference:
         options = config.refiner

@@ -113,14 +113,10 @@ def _sample(
             weight_y = down if corner // 2 else 1 - down
             is_inside = is_pixel & (x >= 0) & (x < width) & (y >= 0) & (y < height)
             line = ((image * height + y) * width + x) * (groups * channels) + group * channels
-            found = tl.load(
-                value + line[:, None] + channel[None, :],
-                mask=is_inside[:, None] & is_channel[None, :],
-                other=0.0,
-            )
-            corner = weight.to(tl.float32) * weight_x * weight_y
-            total += corner[:, None] * found.to(tl.float32)
+            source = value + line[:, None] + channel[None, :]
+            found = tl.load(source, mask=is_inside[:, None] & is_channel[None, :], other=0.0)
+            scale = weight.to(tl.float32) * weight_x * weight_y
+            total += scale[:, None] * found.to(tl.float32)
     place = sampled + pixel[:, None] * (groups * channels) + group * channels + channel[None, :]
-    tl.store(
-        place, total.to(sampled.dtype.element_ty), mask=is_pixel[:, None] & is_channel[None, :]
-    )
+    is_stored = is_pixel[:, None] & is_channel[None, :]
+    tl.store(place, total.to(sampled.dtype.element_ty), mask=is_stored)

@@ -1,4 +1,4 @@
-"""Candidate masks of a mask decoder, and the decoders of ``segment_anything_hq`` part by part.
+"""Prompt encoder and mask decoder of ``segment_anything_hq``, part by part.
 
 The package's HQ decoder adds its HQ token's mask to the one SAM mask that it picks itself. Here its
 parts are called one by one, so that the caller can pick by another rule; sum and order of
@@ -9,17 +9,13 @@ uses them, and tests of `sam.mask_decoder`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vots_hqtrack.sam.geometry import SamGeometry
 from vots_hqtrack.sam.prompts import Prompts
 from vots_hqtrack.types import ImageEmbedding
-
-SINGLE, MULTIMASK = slice(0, 1), slice(1, 4)
-"""SAM's mask tokens: one for clear prompts, three for prompts that could mean several things."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +34,6 @@ class EncodedPrompts:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidates:
-    """Candidate masks of N objects.
-
-    Attributes:
-        logits: ``(N, K, H', W')`` float32, from the first row and column of SAM's square on: all of
-            it, or the part that the frame covers and at least one mask pixel more.
-        predicted_iou: ``(N, K)`` float32, SAM's IoU predictions; the HQ token has none of its own.
-    """
-
-    logits: Tensor
-    predicted_iou: Tensor
-
-
-@dataclass(frozen=True, slots=True)
 class DecodedMasks:
     """Raw output of a mask decoder for N objects.
 
@@ -65,24 +47,6 @@ class DecodedMasks:
     sam: Tensor
     hq: Tensor | None
     predicted_iou: Tensor
-
-
-class PromptedDecoder(Protocol):
-    """A network with prompts, as the refiner calls it.
-
-    Attributes:
-        side: Side of its square input in pixels.
-        mask_side: Side of its low-resolution masks in pixels.
-    """
-
-    side: int
-    mask_side: int
-
-    def precompute(self, embedding: Any, geometry: SamGeometry) -> Any:  # noqa: ANN401
-        """Compute what all objects of a frame share."""
-
-    def __call__(self, cache: Any, prompts: Prompts, *, multimask: bool) -> Candidates:  # noqa: ANN401
-        """Decode N objects: K = 3 candidates of each, or 1."""
 
 
 def decode_masks(
@@ -117,10 +81,10 @@ def encode_prompts(prompt_encoder: nn.Module, prompts: Prompts) -> EncodedPrompt
         prompts: Boxes, and masks and foreground points if there are any.
     """
     parts: Any = prompt_encoder
-    points = prompts.points
-    if points is not None:
+    points = None
+    if prompts.points is not None:
         # All are points of the foreground, which has the label 1.
-        points = points, torch.ones(points.shape[:2], dtype=torch.int, device=points.device)
+        points = prompts.points, torch.ones_like(prompts.points[..., 0], dtype=torch.int)
     sparse, dense = parts(points=points, boxes=prompts.boxes, masks=prompts.masks)
     return EncodedPrompts(sparse, dense, parts.get_dense_pe())
 

@@ -20,7 +20,6 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor, nn
 
 from vots_hqtrack.config import HQOutput
-from vots_hqtrack.sam.candidates import MULTIMASK, SINGLE, Candidates
 from vots_hqtrack.sam.geometry import SamGeometry
 from vots_hqtrack.sam.layers import ChannelNorm, Gelu, SamWeights, frozen
 from vots_hqtrack.sam.prompts import Prompts
@@ -32,8 +31,24 @@ SIDE, MASK_SIDE, MAP_SIDE = 1024, 256, 64
 NUM_MASK_TOKENS = 4
 UPSCALING = 4
 """Mask pixels along one token of the embedding."""
+SINGLE, MULTIMASK = slice(0, 1), slice(1, 4)
+"""SAM's mask tokens: one for clear prompts, three for prompts that could mean several things."""
 REACH = 2
 """Mask pixels on each side of its own that HQ-SAM's convolutions read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Candidate masks of N objects.
+
+    Attributes:
+        logits: ``(N, K, H', W')`` float32, from the first row and column of SAM's square on: all of
+            it, or the part that the frame covers and at least one mask pixel more.
+        predicted_iou: ``(N, K)`` float32, SAM's IoU predictions; the HQ token has none of its own.
+    """
+
+    logits: Tensor
+    predicted_iou: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +219,8 @@ class PromptEncoder(nn.Module):
         """
         if masks is None:
             return (tokens + self.without_mask.to(tokens.dtype)).expand(num_objects, -1, -1)
-        return tokens + self.downscaling(masks).flatten(2).transpose(1, 2).to(tokens.dtype)
+        dense: Tensor = self.downscaling(masks)
+        return tokens + dense.flatten(2).transpose(1, 2).to(tokens.dtype)
 
     def image_positions(self) -> Tensor:
         """Return the positional encoding of the image's tokens: ``(1, H' W', 256)`` float32."""
@@ -257,7 +273,8 @@ class HQHead(nn.Module):
         )
         self.fused = frozen(torch.cat([conv.weight for conv in convs[:2]]))
         self.fine = frozen(convs[2].weight)
-        self.bias = frozen(sum((conv.bias for conv in convs), start=torch.zeros(narrow)))
+        biases = [conv.bias for conv in convs if conv.bias is not None]
+        self.bias = frozen(torch.stack(biases).sum(0))
 
     def precompute(self, last: Tensor, early: Tensor, needed: Size) -> Tensor:
         """Upscale the encoder's features 2x, once for all objects.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,12 +20,11 @@ from vots_hqtrack.encoder.frames import EncodedFrame
 from vots_hqtrack.errors import ConfigError, InputError, ShapeError
 from vots_hqtrack.masks import check_mask_stack, has_pixels
 from vots_hqtrack.refiner import Box, Refinement, RefinerOptions, register_refiner
-from vots_hqtrack.sam.candidates import PromptedDecoder
 from vots_hqtrack.sam.components import clean_logits
 from vots_hqtrack.sam.embed import OwnEmbedder, SharedEmbedder
 from vots_hqtrack.sam.geometry import SamGeometry, masks_in_frame, scale_points
 from vots_hqtrack.sam.layers import SamWeights
-from vots_hqtrack.sam.mask_decoder import MaskDecoder
+from vots_hqtrack.sam.mask_decoder import Candidates, MaskDecoder
 from vots_hqtrack.sam.models import build_empty_sam, build_sam
 from vots_hqtrack.sam.prompts import Prompts, make_prompts, prompt_masks
 from vots_hqtrack.sam.tiny_vit import TinyViT
@@ -38,6 +37,24 @@ MASK_LOGIT = 20.0
 
 OBJECTS_PER_CALL = 16
 """Objects that one decoder call takes: it needs about 45 MB each, and gains nothing from more."""
+
+
+class PromptedDecoder(Protocol):
+    """A network with prompts, as the refiner calls it.
+
+    Attributes:
+        side: Side of its square input in pixels.
+        mask_side: Side of its low-resolution masks in pixels.
+    """
+
+    side: int
+    mask_side: int
+
+    def precompute(self, embedding: Any, geometry: SamGeometry) -> Any:  # noqa: ANN401
+        """Compute what all objects of a frame share."""
+
+    def __call__(self, cache: Any, prompts: Prompts, *, multimask: bool) -> Candidates:  # noqa: ANN401
+        """Decode N objects: K = 3 candidates of each, or 1."""
 
 
 class SamRefiner(nn.Module):

@@ -23,8 +23,8 @@ from vots_hqtrack.errors import ConfigError
 from vots_hqtrack.frame import NETWORK_STRIDE, FrameGeometry, frame_to_image
 from vots_hqtrack.precision import MATMUL_LAYERS, cast_layers
 from vots_hqtrack.refiner import RefinerOptions, register_refiner
-from vots_hqtrack.sam.candidates import Candidates
 from vots_hqtrack.sam.geometry import SamGeometry
+from vots_hqtrack.sam.mask_decoder import Candidates
 from vots_hqtrack.sam.prompts import Prompts
 from vots_hqtrack.sam.refiner import SamRefiner, sam_refiner
 from vots_hqtrack.types import Size

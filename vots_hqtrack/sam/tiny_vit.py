@@ -96,7 +96,7 @@ class TinyViT(nn.Module):
             neck.load("2", nn.Conv2d(NECK_WIDTH, NECK_WIDTH, 3, padding=1, bias=False)),
             neck.load("3", ChannelNorm(NECK_WIDTH)),
         )
-        self.to(dtype=dtype, memory_format=torch.channels_last)
+        self.to(dtype).to(memory_format=torch.channels_last)
 
     def forward(self, image: Tensor) -> SharedFeatures:
         """Encode images.
@@ -207,7 +207,8 @@ class WindowBlock(nn.Module):
         )
         # One copy makes queries, keys and values of a window and head contiguous.
         qkv = qkv.permute(6, 0, 1, 3, 5, 2, 4, 7).reshape(3, -1, self.heads, side**2, HEAD_WIDTH)
-        mixed = F.scaled_dot_product_attention(*qkv, attn_mask=self.bias[None])
+        query, key, value = qkv
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=self.bias[None])
         mixed = mixed.view(batch, rows, columns, self.heads, side, side, HEAD_WIDTH)
         mixed = mixed.permute(0, 1, 4, 2, 5, 3, 6).reshape(batch, rows * side, -1, channels)
         attended: Tensor = self.project(mixed[:, :height, :width])

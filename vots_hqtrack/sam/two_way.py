@@ -95,8 +95,8 @@ class _Attention(nn.Module):
         self.value = weights.load("v_proj", nn.Linear(WIDTH, width))
         self.output = weights.load("out_proj", nn.Linear(width, WIDTH))
         scale = (width // HEADS) ** -0.5
-        self.query.weight *= scale
-        self.query.bias *= scale
+        for parameter in self.query.parameters():
+            parameter.mul_(scale)
 
 
 class _TokenToImage(_Attention):

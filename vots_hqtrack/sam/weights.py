@@ -17,7 +17,7 @@ from torch import Tensor
 from vots_hqtrack.checkpoints.load import load_weights, require_fit
 from vots_hqtrack.errors import ConfigError, WeightsError
 from vots_hqtrack.io import atomic_path
-from vots_hqtrack.sam.models import HQ_DECODER_PARTS, build_sam
+from vots_hqtrack.sam.models import HQ_DECODER_PARTS, build_empty_sam
 
 SAM_NAME = re.compile(r"sam(?P<hq>-hq)?-(?P<model>vit-(?:tiny|b|l|h))")
 """Names of SAM weights, which say what network they are of."""
@@ -25,7 +25,7 @@ _PREFIXES = tuple(f"mask_decoder.{part}." for part in HQ_DECODER_PARTS)
 
 
 def has_hq_head(tensors: Mapping[str, Tensor]) -> bool:
-    """Tell whether SAM weights have tensors of an HQ head.
+    """Return whether SAM weights have tensors of an HQ head.
 
     Args:
         tensors: By the keys of a whole ``Sam``.
@@ -62,9 +62,12 @@ def load_sam_weights(weights: str, *, hq: bool, head: str) -> dict[str, Tensor]:
 def export_weights(name: str, path: Path, *, head: str = "", force: bool = False) -> None:
     """Write SAM weights that are here as one checkpoint that ``segment_anything_hq`` reads.
 
+    The checkpoint is in float32. Of the package's own keys only those of TinyViT's ImageNet
+    classifier are missing, which nobody calls.
+
     Args:
         name: Name of the SAM's weights, such as ``sam-vit-tiny``.
-        path: The file to write.
+        path: The file to write, such as ``sam_hq_vit_tiny.pth``; its folder must exist.
         head: Name of an HQ head to put into it, or empty.
         force: True replaces a file that is there.
 
@@ -78,31 +81,11 @@ def export_weights(name: str, path: Path, *, head: str = "", force: bool = False
             f"only SAM weights can be exported, such as sam-vit-tiny or sam-hq-vit-h; got {name!r}"
         )
     tensors = load_sam_weights(name, hq=bool(found["hq"] or head), head=head)
-    model = found["model"].replace("-", "_")
-    export_sam(path, tensors, model=model, hq=has_hq_head(tensors), force=force)
-
-
-def export_sam(
-    path: Path, tensors: Mapping[str, Tensor], *, model: str, hq: bool, force: bool = False
-) -> None:
-    """Write SAM weights as one checkpoint that ``segment_anything_hq`` reads, in float32.
-
-    Of the package's own keys only those of TinyViT's ImageNet classifier are missing, which nobody
-    calls.
-
-    Args:
-        path: The file, such as ``sam_hq_vit_tiny.pth``; its folder must exist.
-        tensors: Tensors by the keys of a whole ``Sam``.
-        model: The package's name of the network.
-        hq: True for HQ-SAM.
-        force: True replaces a file that is there.
-
-    Raises:
-        WeightsError: A key is missing, unknown or of another shape, or the file cannot be written.
-    """
     if path.exists() and not force:
         raise WeightsError(f"{path} is there already; give --force to replace it")
-    require_fit(build_sam(model, hq=hq).state_dict(), tensors, source="to export", model=model)
+    model = found["model"].replace("-", "_")
+    own = build_empty_sam(model, hq=has_hq_head(tensors)).state_dict()
+    require_fit(own, tensors, source="to export", model=model)
     wide = {
         key: value.float() if value.is_floating_point() else value for key, value in tensors.items()
     }
