@@ -17,9 +17,10 @@ from vots_hqtrack.devices import pick_dtype
 from vots_hqtrack.encoder import find_encoder
 from vots_hqtrack.encoder.frames import FrameEncoder, NetworkEncoder
 from vots_hqtrack.errors import ConfigError, WeightsError
+from vots_hqtrack.ops import resolve_backend
 from vots_hqtrack.precision import cast_to_low_precision
 from vots_hqtrack.realtime import RealtimeTracker
-from vots_hqtrack.refiner import Refiner, RefinerOptions, build_refiner
+from vots_hqtrack.refiner import Refiner, RefinerOptions, build_refiner, shared_encoder_of
 from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.vmos import VMOS, build_vmos
 
@@ -151,6 +152,7 @@ def _join_parts(
     """Make a tracker's parts of networks that have their weights, and of the refiner."""
     runtime = config.runtime
     dtype = pick_dtype(runtime.dtype, device)
+    resolve_backend()  # before anything is compiled, which could not trace it
     refiner = None
     if config.refiner.enabled or config.shares_encoder:
         options = RefinerOptions(device, dtype, has_weights, config.shares_encoder, runtime.compile)
@@ -158,13 +160,8 @@ def _join_parts(
     if network is not None:
         cast_to_low_precision(network, dtype, runtime.low_precision)
         network = network.to(device).eval()
-    elif refiner is not None:
-        network = refiner.shared_encoder
-    if network is None:
-        raise ConfigError(
-            f"encoder.kind={config.encoder.kind}: the refiner {config.refiner.kind!r} has no "
-            "encoder that VMOS can read"
-        )
+    else:
+        network = shared_encoder_of(refiner, config.refiner.kind)
     cast_to_low_precision(vmos, dtype, runtime.low_precision)
     encoder = NetworkEncoder(
         network,

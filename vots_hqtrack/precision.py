@@ -5,8 +5,8 @@ is cast. Autocast is never on while the tracker runs. Three groups of layers fol
 
 - VMOS, an encoder of its own, and SAM's ViT: :func:`cast_to_low_precision` gives 16-bit weights to
   some layers and casts the input of every layer.
-- SAM's TinyViT and mask decoder, fused for inference (``sam.fused_tiny_vit``,
-  ``sam.fused_decoder``): one dtype for weights and maps, given to their constructors.
+- SAM's TinyViT and mask decoder (``sam.tiny_vit``,
+  ``sam.mask_decoder``): one dtype for weights and maps, given to their constructors.
 - Whatever has few weights (SAM's prompt encoder): float32.
 
 VMOS on SAM's features was trained with all its linear layers and convolutions rounded, and runs so
@@ -89,8 +89,8 @@ def _robust_layers(module: nn.Module) -> Iterator[nn.Module]:
     elif isinstance(module, IdentityBank):
         yield from (bank for bank in (module.bank_s16, module.bank_s8) if bank is not None)
     elif isinstance(module, InternImage):
-        for level in module.levels_s16():
-            mlps = (block.mlp for block in level.modules() if isinstance(block, Block))
+        for stage in module.stages_s16():
+            mlps = (block.mlp for block in stage.modules() if isinstance(block, Block))
             yield from (layer for mlp in mlps for layer in mlp if isinstance(layer, nn.Linear))
 
 

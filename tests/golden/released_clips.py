@@ -145,6 +145,7 @@ class Step:
         return best[0] - best[1]
 
 
+@cache
 def recorded_weights() -> dict[str, Tensor]:
     """All tensors of the recording under our keys, with their prefixes."""
     facts = read_facts(RELEASED / "E" / "recorded.safetensors")

@@ -22,7 +22,7 @@ from vots_hqtrack.encoder.frames import FrameEncoder, NetworkEncoder
 from vots_hqtrack.errors import ConfigError, ShapeError
 from vots_hqtrack.frame import ALIGNED_STRIDE, PIXEL_MEAN, PIXEL_STD
 from vots_hqtrack.presets import load_preset
-from vots_hqtrack.refiner import RefinerOptions, build_refiner
+from vots_hqtrack.refiner import RefinerOptions, build_refiner, shared_encoder_of
 from vots_hqtrack.settings import apply_settings
 from vots_hqtrack.training.batch import ClipBatch
 from vots_hqtrack.training.clip import unroll_clip
@@ -288,9 +288,7 @@ def build_shared_encoder(
         WeightsError: The refiner's weights are missing, damaged, or do not fit.
     """
     refiner = build_refiner(config.refiner, RefinerOptions(device, dtype, shares_encoder=True))
-    if refiner.shared_encoder is None:
-        raise ConfigError(f"the refiner {config.refiner.kind!r} has no encoder that VMOS can read")
-    return refiner.shared_encoder
+    return shared_encoder_of(refiner, config.refiner.kind)
 
 
 def check_crop(crop: tuple[int, int], config: TrackerConfig) -> Size:

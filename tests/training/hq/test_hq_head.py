@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from reference_sam import ReferenceDecoder
 from typer.testing import CliRunner
 
 from vots_hqtrack.checkpoints.load import load_tensors, load_weights
 from vots_hqtrack.cli.main import app
 from vots_hqtrack.config import HQOutput
 from vots_hqtrack.errors import ConfigError, InputError, WeightsError
-from vots_hqtrack.sam.candidates import ReferenceDecoder
 from vots_hqtrack.sam.models import build_sam
 from vots_hqtrack.sam.refiner import SamRefiner
 from vots_hqtrack.training.datasets import DEV_SPLIT, Photo
@@ -172,7 +172,7 @@ def test_training_begins_at_sams_own_mask(cache: Path) -> None:
     found = []
     outputs: tuple[HQOutput, ...] = ("sum", "hq")
     for output in outputs:
-        decoder = ReferenceDecoder(sam.mask_decoder, sam.prompt_encoder, hq_output=output)
+        decoder = ReferenceDecoder(sam, hq_output=output)
         refiner = SamRefiner(decoder)
         found.append(refiner.refine(picture.embedding, masks).masks)
     different = (found[0] != found[1]).sum() / found[0].sum()

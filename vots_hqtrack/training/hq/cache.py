@@ -29,8 +29,8 @@ from vots_hqtrack.io import atomic_path
 from vots_hqtrack.precision import cast_to_low_precision
 from vots_hqtrack.presets import load_preset
 from vots_hqtrack.sam.embed import SharedEmbedder
-from vots_hqtrack.sam.models import build_sam
-from vots_hqtrack.sam.tiny_vit import SamEncoder
+from vots_hqtrack.sam.layers import SamWeights
+from vots_hqtrack.sam.tiny_vit import TinyViT
 from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.training.adapters.photos import StaticInstances
 from vots_hqtrack.training.adapters.videos import Video
@@ -175,8 +175,11 @@ class HQCacheWriter:
 
     def __init__(self, config: HQCacheConfig) -> None:
         self.config = config
-        sam = build_sam("vit_tiny")
-        load_into(sam, load_weights(config.sam_weights), source=config.sam_weights)
+        tensors = load_weights(config.sam_weights)
+        sam = SamWeights(
+            {key: value for key, value in tensors.items() if key.startswith("image_encoder.")},
+            source=config.sam_weights,
+        )
         tracker = load_preset(config.preset)
         _, vmos = build_networks(tracker)
         load_into(vmos, load_weights(tracker.weights), source=tracker.weights)
@@ -184,7 +187,8 @@ class HQCacheWriter:
         cast_to_low_precision(
             vmos, pick_dtype(tracker.runtime.dtype, cpu), tracker.runtime.low_precision
         )
-        encoder = SamEncoder(sam.image_encoder).eval()
+        encoder = TinyViT(sam.part("image_encoder"), pick_dtype("auto", cpu)).eval()
+        sam.require_all("SAM's TinyViT")
         strides = find_encoder(tracker.encoder.kind).strides
         shared = NetworkEncoder(encoder, FrameConfig(), strides=strides)
         self._encoder = RecordingEncoder(shared, SharedEmbedder(encoder))

@@ -1,4 +1,4 @@
-"""The fused mask decoder gives the package's masks, plain and HQ, wherever the frame lies."""
+"""The mask decoder gives the masks of ``segment_anything_hq``, plain and HQ."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ from typing import Any
 
 import pytest
 import torch
-from predictors import embedding_of, make_coarse, reference_refiner, shake
+from predictors import embedding_of, make_initial, shake
+from reference_sam import ReferenceDecoder, reference_refiner
 
+from vots_hqtrack.checkpoints.load import load_into
 from vots_hqtrack.config import HQOutput, RefinerConfig
 from vots_hqtrack.frame import plan_frame
 from vots_hqtrack.masks import mask_iou
-from vots_hqtrack.sam.candidates import ReferenceDecoder
-from vots_hqtrack.sam.fused_decoder import FusedMaskDecoder
 from vots_hqtrack.sam.geometry import SamGeometry
+from vots_hqtrack.sam.layers import SamWeights
+from vots_hqtrack.sam.mask_decoder import MaskDecoder
 from vots_hqtrack.sam.models import SamPredictor, build_sam
 from vots_hqtrack.sam.prompts import Prompts
 from vots_hqtrack.sam.refiner import SamRefiner
-from vots_hqtrack.sam.weights import load_sam
+from vots_hqtrack.sam.weights import load_sam_weights
 from vots_hqtrack.types import ImageEmbedding, Size
 
 
@@ -30,6 +32,11 @@ def sam(request: pytest.FixtureRequest) -> Any:
             for parameter in network.prompt_encoder.mask_downscaling.parameters():
                 parameter.add_(torch.randn(parameter.shape), alpha=0.1)
     return network.requires_grad_(False)
+
+
+def decoder_of(sam: Any, dtype: torch.dtype = torch.float32, **options: Any) -> MaskDecoder:
+    hq = hasattr(sam.mask_decoder, "hf_token")
+    return MaskDecoder(SamWeights(sam.state_dict()), dtype, hq=hq, **options).eval()
 
 
 def draw_embedding(frame_size: Size) -> ImageEmbedding:
@@ -54,12 +61,11 @@ def draw_prompts(*, has_masks: bool) -> Prompts:
 def decode_both(
     sam: Any, frame_size: Size, *, has_masks: bool, multimask: bool, hq_output: HQOutput = "sum"
 ) -> tuple[Any, Any]:
-    """Return the package's candidates, cut to the cells that the frame needs, and the fused."""
+    """Return the candidates of the package and ours, compared where the frame is."""
     embedding, prompts = draw_embedding(frame_size), draw_prompts(has_masks=has_masks)
     geometry = SamGeometry(frame_size, embedding.input_size, side=1024, mask_side=256)
-    parts = sam.mask_decoder, sam.prompt_encoder
-    reference = ReferenceDecoder(*parts, hq_output=hq_output)
-    decoder = FusedMaskDecoder(*parts, torch.float32, hq_output=hq_output)
+    reference = ReferenceDecoder(sam, hq_output=hq_output)
+    decoder = decoder_of(sam, hq_output=hq_output)
     with torch.inference_mode():
         wanted = reference(embedding, prompts, multimask=multimask)
         found = decoder(decoder.precompute(embedding, geometry), prompts, multimask=multimask)
@@ -104,29 +110,30 @@ def test_all_candidates_without_a_mask_prompt(sam: Any) -> None:
 @pytest.mark.parametrize("hq", [False, True])
 def test_shipped_weights_masks_stay(trained_predictor: SamPredictor, hq: bool) -> None:
     config = RefinerConfig(hq=hq)
-    sam = load_sam(config)
-    embedding, coarse = embedding_of(trained_predictor), make_coarse()[:2]
+    sam = build_sam("vit_tiny", hq=hq)
+    tensors = load_sam_weights(config.weights, hq=hq, head=config.head)
+    load_into(sam, tensors, source=config.weights)
+    embedding, initial = embedding_of(trained_predictor), make_initial()[:2]
     refiner = reference_refiner(config, sam)
-    parts = sam.mask_decoder, sam.prompt_encoder
     with torch.inference_mode():
-        wanted = refiner.refine(embedding, coarse).masks
-        refiner.decoder = FusedMaskDecoder(*parts, torch.float32)
-        exact = refiner.refine(embedding, coarse).masks
-        refiner.decoder = FusedMaskDecoder(*parts, torch.bfloat16)
-        rounded = refiner.refine(embedding, coarse).masks
+        wanted = refiner.refine(embedding, initial).masks
+        refiner.decoder = decoder_of(sam)
+        exact = refiner.refine(embedding, initial).masks
+        refiner.decoder = decoder_of(sam, torch.bfloat16)
+        rounded = refiner.refine(embedding, initial).masks
     assert (wanted != exact).sum() <= 2
     assert (mask_iou(wanted, rounded) >= 0.99).all(), "0.999 was seen"
 
 
 def test_autocast_has_no_say_and_nothing_is_kept(sam: Any) -> None:
-    refiner = SamRefiner(FusedMaskDecoder(sam.mask_decoder, sam.prompt_encoder, torch.float32))
+    refiner = SamRefiner(decoder_of(sam))
     size = Size(48, 64)
     embedding = draw_embedding(size)
-    coarse = torch.zeros(1, *size, dtype=torch.bool)
-    coarse[0, 10:30, 20:50] = True
+    initial = torch.zeros(1, *size, dtype=torch.bool)
+    initial[0, 10:30, 20:50] = True
     with torch.inference_mode():
-        plain = refiner.refine(embedding, coarse)
+        plain = refiner.refine(embedding, initial)
         with torch.autocast("cpu", torch.bfloat16):
-            again = refiner.refine(embedding, coarse)
+            again = refiner.refine(embedding, initial)
     assert torch.equal(plain.masks, again.masks)
     assert torch.equal(plain.predicted_iou, again.predicted_iou)

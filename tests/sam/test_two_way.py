@@ -1,4 +1,4 @@
-"""The fused two-way transformer gives what the package's own gives."""
+"""The two-way transformer gives the tokens and image of ``segment_anything_hq``."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from vots_hqtrack.errors import ShapeError
-from vots_hqtrack.sam.fused_transformer import FusedTwoWayTransformer
+from vots_hqtrack.sam.layers import SamWeights
 from vots_hqtrack.sam.models import build_sam
+from vots_hqtrack.sam.two_way import TwoWayTransformer
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +39,9 @@ def draw(num_objects: int, num_tokens: int) -> tuple[Tensor, Tensor]:
     )
 
 
-def fuse(sam: Any, dtype: torch.dtype) -> FusedTwoWayTransformer:
-    return FusedTwoWayTransformer(sam.mask_decoder.transformer, positions_of(sam), dtype)
+def build(sam: Any, dtype: torch.dtype) -> TwoWayTransformer:
+    weights = SamWeights(sam.mask_decoder.transformer.state_dict())
+    return TwoWayTransformer(weights, positions_of(sam).flatten(2).transpose(1, 2)).to(dtype)
 
 
 @pytest.mark.parametrize(("num_objects", "num_tokens"), [(1, 7), (3, 9)])
@@ -50,7 +52,7 @@ def test_values_equal_the_package(sam: Any, num_objects: int, num_tokens: int) -
         given = sam.mask_decoder.transformer(
             image, positions_of(sam).expand(num_objects, -1, -1, -1), tokens
         )
-        found = fuse(sam, torch.float32)(image.flatten(2).transpose(1, 2), tokens, wanted)
+        found = build(sam, torch.float32)(image.flatten(2).transpose(1, 2), tokens, wanted)
     # Sums in another order: 2e-5 was seen.
     torch.testing.assert_close(found.tokens, given[0][:, wanted], atol=2e-4, rtol=1e-4)
     torch.testing.assert_close(found.image, given[1], atol=2e-4, rtol=1e-4)
@@ -58,9 +60,12 @@ def test_values_equal_the_package(sam: Any, num_objects: int, num_tokens: int) -
 
 def test_bfloat16_stays_within_its_rounding(sam: Any) -> None:
     image, tokens = draw(2, 8)
-    given = image.flatten(2).transpose(1, 2), tokens, range(8)
+    image = image.flatten(2).transpose(1, 2)
     with torch.inference_mode():
-        exact, rounded = (fuse(sam, dtype)(*given) for dtype in (torch.float32, torch.bfloat16))
+        exact, rounded = (
+            build(sam, dtype)(image.to(dtype), tokens.to(dtype), range(8))
+            for dtype in (torch.float32, torch.bfloat16)
+        )
     for left, right in zip(exact, rounded, strict=True):
         assert right.dtype == torch.bfloat16
         assert (right.float() - left).std() < 0.05 * left.std()
@@ -68,4 +73,4 @@ def test_bfloat16_stays_within_its_rounding(sam: Any) -> None:
 
 def test_exception_another_size(sam: Any) -> None:
     with pytest.raises(ShapeError, match=r"4096 tokens, got 2048"):
-        fuse(sam, torch.float32)(torch.zeros(1, 2048, 256), torch.zeros(1, 7, 256), [0])
+        build(sam, torch.float32)(torch.zeros(1, 2048, 256), torch.zeros(1, 7, 256), [0])

@@ -1,21 +1,22 @@
-"""Fused networks change no mask beyond rounding: the shipped weights with and without them."""
+"""Tracked masks are those that ``segment_anything_hq``'s own modules give, up to rounding."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from reference_sam import ReferenceTinyViT, reference_refiner
 from two_discs import draw_video
 
 from vots_hqtrack.build import build_parts
+from vots_hqtrack.checkpoints.load import load_into
 from vots_hqtrack.config import TrackerConfig
 from vots_hqtrack.encoder.frames import NetworkEncoder
 from vots_hqtrack.presets import lite
-from vots_hqtrack.result import FrameResult
-from vots_hqtrack.sam.candidates import ReferenceDecoder
 from vots_hqtrack.sam.embed import SharedEmbedder
-from vots_hqtrack.sam.refiner import sam_refiner
-from vots_hqtrack.sam.tiny_vit import SamEncoder
-from vots_hqtrack.sam.weights import load_sam
+from vots_hqtrack.sam.models import build_sam
+from vots_hqtrack.sam.weights import load_sam_weights
 from vots_hqtrack.settings import apply_settings
 from vots_hqtrack.tracker import HQTracker
 
@@ -24,15 +25,16 @@ LOWEST_IOU = 0.98
 """0.997 was seen in bfloat16 with both sides rounded, each in its own way; 1.0 in float32."""
 
 
-def follow(config: TrackerConfig, *, is_fused: bool) -> list[FrameResult]:
+def follow(config: TrackerConfig, *, is_reference: bool = False) -> list[Any]:
     parts = build_parts(config, CPU, None)
-    if not is_fused:
-        sam = load_sam(config.refiner)
-        network = SamEncoder(sam.image_encoder).eval()
-        encoder = NetworkEncoder(network, config.frame, strides=(8, 16, 32))
+    if is_reference:
         options = config.refiner
-        decoder = ReferenceDecoder(sam.mask_decoder, sam.prompt_encoder)
-        refiner = sam_refiner(decoder, options, embed=SharedEmbedder(network))
+        sam = build_sam("vit_tiny", hq=options.hq)
+        tensors = load_sam_weights(options.weights, hq=options.hq, head=options.head)
+        load_into(sam, tensors, source=options.weights)
+        network = ReferenceTinyViT(sam).eval()
+        encoder = NetworkEncoder(network, config.frame, strides=(8, 16, 32))
+        refiner = reference_refiner(options, sam, embed=SharedEmbedder(network))
         parts = parts._replace(encoder=encoder, refiner=refiner)
     tracker = HQTracker(config, *parts, CPU)
     video = draw_video(3)
@@ -43,11 +45,11 @@ def follow(config: TrackerConfig, *, is_fused: bool) -> list[FrameResult]:
 @pytest.mark.weights
 def test_masks_stay_up_to_rounding() -> None:
     config = apply_settings(lite(), ["frame.long_edge=384", "runtime.dtype=bfloat16"])
-    fused, usual = (follow(config, is_fused=choice) for choice in (True, False))
-    for left, right in zip(fused, usual, strict=True):
+    ours, reference = (follow(config, is_reference=choice) for choice in (False, True))
+    for left, right in zip(ours, reference, strict=True):
         assert left.sources == right.sources
-        for one, mask in left.masks.items():
-            other = right.masks[one]
+        for object_id, mask in left.masks.items():
+            other = right.masks[object_id]
             assert mask.any()
             assert (mask & other).sum() / (mask | other).sum() >= LOWEST_IOU
 
@@ -58,8 +60,8 @@ def test_compiled_encoders_change_nothing() -> None:
     config = apply_settings(lite(), ["frame.long_edge=384", "runtime.dtype=float32"])
     torch.compiler.reset()
     compiled_config = apply_settings(config, ["runtime.compile=cudagraphs"])
-    compiled, usual = (follow(one, is_fused=True) for one in (compiled_config, config))
+    compiled, usual = (follow(options) for options in (compiled_config, config))
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
     for left, right in zip(compiled, usual, strict=True):
-        for one, mask in left.masks.items():
-            assert (mask == right.masks[one]).all()
+        for object_id, mask in left.masks.items():
+            assert (mask == right.masks[object_id]).all()
