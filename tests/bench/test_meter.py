@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vots_hqtrack.bench.meter import StageMeter, metered
-from vots_hqtrack.bench.video import SyntheticVideo
+from vots_hqtrack.synthetic.discs import SyntheticVideo
 from vots_hqtrack.build import build_untrained_parts
 from vots_hqtrack.config import TrackerConfig
 from vots_hqtrack.errors import ConfigError

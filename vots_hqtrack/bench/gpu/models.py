@@ -9,11 +9,11 @@ from typing import Protocol
 import torch
 
 from vots_hqtrack.bench.run import Case, build_any, fill_memory, ping_pong
-from vots_hqtrack.bench.video import SyntheticVideo
 from vots_hqtrack.build import TrackerParts
 from vots_hqtrack.config import TrackerConfig
 from vots_hqtrack.masks import combine_masks
 from vots_hqtrack.memory.state import TrackState
+from vots_hqtrack.synthetic.discs import SyntheticVideo
 from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.types import FrameArray, LabelArray, MaskArray, Size
 

@@ -1,4 +1,4 @@
-"""Draws clips from the mixture of data sets, varied and merged as the recipe says."""
+"""Samples clips of the mixture of data sets, augmented and merged as the recipe says."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from vots_hqtrack.training.transforms import (
 from vots_hqtrack.types import SLOTS_PER_GROUP, Size
 
 ATTEMPTS = 20
-"""Clips drawn until one shows an object after it was varied."""
+"""Clips sampled until one shows an object after its augmentation."""
 MAX_SEED = 2**63 - 1
 
 
-class ClipDrawer:
+class FrameSampler:
     """A source of batches of frames.
 
     Args:
         datasets: The opened data sets.
         data: Their options, in the same order.
-        clip: How clips are put together.
-        augment: How pictures are varied.
-        seed: Of all chance.
+        clip: Options of merging and slots.
+        augment: Options of augmentation.
+        seed: Seed of the random generators.
         input_scale: Pixels of the encoder's input to one of the network image, each way.
     """
 
@@ -57,19 +57,19 @@ class ClipDrawer:
         self.seed = seed
         self.input_scale = input_scale
         weights = np.array([options.weight for options in data], dtype=np.float64)
-        self._shares = weights / weights.sum()
+        self._probabilities = weights / weights.sum()
 
     def draw(self, step: int, places: Sequence[int], phase: PhaseOptions) -> ClipBatch:
-        """Draw a part of a step's batch; see ``ClipSource``."""
+        """Sample a part of a step's batch; see ``ClipSource``."""
         clips, slots = [], []
-        for place in places:
-            generator = np.random.default_rng((self.seed, step, place))
-            clips.append(self.draw_clip(generator, phase))
-            slots.append(draw_slots(generator, shuffle=self.clip.shuffle_slots))
+        for index in places:
+            generator = np.random.default_rng((self.seed, step, index))
+            clips.append(self.sample_clip(generator, phase))
+            slots.append(sample_slots(generator, shuffle=self.clip.shuffle_slots))
         frames = torch.from_numpy(np.stack([clip.frames for clip in clips]))
         labels = torch.from_numpy(np.stack([clip.labels for clip in clips]))
         offset = self.input_scale // 2
-        # The pixel whose centre is nearest to that of the network image's pixel.
+        # The pixel with its centre nearest to that of the network image's pixel.
         small = labels[:, :, offset :: self.input_scale, offset :: self.input_scale]
         return ClipBatch(
             labels=small.contiguous(),
@@ -83,41 +83,43 @@ class ClipDrawer:
         """Bring a batch to the device; see ``ClipSource``."""
         return drawn.to(device)
 
-    def draw_clip(self, generator: np.random.Generator, phase: PhaseOptions) -> Clip:
-        """Draw one clip at the encoder's size.
+    def sample_clip(self, generator: np.random.Generator, phase: PhaseOptions) -> Clip:
+        """Sample a clip at the encoder's size.
 
         Args:
-            generator: Source of chance.
+            generator: Random generator.
             phase: Number of frames and network size.
 
         Raises:
-            InputError: Again and again no object was left.
+            InputError: No object was left in any attempt.
         """
         size = Size(*(side * self.input_scale for side in phase.crop))
         clip = None
         for _ in range(ATTEMPTS):
-            clip = self._vary(generator, phase.num_frames, size)
+            clip = self._sample_augmented(generator, phase.num_frames, size)
             if generator.random() < self.clip.merge_probability:
-                top = self._vary(generator, phase.num_frames, size)
+                top = self._sample_augmented(generator, phase.num_frames, size)
                 clip = merge_clips(clip, top, self._min_pixels, generator)
             if clip.num_objects:
                 return clip
         names = ", ".join(dataset.name for dataset in self.datasets)
         raise InputError(
             f"no object of {self._min_pixels} pixels was left in any of {ATTEMPTS} clips of "
-            f"{size} drawn from {names}"
+            f"{size} sampled from {names}"
         )
 
     def choose(self, generator: np.random.Generator) -> tuple[ClipDataset, DataOptions]:
-        """Draw a data set by weight."""
-        number = int(generator.choice(len(self.datasets), p=self._shares))
+        """Sample a data set by weight."""
+        number = int(generator.choice(len(self.datasets), p=self._probabilities))
         return self.datasets[number], self.data[number]
 
     @property
     def _min_pixels(self) -> int:
         return self.clip.min_pixels * self.input_scale**2
 
-    def _vary(self, generator: np.random.Generator, num_frames: int, size: Size) -> Clip:
+    def _sample_augmented(
+        self, generator: np.random.Generator, num_frames: int, size: Size
+    ) -> Clip:
         dataset, options = self.choose(generator)
         index = int(generator.integers(len(dataset)))
         clip = dataset.sample(index, num_frames, options.max_gap, generator)
@@ -131,8 +133,8 @@ class ClipDrawer:
         )
 
 
-def draw_slots(generator: np.random.Generator, *, shuffle: bool) -> Tensor:
-    """Draw which slot each object of a clip takes: ``(1, 11)`` int64."""
+def sample_slots(generator: np.random.Generator, *, shuffle: bool) -> Tensor:
+    """Sample the slot of each object of a clip: ``(1, 11)`` int64."""
     if not shuffle:
         return torch.arange(SLOTS_PER_GROUP + 1)[None]
     seed = int(generator.integers(MAX_SEED))

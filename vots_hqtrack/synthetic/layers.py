@@ -1,4 +1,4 @@
-"""Background and foreground layers of a clip, and how they are written into a plan."""
+"""Background and foreground layers of a clip."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from vots_hqtrack.training.synthetic.footage import NUM_LEVELS, Footage, level_size
-from vots_hqtrack.training.synthetic.motion import Track
-from vots_hqtrack.training.synthetic.plan import NOT_PART, NUM_WAVES
+from vots_hqtrack.synthetic.footage import NUM_LEVELS, Footage
+from vots_hqtrack.synthetic.motion import Track
+from vots_hqtrack.synthetic.plan import NUM_WAVES
 
 Array = npt.NDArray[np.float64]
 BOX_MARGIN = 3.0
@@ -20,19 +20,19 @@ HALVE_FROM = 1.6
 
 @dataclass(slots=True)
 class Layer:
-    """One plane of a clip.
+    """A plane of a clip.
 
     Attributes:
-        footage: Where its pixels come from.
+        footage: Source of its pixels.
         frames: ``(T,)`` frames of the footage.
-        labels: Label by position of an object in the footage; 0 is unlabelled. Of a foreground
-            layer only these objects are seen.
+        labels: Label by position of an object in the footage; 0 is unlabelled. A foreground layer
+            shows only these objects.
         centre: ``(T, 2)`` output position of ``source_centre``.
         source_centre: ``(T, 2)`` point of the footage.
         scale: ``(T,)`` output pixels for each source pixel.
         angle: ``(T,)`` radians.
         mirror: -1 if mirrored, else 1.
-        half: ``(T, 2)`` half the width and height of what is seen, in source pixels.
+        half: ``(T, 2)`` half the width and height of the visible part, in source pixels.
         is_visible: ``(T,)`` bool.
         waves: ``(T, 2, 5)``, as in the plan.
         colour: ``(6,)`` gains and shifts.
@@ -80,13 +80,13 @@ class Layer:
         return moved + self.centre
 
     def level(self) -> npt.NDArray[np.int64]:
-        """Return ``(T,)`` how often the image that is read was halved."""
+        """Return ``(T,)`` the number of halvings of the stored image to read."""
         halvings = np.floor(np.log2(np.maximum(1 / self.scale, 1e-6) / HALVE_FROM)) + 1
         levels: npt.NDArray[np.int64] = np.clip(halvings, 0, NUM_LEVELS - 1).astype(np.int64)
         return levels
 
     def output_boxes(self, size: tuple[int, int]) -> npt.NDArray[np.int64]:
-        """Return ``(T, 4)`` boxes outside of which nothing is seen; empty where hidden."""
+        """Return ``(T, 4)`` boxes around the visible part; empty where hidden."""
         cos, sin = np.abs(np.cos(self.angle)), np.abs(np.sin(self.angle))
         half = self.half * self.scale[:, None]
         extent = np.stack(
@@ -100,45 +100,8 @@ class Layer:
         return boxes
 
 
-def write_plane(
-    arrays: dict[str, npt.NDArray[np.generic]], place: tuple[int, int], layer: Layer
-) -> None:
-    """Write a layer into the arrays of a plan.
-
-    Args:
-        arrays: By the plan's names, on the host.
-        place: Clip and plane; plane 0 is the background.
-        layer: The layer.
-    """
-    footage, levels = layer.footage, layer.level()
-    is_background = place[1] == 0
-    linear = layer.linear()
-    shift = layer.source_centre - np.einsum("tij,tj->ti", linear, layer.centre)
-    shrink = 0.5**levels
-    arrays["matrices"][place] = (
-        np.concatenate([linear, shift[..., None]], -1) * shrink[:, None, None]
-    )
-    for frame, level in enumerate(levels):
-        rows, columns = level_size(footage.height, footage.width, int(level))
-        start = footage.offsets[level] + int(layer.frames[frame]) * rows * columns
-        arrays["offsets"][(*place, frame)] = start
-        arrays["sizes"][(*place, frame)] = rows, columns
-    arrays["waves"][place] = layer.waves
-    table = np.zeros(256, np.uint8) if is_background else np.full(256, NOT_PART, np.uint8)
-    for position, label in layer.labels.items():
-        table[footage.ids[position]] = label
-    arrays["tables"][place] = table
-    nx, ny, offset = layer.split
-    splits = np.zeros((len(levels), 4))
-    splits[:, 0], splits[:, 1] = nx / shrink, ny / shrink
-    splits[:, 2] = -(nx * layer.source_centre[:, 0] + ny * layer.source_centre[:, 1]) - offset
-    splits[:, 3] = layer.second_label
-    arrays["splits"][place] = splits
-    arrays["colours"][place] = layer.colour
-
-
 def no_waves(num_frames: int) -> Array:
-    """Return waves that warp nothing."""
+    """Return waves of amplitude 0."""
     return np.zeros((num_frames, NUM_WAVES, 5))
 
 

@@ -1,8 +1,9 @@
-"""A batch of clips before it is rendered: numbers only, small enough to send between processes."""
+"""A batch of clips before rendering: numbers only, small enough to send between processes."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +21,7 @@ BLUR_REACH = 7
 
 @dataclass(frozen=True, slots=True)
 class ClipPlan:
-    """All numbers that the renderer needs for ``B`` clips of ``T`` frames with ``K`` planes.
+    """Parameters of the renderer for ``B`` clips of ``T`` frames with ``K`` planes.
 
     Output coordinates are pixels of the frame, ``(x, y)``, the first pixel's centre at
     ``(0.5, 0.5)``; source coordinates are the same in the stored image. Plane 0 is the background;
@@ -33,8 +34,8 @@ class ClipPlan:
         matrices: ``(B, K, T, 2, 3)`` float32, from output to source coordinates.
         waves: ``(B, K, T, 2, 5)`` float32: ``kx, ky, phase, ax, ay`` of each wave, which shifts
             output coordinates by ``(ax, ay) * sin(kx x + ky y + phase)`` before the matrix.
-        boxes: ``(B, K, T, 4)`` int32, ``x0, y0, x1, y1`` in output pixels: nothing of the plane is
-            seen outside. Empty where the plane is hidden.
+        boxes: ``(B, K, T, 4)`` int32, ``x0, y0, x1, y1`` in output pixels: the plane is visible
+            only inside. Empty where the plane is hidden.
         tables: ``(B, K, 256)`` uint8: label by object number of the source; ``NOT_PART`` where
             pixels of that number do not belong to the plane.
         splits: ``(B, K, T, 4)`` float32 ``nx, ny, c, label``: where ``nx x + ny y + c > 0`` in
@@ -45,7 +46,7 @@ class ClipPlan:
         kernels: ``(n, 2, 15)`` float32, their blur along x and y.
         noisy: ``(m,)`` int64, frames that get noise.
         noise: ``(m,)`` float32, standard deviation in grey levels.
-        noise_starts: ``(m, 3)`` int64, where in the noise table each channel begins.
+        noise_starts: ``(m, 3)`` int64, start of each channel in the noise table.
         size: Height and width of the frames.
         stride: Frame pixels for each label pixel.
         slots: ``(B, 11)`` int64, slot of each label.
@@ -85,10 +86,10 @@ class ClipPlan:
         return self._map(lambda x: x.to(device, non_blocking=True))
 
     def pin_memory(self) -> ClipPlan:
-        """Return the plan in memory from which copies to a device need not be waited for."""
+        """Return the plan in pinned memory, which is copied to a device asynchronously."""
         return self._map(lambda x: x.pin_memory())
 
-    def _map(self, change) -> ClipPlan:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    def _map(self, change: Callable[[Tensor], Tensor]) -> ClipPlan:
         changes = {
             field.name: change(value)
             for field in dataclasses.fields(self)

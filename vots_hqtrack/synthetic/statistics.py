@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import combinations
 
 import numpy as np
 import torch
@@ -23,8 +24,8 @@ class ClipCounts:
         objects: For each clip, its objects.
         meetings: For each clip, pairs of objects that touch in some frame.
         absent: Objects that a later frame lacks.
-        returned: Of these, objects that a still later frame shows again.
-        gone: Of these, objects that the last frame lacks.
+        returned: Absent objects that a later frame shows again.
+        gone: Absent objects that the last frame lacks.
         areas: For each object, its area in the first frame, relative to the frame.
         growths: For each object, its largest area relative to its smallest, while it is seen.
         speeds: For each object, its mean step from frame to frame, relative to the frame's short
@@ -69,12 +70,11 @@ class ClipCounts:
             self.speeds.append(float(steps.mean() / min(mask.shape[1:])))
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return what was counted as pairs of a name and a value."""
+        """Return the counts as pairs of a name and a value."""
         total = len(self.areas)
-        shares = np.bincount(self.objects, minlength=SLOTS_PER_GROUP + 1) / max(
-            len(self.objects), 1
-        )
-        histogram = ", ".join(f"{n}: {share:.0%}" for n, share in enumerate(shares) if share)
+        counts = np.bincount(self.objects, minlength=SLOTS_PER_GROUP + 1)
+        fractions = counts / max(len(self.objects), 1)
+        histogram = ", ".join(f"{n}: {part:.0%}" for n, part in enumerate(fractions) if part)
         return [
             ("clips", str(len(self.objects))),
             ("objects a clip", f"{np.mean(self.objects):.1f} ({histogram})"),
@@ -100,10 +100,7 @@ def count_clips(clips: Iterable[Tensor]) -> ClipCounts:
 def _count_meetings(masks: Tensor) -> int:
     """Count pairs that touch in some frame; masks ``(N, T, H', W')`` bool."""
     grown = F.max_pool2d(masks.float(), 3, stride=1, padding=1).bool()
-    touching = torch.zeros(len(masks), len(masks), dtype=torch.bool)
-    for first in range(len(masks)):
-        touching[first] = (grown[first] & masks).flatten(1).any(1)
-    return int(torch.triu(touching, diagonal=1).sum())
+    return sum(bool((grown[a] & masks[b]).any()) for a, b in combinations(range(len(masks)), 2))
 
 
 def _quantiles(values: list[float], form: str) -> str:

@@ -1,4 +1,4 @@
-"""What a camera adds to a clip: exposure, colour, blur, noise."""
+"""Camera effects of a clip: exposure, colour, blur, noise."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor
 
-from vots_hqtrack.training.synthetic.plan import BLUR_REACH, ClipPlan
+from vots_hqtrack.synthetic.plan import BLUR_REACH, ClipPlan
 
 MEAN_GREY = 118.0
 """Grey level around which contrast changes."""
@@ -50,7 +50,7 @@ def sample_blur(generator: np.random.Generator, num_frames: int) -> tuple[list[i
 def sample_noise(
     generator: np.random.Generator, num_frames: int
 ) -> tuple[float, npt.NDArray[np.int64]]:
-    """Sample the noise of a clip: standard deviation, and places in the table ``(T, 3)``."""
+    """Sample the noise of a clip: standard deviation, and starts in the table ``(T, 3)``."""
     sigma = float(generator.uniform(1.5, 9.0)) if generator.random() < 0.35 else 0.0
     return sigma, generator.integers(0, NOISE_TABLE, (num_frames, 3))
 
@@ -60,7 +60,7 @@ def apply_effects(frames: Tensor, plan: ClipPlan) -> Tensor:
 
     Args:
         frames: ``(B, T, 3, H, W)`` uint8.
-        plan: Says which and how much, on the frames' device.
+        plan: Blur kernels and noise of the frames, on their device.
 
     Returns:
         The same tensor.

@@ -12,8 +12,8 @@ Track = npt.NDArray[np.float64]
 
 STILL, STILL_CAMERA = 0.1, 0.15
 """Probability that a layer, and that the camera, does not move by itself."""
-COMING = 0.7
-"""Probability that what changes its size comes near instead of going away."""
+APPROACHING = 0.7
+"""Probability that a layer that changes its size approaches instead of receding."""
 STEP, MAX_STEP = 0.04, 0.25
 """Median and largest step from frame to frame, relative to the frame's short side."""
 
@@ -29,10 +29,8 @@ def approach(
     generator: np.random.Generator, num_frames: int, factor: float
 ) -> npt.NDArray[np.float64]:
     """Return ``(T,)`` scales that rise evenly to ``factor``, or sometimes fall from it."""
-    growth: npt.NDArray[np.float64] = np.exp(
-        np.log(max(factor, 1.0)) * np.linspace(0, 1, num_frames)
-    )
-    return growth if generator.random() < COMING else growth[::-1].copy()
+    growth = np.asarray(np.exp(np.log(max(factor, 1.0)) * np.linspace(0, 1, num_frames)))
+    return growth if generator.random() < APPROACHING else growth[::-1].copy()
 
 
 def free_path(
@@ -85,9 +83,9 @@ def crossing_path(
     Args:
         generator: Random generator.
         target: Path to be crossed.
-        frame: When the two are at the same place.
-        distance: Pixels over which they overlap.
-        duration: Frames for which they do.
+        frame: Frame at which the two meet.
+        distance: Length of the overlap in pixels.
+        duration: Length of the overlap in frames.
     """
     heading = generator.uniform(0, 2 * np.pi)
     step = distance / duration * np.array([np.cos(heading), np.sin(heading)])
@@ -97,17 +95,19 @@ def crossing_path(
     return path
 
 
-def reflect(path: Track, low: npt.NDArray[np.float64], high: npt.NDArray[np.float64]) -> Track:
-    """Fold a path back at the borders of a box.
+def reflect(values: npt.ArrayLike, low: npt.ArrayLike, high: npt.ArrayLike) -> Track:
+    """Reflect values at the ends of an interval; an empty interval gives its lower end.
 
     Example:
-        >>> reflect(np.array([[12.0, 5.0]]), np.zeros(2), np.array([10.0, 10.0]))
+        >>> reflect([0.5, 1.25, -0.25], 0.0, 1.0)
+        array([0.5 , 0.75, 0.25])
+        >>> reflect([[12.0, 5.0]], 0, [10, 10])
         array([[8., 5.]])
     """
-    span = high - low
-    phase = np.mod(path - low, 2 * span)
-    folded: Track = np.minimum(phase, 2 * span - phase) + low
-    return folded
+    low = np.asarray(low, np.float64)
+    span = np.maximum(np.asarray(high) - low, np.finfo(np.float64).tiny)
+    phase = np.mod(np.asarray(values) - low, 2 * span)
+    return np.asarray(low + np.minimum(phase, 2 * span - phase))
 
 
 def meeting_point(
@@ -126,5 +126,5 @@ def meeting_point(
 
 
 def _spread(generator: np.random.Generator) -> float:
-    """Factor on a speed: half of them are below 1, one in twenty is above 3."""
+    """Sample a factor on a speed: half of them are below 1, 1 in 20 is above 3."""
     return float(np.exp(0.7 * generator.standard_normal()))

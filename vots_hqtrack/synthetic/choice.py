@@ -1,4 +1,4 @@
-"""Chooses footage, its frames and its objects for a clip."""
+"""Choice of footage, its frames and its objects for a clip."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from vots_hqtrack.training.synthetic.footage import Floats, Footage, cut_weights
+from vots_hqtrack.synthetic.footage import Floats, Footage
 
-LONGEST_GAP = 10
-"""Most frames of a video from one frame of a clip to the next."""
+MAX_GAP = 10
+"""Maximum number of video frames from one frame of a clip to the next."""
 TOLERANCE = 0.02
 """Distance, relative to their size, at which boxes count as touching."""
 ATTEMPTS = 5
-"""How often frames are chosen until the first shows an object."""
+"""Attempts to choose frames of which the first shows an object."""
 
 Doubles = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
@@ -31,21 +31,23 @@ class FootageChooser:
         self.footage = tuple(footage)
         weights = np.array([item.weight for item in footage], np.float64)
         is_video = np.array([item.is_video for item in footage])
-        cuts = cut_weights(footage).astype(np.float64)
+        can_cut = np.array([item.can_cut.any() for item in footage])
         self._base = {kind: _normalise(weights * (is_video == kind)) for kind in (False, True)}
-        self._cuts = {kind: _normalise(cuts * (is_video == kind)) for kind in (False, True)}
+        self._cuts = {
+            kind: _normalise(weights * can_cut * (is_video == kind)) for kind in (False, True)
+        }
 
     def choose(self, generator: np.random.Generator, *, video: bool, cut: bool) -> Footage:
         """Choose footage.
 
         Args:
             generator: Random generator.
-            video: A video rather than a photograph, where there are both.
-            cut: One from which an object can be cut, where there is one.
+            video: Prefer a video to a still image.
+            cut: Prefer footage from which an object can be cut.
         """
         tables = [self._cuts, self._base] if cut else [self._base]
-        odds = [table[kind] for table in tables for kind in (video, not video)]
-        chosen = next(one for one in odds if one is not None)
+        odds = [by_kind[kind] for by_kind in tables for kind in (video, not video)]
+        chosen = next(table for table in odds if table is not None)
         return self.footage[int(generator.choice(len(self.footage), p=chosen))]
 
 
@@ -56,7 +58,7 @@ def choose_frames(
 
     Args:
         generator: Random generator.
-        footage: Photograph or video.
+        footage: Still image or video.
         positions: Positions of the objects in the footage.
         num_frames: ``T``, at least 2.
 
@@ -67,7 +69,7 @@ def choose_frames(
     frames = np.zeros(num_frames, np.int64)
     if total == 1:
         return frames
-    longest = int(np.clip((total - 1) // (num_frames - 1), 1, LONGEST_GAP))
+    longest = int(np.clip((total - 1) // (num_frames - 1), 1, MAX_GAP))
     gap = int(np.clip(round(float(np.exp(generator.normal(0.9, 0.7)))), 1, longest))
     is_absent: npt.NDArray[np.bool_] = np.isnan(footage.boxes[:, list(positions), 0])
     shows: npt.NDArray[np.bool_] = np.any(~is_absent, axis=1)
@@ -82,7 +84,7 @@ def choose_frames(
 
 
 def touching_objects(footage: Footage, frame: int, position: int, limit: int) -> list[int]:
-    """Return up to ``limit`` objects whose boxes touch an object's in a frame."""
+    """Return up to ``limit`` objects with boxes that touch an object's box in a frame."""
     boxes = footage.boxes[frame]
     own = boxes[position]
     margin = TOLERANCE * float(max(own[2] - own[0], own[3] - own[1]))
@@ -94,7 +96,7 @@ def touching_objects(footage: Footage, frame: int, position: int, limit: int) ->
             & (boxes[:, 3] > own[1] - margin)
         )
     overlaps[position] = False
-    return [int(each) for each in np.flatnonzero(overlaps)[:limit]]
+    return [int(found) for found in np.flatnonzero(overlaps)[:limit]]
 
 
 def union_boxes(boxes: Floats) -> Doubles:

@@ -1,7 +1,7 @@
-"""Rendering of composed training clips as one Triton kernel; ``render`` says what of.
+"""The renderer as a single Triton kernel; ``render`` has the reference.
 
-A program owns a tile of one frame and walks through the planes of its clip; a plane whose box does
-not touch the tile costs one look at the box. Imported only where Triton is installed.
+A program owns a tile of one frame and walks through the planes of its clip; a plane with a box that
+does not touch the tile costs one read of the box. Imported only where Triton is installed.
 """
 
 import torch
@@ -9,8 +9,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from vots_hqtrack.training.synthetic.plan import NOT_PART, ClipPlan
-from vots_hqtrack.training.synthetic.render import SHARPNESS
+from vots_hqtrack.synthetic.plan import NOT_PART, ClipPlan
+from vots_hqtrack.synthetic.render import SHARPNESS
 
 TILE_ROWS, TILE_COLUMNS = 8, 64
 

@@ -1,4 +1,4 @@
-"""Rendering of composed training clips: the reference, in plain PyTorch.
+"""Renderer of planned clips: the reference in plain PyTorch, and the choice of the kernel.
 
 Every plane is an image under an affine map, warped by two sine waves. A foreground plane shows only
 the pixels of its objects, with soft edges; planes cover one another in order.
@@ -6,14 +6,33 @@ the pixels of its objects, with soft edges; planes cover one another in order.
 
 from __future__ import annotations
 
+import importlib.util
+
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor
 
-from vots_hqtrack.training.synthetic.plan import NOT_PART, ClipPlan
+from vots_hqtrack.ops import resolve_backend
+from vots_hqtrack.synthetic.effects import apply_effects
+from vots_hqtrack.synthetic.plan import NOT_PART, ClipPlan
 
 SHARPNESS = 1.5
 """Slope of the soft edge of a foreground plane."""
+
+
+def render(pixels: Tensor, plan: ClipPlan) -> tuple[Tensor, Tensor]:
+    """Render clips with their effects, by the Triton kernel where Triton and CUDA are available.
+
+    Arguments and results are those of :func:`render_reference`.
+    """
+    has_kernel = pixels.is_cuda and importlib.util.find_spec("triton") is not None
+    if has_kernel and resolve_backend() == "triton":
+        from vots_hqtrack.synthetic.triton_render import render_triton
+
+        frames, labels = render_triton(pixels, plan)
+    else:
+        frames, labels = render_reference(pixels, plan)
+    return apply_effects(frames, plan), labels
 
 
 def render_reference(pixels: Tensor, plan: ClipPlan) -> tuple[Tensor, Tensor]:
@@ -22,7 +41,7 @@ def render_reference(pixels: Tensor, plan: ClipPlan) -> tuple[Tensor, Tensor]:
     Args:
         pixels: ``(P,)`` int32, all stored images; red in the lowest byte, the object number in the
             highest.
-        plan: What to render, on the pixels' device.
+        plan: Clips to render, on the pixels' device.
 
     Returns:
         ``(B, T, 3, H, W)`` uint8 frames and ``(B, T, H, W)`` uint8 labels.
@@ -37,7 +56,8 @@ def render_reference(pixels: Tensor, plan: ClipPlan) -> tuple[Tensor, Tensor]:
             colour = torch.zeros(3, height, width, device=pixels.device)
             label = torch.zeros(height, width, dtype=torch.uint8, device=pixels.device)
             for plane in range(counts[clip]):
-                _paste(pixels, plan, (clip, plane, frame), boxes[clip][plane][frame], colour, label)
+                item = (clip, plane, frame)
+                _paste(pixels, plan, item, boxes[clip][plane][frame], colour, label)
             tone = plan.tones[clip, frame]
             toned = torch.einsum("ij,jhw->ihw", tone[:, :3], colour) + tone[:, 3, None, None]
             frames[clip, frame] = (toned + 0.5).floor().clamp(0, 255).to(torch.uint8)
@@ -48,20 +68,20 @@ def render_reference(pixels: Tensor, plan: ClipPlan) -> tuple[Tensor, Tensor]:
 def _paste(
     pixels: Tensor,
     plan: ClipPlan,
-    place: tuple[int, int, int],
+    item: tuple[int, int, int],
     box: list[int],
     colour: Tensor,
     label: Tensor,
 ) -> None:
     """Paste one plane into ``(3, H, W)`` colours and ``(H, W)`` labels."""
-    clip, plane, _ = place
+    clip, plane, _ = item
     height, width = label.shape
     x0, y0, x1, y1 = max(box[0], 0), max(box[1], 0), min(box[2], width), min(box[3], height)
     if x0 >= x1 or y0 >= y1:
         return
-    u, v = _source_coordinates(plan, place, (x0, y0, x1, y1))
-    found, alpha, named = _sample(pixels, plan, place, u, v)
-    split = plan.splits[place]
+    u, v = _source_coordinates(plan, item, (x0, y0, x1, y1))
+    found, alpha, named = _sample(pixels, plan, item, u, v)
+    split = plan.splits[item]
     is_beyond = split[0] * u + split[1] * v + split[2] > 0
     named = torch.where(is_beyond & (split[3] >= 0) & (named > 0), split[3].to(torch.uint8), named)
     gain, shift = plan.colours[clip, plane].view(2, 3, 1, 1)
@@ -73,7 +93,7 @@ def _paste(
 
 
 def _source_coordinates(
-    plan: ClipPlan, place: tuple[int, int, int], box: tuple[int, int, int, int]
+    plan: ClipPlan, item: tuple[int, int, int], box: tuple[int, int, int, int]
 ) -> tuple[Tensor, Tensor]:
     """Source coordinates ``u, v`` of the output pixels of a box."""
     x0, y0, x1, y1 = box
@@ -81,22 +101,22 @@ def _source_coordinates(
     x = torch.arange(x0, x1, device=device)[None, :] + 0.5
     y = torch.arange(y0, y1, device=device)[:, None] + 0.5
     moved_x, moved_y = x, y
-    for wave in plan.waves[place]:
+    for wave in plan.waves[item]:
         swing = torch.sin(wave[0] * x + wave[1] * y + wave[2])
         moved_x, moved_y = moved_x + wave[3] * swing, moved_y + wave[4] * swing
-    matrix = plan.matrices[place]
+    matrix = plan.matrices[item]
     u = matrix[0, 0] * moved_x + matrix[0, 1] * moved_y + matrix[0, 2]
     v = matrix[1, 0] * moved_x + matrix[1, 1] * moved_y + matrix[1, 2]
     return u, v
 
 
 def _sample(
-    pixels: Tensor, plan: ClipPlan, place: tuple[int, int, int], u: Tensor, v: Tensor
+    pixels: Tensor, plan: ClipPlan, item: tuple[int, int, int], u: Tensor, v: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Bilinear colours ``(3, h, w)``, opacity and label ``(h, w)`` of the plane's own pixels."""
-    is_background = place[1] == 0
-    stored, x0, y0 = _crop(pixels, plan, place, u, v)
-    codes = plan.tables[place[:2]][(stored >> 24 & 255).long()]
+    is_background = item[1] == 0
+    stored, x0, y0 = _crop(pixels, plan, item, u, v)
+    codes = plan.tables[item[:2]][(stored >> 24 & 255).long()]
     part = (codes != NOT_PART).float()
     channels = [(stored >> shift & 255) * part for shift in (0, 8, 16)]
     scale = torch.tensor(stored.shape[::-1], device=u.device) / 2
@@ -123,12 +143,12 @@ def _sample(
 
 
 def _crop(
-    pixels: Tensor, plan: ClipPlan, place: tuple[int, int, int], u: Tensor, v: Tensor
+    pixels: Tensor, plan: ClipPlan, item: tuple[int, int, int], u: Tensor, v: Tensor
 ) -> tuple[Tensor, int, int]:
-    """The part of the stored image that is read, ``(h, w)`` int32, and where it begins."""
-    start, (height, width) = int(plan.offsets[place]), plan.sizes[place].tolist()
+    """Cut the part of the stored image to read, ``(h, w)`` int32, with its left and top."""
+    start, (height, width) = int(plan.offsets[item]), plan.sizes[item].tolist()
     image = pixels[start : start + height * width].view(height, width)
-    if place[1] == 0:
+    if item[1] == 0:
         return image, 0, 0
     x0, x1 = (int(side) for side in u.aminmax())
     y0, y1 = (int(side) for side in v.aminmax())

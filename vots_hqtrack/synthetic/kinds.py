@@ -1,4 +1,4 @@
-"""Kinds of composed clips: how likely what happens in them."""
+"""Kinds of composed clips: probabilities of what happens in them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ class ClipKind:
     """Probabilities and ranges of one kind of clip.
 
     Attributes:
-        video_base: The background is real video instead of a photograph.
+        video_base: The background is real video instead of a still image.
         layers: Probability of 0, 1, 2, ... foreground layers.
         video_layer: A layer is cut from a video, frame by frame.
         copy: A layer is a copy of an earlier one.
-        same_footage: A layer comes from the first layer's photograph or video.
+        same_footage: A layer comes from the first layer's image or video.
         meet: A layer's path crosses another object's.
-        unlabelled: A layer has no label: a distractor, or something to hide behind.
+        unlabelled: A layer has no label: a distractor or an occluder.
         split: A layer is cut by a line into two objects.
         join: A layer is attached to an earlier one under the same label.
         attach: A layer is attached to an earlier one under its own label.
-        grow: A layer comes so near that it fills much of the frame, or goes away likewise.
+        grow: A layer approaches until it fills much of the frame, or recedes likewise.
         hide: An unlabelled layer covers a layer for 1 to 5 frames, or it vanishes for as long.
         leave: A layer is gone at the clip's end.
         base_labels: Objects of the background keep their labels.
@@ -99,24 +99,11 @@ KINDS: Mapping[str, ClipKind] = MappingProxyType(
         "real": ClipKind(video_base=1.0, layers=(1.0,), base_labels=1.0, base_join=0.05),
     }
 )
-"""Kinds by name. In ``alone`` a real object is tracked among unlabelled ones; ``real`` has no layer
-at all."""
+"""Kinds by name. In ``alone`` a real object is tracked among unlabelled ones; ``real`` has no
+layers."""
 
 DEFAULT_WEIGHTS: Mapping[str, float] = MappingProxyType(
-    {
-        "plain": 0.14,
-        "meetings": 0.1,
-        "copies": 0.07,
-        "groups": 0.09,
-        "crowds": 0.05,
-        "parts": 0.06,
-        "joined": 0.08,
-        "growing": 0.09,
-        "hiding": 0.07,
-        "large": 0.11,
-        "camera": 0.04,
-        "alone": 0.05,
-        "real": 0.05,
-    }
+    dict(plain=0.14, meetings=0.1, copies=0.07, groups=0.09, crowds=0.05, parts=0.06, joined=0.08)
+    | dict(growing=0.09, hiding=0.07, large=0.11, camera=0.04, alone=0.05, real=0.05)
 )
-"""How often each kind is composed."""
+"""Frequency of each kind."""

@@ -1,4 +1,4 @@
-"""Samples what happens in a clip: footage, layers, paths, meetings, hiding, parts and wholes."""
+"""Sampling of a clip's layers: footage, paths, meetings, occlusions, parts and wholes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vots_hqtrack.training.synthetic.choice import (
+from vots_hqtrack.synthetic.choice import (
     FootageChooser,
     Indices,
     choose_frames,
@@ -14,10 +14,10 @@ from vots_hqtrack.training.synthetic.choice import (
     touching_objects,
     union_boxes,
 )
-from vots_hqtrack.training.synthetic.footage import Footage
-from vots_hqtrack.training.synthetic.kinds import ClipKind
-from vots_hqtrack.training.synthetic.layers import Array, Layer, no_waves, sample_waves
-from vots_hqtrack.training.synthetic.motion import (
+from vots_hqtrack.synthetic.footage import Footage
+from vots_hqtrack.synthetic.kinds import ClipKind
+from vots_hqtrack.synthetic.layers import Array, Layer, no_waves, sample_waves
+from vots_hqtrack.synthetic.motion import (
     Track,
     approach,
     camera_path,
@@ -26,7 +26,7 @@ from vots_hqtrack.training.synthetic.motion import (
     free_path,
     meeting_point,
 )
-from vots_hqtrack.training.synthetic.plan import MAX_PLANES
+from vots_hqtrack.synthetic.plan import MAX_PLANES
 from vots_hqtrack.types import SLOTS_PER_GROUP
 
 SMALLEST_VIEW = 0.5
@@ -39,43 +39,19 @@ MAX_GROUP = 4
 MAX_AREA, GROWN_AREA = 0.8, 1.4
 """Largest area of a layer, relative to the frame, in the first frame and after it has come near."""
 FRONT = 10.0
-"""Depth of what others hide behind."""
+"""Depth of occluders."""
 
 
-class SceneSampler:
-    """Samples clips from footage.
+class Scene:
+    """One clip in the making.
 
     Args:
-        footage: All of it.
+        chooser: Chooses footage.
+        generator: Random generator; nothing else decides.
+        num_frames: ``T``, at least 2.
+        size: Height and width of the frames.
+        kind: Probabilities of the events.
     """
-
-    def __init__(self, footage: Sequence[Footage]) -> None:
-        self.chooser = FootageChooser(footage)
-
-    def sample(
-        self,
-        generator: np.random.Generator,
-        num_frames: int,
-        size: tuple[int, int],
-        kind: ClipKind,
-    ) -> list[Layer]:
-        """Sample one clip.
-
-        Args:
-            generator: Random generator; nothing else decides.
-            num_frames: ``T``, at least 2.
-            size: Height and width of the frames.
-            kind: What is likely to happen.
-
-        Returns:
-            The background, then the foreground layers in the order in which they are pasted.
-        """
-        scene = _Scene(self.chooser, generator, num_frames, size, kind)
-        return scene.layers()
-
-
-class _Scene:
-    """One clip in the making."""
 
     def __init__(
         self,
@@ -92,6 +68,7 @@ class _Scene:
         self.foreground: list[Layer] = []
 
     def layers(self) -> list[Layer]:
+        """Sample the background, then the foreground layers in the order of pasting."""
         kind, generator = self.kind, self.generator
         odds = np.asarray(kind.layers) / np.sum(kind.layers)
         count = int(generator.choice(len(odds), p=odds))
@@ -105,7 +82,7 @@ class _Scene:
         ordered = sorted(self.foreground, key=lambda layer: layer.depth)
         return [base, *ordered[: MAX_PLANES - 1]]
 
-    def _chance(self, probability: float) -> bool:
+    def _happens(self, probability: float) -> bool:
         return bool(self.generator.random() < probability)
 
     def _take_label(self) -> int:
@@ -118,7 +95,7 @@ class _Scene:
 
     def _base(self, label_budget: int) -> Layer:
         generator, kind = self.generator, self.kind
-        footage = self.chooser.choose(generator, video=self._chance(kind.video_base), cut=False)
+        footage = self.chooser.choose(generator, video=self._happens(kind.video_base), cut=False)
         frames = self._frames(footage, range(len(footage.ids)))
         speed = kind.camera * (0.15 if footage.is_video else 1.0)
         height, width = self.size
@@ -130,18 +107,18 @@ class _Scene:
         view = largest * generator.uniform(SMALLEST_VIEW, 1.0)
         focus = generator.uniform(0, 1, 2) * extent
         spread = 0.25
-        if position is not None and self._chance(kind.fill):
+        if position is not None and self._happens(kind.fill):
             sides = boxes[0, position, 2:] - boxes[0, position, :2]
             near = max(float(sides[0]), float(sides[1]) * width / height)
             view = float(np.clip(near * generator.uniform(*FILLING), NEAREST * largest, largest))
             spread = 0.12
         half = 0.5 * np.array([view, view * height / width])
-        if position is not None and self._chance(0.9):
+        if position is not None and self._happens(0.9):
             box = boxes[0, position]
             focus = 0.5 * (box[:2] + box[2:]) + generator.normal(0, spread, 2) * half
         focus = np.clip(focus, np.minimum(half, extent / 2), np.maximum(extent - half, extent / 2))
         scale = width / view * np.exp(-drift(generator, self.num_frames, 0.02 * speed))
-        if self._chance(0.5 * kind.grow):
+        if self._happens(0.5 * kind.grow):
             scale = scale * approach(generator, self.num_frames, generator.uniform(1.2, 3))
         layer = Layer(
             footage=footage,
@@ -156,7 +133,7 @@ class _Scene:
             is_visible=np.ones(self.num_frames, bool),
             waves=no_waves(self.num_frames),
         )
-        if not footage.is_video and self._chance(0.3):
+        if not footage.is_video and self._happens(0.3):
             amplitude = generator.uniform(0, 0.006)
             layer.waves = sample_waves(generator, layer.centre, min(self.size), amplitude)
         for position in shown:
@@ -176,8 +153,8 @@ class _Scene:
     ) -> dict[int, int]:
         generator, kind = self.generator, self.kind
         labels: dict[int, int] = {}
-        order = [int(place) for place in generator.permutation(shown)]
-        if order and self._chance(kind.base_join):
+        order = [int(position) for position in generator.permutation(shown)]
+        if order and self._happens(kind.base_join):
             group = [order[0], *touching_objects(footage, int(frames[0]), order[0], MAX_GROUP - 1)]
             label = self._take_label()
             labels = dict.fromkeys(group, label)
@@ -185,10 +162,10 @@ class _Scene:
             labels = {order[0]: self._take_label()}
         if kind.unlabelled >= 1:
             return labels
-        for place in order:
-            if place not in labels and len(set(labels.values())) < budget:
-                if self._chance(kind.base_labels):
-                    labels[place] = self._take_label()
+        for position in order:
+            if position not in labels and len(set(labels.values())) < budget:
+                if self._happens(kind.base_labels):
+                    labels[position] = self._take_label()
         return labels
 
     # ---- foreground
@@ -197,9 +174,9 @@ class _Scene:
         generator, kind = self.generator, self.kind
         earlier = self.foreground
         parent = None
-        if earlier and self._chance(kind.join + kind.attach):
+        if earlier and self._happens(kind.join + kind.attach):
             parent = earlier[int(generator.integers(len(earlier)))]
-        is_copy = bool(earlier) and self._chance(kind.copy)
+        is_copy = bool(earlier) and self._happens(kind.copy)
         if is_copy:
             model = earlier[int(generator.integers(len(earlier)))]
             footage, positions = model.footage, list(model.labels)
@@ -211,23 +188,25 @@ class _Scene:
         strength = 1.0 if not is_copy else float(generator.choice([0.2, 1.2]))
         layer.colour = self._colours(strength)
         self._label(layer, positions, parent)
-        if parent is None and self._chance(kind.leave):
+        if parent is None and self._happens(kind.leave):
             self._leave(layer)
         self.foreground.append(layer)
         self.known.append(layer.centre)
 
     def _choose_object(self) -> tuple[Footage, list[int]]:
         generator, kind = self.generator, self.kind
-        if self.foreground and self._chance(kind.same_footage):
+        if self.foreground and self._happens(kind.same_footage):
             footage = self.foreground[0].footage
         else:
-            footage = self.chooser.choose(generator, video=self._chance(kind.video_layer), cut=True)
-        places = np.flatnonzero(footage.can_cut)
-        if not len(places):
-            places = np.arange(len(footage.ids))
-        first = int(generator.choice(places))
+            footage = self.chooser.choose(
+                generator, video=self._happens(kind.video_layer), cut=True
+            )
+        candidates = np.flatnonzero(footage.can_cut)
+        if not len(candidates):
+            candidates = np.arange(len(footage.ids))
+        first = int(generator.choice(candidates))
         whole = max(WHOLE, min(kind.join + kind.attach, 0.8)) if len(footage.ids) > 1 else 0.0
-        if not self._chance(whole):
+        if not self._happens(whole):
             return footage, [first]
         present = np.flatnonzero(~np.isnan(footage.boxes[:, first, 0]))
         frame = int(generator.choice(present))
@@ -236,7 +215,7 @@ class _Scene:
     def _area(self, kind: ClipKind, *, is_copy: bool) -> float:
         low, high = np.log(kind.area)
         area = float(np.exp(self.generator.uniform(low, high)))
-        if self.foreground and (is_copy or self._chance(0.35)):
+        if self.foreground and (is_copy or self._happens(0.35)):
             area = self.foreground[0].area * float(np.exp(self.generator.normal(0, 0.25)))
         return min(area, MAX_AREA)
 
@@ -278,7 +257,7 @@ class _Scene:
         if parent is not None:
             self._attach(layer, parent)
         else:
-            if self._chance(self.kind.grow):
+            if self._happens(self.kind.grow):
                 self._grow(layer)
             layer.centre = self._path(layer)
         amplitude = generator.uniform(0.0, 0.035)
@@ -287,12 +266,12 @@ class _Scene:
 
     def _path(self, layer: Layer) -> Track:
         anchor = None
-        if self.known and self._chance(self.kind.meet):
+        if self.known and self._happens(self.kind.meet):
             anchor = meeting_point(self.generator, self.known, 0.35 * layer.side)
         return free_path(self.generator, self.num_frames, self.size, anchor=anchor)
 
     def _grow(self, layer: Layer) -> None:
-        """Let a layer come near, until it fills much of the frame, or the reverse."""
+        """Let a layer approach until it fills much of the frame, or the reverse."""
         generator = self.generator
         factor = min(generator.uniform(2, 6), np.sqrt(GROWN_AREA / layer.area))
         growth = approach(generator, self.num_frames, factor)
@@ -324,18 +303,18 @@ class _Scene:
 
     def _label(self, layer: Layer, positions: list[int], parent: Layer | None) -> None:
         kind = self.kind
-        if self.kind.unlabelled >= 1 or (self.foreground and self._chance(kind.unlabelled)):
+        if self.kind.unlabelled >= 1 or (self.foreground and self._happens(kind.unlabelled)):
             layer.labels = dict.fromkeys(positions, 0)
             return
-        joins = self._chance(kind.join / max(kind.join + kind.attach, 1e-6))
+        joins = self._happens(kind.join / max(kind.join + kind.attach, 1e-6))
         if parent is not None and joins:
             label = next(iter(parent.labels.values()))
             layer.labels = dict.fromkeys(positions, label)
         elif len(positions) > 1 and not joins:
-            layer.labels = {place: self._take_label() for place in positions}
+            layer.labels = {position: self._take_label() for position in positions}
         else:
             layer.labels = dict.fromkeys(positions, self._take_label())
-            if self._chance(kind.split):
+            if self._happens(kind.split):
                 heading = self.generator.uniform(0, 2 * np.pi)
                 offset = self.generator.uniform(-0.3, 0.3) * float(layer.half[0].min())
                 layer.split = (float(np.cos(heading)), float(np.sin(heading)), offset)
@@ -352,7 +331,7 @@ class _Scene:
     def _leave(self, layer: Layer) -> None:
         """Let a layer go out of sight and stay away to the end."""
         frame = int(self.generator.integers(1, self.num_frames))
-        if self._chance(0.3):
+        if self._happens(0.3):
             layer.is_visible = layer.is_visible & (np.arange(self.num_frames) < frame)
             return
         outward = layer.centre[frame] - 0.5 * np.array([self.size[1], self.size[0]])
@@ -367,7 +346,7 @@ class _Scene:
         generator, num_frames = self.generator, self.num_frames
         duration = int(generator.integers(1, min(5, max(num_frames - 2, 1)) + 1))
         frame = int(generator.integers(1, num_frames))
-        if self._chance(0.2):
+        if self._happens(0.2):
             hidden = np.arange(num_frames)
             layer.is_visible = layer.is_visible & ((hidden < frame) | (hidden >= frame + duration))
             return
@@ -389,4 +368,4 @@ class _Scene:
         return choose_frames(self.generator, footage, positions, self.num_frames)
 
     def _mirror(self) -> float:
-        return 1.0 if self._chance(0.5) else -1.0
+        return 1.0 if self._happens(0.5) else -1.0
