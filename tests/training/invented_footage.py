@@ -1,9 +1,9 @@
-"""Small invented footage: discs and boxes on grained walls, as photographs and as a video."""
+"""Small invented footage: discs and boxes on grained walls, as still images and as a video."""
 
 import numpy as np
 import torch
 
-from vots_hqtrack.training.synthetic.footage import Footage, Source, load_footage
+from vots_hqtrack.synthetic.footage import Footage, Source, load_footage
 
 HEIGHT, WIDTH = 96, 120
 

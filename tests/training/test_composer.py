@@ -11,23 +11,36 @@ import sys
 import numpy as np
 import pytest
 import torch
+from invented_footage import make_shot, open_footage
 
-from vots_hqtrack.errors import ConfigError
+from vots_hqtrack.errors import ConfigError, InputError
+from vots_hqtrack.synthetic.choice import FootageChooser
+from vots_hqtrack.synthetic.effects import apply_effects
+from vots_hqtrack.synthetic.footage import Footage, Source
+from vots_hqtrack.synthetic.kinds import DEFAULT_WEIGHTS, KINDS
+from vots_hqtrack.synthetic.layers import Layer, no_waves
+from vots_hqtrack.synthetic.plan import ClipPlan
+from vots_hqtrack.synthetic.planner import plan_clips
+from vots_hqtrack.synthetic.render import render, render_reference
+from vots_hqtrack.synthetic.scene import Scene
+from vots_hqtrack.synthetic.statistics import count_clips
+from vots_hqtrack.training.composer import (
+    ComposedClips,
+    compose_clip,
+    keep_visible,
+    number_labels,
+)
 from vots_hqtrack.training.recipe_data import PhaseOptions
-from vots_hqtrack.training.synthetic import source
-from vots_hqtrack.training.synthetic.effects import apply_effects
-from vots_hqtrack.training.synthetic.footage import Footage
-from vots_hqtrack.training.synthetic.kinds import DEFAULT_WEIGHTS, KINDS
-from vots_hqtrack.training.synthetic.layers import Layer, no_waves
-from vots_hqtrack.training.synthetic.plan import ClipPlan
-from vots_hqtrack.training.synthetic.render import render_reference
-from vots_hqtrack.training.synthetic.scene import SceneSampler
-from vots_hqtrack.training.synthetic.source import ComposedClips, PlanBuilder, number_labels
-from vots_hqtrack.training.synthetic.statistics import count_clips
 
 Stored = tuple[list[Footage], torch.Tensor]
 PHASE = PhaseOptions(batch_size=4, num_frames=5, crop=(32, 48))
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def stored() -> Stored:
+    """Three still images and a video of two objects each, and their pixels."""
+    return open_footage()
 
 
 def compose(stored: Stored, seed: int = 1, **weights: float) -> ComposedClips:
@@ -35,7 +48,7 @@ def compose(stored: Stored, seed: int = 1, **weights: float) -> ComposedClips:
 
 
 def still(footage: Footage, labels: dict[int, int], centre: tuple[float, float], **more) -> Layer:
-    """One frame of a photograph's object at its own size; of the background, the whole of it."""
+    """One frame of an image's object, or of the whole image as background, at its own size."""
     box = footage.boxes[0, 0] if len(labels) == 1 else (0, 0, footage.width, footage.height)
     middle = (0.5 * (box[0] + box[2]), 0.5 * (box[1] + box[3]))
     half = (0.5 * (box[2] - box[0]), 0.5 * (box[3] - box[1]))
@@ -56,15 +69,13 @@ def still(footage: Footage, labels: dict[int, int], centre: tuple[float, float],
 
 
 def plan_of(layers: list[Layer], size: tuple[int, int]) -> ClipPlan:
-    builder = PlanBuilder(1, 1, size, 1)
-    builder.add(0, layers, np.random.default_rng(0), shuffle_slots=False)
-    plan = builder.finish()
+    plan = plan_clips([(layers, np.random.default_rng(0))], 1, size, 1, shuffle_slots=False)
     plan.tones.zero_()
     plan.tones[..., :3] = torch.eye(3)
     return plan
 
 
-def test_background_at_its_own_size_is_the_photograph(stored: Stored) -> None:
+def test_background_at_its_own_size_is_the_image(stored: Stored) -> None:
     footage, pixels = stored
     photo = footage[0]
     base = still(photo, {0: 3, 1: 7}, (photo.width / 2, photo.height / 2))
@@ -173,11 +184,13 @@ def test_every_kind_gives_clips(stored: Stored, kind: str) -> None:
     assert sorted(batch.slots[0, 1:].tolist()) == list(range(1, 11))
 
 
+def sample_layers(stored: Stored, seed: int, num_frames: int, kind: str) -> list[Layer]:
+    chooser, generator = FootageChooser(stored[0]), np.random.default_rng(seed)
+    return Scene(chooser, generator, num_frames, (64, 96), KINDS[kind]).layers()
+
+
 def count(stored: Stored, kind: str, measure) -> float:
-    sampler = SceneSampler(stored[0])
-    scenes = [
-        sampler.sample(np.random.default_rng(seed), 5, (64, 96), KINDS[kind]) for seed in range(60)
-    ]
+    scenes = [sample_layers(stored, seed, 5, kind) for seed in range(60)]
     return float(np.mean([measure(layers) for layers in scenes]))
 
 
@@ -205,7 +218,7 @@ def test_counts_of_clips(stored: Stored) -> None:
     clips = compose(stored).only("meetings")
     labels = [clips.render(clips.draw(0, [index], PHASE))[1][0] for index in range(8)]
     counts = count_clips(labels)
-    assert counts.objects == [int(one.max()) for one in labels]
+    assert counts.objects == [int(label_maps.max()) for label_maps in labels]
     assert max(counts.meetings) >= 1
     assert len(counts.areas) == sum(counts.objects)
     by_hand = torch.zeros(4, 10, 20, dtype=torch.uint8)
@@ -249,9 +262,8 @@ def test_alone_tracks_one_object(stored: Stored) -> None:
 
 
 def test_at_most_ten_labels(stored: Stored) -> None:
-    sampler = SceneSampler(stored[0])
     for seed in range(80):
-        layers = sampler.sample(np.random.default_rng(seed), 4, (64, 96), KINDS["crowds"])
+        layers = sample_layers(stored, seed, 4, "crowds")
         used = {label for layer in layers for label in (*layer.labels.values(), layer.second_label)}
         assert max(used) <= 10
 
@@ -267,6 +279,69 @@ def test_number_labels() -> None:
     assert numbered[0, 1, 0, 0] == 1
     assert numbered[0, 1, 9, 0] == 0
     assert int(numbered[1].max()) == 0
+
+
+def still_images(count: int) -> list[Source]:
+    return [Source(f"i{n}", lambda n=n: make_shot(n, 1), 1.0) for n in range(count)]
+
+
+@pytest.mark.parametrize("num_frames", [1, 4])
+@pytest.mark.parametrize("kind", [None, "meetings"])
+def test_single_clips(num_frames: int, kind: str | None) -> None:
+    def compose_one(seed: int):
+        generator = np.random.default_rng(seed)
+        return compose_clip(
+            still_images(3), generator, num_frames=num_frames, size=(64, 97), kind=kind
+        )
+
+    first, again, other = compose_one(5), compose_one(5), compose_one(6)
+    assert first.frames.shape == (num_frames, 64, 97, 3)
+    assert np.array_equal(first.frames, again.frames)
+    assert np.array_equal(first.labels, again.labels)
+    assert not np.array_equal(first.frames, other.frames)
+    assert first.origin == "i0 + i1 + i2"
+    for seed in range(8):
+        clip = compose_one(seed)
+        areas = np.bincount(clip.labels[0].ravel())
+        assert 1 <= clip.num_objects == len(areas) - 1
+        assert areas[1:].min() >= 100
+
+
+def test_labels_are_where_the_objects_are() -> None:
+    # A red disc is all that is red in a black image, and blur halves its red at its edge.
+    rows, columns = np.mgrid[:240, :320]
+    disc = (rows - 120) ** 2 + (columns - 160) ** 2 < 40**2
+    image = np.where(disc[..., None], (255, 30, 30), 0).astype(np.uint8)
+    sources = [Source("disc", lambda: (image[None], disc[None].astype(np.uint8)), 1.0)]
+    overlaps = []
+    for seed in range(12):
+        generator = np.random.default_rng(seed)
+        clip = compose_clip(sources, generator, num_frames=3, size=(160, 160), kind="real")
+        channels = clip.frames.astype(int)
+        redness = channels[..., 0] - channels[..., 1:].max(axis=-1)
+        mask = clip.labels > 0
+        is_red = redness > np.median(redness[mask]) / 2
+        overlaps.append((is_red & mask).sum() / (is_red | mask).sum())
+    assert np.median(overlaps) > 0.95
+
+
+def test_exception_no_object_is_large_enough() -> None:
+    ids = np.zeros((1, 60, 60), np.uint8)
+    ids[0, :6, :6] = 1
+    sources = [Source("small", lambda: (np.zeros((1, 60, 60, 3), np.uint8), ids), 1.0)]
+    generator = np.random.default_rng(0)
+    with pytest.raises(InputError, match=r"no object of 100 pixels in any of 20 .* of small"):
+        compose_clip(sources, generator, num_frames=2, size=(32, 32), kind="real")
+
+
+def test_keep_visible() -> None:
+    labels = np.zeros((2, 40, 40), np.uint8)
+    labels[0, :10, :10], labels[0, 20:, 20:], labels[0, 0, 20:30] = 9, 4, 6
+    labels[1, :5], labels[1, 10:] = 6, 9
+    kept = keep_visible(labels)
+    assert np.bincount(kept[0].ravel()).tolist() == [1100, 400, 100]
+    assert kept[1, 0, 0] == 0
+    assert kept[1, 20, 0] == 2
 
 
 def test_effects_blur_and_noise_only_where_planned(stored: Stored) -> None:
@@ -299,7 +374,7 @@ def test_bad_kinds(stored: Stored) -> None:
 
 def check_kernel(stored: Stored, device: str, phase: PhaseOptions) -> None:
     """Hold the kernel against the reference: a pixel may round otherwise, hardly a label."""
-    from vots_hqtrack.training.synthetic.triton_render import render_triton
+    from vots_hqtrack.synthetic.triton_render import render_triton
 
     pixels = stored[1]
     plan = compose(stored).draw(0, range(phase.batch_size), phase)
@@ -348,4 +423,4 @@ def test_batches_on_gpu_equal_those_on_cpu(stored: Stored) -> None:
     difference = (found.frames.cpu().int() - wanted.frames.int()).abs()
     assert float((difference > 2).float().mean()) < 5e-3
     assert float((found.labels.cpu() != wanted.labels).float().mean()) < 5e-3
-    assert source.render(on_gpu.pixels, on_gpu.draw(0, [0], PHASE).to(device))[0].is_cuda
+    assert render(on_gpu.pixels, on_gpu.draw(0, [0], PHASE).to(device))[0].is_cuda

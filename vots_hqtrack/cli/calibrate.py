@@ -83,8 +83,8 @@ def observe(
     """Track hard clips made of videos, and note what the tracker knew and what came of it.
 
     As they are (--step), videos show all their objects; composed clips (--composed) show several;
-    otherwise each video counts as one of one object, and is thinned, crossed, occluded and interrupted.
-    Videos that the recipe holds out are tracked only where --sequences names them.
+    otherwise each video counts as one of one object, and is thinned, crossed, occluded and
+    interrupted. Videos that the recipe holds out are tracked only where --sequences names them.
     """
     from vots_hqtrack.tracker import HQTracker
     from vots_hqtrack.training import calibrate

@@ -1,7 +1,7 @@
 """Fits the scores: what a tracker knew of its masks, and whether they were good (decision 0019).
 
-A run of the tracker over stress-test clips gives observations, which a file keeps; the fit, its check by
-videos left out, and the reliability curve are made of that file.
+A run of the tracker over stress-test clips gives observations, which a file keeps; the fit, its
+check by videos left out, and the reliability curve are made of that file.
 """
 
 from __future__ import annotations

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import made_up
 import numpy as np
 import pytest
+import square_videos
 
-from vots_hqtrack.composites.shots import open_videos
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.training.recipe_data import DataOptions
 from vots_hqtrack.training.sources import CrossingClips, open_source
+from vots_hqtrack.vot.composites import open_videos
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> CrossingClips:
+    return open_clips(tmp_path_factory.mktemp("videos"), 6)
 
 
 def open_clips(folder: Path, count: int) -> CrossingClips:
-    return CrossingClips(open_videos(made_up.write_videos(folder / "set", count), []), "made-up")
+    return CrossingClips(
+        open_videos(square_videos.write_videos(folder / "set", count), []), "squares"
+    )
 
 
-def test_clips_show_their_objects(tmp_path):
-    clips = open_clips(tmp_path, 6)
+def test_clips_show_their_objects(clips):
     numbers = set()
     for seed in range(12):
         clip = clips.sample(seed % 6, 4, 3, np.random.default_rng(seed))
@@ -28,15 +34,14 @@ def test_clips_show_their_objects(tmp_path):
         present = np.unique(clip.labels[0])
         assert present.tolist() == list(range(clip.num_objects + 1))
         for number in present[1:]:
-            # Every object of the made-up videos has one colour of its own.
+            # Every object has a colour of its own.
             shown = clip.frames[0][clip.labels[0] == number].astype(int)
             assert np.abs(shown - np.median(shown, axis=0)).max(axis=1).mean() < 60
         numbers.add(clip.num_objects)
     assert len(numbers) >= 3
 
 
-def test_a_clip_depends_on_its_generator_alone(tmp_path):
-    clips = open_clips(tmp_path, 6)
+def test_a_clip_depends_on_its_generator_alone(clips):
     first, second = (clips.sample(2, 3, 3, np.random.default_rng(5)) for _ in range(2))
     assert np.array_equal(first.frames, second.frames)
     assert np.array_equal(first.labels, second.labels)
@@ -44,8 +49,7 @@ def test_a_clip_depends_on_its_generator_alone(tmp_path):
     assert first.origin != other.origin or not np.array_equal(first.labels, other.labels)
 
 
-def test_twins_come_of_one_video(tmp_path):
-    clips = open_clips(tmp_path, 6)
+def test_twins_come_of_one_video(clips):
     casts = [clips.sample(0, 2, 2, np.random.default_rng(seed)).origin for seed in range(20)]
     names = [cast.split(": ")[1].split(", ")[0].split() for cast in casts]
     twins = [cast for cast in names if len(set(cast)) < len(cast)]
