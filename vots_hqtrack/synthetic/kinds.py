@@ -21,7 +21,7 @@ class ClipKind:
         unlabelled: A layer has no label: a distractor or an occluder.
         split: A layer is cut by a line into two objects.
         join: A layer is attached to an earlier one under the same label.
-        attach: A layer is attached to an earlier one under its own label.
+        attach: A layer is attached to an earlier one under a label of its own.
         grow: A layer approaches until it fills much of the frame, or recedes likewise.
         hide: An unlabelled layer covers a layer for 1 to 5 frames, or it vanishes for as long.
         leave: A layer is gone at the clip's end.

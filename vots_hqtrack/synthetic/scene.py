@@ -32,12 +32,12 @@ from vots_hqtrack.types import SLOTS_PER_GROUP
 SMALLEST_VIEW = 0.5
 """Smallest part of the largest possible view that a background shows."""
 FILLING, NEAREST = (0.7, 1.6), 0.15
-"""View that an object fills, relative to the object; smallest one, relative to the largest."""
+"""View filled by an object, relative to the object; minimum, relative to the largest view."""
 WHOLE = 0.3
 """Probability that an object is cut out together with those that touch it."""
 MAX_GROUP = 4
 MAX_AREA, GROWN_AREA = 0.8, 1.4
-"""Largest area of a layer, relative to the frame, in the first frame and after it has come near."""
+"""Maximum area of a layer, relative to the frame, in the first frame and after an approach."""
 FRONT = 10.0
 """Depth of occluders."""
 

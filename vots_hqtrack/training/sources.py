@@ -1,8 +1,7 @@
 """Data sets that make their clips of others', and the mixture that a recipe names.
 
-``synthetic`` makes moving scenes of photographs, ``composites`` pastes videos over one another,
-``crossings`` lets the objects of several videos cross in one; all other kinds are layouts that
-``adapters`` reads.
+``synthetic`` composes clips of still images, ``composites`` of pieces of two videos; ``crossings``
+lets the objects of several videos cross in one; other kinds are layouts that ``adapters`` reads.
 """
 
 from __future__ import annotations
@@ -31,17 +30,17 @@ SYNTHETIC, COMPOSITES, CROSSINGS = "synthetic", "composites", "crossings"
 COMPOSITE_KIND = "meetings"
 """Kind of composed clips of ``composites``."""
 NUM_OTHERS = 3
-"""Photographs that a synthetic clip may take objects from, besides its own."""
+"""Other images that a synthetic clip may take objects from."""
 PARTNER_ATTEMPTS = 20
 MOSAIC_PROBABILITY, TWIN_PROBABILITY = 0.25, 0.3
 MAX_STRETCH = 3
 
 
 class SyntheticClips:
-    """Scenes under a moving camera, made of photographs with objects of others in them.
+    """Composed clips of still images.
 
     Args:
-        photos: Where pictures and objects come from.
+        photos: Images with instances.
         size: Height and width of the clips.
     """
 
@@ -64,10 +63,10 @@ class SyntheticClips:
 
 
 class CompositeClips:
-    """Videos with the objects of other videos pasted over them.
+    """Composed clips of pieces of two videos.
 
     Args:
-        videos: Where clips come from.
+        videos: Videos with objects.
     """
 
     def __init__(self, videos: VideoClips) -> None:
@@ -91,7 +90,7 @@ class CompositeClips:
             for number in (index, int(generator.integers(len(self))))
         ]
         sources = [Source(clip.origin, partial(_labelled, clip), 1.0) for clip in clips]
-        size = clips[0].labels.shape[1:]
+        size = Size(*clips[0].labels.shape[1:])
         return compose_clip(
             sources, generator, num_frames=num_frames, size=size, kind=COMPOSITE_KIND
         )
