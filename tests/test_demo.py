@@ -29,8 +29,8 @@ ORBIT = SCENES[1]
 
 @pytest.fixture(scope="module")
 def rendered() -> dict[str, list[RenderedFrame]]:
-    """Every scene, each third frame of its full length."""
-    return {scene.name: list(render(scene, num_frames=NUM_FRAMES))[::3] for scene in SCENES}
+    """Every scene at a third of its frame rate."""
+    return {scene.name: list(render(scene, num_frames=NUM_FRAMES // 3)) for scene in SCENES}
 
 
 def tracks(frames: list[RenderedFrame]) -> dict[ObjectId, list[np.ndarray]]:

@@ -80,9 +80,7 @@ def run_demo(
     folder = folder.absolute()
     prepare_folder(folder)
     sequences = folder / "sequences"
-    if scenes is None:
-        scenes = load_scenes()
-    write_scenes(sequences, scenes, num_frames=num_frames, seed=seed, on_step=on_step)
+    _write_scenes(sequences, scenes or load_scenes(), num_frames, seed, on_step)
     registry = folder / "workspace" / "trackers.ini"
     registry.parent.mkdir()
     write_registry(registry, [tracker, baseline_entry()])
@@ -90,8 +88,8 @@ def run_demo(
     names = [tracker.identifier, BASELINE_TRACKER]
     evaluation = run_evaluation(workspace, names, on_step=on_step)
     overlay_path, preview_path = folder / "overlay.mp4", folder / "preview.webp"
-    write_overlay(overlay_path, workspace, tracker.identifier, on_step=on_step)
-    write_preview(preview_path, workspace, tracker.identifier)
+    _write_overlay(overlay_path, workspace, tracker.identifier, on_step)
+    _write_preview(preview_path, workspace, tracker.identifier)
     return DemoResult(evaluation, overlay_path, preview_path)
 
 
@@ -118,23 +116,10 @@ def prepare_folder(folder: Path) -> None:
     marker.write_text("made by: hqtrack demo, which may replace the files here\n", "utf-8")
 
 
-def write_scenes(
-    folder: Path,
-    scenes: Sequence[Scene],
-    *,
-    num_frames: int,
-    seed: int = 0,
-    on_step: StepCallback = lambda step: None,
+def _write_scenes(
+    folder: Path, scenes: Sequence[Scene], num_frames: int, seed: int, on_step: StepCallback
 ) -> None:
-    """Render scenes and write them as VOTS sequences with ``list.txt``.
-
-    Args:
-        folder: Folder to be made.
-        scenes: The scenes.
-        num_frames: Frames of each.
-        seed: Seed of small differences.
-        on_step: Progress callback.
-    """
+    """Render scenes and write them as VOTS sequences with ``list.txt``."""
     num_parts = num_frames * len(scenes)
     for number, scene in enumerate(scenes):
         frames: list[FrameArray] = []
@@ -149,21 +134,8 @@ def write_scenes(
     write_sequence_list(folder, [scene.name for scene in scenes])
 
 
-def write_overlay(
-    path: Path,
-    workspace: Workspace,
-    tracker: str,
-    *,
-    on_step: StepCallback = lambda step: None,
-) -> None:
-    """Write a video of all sequences with a tracker's masks drawn over them.
-
-    Args:
-        path: The video, ``*.mp4``.
-        workspace: Workspace of the evaluation, with sequences of the same frame size.
-        tracker: Identifier of the tracker.
-        on_step: Progress callback.
-    """
+def _write_overlay(path: Path, workspace: Workspace, tracker: str, on_step: StepCallback) -> None:
+    """Write a video of all sequences with a tracker's masks drawn over them."""
     sequences = read_sequence_list(workspace.sequences)
     infos = [read_sequence_info(sequence) for sequence in sequences]
     num_parts = sum(len(info.frame_paths) for info in infos)
@@ -176,16 +148,10 @@ def write_overlay(
                 on_step(Step("draw the video", num_done, num_parts, sequence.name))
 
 
-def write_preview(path: Path, workspace: Workspace, tracker: str) -> None:
-    """Write all sequences side by side as a small animation in WebP.
-
-    Args:
-        path: The animation.
-        workspace: Workspace of the evaluation.
-        tracker: Identifier of the tracker.
-    """
+def _write_preview(path: Path, workspace: Workspace, tracker: str) -> None:
+    """Write all sequences side by side as a small animation in WebP."""
     sequences = read_sequence_list(workspace.sequences)
-    clips = [_shrunk_overlays(workspace, tracker, sequence) for sequence in sequences]
+    clips = [_small_overlays(workspace, tracker, sequence) for sequence in sequences]
     rows = [Image.fromarray(np.hstack(images)) for images in zip(*clips, strict=False)]
     rows[0].save(
         path,
@@ -198,10 +164,10 @@ def write_preview(path: Path, workspace: Workspace, tracker: str) -> None:
     )
 
 
-def _shrunk_overlays(workspace: Workspace, tracker: str, sequence: Path) -> list[FrameArray]:
+def _small_overlays(workspace: Workspace, tracker: str, sequence: Path) -> list[FrameArray]:
     images = []
     for shown in read_tracked(workspace, tracker, sequence):
         if shown.place % PREVIEW_STRIDE == 0:
-            drawn = Image.fromarray(draw_overlay(read_frame(shown.path), shown.masks))
-            images.append(np.asarray(drawn.reduce(PREVIEW_SCALE)))
+            overlay = Image.fromarray(draw_overlay(read_frame(shown.path), shown.masks))
+            images.append(np.asarray(overlay.reduce(PREVIEW_SCALE)))
     return images

@@ -88,37 +88,24 @@ def touching_objects(footage: Footage, frame: int, position: int, limit: int) ->
     boxes = footage.boxes[frame]
     own = boxes[position]
     margin = TOLERANCE * float(max(own[2] - own[0], own[3] - own[1]))
-    with np.errstate(invalid="ignore"):
-        overlaps = (
-            (boxes[:, 0] < own[2] + margin)
-            & (boxes[:, 2] > own[0] - margin)
-            & (boxes[:, 1] < own[3] + margin)
-            & (boxes[:, 3] > own[1] - margin)
-        )
+    overlaps = np.all((boxes[:, :2] < own[2:] + margin) & (boxes[:, 2:] > own[:2] - margin), axis=1)
     overlaps[position] = False
     return [int(found) for found in np.flatnonzero(overlaps)[:limit]]
 
 
 def union_boxes(boxes: Floats) -> Doubles:
-    """Join boxes ``(T, N, 4)`` to ``(T, 4)``; NaN where no object is seen."""
-    is_seen = ~np.isnan(boxes[..., 0])
-    low = np.where(is_seen[..., None], boxes[..., :2], np.inf).min(1)
-    high = np.where(is_seen[..., None], boxes[..., 2:], -np.inf).max(1)
-    joined = np.concatenate([low, high], -1).astype(np.float64)
-    joined[~is_seen.any(1)] = np.nan
-    return joined
+    """Join boxes ``(T, N, 4)`` to ``(T, 4)``; NaN where all objects are absent."""
+    low, high = np.fmin.reduce(boxes[..., :2], axis=1), np.fmax.reduce(boxes[..., 2:], axis=1)
+    return np.concatenate([low, high], -1).astype(np.float64)
 
 
 def fill_boxes(boxes: Doubles) -> Doubles:
     """Fill boxes ``(T, 4)`` of absent frames from the nearest frame before, or else after."""
-    filled = boxes.copy()
-    seen = np.flatnonzero(~np.isnan(boxes[:, 0]))
-    if not len(seen):
+    is_seen = ~np.isnan(boxes[:, 0])
+    if not is_seen.any():
         return np.tile([0.0, 0.0, 1.0, 1.0], (len(boxes), 1))
-    for frame in np.flatnonzero(np.isnan(boxes[:, 0])):
-        before = seen[seen < frame]
-        filled[frame] = boxes[before[-1] if len(before) else seen[0]]
-    return filled
+    frames = np.where(is_seen, np.arange(len(boxes)), is_seen.argmax())
+    return np.asarray(boxes[np.maximum.accumulate(frames)])
 
 
 def _normalise(weights: Doubles) -> Doubles | None:

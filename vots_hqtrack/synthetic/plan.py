@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -90,7 +91,7 @@ class ClipPlan:
         return self._map(lambda x: x.pin_memory())
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> ClipPlan:
-        changes = {
+        changes: dict[str, Any] = {
             field.name: change(value)
             for field in dataclasses.fields(self)
             if isinstance(value := getattr(self, field.name), Tensor)
