@@ -36,21 +36,8 @@ def plan_clips(
         stride: Frame pixels for each label pixel.
         shuffle_slots: Sample the slots of the objects; else they are ``1, 2, ...``.
     """
-    planes = (len(clips), MAX_PLANES)
-    items = (*planes, num_frames)
-    arrays: Arrays = {
-        "num_planes": np.array([len(layers) for layers, _ in clips], np.int32),
-        "offsets": np.zeros(items, np.int64),
-        "sizes": np.ones((*items, 2), np.int32),
-        "matrices": np.zeros((*items, 2, 3), np.float32),
-        "waves": np.zeros((*items, NUM_WAVES, 5), np.float32),
-        "boxes": np.zeros((*items, 4), np.int32),
-        "tables": np.zeros((*planes, 256), np.uint8),
-        "splits": np.zeros((*items, 4), np.float32),
-        "colours": np.zeros((*planes, 6), np.float32),
-        "tones": np.zeros((len(clips), num_frames, 3, 4), np.float32),
-        "slots": np.tile(np.arange(SLOTS_PER_GROUP + 1), (len(clips), 1)),
-    }
+    arrays = _empty_arrays(len(clips), num_frames)
+    arrays["num_planes"][:] = [len(layers) for layers, _ in clips]
     blurred: list[int] = []
     noisy: list[int] = []
     noise: list[float] = []
@@ -82,6 +69,24 @@ def plan_clips(
         size=size,
         stride=stride,
     )
+
+
+def _empty_arrays(num_clips: int, num_frames: int) -> Arrays:
+    planes = (num_clips, MAX_PLANES)
+    items = (*planes, num_frames)
+    return {
+        "num_planes": np.zeros(num_clips, np.int32),
+        "offsets": np.zeros(items, np.int64),
+        "sizes": np.ones((*items, 2), np.int32),
+        "matrices": np.zeros((*items, 2, 3), np.float32),
+        "waves": np.zeros((*items, NUM_WAVES, 5), np.float32),
+        "boxes": np.zeros((*items, 4), np.int32),
+        "tables": np.zeros((*planes, 256), np.uint8),
+        "splits": np.zeros((*items, 4), np.float32),
+        "colours": np.zeros((*planes, 6), np.float32),
+        "tones": np.zeros((num_clips, num_frames, 3, 4), np.float32),
+        "slots": np.tile(np.arange(SLOTS_PER_GROUP + 1), (num_clips, 1)),
+    }
 
 
 def _write_plane(arrays: Arrays, plane: tuple[int, int], layer: Layer) -> None:
