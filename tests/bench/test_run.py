@@ -12,10 +12,10 @@ import torch
 from vots_hqtrack.bench.machine import matrix_throughput, peak_memory
 from vots_hqtrack.bench.report import Report, compare, read_report
 from vots_hqtrack.bench.run import Case, CaseResult, StageResult, run_case
-from vots_hqtrack.bench.video import SyntheticVideo
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.presets import vmos
 from vots_hqtrack.settings import apply_settings
+from vots_hqtrack.synthetic.discs import SyntheticVideo
 from vots_hqtrack.types import Size
 
 SIZE = Size(33, 49)

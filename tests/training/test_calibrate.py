@@ -11,7 +11,6 @@ from layouts import write_picture
 from typer.testing import CliRunner
 
 from vots_hqtrack.cli.main import app
-from vots_hqtrack.composites.shots import open_videos
 from vots_hqtrack.errors import ConfigError, InputError
 from vots_hqtrack.scoring import calibrated_score
 from vots_hqtrack.training import calibrate
@@ -20,17 +19,18 @@ from vots_hqtrack.training.datasets import DEV_SPLIT
 from vots_hqtrack.training.dev import DEV_SETS, ONE_OBJECT
 from vots_hqtrack.training.recipe_files import load_recipe
 from vots_hqtrack.training.reliability_picture import draw_reliability
-from vots_hqtrack.training.trial_clips import (
+from vots_hqtrack.training.stress_clips import (
     FOLDS,
     KINDS,
     OBJECTS,
-    TrialData,
+    StressData,
     composed_clips,
-    open_trial_data,
+    open_stress_data,
     real_clips,
     stress_clips,
 )
 from vots_hqtrack.types import ConfidenceFeatures, Size
+from vots_hqtrack.vot.composites import open_videos
 
 SIZE = Size(60, 100)
 COLOURS = np.array(
@@ -79,7 +79,7 @@ def make_observations(count: int, seed: int = 0, videos: int = 6) -> list[Observ
     return found
 
 
-class TestTrialClips:
+class TestStressClips:
     def test_one_of_every_kind_of_every_video(self, tmp_path: Path) -> None:
         videos = open_videos(write_videos(tmp_path, count=6, num_frames=24), ())
         clips = list(stress_clips(videos, 6, SIZE, seed=1))
@@ -101,7 +101,7 @@ class TestTrialClips:
         num_hidden = 0
         for clip in stress_clips(videos, 6, SIZE, seed=3):
             hidden = [not mask.any() for mask in clip.masks[0]]
-            if clip.kind in ("covered", "cutaway"):
+            if clip.kind in ("occlusion", "shot-change"):
                 assert True in hidden[1:]
                 assert hidden[-1] is False
             elif clip.kind == "fast":
@@ -110,9 +110,9 @@ class TestTrialClips:
             for index, frame in enumerate(clip.frames):
                 for video, track in zip(clip.origin.split(), clip.masks, strict=True):
                     shown = (frame == COLOURS[int(video[1])]).all(-1).sum()
-                    if clip.kind in ("fast", "cutaway"):
+                    if clip.kind in ("fast", "shot-change"):
                         assert shown == track[index].sum()
-                    elif clip.kind == "covered" and not track[index].any():
+                    elif clip.kind == "occlusion" and not track[index].any():
                         assert shown == 0
                         num_hidden += 1
         assert num_hidden > 6
@@ -152,9 +152,9 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def open_all(data: Path, *, held_out: str = "", **chosen: list[str]) -> TrialData:
+def open_all(data: Path, *, held_out: str = "", **chosen: list[str]) -> StressData:
     recipe = load_recipe(str(write_recipe(data / "recipe.toml", held_out=held_out)))
-    return open_trial_data(recipe, data, **chosen)
+    return open_stress_data(recipe, data, **chosen)
 
 
 class TestSeveralObjects:

@@ -66,7 +66,7 @@ def test_first_stage_second_stage_demo(tmp_path: Path) -> None:
     if importlib.util.find_spec("skimage") is None:
         pytest.skip("needs the extra 'demo'")
     from vots_hqtrack.demo.run import run_demo
-    from vots_hqtrack.demo.scenes import SCENES
+    from vots_hqtrack.demo.scenes import load_scenes
 
     write_data(tmp_path)
     photos = ["data.kind=folder", "data.root=photos", "data.augment=photo"]
@@ -79,7 +79,7 @@ def test_first_stage_second_stage_demo(tmp_path: Path) -> None:
     assert 0 <= result.best <= 1
     weights = tmp_path / "paper-stage2" / "best.safetensors"
     tracker = hqtrack_entry(preset="lite-vmos", device="cpu", weights=weights, settings=NETWORK)
-    demo = run_demo(tmp_path / "demo", tracker, num_frames=3, scenes=SCENES[:1])
+    demo = run_demo(tmp_path / "demo", tracker, num_frames=3, scenes=load_scenes()[:1])
     quality = demo.evaluation.measures["HQTrack"].overall.quality
     assert quality is not None
     assert 0 <= quality <= 1

@@ -10,7 +10,7 @@ import torch
 
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.training.datasets import Clip, Photo
-from vots_hqtrack.training.drawing import ClipDrawer
+from vots_hqtrack.training.frame_sampler import FrameSampler
 from vots_hqtrack.training.recipe import ClipOptions
 from vots_hqtrack.training.recipe_data import AugmentOptions, DataOptions, PhaseOptions
 from vots_hqtrack.training.transforms import (
@@ -145,8 +145,8 @@ class Still:
         return Clip(np.stack([image] * num_frames), np.stack([labels] * num_frames))
 
 
-def drawer(photo: Photo, **changes: object) -> ClipDrawer:
-    return ClipDrawer(
+def sampler(photo: Photo, **changes: object) -> FrameSampler:
+    return FrameSampler(
         [Still(photo)],
         [DataOptions(kind="folder", root="x", augment="photo")],
         ClipOptions(**changes),  # type: ignore[arg-type]
@@ -159,12 +159,12 @@ def drawer(photo: Photo, **changes: object) -> ClipDrawer:
 PHASE = PhaseOptions(batch_size=2, num_frames=2, crop=(64, 96))
 
 
-def test_a_batch_is_the_same_wherever_it_is_drawn(paint_photo: Callable[[int], Photo]) -> None:
-    source = drawer(paint_photo(0))
+def test_a_batch_is_the_same_wherever_it_is_sampled(paint_photo: Callable[[int], Photo]) -> None:
+    source = sampler(paint_photo(0))
     torch.manual_seed(0)
     both = source.draw(7, [0, 1], PHASE)
     torch.manual_seed(1)
-    second = drawer(paint_photo(0)).draw(7, [1], PHASE)
+    second = sampler(paint_photo(0)).draw(7, [1], PHASE)
     assert both.frames is not None
     assert second.frames is not None
     assert both.frames.shape == (2, 2, 3, 128, 192)
@@ -176,7 +176,7 @@ def test_a_batch_is_the_same_wherever_it_is_drawn(paint_photo: Callable[[int], P
 
 def test_merged_clips_have_more_objects(paint_photo: Callable[[int], Photo]) -> None:
     counts = [
-        int(drawer(paint_photo(0), merge_probability=share).draw(0, range(4), PHASE).labels.max())
+        int(sampler(paint_photo(0), merge_probability=share).draw(0, range(4), PHASE).labels.max())
         for share in (0.0, 1.0)
     ]
     assert counts[0] <= 4 < counts[1]
@@ -184,4 +184,4 @@ def test_merged_clips_have_more_objects(paint_photo: Callable[[int], Photo]) -> 
 
 def test_exception_nothing_left(paint_photo: Callable[[int], Photo]) -> None:
     with pytest.raises(InputError, match="no object of 400000 pixels was left"):
-        drawer(paint_photo(0), min_pixels=100_000).draw(0, [0], PHASE)
+        sampler(paint_photo(0), min_pixels=100_000).draw(0, [0], PHASE)

@@ -185,7 +185,7 @@ def _measure(
 
 
 def _draw(size: Size, num_objects: int) -> tuple[list[FrameArray], Mapping[int, MaskArray]]:
-    from vots_hqtrack.bench.video import SyntheticVideo
+    from vots_hqtrack.synthetic.discs import SyntheticVideo
 
     video = SyntheticVideo(size, num_objects)
     return [video.frame(index) for index in range(_SYNTHETIC_LENGTH)], video.masks(0)
@@ -195,8 +195,8 @@ def _read_source(
     source: str, mask: Path | None, num_objects: int
 ) -> tuple[list[FrameArray], Mapping[int, MaskArray]]:
     """Read the first frames; without a mask the objects are discs in a grid."""
-    from vots_hqtrack.bench.video import SyntheticVideo
     from vots_hqtrack.masks import split_label_map
+    from vots_hqtrack.synthetic.discs import SyntheticVideo
     from vots_hqtrack.types import check_frame
     from vots_hqtrack.video.label_maps import read_label_map
     from vots_hqtrack.video.reader import open_source

@@ -16,7 +16,7 @@ from vots_hqtrack.cli.options import DeviceOption, PresetOption, SettingsOption,
 
 if TYPE_CHECKING:
     from vots_hqtrack.training.calibrate import Observation, Reliability
-    from vots_hqtrack.training.trial_clips import TrialClip
+    from vots_hqtrack.training.stress_clips import StressClip
 
 calibrate_app = typer.Typer(
     name="calibrate",
@@ -83,8 +83,8 @@ def observe(
     """Track hard clips made of videos, and note what the tracker knew and what came of it.
 
     As they are (--step), videos show all their objects; composed clips (--composed) show several;
-    otherwise each video counts as one of one object, and is thinned, crossed, covered and cut away.
-    Videos that the recipe holds out are tracked only where --sequences names them.
+    otherwise each video counts as one of one object, and is thinned, crossed, occluded and
+    interrupted. Videos that the recipe holds out are tracked only where --sequences names them.
     """
     from vots_hqtrack.tracker import HQTracker
     from vots_hqtrack.training import calibrate
@@ -109,23 +109,23 @@ def _split(names: str) -> tuple[str, ...]:
     return tuple(name for name in names.split(",") if name)
 
 
-def _open_clips(choice: ClipChoice) -> Iterator[TrialClip]:
+def _open_clips(choice: ClipChoice) -> Iterator[StressClip]:
     """Open the data sets and say which clips they give."""
-    from vots_hqtrack.training import trial_clips
+    from vots_hqtrack.training import stress_clips
     from vots_hqtrack.training.recipe_files import load_recipe
     from vots_hqtrack.types import Size
 
     recipe = load_recipe(choice.recipe)
-    opened = trial_clips.open_trial_data(recipe, choice.data, choice.sets, choice.sequences)
+    opened = stress_clips.open_stress_data(recipe, choice.data, choice.sets, choice.sequences)
     size = Size(*TRIAL_SIZE)
     if choice.composed:
         count = choice.count or COMPOSED_CLIPS
         sources = opened.sources()
-        return trial_clips.composed_clips(sources, count, choice.frames, size, seed=choice.seed)
+        return stress_clips.composed_clips(sources, count, choice.frames, size, seed=choice.seed)
     if choice.step:
-        return trial_clips.real_clips(opened.parts(choice.step), choice.frames)
+        return stress_clips.real_clips(opened.parts(choice.step), choice.frames)
     videos = opened.single_objects()
-    return trial_clips.stress_clips(videos, choice.frames, size, seed=choice.seed)
+    return stress_clips.stress_clips(videos, choice.frames, size, seed=choice.seed)
 
 
 @calibrate_app.command(no_args_is_help=True)

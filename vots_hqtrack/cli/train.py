@@ -214,10 +214,9 @@ def _train_hq_head(tables: dict[str, object], data: Path, run: Path) -> None:
 
 
 def _inspect(tables: dict[str, object], data: Path, folder: Path) -> None:
-    from vots_hqtrack.training.inspect import write_contact_sheets
+    from vots_hqtrack.training.inspect import inspect_composer, write_contact_sheets
     from vots_hqtrack.training.mixture import draw_examples
     from vots_hqtrack.training.recipe_files import build_recipe
-    from vots_hqtrack.training.synthetic.inspect import inspect_composer
 
     recipe = build_recipe(tables)
     if recipe.composer.enabled:

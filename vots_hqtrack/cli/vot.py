@@ -106,11 +106,11 @@ def composites(
     ] = None,
 ) -> None:
     """Make VOTS sequences of two to five objects: videos side by side, and objects that cross."""
-    from vots_hqtrack.composites.write import Composite, write_composites
+    from vots_hqtrack.vot.composites import CompositeInfo, write_composites
 
     names = [name for text in sequences or [] for name in text.split(",") if name]
 
-    def tell(done: Composite) -> None:
+    def tell(done: CompositeInfo) -> None:
         shown = ", ".join(done.videos)
         err.print(f"{done.name}: {done.num_frames} frames of {shown}", markup=False)
 

@@ -1,7 +1,7 @@
 """Fits the scores: what a tracker knew of its masks, and whether they were good (decision 0019).
 
-A run of the tracker over trial clips gives observations, which a file keeps; the fit, its check by
-videos left out, and the reliability curve are made of that file.
+A run of the tracker over stress-test clips gives observations, which a file keeps; the fit, its
+check by videos left out, and the reliability curve are made of that file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vots_hqtrack.errors import ConfigError, InputError
 from vots_hqtrack.measures import jaccard
 from vots_hqtrack.scoring import GOOD_IOU, calibrated_score
 from vots_hqtrack.tracker import HQTracker
-from vots_hqtrack.training.trial_clips import TrialClip
+from vots_hqtrack.training.stress_clips import StressClip
 from vots_hqtrack.types import ConfidenceFeatures, ObjectId
 
 FloatArray = npt.NDArray[np.float64]
@@ -69,7 +69,7 @@ class Observation:
         return self.is_visible and self.iou >= GOOD_IOU
 
 
-def observe(tracker: HQTracker, clip: TrialClip) -> Iterator[Observation]:
+def observe(tracker: HQTracker, clip: StressClip) -> Iterator[Observation]:
     """Track a clip and yield an observation for every frame but the first and every object.
 
     Args:

@@ -1,6 +1,6 @@
 """What training data is: photographs with instance masks, clips, and data sets of either.
 
-`vots_hqtrack.training.adapters` reads them from disk; ``synthesis`` makes clips of photographs.
+`vots_hqtrack.training.adapters` reads them from disk; ``composer`` composes clips of them.
 """
 
 from __future__ import annotations

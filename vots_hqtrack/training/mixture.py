@@ -7,20 +7,22 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from torch import nn
 
 from vots_hqtrack.devices import pick_dtype
 from vots_hqtrack.encoder import find_encoder
+from vots_hqtrack.synthetic.footage import load_footage
 from vots_hqtrack.training.batch import ClipSource
+from vots_hqtrack.training.composer import ComposedClips, list_sources, parse_kinds
 from vots_hqtrack.training.datasets import Clip
-from vots_hqtrack.training.drawing import ClipDrawer
+from vots_hqtrack.training.frame_sampler import FrameSampler
 from vots_hqtrack.training.network import build_shared_encoder, check_crop, tracker_config
 from vots_hqtrack.training.prepare import cached_sources, fill_cache, plan_cache
 from vots_hqtrack.training.recipe import Recipe
 from vots_hqtrack.training.run_folder import RunFolder
 from vots_hqtrack.training.sampler import ClipSampler
 from vots_hqtrack.training.sources import open_source
-from vots_hqtrack.training.synthetic.open import open_composer
 
 
 class CacheReporter(Protocol):
@@ -30,7 +32,7 @@ class CacheReporter(Protocol):
         """A clip of a data set has its features on disk."""
 
 
-def open_drawer(recipe: Recipe, data: Path) -> ClipDrawer:
+def open_drawer(recipe: Recipe, data: Path) -> FrameSampler:
     """Open the recipe's data sets as a source of frames.
 
     Args:
@@ -45,13 +47,44 @@ def open_drawer(recipe: Recipe, data: Path) -> ClipDrawer:
     for phase in recipe.phases:
         check_crop(phase.crop, config)
     datasets = [open_source(one, data, recipe.cache.clip_size) for one in recipe.data]
-    return ClipDrawer(
+    return FrameSampler(
         datasets,
         recipe.data,
         recipe.clip,
         recipe.augment,
         seed=recipe.train.seed,
         input_scale=find_encoder(config.encoder.kind).input_scale,
+    )
+
+
+def open_composer(recipe: Recipe, data: Path, device: torch.device) -> ComposedClips:
+    """Read the footage of the recipe's data sets and put it on the device.
+
+    Args:
+        recipe: Recipe with ``composer.enabled``.
+        data: Folder of relative roots.
+        device: Device that renders the clips.
+
+    Raises:
+        ConfigError: A kind, an option or a crop does not suit.
+        InputError: A folder does not have its layout, or a held-out video is missing.
+    """
+    config = tracker_config(recipe.model)
+    for phase in recipe.phases:
+        check_crop(phase.crop, config)
+    datasets = [open_source(options, data, recipe.cache.clip_size) for options in recipe.data]
+    weights = [options.weight for options in recipe.data]
+    sources = list(list_sources(datasets, weights, recipe.composer.held_out))
+    footage, pixels = load_footage(
+        sources, device, max_side=recipe.composer.max_side, threads=recipe.composer.threads
+    )
+    return ComposedClips(
+        footage,
+        pixels,
+        seed=recipe.train.seed,
+        stride=find_encoder(config.encoder.kind).input_scale,
+        weights=parse_kinds(recipe.composer.kinds),
+        shuffle_slots=recipe.clip.shuffle_slots,
     )
 
 
@@ -69,7 +102,7 @@ def draw_examples(recipe: Recipe, data: Path, count: int) -> Iterator[Clip]:
     for step in range(count):
         generator = np.random.default_rng((recipe.train.seed, step))
         if recipe.model.features == "computed":
-            yield drawer.draw_clip(generator, recipe.phase(0))
+            yield drawer.sample_clip(generator, recipe.phase(0))
             continue
         dataset, options = drawer.choose(generator)
         index = int(generator.integers(len(dataset)))

@@ -161,7 +161,7 @@ class ComposerOptions:
     Attributes:
         enabled: Compose clips instead of drawing them from the data sets.
         kinds: How often each kind of clip is composed, as ``meetings=0.2``; empty takes the
-            default. The kinds are those of ``training.synthetic.kinds``.
+            default. The kinds are those of ``synthetic.kinds``.
         held_out: Names of videos that are not used, or from a frame on, as ``street:61``.
         max_side: Larger footage is scaled down to this long side.
         threads: Files are read by so many threads.

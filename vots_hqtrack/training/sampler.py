@@ -13,8 +13,8 @@ from torch import Tensor
 
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.training.batch import ClipBatch
-from vots_hqtrack.training.drawing import draw_slots
 from vots_hqtrack.training.features import CELL, CachedClip, Window
+from vots_hqtrack.training.frame_sampler import sample_slots
 from vots_hqtrack.training.recipe_data import PhaseOptions
 from vots_hqtrack.types import SLOTS_PER_GROUP, FrameFeatures, Size
 
@@ -79,7 +79,7 @@ class ClipSampler:
         for place in places:
             own = np.random.default_rng((self.seed, step, place))
             chosen.append(_draw_fitting(clips, own, phase.num_frames, size, source))
-            slots.append(draw_slots(own, shuffle=self.shuffle_slots))
+            slots.append(sample_slots(own, shuffle=self.shuffle_slots))
         features = tuple(
             FrameFeatures(
                 s4=torch.stack([one.s4[i] for one, _ in chosen]),

@@ -9,10 +9,10 @@ from typing import Protocol
 import torch
 
 from vots_hqtrack.bench.run import Case, build_any, fill_memory, ping_pong
-from vots_hqtrack.bench.video import SyntheticVideo
 from vots_hqtrack.build import TrackerParts, make_tracker
 from vots_hqtrack.config import TrackerConfig
 from vots_hqtrack.memory import TrackState
+from vots_hqtrack.synthetic.discs import SyntheticVideo
 from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.types import FrameArray, LabelArray, MaskArray, Size
 

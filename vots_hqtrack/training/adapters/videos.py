@@ -15,9 +15,9 @@ from typing import Protocol
 import numpy as np
 
 from vots_hqtrack.errors import InputError
+from vots_hqtrack.synthetic.motion import reflect
 from vots_hqtrack.training.adapters.files import IdArray, number_objects, numbers_in
 from vots_hqtrack.training.datasets import Clip, Photo
-from vots_hqtrack.training.synthesis.motion import fold
 from vots_hqtrack.types import MAX_OBJECTS, SLOTS_PER_GROUP, FrameArray
 from vots_hqtrack.video.reader import read_frame
 
@@ -268,7 +268,7 @@ def draw_places(
     direction = 1 if generator.random() < 0.5 else -1
     steps = generator.integers(1, max_gap + 1, num_frames - 1)
     offsets = np.concatenate([[0], direction * np.cumsum(steps)]).astype(np.float64)
-    return [int(place) for place in fold(start + offsets, 0.0, length - 1.0)]
+    return [int(place) for place in reflect(start + offsets, 0.0, length - 1.0)]
 
 
 def _read_maps(video: Video, places: Iterable[int]) -> list[IdArray]:
