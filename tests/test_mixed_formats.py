@@ -33,6 +33,7 @@ from vots_hqtrack.settings import apply_settings
 from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.training.batch import ClipBatch
 from vots_hqtrack.training.clip import shuffle_table
+from vots_hqtrack.training.losses import StepOptions
 from vots_hqtrack.training.network import ClipNetwork
 from vots_hqtrack.types import FrameArray, FrameResult, MaskArray
 from vots_hqtrack.vmos import build_vmos
@@ -255,12 +256,14 @@ def small_network() -> ClipNetwork:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("use_own_labels", [False, True])
-def test_training_forward_on_the_device(dtype: torch.dtype, use_own_labels: bool) -> None:
+@pytest.mark.parametrize("predicted_masks", [False, True])
+def test_training_forward_on_the_device(dtype: torch.dtype, predicted_masks: bool) -> None:
     with pretend_cuda() as device:
         network, batch = small_network().to(device), draw_batch().to(device)
         with torch.autocast("cuda", dtype):
-            logits = network(batch, use_own_labels=use_own_labels, with_reference=True)
+            logits = network(
+                batch, StepOptions(with_reference=True, predicted_masks=predicted_masks)
+            )
     assert all(type(one) is PretendCuda and one.requires_grad for one in logits)
     assert all(bool(torch.isfinite(one.inner).all()) for one in logits)
 
@@ -283,7 +286,7 @@ def test_training_step(dtype: torch.dtype) -> None:
     network = small_network()
     with cuda_dtypes():
         with torch.autocast("cpu", dtype):
-            logits = network(draw_batch(), use_own_labels=False, with_reference=True)
+            logits = network(draw_batch(), StepOptions(with_reference=True))
         sum(one.float().logsumexp(1).mean() for one in logits).backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name

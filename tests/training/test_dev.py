@@ -48,7 +48,9 @@ def test_shipped_weights_track_and_stay_as_they_are(tmp_path: Path) -> None:
     before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
     config = tracker_config(model)
     split = DevSplit(DevOptions(root="davis", sequences=("discs",)), tmp_path)
-    tracker = dev_tracker(config, frame_encoder(network, config), network.vmos, DEVICE)
+    tracker = dev_tracker(
+        config, frame_encoder(network.encoder, config, DEVICE), network.vmos, DEVICE
+    )
     scores = dict(split.measure(tracker, split.videos))
     assert scores.keys() == {"discs"}
     assert scores["discs"].objects.keys() == {1, 2}
@@ -62,11 +64,11 @@ def test_shipped_weights_track_and_stay_as_they_are(tmp_path: Path) -> None:
     for key, tensor in before.items():
         assert after[key].dtype == tensor.dtype
         assert torch.equal(after[key], tensor), key
-    assert all(one.requires_grad for one in network.vmos.parameters())
+    assert all(parameter.requires_grad for parameter in network.vmos.parameters())
 
 
 class Scalars:
-    """A board that keeps the numbers."""
+    """A logger that keeps the numbers."""
 
     def __init__(self) -> None:
         self.found: dict[str, float] = {}
@@ -80,16 +82,16 @@ def test_the_trainer_reports_the_dev_split_and_keeps_the_best(tmp_path: Path) ->
     write_video(tmp_path / "davis")
     settings = ["dev.root=davis", "dev.sequences=discs,discs:1", "dev.frame_step=1"]
     recipe = load_recipe("lite", [*settings, "model.weights=vmos-lite", "train.precision=float32"])
-    reporter, board = Losses(), Scalars()
+    callback, scalars = Losses(), Scalars()
     source = ClipSampler([Source(write_clips(tmp_path / "clips"), 1.0, 1)], 0)
-    trainer = Trainer(recipe, tmp_path / "run", data=tmp_path, reporter=reporter, source=source)
-    trainer._evaluate(board)
-    ((step, mean, best),) = reporter.evaluations
+    trainer = Trainer(recipe, tmp_path / "run", data=tmp_path, callback=callback, source=source)
+    trainer.evaluate(scalars)  # type: ignore[arg-type]
+    ((step, mean, best),) = callback.evaluations
     assert (step, mean) == (0, best)
     assert 0.8 < mean <= 1
-    assert mean == pytest.approx((board.found["dev/discs"] + board.found["dev/discs:1"]) / 2)
-    assert board.found["dev/mean"] == mean
-    assert 0.8 < board.found["dev/mean J&F"] <= 1
+    assert mean == pytest.approx((scalars.found["dev/discs"] + scalars.found["dev/discs:1"]) / 2)
+    assert scalars.found["dev/mean"] == mean
+    assert 0.8 < scalars.found["dev/mean J&F"] <= 1
     assert (tmp_path / "run" / "best.safetensors").is_file()
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vots_hqtrack.config import MemoryConfig, VMOSConfig
 from vots_hqtrack.training.clip import shuffle_table, unroll_clip
-from vots_hqtrack.training.losses import LossWeights, clip_loss
+from vots_hqtrack.training.losses import StepOptions, clip_loss
 from vots_hqtrack.types import FrameFeatures
 from vots_hqtrack.vmos import build_vmos
 
@@ -49,7 +49,7 @@ def gradients(device: str, dtype: str) -> dict[str, Tensor]:
     memory = MemoryConfig(capacity=2, gap=1, short_term_delay=1)
     with torch.autocast(device, getattr(torch, dtype), enabled=dtype != "float32"):
         predicted = unroll_clip(vmos, features, labels, slots, memory, use_own_labels=False)
-        loss = clip_loss(predicted, labels, LossWeights(), align_corners=False)
+        loss = clip_loss(predicted, labels, StepOptions(), align_corners=False)
     loss.total.backward()
     named = vmos.named_parameters()
     return {name: x.grad.detach().cpu().double() for name, x in named if x.grad is not None}

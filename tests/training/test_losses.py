@@ -7,8 +7,7 @@ import torch
 
 from vots_hqtrack.errors import ShapeError
 from vots_hqtrack.training.losses import (
-    LossWeights,
-    bootstrap_fraction,
+    StepOptions,
     bootstrapped_cross_entropy,
     clip_loss,
     hardest_mean,
@@ -26,12 +25,6 @@ def of_probs(*probs: float) -> torch.Tensor:
     """Logits ``(1, 2, 1, n)`` whose second class has these probabilities."""
     share = torch.tensor(probs)
     return torch.stack([(1 - share).log(), share.log()])[None, :, None]
-
-
-def test_bootstrap_fraction_values():
-    assert [bootstrap_fraction(step / 200) for step in (0, 50, 100, 200, 999)] == pytest.approx(
-        [1.0, 0.575, 0.15, 0.15, 0.15]
-    )
 
 
 def test_cross_entropy_values():
@@ -195,7 +188,7 @@ def test_clip_loss_is_the_mean_of_its_frames(has_void, auxiliary):
     logits, labels = clip_example()
     if has_void:
         labels[1, 2:, :5] = 255
-    weights = LossWeights(0.3, 0.6, 0.25, auxiliary, with_reference=auxiliary > 0)
+    weights = StepOptions(0.3, 0.6, 0.25, auxiliary, with_reference=auxiliary > 0)
     found = clip_loss(logits, labels, weights, align_corners=True, has_void=has_void)
     entropies, jaccards = [], []
     for index, one in enumerate(logits):
@@ -211,7 +204,7 @@ def test_clip_loss_is_the_mean_of_its_frames(has_void, auxiliary):
 
 def test_clip_loss_does_not_read_a_reference_frame_that_was_not_decoded():
     logits, labels = clip_example()
-    weights = LossWeights(fraction=0.5)
+    weights = StepOptions(fraction=0.5)
     whole = clip_loss(logits, labels, weights, align_corners=False)
     without = clip_loss([torch.empty(0), *logits[1:]], labels, weights, align_corners=False)
     assert whole.total == without.total

@@ -1,9 +1,8 @@
-"""How a training run shows on the terminal."""
+"""Progress of a training run on the terminal."""
 
 from __future__ import annotations
 
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from rich.progress import (
     BarColumn,
@@ -15,19 +14,17 @@ from rich.progress import (
 )
 
 from vots_hqtrack.cli.console import err
-
-if TYPE_CHECKING:
-    from vots_hqtrack.training.run_log import LogEntry
+from vots_hqtrack.training.callback import Callback, LogEntry
 
 LINES = 100
-"""Lines that a whole run prints where there is no terminal."""
+"""Lines of a whole run without a terminal."""
 
 
-class TrainProgress:
+class TrainProgress(Callback):
     """Bars on a terminal, lines elsewhere; nothing before the first news.
 
     Args:
-        steps: Of the whole run.
+        steps: Steps of the whole run.
         minutes: Length of the run where the clock decides, else 0.
     """
 

@@ -13,6 +13,16 @@ import pytest
 import torch
 from PIL import Image
 from typer.testing import CliRunner
+from vots_hqtrack.training.hq.compare import compare_head
+from vots_hqtrack.training.hq.forward import MARGIN, UPSCALE, decode_windows
+from vots_hqtrack.training.hq.head import (
+    HQHeadConfig,
+    HQHeadTrainer,
+    HQTrainConfig,
+    hq_sam_from_plain,
+    learning_rate,
+    train_hq_head,
+)
 
 from vots_hqtrack.checkpoints.load import load_tensors, load_weights
 from vots_hqtrack.cli.main import app
@@ -23,17 +33,7 @@ from vots_hqtrack.sam.models import build_sam
 from vots_hqtrack.sam.refiner import SamRefiner
 from vots_hqtrack.training.datasets import DEV_SPLIT, Photo
 from vots_hqtrack.training.hq.cache import HQCacheConfig, crop_photo, fill_cache, read_picture
-from vots_hqtrack.training.hq.compare import compare_head
 from vots_hqtrack.training.hq.degrade import DegradeConfig
-from vots_hqtrack.training.hq.forward import MARGIN, UPSCALE, decode_windows
-from vots_hqtrack.training.hq.head import (
-    HQHeadConfig,
-    HQHeadTrainer,
-    HQTrainConfig,
-    hq_sam_from_plain,
-    learning_rate,
-    train_hq_head,
-)
 from vots_hqtrack.training.hq.samples import HQSampleConfig, HQSampler, HQSource
 
 pytestmark = pytest.mark.weights

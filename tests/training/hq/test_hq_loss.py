@@ -6,9 +6,9 @@ import math
 
 import pytest
 import torch
+from vots_hqtrack.training.hq.loss import draw_points, point_loss
 
 from vots_hqtrack.errors import ShapeError
-from vots_hqtrack.training.hq.loss import draw_points, point_loss
 
 
 def _generator(seed: int = 0) -> torch.Generator:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from vots_hqtrack.training.hq.head import HQTrainConfig
 
 from vots_hqtrack.errors import ConfigError
-from vots_hqtrack.training.hq.head import HQTrainConfig
 from vots_hqtrack.training.hq.recipe import HQ_KIND, build_hq_recipe
 from vots_hqtrack.training.recipe_files import apply_to_tables, kind_of, read_tables
 
