@@ -18,6 +18,7 @@ from vots_hqtrack.cli.train_progress import TrainProgress
 from vots_hqtrack.errors import ConfigError
 
 if TYPE_CHECKING:
+    from vots_hqtrack.training.hq.recipe import HQRecipe
     from vots_hqtrack.training.recipe import Recipe
 
 NUM_INSPECTED = 24
@@ -103,6 +104,12 @@ def train(
         raise ConfigError(
             "training needs accelerate, found none; install with: pip install 'vots-hqtrack[train]'"
         )
+    _train(recipe, data, run, state, average)
+
+
+def _train(
+    recipe: Recipe | HQRecipe, data: Path, run: Path, state: Path | None, average: Path | None
+) -> None:
     from vots_hqtrack.training.trainer import Trainer
 
     with TrainProgress(recipe.train.steps, recipe.train.max_minutes) as progress:

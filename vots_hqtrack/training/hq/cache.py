@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -129,10 +130,14 @@ class _RecordingEncoder:
 
 
 class _Writer:
-    """Fills a cache folder; loads the frozen networks."""
+    """Fills a cache folder; loads the frozen networks when there is something to do."""
 
     def __init__(self, options: HQCacheOptions) -> None:
         self._options = options
+
+    @cached_property
+    def _networks(self) -> tuple[_RecordingEncoder, HQTracker]:
+        options = self._options
         sam = build_sam("vit_tiny")
         load_into(sam, load_weights(options.sam_weights), source=options.sam_weights)
         config, cpu = load_preset(options.preset), torch.device("cpu")
@@ -143,8 +148,8 @@ class _Writer:
         encoder = SamEncoder(sam.image_encoder).eval()
         strides = find_encoder(config.encoder.kind).strides
         shared = NetworkEncoder(encoder, FrameConfig(), strides=strides)
-        self._encoder = _RecordingEncoder(shared, SharedEmbedder(encoder))
-        self._tracker = HQTracker(config, self._encoder, vmos, None, device=cpu)
+        recording = _RecordingEncoder(shared, SharedEmbedder(encoder))
+        return recording, HQTracker(config, recording, vmos, None, device=cpu)
 
     def write_videos(self, root: Path, folder: Path, report: Report) -> None:
         """Track the videos of a DAVIS folder, but for the dev split, and cut crops out of them."""
@@ -180,19 +185,21 @@ class _Writer:
             report("photos", done, len(order))
 
     def _write_tracked(self, video: Video, folder: Path) -> None:
+        encoder, tracker = self._networks
         first = video.load(0)
-        state = self._tracker.initialize(first.image, {1: first.label_map == 1})
+        state = tracker.initialize(first.image, {1: first.label_map == 1})
         for index in range(self._options.frame_step, len(video), self._options.frame_step):
             frame = video.load(index)
-            mask = self._tracker.track(frame.image, state).coarse_masks[1]  # type: ignore[index]
-            image = HQImage(self._encoder.last[0], frame.label_map, mask.astype(np.uint8))
+            mask = tracker.track(frame.image, state).coarse_masks[1]  # type: ignore[index]
+            image = HQImage(encoder.last[0], frame.label_map, mask.astype(np.uint8))
             write_image(folder / f"{video.name}-{index:05d}.safetensors", image)
 
     def _write(self, path: Path, photo: Photo) -> None:
-        geometry = self._encoder.plan(check_frame(photo.image))
+        encoder, _ = self._networks
+        geometry = encoder.plan(check_frame(photo.image))
         with torch.inference_mode():
-            self._encoder.encode(photo.image, geometry)
-        write_image(path, HQImage(self._encoder.last[0], photo.label_map, None))
+            encoder.encode(photo.image, geometry)
+        write_image(path, HQImage(encoder.last[0], photo.label_map, None))
 
 
 def crop_photo(photo: Photo, generator: np.random.Generator, min_side: float) -> Photo:
