@@ -84,7 +84,7 @@ def set_options(tables: Tables, settings: Iterable[str]) -> Tables:
             and ``data.0.option=value`` the first.
 
     Raises:
-        ConfigError: A setting is malformed, or there is no table of that number.
+        ConfigError: A setting is malformed, or a table of that number is missing.
 
     Example:
         >>> tables = {"phases": [{"batch_size": 4}, {"batch_size": 2}]}

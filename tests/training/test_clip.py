@@ -118,7 +118,9 @@ def test_gradients_reach_every_parameter_of_the_encoder() -> None:
     loss = sum(logits[:, :2].square().mean() for logits in run(network, small_batch())[1:])
     loss.backward()  # type: ignore[union-attr]
     silent = [
-        name for name, one in network.named_parameters() if one.grad is None or not one.grad.any()
+        name
+        for name, value in network.named_parameters()
+        if value.grad is None or not value.grad.any()
     ]
     assert silent == []
 
@@ -138,7 +140,7 @@ def test_recomputing_the_encoder_changes_no_gradient() -> None:
             )
         torch.manual_seed(5)
         run(network, batch)[2][:, :2].square().sum().backward()
-        found.append({name: one.grad for name, one in network.named_parameters()})
+        found.append({name: value.grad for name, value in network.named_parameters()})
     for name, gradient in found[0].items():
         assert (gradient is None) == (found[1][name] is None)
         if gradient is not None:
@@ -151,7 +153,7 @@ def test_frozen_encoder_stays_in_evaluation_and_gets_no_gradient() -> None:
     assert network.encoder is not None
     assert not network.encoder.training
     run(network, small_batch())[1].sum().backward()
-    assert all(one.grad is None for one in network.encoder.parameters())
+    assert all(value.grad is None for value in network.encoder.parameters())
     assert list(network.learning_modules()) == ["vmos"]
 
 

@@ -37,13 +37,13 @@ def draw_labels() -> Tensor:
 
 
 def gradients(device: str, dtype: str) -> dict[str, Tensor]:
-    """Return the gradient of each parameter after one step without own labels, on the CPU."""
+    """Return the gradient of each parameter after a step with true masks, on the CPU."""
     torch.manual_seed(0)
     vmos = build_vmos(CONFIG, DIMS).to(device).train()
     generator = torch.Generator().manual_seed(1)
     features = [
-        FrameFeatures(*(x.to(device) for x in (one.s4, one.s8, one.s16)))
-        for one in draw_features(generator)
+        FrameFeatures(*(x.to(device) for x in (each.s4, each.s8, each.s16)))
+        for each in draw_features(generator)
     ]
     labels, slots = draw_labels().to(device), shuffle_table(2, generator).to(device)
     memory = MemoryConfig(capacity=2, gap=1, short_term_delay=1)

@@ -75,7 +75,7 @@ class DevVideo:
 
     Attributes:
         name: As in `DevOptions.sequences`.
-        video: Where the frames are read.
+        video: The video itself.
         places: Their indices; the first one is the reference frame.
     """
 

@@ -6,8 +6,9 @@ import contextlib
 import signal
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import timedelta
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 import torch
@@ -72,40 +73,37 @@ def fast_kernels(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
         cudnn.allow_tf32 = before[1]
 
 
+@dataclass
 class StopRequest:
-    """Records SIGINT and SIGTERM instead of dying of them, while it is open.
+    """Request to stop a run.
 
-    A second signal of a kind acts as usual. Only the main thread may open it.
+    Attributes:
+        signal_number: SIGINT or SIGTERM, or None before there is one.
     """
 
-    def __init__(self) -> None:
-        self.signal_number: int | None = None
-        self._former: dict[int, Any] = {}
+    signal_number: int | None = None
 
-    def __enter__(self) -> StopRequest:
-        """Listen."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._former[number] = signal.signal(number, self._note)
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Let signals act as before."""
-        for number, former in self._former.items():
-            signal.signal(number, former)
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[StopRequest]:
+    """Record SIGINT and SIGTERM instead of dying of them, in the main thread.
 
-    @property
-    def is_set(self) -> bool:
-        """Whether a signal came."""
-        return self.signal_number is not None
+    A second signal of a kind acts as usual.
+    """
+    request = StopRequest()
+    former: dict[int, Any] = {}
 
-    def _note(self, number: int, _: FrameType | None) -> None:
-        self.signal_number = number
-        signal.signal(number, self._former[number])
+    def record(number: int, _: FrameType | None) -> None:
+        request.signal_number = number
+        signal.signal(number, former[number])
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        former[number] = signal.signal(number, record)
+    try:
+        yield request
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 def agree_to_stop(accelerator: Accelerator, stop: StopRequest) -> bool:
@@ -116,8 +114,8 @@ def agree_to_stop(accelerator: Accelerator, stop: StopRequest) -> bool:
         stop: Requests to this process.
     """
     if accelerator.num_processes == 1:
-        return stop.is_set
+        return stop.signal_number is not None
     # A signal reaches the processes at different steps; they must leave in the same one.
-    if stop.is_set:
+    if stop.signal_number is not None:
         accelerator.set_trigger()
     return bool(accelerator.check_trigger())

@@ -2,7 +2,6 @@
 
 Both take logits of the background and of every object, in the order of the labels. Channels without
 an object get a very negative logit from the caller, which leaves values and gradients alone.
-Half precision is computed in float32.
 """
 
 from __future__ import annotations
@@ -13,8 +12,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor
-
-from vots_hqtrack.errors import ShapeError
 
 IGNORE_INDEX = 255
 EPSILON = 1e-6
@@ -80,11 +77,8 @@ def clip_loss(
     size = (int(labels.shape[-2]), int(labels.shape[-1]))
     fine = F.interpolate(logits, size, mode="bilinear", align_corners=align_corners)
     target = labels[:, first:].flatten(0, 1).long()
-    log_prob = _widen(fine).log_softmax(1)
-    samples = [
-        _cross_entropies(log_prob, target, options.fraction, _ignored(has_void)),
-        _jaccards(log_prob.exp(), target, _ignored(has_void)),
-    ]
+    ignored = IGNORE_INDEX if has_void else None
+    samples = sample_losses(fine, target, fraction=options.fraction, ignore_index=ignored)
     cross_entropy, jaccard = (loss.unflatten(0, (len(labels), -1)).mean(0) for loss in samples)
     frames = options.cross_entropy * cross_entropy + options.jaccard * jaccard
     total = frames[1 - first :].mean()
@@ -94,65 +88,41 @@ def clip_loss(
     return Loss(total, means[0], means[1])
 
 
-def bootstrapped_cross_entropy(
+def sample_losses(
     logits: Tensor,
     labels: Tensor,
     *,
     fraction: float | Tensor,
     ignore_index: int | None = IGNORE_INDEX,
-) -> Tensor:
-    """Cross-entropy of the hardest pixels of each sample.
+) -> tuple[Tensor, Tensor]:
+    """Bootstrapped cross-entropy and soft Jaccard loss of each sample.
+
+    The former is the mean over the hardest pixels. The latter is one minus the soft intersection
+    over union, the mean over the classes that the labels hold, the background included. A sample
+    without a counted pixel gives 0.
 
     Args:
         logits: ``(B, N, H, W)`` float, channel = label.
         labels: ``(B, H, W)`` int64 in ``0..N-1``, or ``ignore_index``.
-        fraction: Fraction of each sample's counted pixels in the loss, in ``(0, 1]``; at least one
-            pixel. As a ``()`` float tensor it may change without any shape changing.
+        fraction: Fraction of each sample's counted pixels in the cross-entropy, in ``(0, 1]``; at
+            least one pixel. As a ``()`` float tensor it may change without any shape changing.
         ignore_index: Label of pixels that never count; None where there are none.
 
     Returns:
-        ``()`` mean over the samples; a sample without a counted pixel gives 0.
-
-    Raises:
-        ShapeError: The shapes or dtypes are others, or ``fraction`` is out of range.
+        Two times ``(B,)``.
 
     Example:
         >>> logits = torch.tensor([[[[9.0, 0.0]], [[0.0, 0.0]]]])
-        >>> labels = torch.tensor([[[0, 1]]])
-        >>> bootstrapped_cross_entropy(logits, labels, fraction=0.5)
-        tensor(0.6931)
+        >>> sample_losses(logits, torch.tensor([[[0, 1]]]), fraction=0.5)
+        (tensor([0.6931]), tensor([0.4167]))
     """
-    _check(logits, labels)
-    if isinstance(fraction, float | int) and not 0.0 < fraction <= 1.0:
-        raise ShapeError(f"the fraction of hard pixels must be in (0, 1], got {fraction}")
-    log_prob = _widen(logits).log_softmax(1)
-    return _cross_entropies(log_prob, labels, fraction, ignore_index).mean()
-
-
-def soft_jaccard(
-    logits: Tensor, labels: Tensor, *, ignore_index: int | None = IGNORE_INDEX
-) -> Tensor:
-    """One minus the soft intersection over union of the classes that a sample's labels hold.
-
-    Args:
-        logits: ``(B, N, H, W)`` float, channel = label.
-        labels: ``(B, H, W)`` int64 in ``0..N-1``, or ``ignore_index``.
-        ignore_index: Label of pixels that never count; None where there are none.
-
-    Returns:
-        ``()`` in ``[0, 1]``: mean over the classes present (the background is one), then over the
-        samples. A sample without a counted pixel gives 0.
-
-    Raises:
-        ShapeError: The shapes or dtypes are others.
-
-    Example:
-        >>> logits = torch.tensor([[[[9.0, 0.0]], [[0.0, 0.0]]]])
-        >>> soft_jaccard(logits, torch.tensor([[[0, 1]]]))
-        tensor(0.4167)
-    """
-    _check(logits, labels)
-    return _jaccards(_widen(logits).softmax(1), labels, ignore_index).mean()
+    # Half precision is computed in float32.
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    log_prob = wide.log_softmax(1)
+    return (
+        _cross_entropies(log_prob, labels, fraction, ignore_index),
+        _jaccards(log_prob.exp(), labels, ignore_index),
+    )
 
 
 def hardest_mean(losses: Tensor, count: Tensor) -> Tensor:
@@ -223,21 +193,3 @@ def _jaccards(prob: Tensor, labels: Tensor, ignore_index: int | None) -> Tensor:
     is_present = pixels > 0
     misses = (1.0 - intersection / (union + EPSILON)) * is_present
     return misses.sum(1) / is_present.sum(1).clamp(min=1)
-
-
-def _ignored(has_void: bool) -> int | None:
-    return IGNORE_INDEX if has_void else None
-
-
-def _widen(logits: Tensor) -> Tensor:
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
-
-
-def _check(logits: Tensor, labels: Tensor) -> None:
-    wanted = (logits.shape[0], *logits.shape[2:])
-    if logits.ndim != 4 or labels.shape != wanted or logits.numel() == 0:
-        got = f"{tuple(logits.shape)} and {tuple(labels.shape)}"
-        raise ShapeError(f"logits must be (B, N, H, W) and labels (B, H, W), got {got}")
-    if labels.dtype != torch.int64 or not logits.is_floating_point():
-        got = f"{logits.dtype} and {labels.dtype}"
-        raise ShapeError(f"logits must be floating point and labels int64, got {got}")

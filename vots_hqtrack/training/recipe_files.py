@@ -32,7 +32,7 @@ def read_tables(name: str) -> Tables:
         name: Path of a TOML file, or the name of a shipped recipe.
 
     Raises:
-        ConfigError: There is no such file or name, or the file cannot be read as TOML.
+        ConfigError: The file or name does not exist, or the file is malformed.
     """
     path = Path(name)
     if path.suffix == ".toml" or path.is_file():

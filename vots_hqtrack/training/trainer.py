@@ -25,11 +25,11 @@ from vots_hqtrack.errors import WeightsError
 from vots_hqtrack.training.batch import ClipSource, PartDataset, part_stream
 from vots_hqtrack.training.callback import Callback
 from vots_hqtrack.training.engine import (
-    StopRequest,
     agree_to_stop,
     compute_dtype,
     fast_kernels,
     start_accelerator,
+    stop_on_signals,
 )
 from vots_hqtrack.training.hq.recipe import HQRecipe
 from vots_hqtrack.training.losses import Loss
@@ -143,7 +143,7 @@ class Trainer:
         options, dev = self.recipe.train, self.task.dev
         folder = self.folder.tensorboard if self.accelerator.is_main_process else None
         with (
-            StopRequest() as stop,
+            stop_on_signals() as stop,
             open_logger(folder, self.step + 1) as tensorboard,
             fast_kernels(self.device, compute_dtype(self.accelerator)),
         ):

@@ -145,7 +145,7 @@ def open_drawer(recipe: Recipe, data: Path) -> ClipDrawer:
 def draw_examples(recipe: Recipe, data: Path, count: int) -> Iterator[Clip]:
     """Sample clips as a run would, for inspection.
 
-    With cached features, whose windows are cut later, these are the clips that are encoded.
+    With cached features, these are the clips that are encoded, before windows are cut.
 
     Args:
         recipe: Recipe of the run.

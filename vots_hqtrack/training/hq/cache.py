@@ -98,7 +98,7 @@ def fill_cache(options: HQCacheOptions, data: Path, folder: Path, report: Report
         report: Called with each new video and image.
 
     Raises:
-        ConfigError: There is no such preset.
+        ConfigError: The preset does not exist.
         InputError: A data folder has another layout.
         WeightsError: The weights of SAM or VMOS are missing or damaged.
     """
