@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
-from toy_run import Losses, toy_trainer, write_clips
+from toy_run import Losses, toy_trainer
 
 from vots_hqtrack.errors import WeightsError
 from vots_hqtrack.training import session, trainer
@@ -39,11 +39,6 @@ def time(monkeypatch: pytest.MonkeyPatch) -> SteppingTime:
     monkeypatch.setattr(session, "time", stepping)
     monkeypatch.setattr(trainer, "time", stepping)
     return stepping
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_clips(tmp_path_factory.mktemp("cache"))
 
 
 class Steps(Losses):

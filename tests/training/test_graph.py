@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from toy_run import Losses, toy_trainer, write_clips
+from toy_run import Losses, toy_trainer
 
 from vots_hqtrack.training.batch import ClipBatch, part_stream
 from vots_hqtrack.training.losses import StepOptions
@@ -42,11 +42,6 @@ class RefuseQuestions(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_clips(tmp_path_factory.mktemp("cache"))
-
-
 def first_batch(trainer: Trainer) -> ClipBatch:
     drawn = next(part_stream(trainer.parts, 0, 0))
     return trainer.passes.prepare(trainer.parts.source, drawn)
@@ -69,9 +64,7 @@ def test_a_pass_asks_the_device_nothing(
     with RefuseQuestions():
         result = trainer.passes.run(batch, options)
         trainer.accelerator.clip_grad_norm_(trainer.network.parameters(), 1.0)
-        values = [list(part.parameters()) for part in (trainer.learnt, trainer.learning)]
-        with torch.no_grad():
-            trainer._move_average(*values, None)
+        trainer._update_average()
     assert torch.isfinite(result.loss.total)
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from toy_run import Losses, toy_trainer, write_clips
+from toy_run import Losses, toy_trainer
 
 from vots_hqtrack.errors import ConfigError, HQTrackError, WeightsError
 from vots_hqtrack.training.batch import PartDataset, part_stream
@@ -24,11 +24,6 @@ class Killed(Exception):  # noqa: N818 - what happens to a process
 
 def die() -> None:
     raise Killed
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_clips(tmp_path_factory.mktemp("cache"))
 
 
 def test_learns_a_toy_task(cache: Path, tmp_path: Path) -> None:
@@ -123,6 +118,18 @@ def test_folder_keeps_the_newest_checkpoints_and_weights(cache: Path, tmp_path: 
     assert exported.keys() == wanted.keys()
     assert {tensor.dtype for tensor in exported.values()} == {torch.float16}
     assert all(torch.allclose(exported[key].float(), wanted[key], atol=1e-2) for key in wanted)
+
+
+def test_average_moves_by_one_minus_the_decay(cache: Path, tmp_path: Path) -> None:
+    settings = ["optimizer.average_steps=4", "optimizer.average_warm_up=false"]
+    trainer = toy_trainer(cache, tmp_path / "run", settings)
+    weights = [part["vmos"].decoder.classify.weight for part in (trainer.learnt, trainer.learning)]
+    start = weights[0].clone()
+    with torch.no_grad():
+        weights[1].add_(1.0)
+    trainer._update_average()
+    assert torch.allclose(weights[0], start + 0.25)
+    assert torch.equal(weights[1], start + 1)
 
 
 def test_tensorboard_has_scalars_and_images(cache: Path, tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ import dataclasses
 import itertools
 import pickle
 import signal
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import cv2
 import torch
@@ -25,19 +26,38 @@ from vots_hqtrack.training.recipe import Recipe
 from vots_hqtrack.training.recipe_data import PhaseOptions
 from vots_hqtrack.types import FrameFeatures
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 Drawn = TypeVar("Drawn")
 """A source's message from a worker to the training process."""
 
 
-class Batch(Protocol):
-    """A batch of a task: clips of VMOS, or images of the HQ head."""
+class TensorBatch(ABC):
+    """A batch of a task: clips of VMOS, or images of the HQ head. Subclasses are dataclasses."""
 
+    __slots__ = ()
+
+    @abstractmethod
     def __len__(self) -> int:
         """Return the number of items."""
 
+    def to(self, device: torch.device) -> Self:
+        """Return the batch on a device; from page-locked memory, nobody waits for the copy."""
+        return self.map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Self:
+        """Return the batch in page-locked memory, from which a GPU copies by itself."""
+        return self.map(lambda tensor: tensor.pin_memory())
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """Return the batch with all tensors changed."""
+        changed: Self = _map_tensors(self, change)
+        return changed
+
 
 @dataclass(frozen=True, slots=True)
-class ClipBatch:
+class ClipBatch(TensorBatch):
     """Clips of one size.
 
     Attributes:
@@ -63,29 +83,17 @@ class ClipBatch:
         """Return the number of clips."""
         return len(self.labels)
 
-    def to(self, device: torch.device) -> ClipBatch:
-        """Return the batch on a device; from page-locked memory, nobody waits for the copy."""
-        return self.map(lambda tensor: tensor.to(device, non_blocking=True))
 
-    def pin_memory(self) -> ClipBatch:
-        """Return the batch in page-locked memory, from which a GPU copies by itself."""
-        return self.map(lambda tensor: tensor.pin_memory())
-
-    def map(self, change: Callable[[Tensor], Tensor]) -> ClipBatch:
-        """Return the batch with all tensors changed."""
-        features = self.features
-        if features is not None:
-            features = tuple(
-                FrameFeatures(change(each.s4), change(each.s8), change(each.s16))
-                for each in features
-            )
-        return dataclasses.replace(
-            self,
-            labels=change(self.labels),
-            slots=change(self.slots),
-            frames=None if self.frames is None else change(self.frames),
-            features=features,
-        )
+def _map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:  # noqa: ANN401 - any field
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, tuple):
+        return tuple(_map_tensors(each, change) for each in value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = dataclasses.fields(value)
+        values = {item.name: _map_tensors(getattr(value, item.name), change) for item in fields}
+        return dataclasses.replace(value, **values)
+    return value
 
 
 class ClipSource(Protocol[Drawn]):
@@ -106,7 +114,7 @@ class ClipSource(Protocol[Drawn]):
             InputError: The data have no item with an object.
         """
 
-    def finish(self, drawn: Drawn, device: torch.device) -> Batch:
+    def finish(self, drawn: Drawn, device: torch.device) -> TensorBatch:
         """Make the batch of what was drawn; runs in the training process.
 
         Args:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vots_hqtrack.training.batch import Batch, ClipBatch, ClipSource
+from vots_hqtrack.training.batch import ClipBatch, ClipSource, TensorBatch
 from vots_hqtrack.training.engine import compute_dtype
 from vots_hqtrack.training.losses import Loss, StepOptions
 from vots_hqtrack.training.recipe import RunOptions
@@ -42,7 +42,7 @@ class PassResult:
     """
 
     loss: Loss
-    batch: Batch
+    batch: TensorBatch
     predicted: list[Tensor]
 
 
@@ -102,13 +102,13 @@ class Passes:
         self._timer.mark("encode")
         return batch
 
-    def run(self, batch: Batch, options: StepOptions) -> PassResult:
+    def run(self, batch: TensorBatch, options: StepOptions) -> PassResult:
         """Run a batch from :meth:`prepare`; the gradients are left with the parameters."""
         result = self._run(batch, options)
         self._timer.mark("forward_backward")
         return dataclasses.replace(result, batch=batch)
 
-    def _compute(self, batch: Batch, options: StepOptions) -> PassResult:
+    def _compute(self, batch: TensorBatch, options: StepOptions) -> PassResult:
         """Run a pass kernel by kernel."""
         predicted = self._model(batch, options)
         loss = self._network.loss(predicted, batch, options)
@@ -150,7 +150,7 @@ class GraphedPasses:
         """Kinds of passes that are recorded now."""
         return len(self._graphs)
 
-    def __call__(self, batch: Batch, options: StepOptions) -> PassResult:
+    def __call__(self, batch: TensorBatch, options: StepOptions) -> PassResult:
         """Run a pass; see ``ComputePass``."""
         kind = _kind_of(batch, options)
         if self._is_off or kind is None or not isinstance(batch, ClipBatch):
@@ -263,7 +263,7 @@ class _CapturedPass:
         return self._result
 
 
-def _kind_of(batch: Batch, options: StepOptions) -> _Kind | None:
+def _kind_of(batch: TensorBatch, options: StepOptions) -> _Kind | None:
     """Return the kind of a pass; None if it asks the device or encodes frames."""
     if not isinstance(batch, ClipBatch) or batch.features is None or batch.num_objects is None:
         return None

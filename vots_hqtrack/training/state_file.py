@@ -164,10 +164,10 @@ def restore_state(
         WeightsError: The state is one of another network; nothing is changed then.
     """
     learning = {name: value for name, value in network.named_parameters() if value.requires_grad}
-    require_fit(learning, state.parameters, source=source, model=type(network).__name__)
+    require_fit(learning, state.parameters, source=source, model="the network")
     for moments in (state.means, state.squares):
         if moments:
-            require_fit(learning, moments, source=source, model=type(network).__name__)
+            require_fit(learning, moments, source=source, model="the network")
     is_fused = any(group.get("fused") for group in optimizer.param_groups)
     for name, parameter in learning.items():
         parameter.copy_(state.parameters[name])

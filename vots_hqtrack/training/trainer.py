@@ -8,6 +8,7 @@ never waits for the device: losses stay there until a line of the log is due.
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import time
 from collections.abc import Iterator
@@ -18,7 +19,6 @@ from typing import Any
 import torch
 from accelerate.utils import broadcast, gather_object
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel
 
 from vots_hqtrack.checkpoints.load import load_tensors
 from vots_hqtrack.errors import WeightsError
@@ -203,7 +203,7 @@ class Trainer:
         norm = self.accelerator.clip_grad_norm_(self.network.parameters(), options.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.average.update_parameters(self.learning)
+        self._update_average()
         self.timer.mark("optimizer")
         self.lead.end_step()
         self.step += 1
@@ -345,10 +345,8 @@ class Trainer:
         network = self.task.build_network(compute_dtype(self.accelerator))
         self.network = network.to(self.device)
         self.learning = network.learning_modules()
-        self.average = AveragedModel(self.learning, multi_avg_fn=self._move_average)
-        self.average.requires_grad_(False).eval()
-        self.average.n_averaged.fill_(1)  # the weights at the start count
-        self.learnt: torch.nn.ModuleDict = self.average.module
+        # PyTorch's AveragedModel makes the host wait for the device in every step.
+        self.learnt = copy.deepcopy(self.learning).requires_grad_(False).eval()
         groups = parameter_groups(self.learning, self.recipe.optimizer)
         fused = True if self.device.type == "cuda" else None
         self._adamw = torch.optim.AdamW(groups, fused=fused)
@@ -357,9 +355,14 @@ class Trainer:
             self.recipe.train, self.network, self.model, self.accelerator, self.timer
         )
 
-    def _move_average(self, averaged: Any, current: Any, _: object) -> None:  # noqa: ANN401 - lists
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        """Move the average towards the network; buffers are copied."""
         decay = average_decay(self.recipe.optimizer, self.progress)
+        averaged, current = list(self.learnt.parameters()), list(self.learning.parameters())
         torch._foreach_lerp_(averaged, current, 1 - decay)
+        for kept, new in zip(self.learnt.buffers(), self.learning.buffers(), strict=True):
+            kept.copy_(new)
 
     def _measure_progress(self) -> None:
         """Measure the progress; all processes get the same."""

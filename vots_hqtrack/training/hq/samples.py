@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from vots_hqtrack.frame import plan_frame
 from vots_hqtrack.sam.geometry import SamGeometry, scale_points
 from vots_hqtrack.sam.prompts import Prompts, make_prompts
 from vots_hqtrack.sam.refiner import MASK_LOGIT
+from vots_hqtrack.training.batch import TensorBatch
 from vots_hqtrack.training.hq.cache import MIN_PIXELS, HQImage, read_image
 from vots_hqtrack.training.hq.degrade import degrade_mask
 from vots_hqtrack.training.hq.recipe import HQPrompt, HQRecipe, HQSource
@@ -35,7 +35,7 @@ ATTEMPTS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class HQBatch:
+class HQBatch(TensorBatch):
     """Images of a step, one object each.
 
     Attributes:
@@ -64,19 +64,6 @@ class HQBatch:
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.embedding)
-
-    def to(self, device: torch.device) -> HQBatch:
-        """Return the batch on a device; from page-locked memory, nobody waits for the copy."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
-
-    def pin_memory(self) -> HQBatch:
-        """Return the batch in page-locked memory, from which a GPU copies by itself."""
-        return self._map(lambda tensor: tensor.pin_memory())
-
-    def _map(self, change: Callable[[Tensor], Tensor]) -> HQBatch:
-        values = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
-        changed = {name: change(x) for name, x in values.items() if isinstance(x, Tensor)}
-        return dataclasses.replace(self, **changed)
 
 
 @dataclass(frozen=True, slots=True)
