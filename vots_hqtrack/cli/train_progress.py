@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import TracebackType
+from contextlib import AbstractContextManager
 
 from rich.progress import (
     BarColumn,
@@ -20,7 +20,7 @@ LINES = 100
 """Lines of a whole run without a terminal."""
 
 
-class TrainProgress(Callback):
+class TrainProgress(Callback, AbstractContextManager["TrainProgress"]):
     """Bars on a terminal, lines elsewhere; nothing before the first news.
 
     Args:
@@ -43,16 +43,7 @@ class TrainProgress(Callback):
         self._best = ""
         self._speed = ""
 
-    def __enter__(self) -> TrainProgress:
-        """Return the progress."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Leave the bars as they are."""
         if self._tasks:
             self._bars.stop()

@@ -70,7 +70,6 @@ class HQBatch(TensorBatch):
 class _Sample:
     image: HQImage
     mask: MaskArray
-    initial: MaskArray
     corner: tuple[int, int]
     prompts: Prompts | Tensor
 
@@ -137,7 +136,7 @@ class HQSampler:
                 initial = self._initial_mask(image, mask, generator)
                 prompts = _prompts(mask, initial, kind, num_points, generator)
                 corner = self._corner(mask, initial, generator)
-                return _Sample(image, mask, initial, corner, prompts)
+                return _Sample(image, mask, corner, prompts)
         raise InputError(f"{ATTEMPTS} images of {source.folder} show no object")
 
     def _initial_mask(
