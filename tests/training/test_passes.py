@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 
 import pytest
 import torch
@@ -32,6 +33,12 @@ def draw_batch() -> ClipBatch:
 
 
 def lite_network(dtype: torch.dtype = torch.float32) -> ClipNetwork:
+    """A network of its own; SAM's encoder in 16 bits takes a CPU 20 seconds to build."""
+    return copy.deepcopy(_built(dtype))
+
+
+@functools.cache
+def _built(dtype: torch.dtype) -> ClipNetwork:
     model = ModelOptions(preset="lite", train_encoder=False, weights="vmos-lite")
     clip = ClipOptions(memory_gap=2, memory_capacity=3)
     return build_network(model, clip, encoder_dtype=dtype).train()
