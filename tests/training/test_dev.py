@@ -40,6 +40,11 @@ def write_video(root: Path, num_frames: int = 3) -> None:
         cv2.imwrite(str(labels / f"{index}.png"), mask)
 
 
+@pytest.fixture(scope="module")
+def tracker() -> HQTracker:
+    return HQTracker.from_preset("lite-vmos", device="cpu")
+
+
 @pytest.mark.weights
 def test_shipped_weights_track_and_stay_as_they_are(tmp_path: Path) -> None:
     write_video(tmp_path / "davis")
@@ -48,10 +53,10 @@ def test_shipped_weights_track_and_stay_as_they_are(tmp_path: Path) -> None:
     before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
     config = tracker_config(model)
     split = DevSplit(DevOptions(root="davis", sequences=("discs",)), tmp_path)
-    tracker = dev_tracker(
+    trained = dev_tracker(
         config, frame_encoder(network.encoder, config, DEVICE), network.vmos, DEVICE
     )
-    scores = dict(split.measure(tracker, split.videos))
+    scores = dict(split.measure(trained, split.videos))
     assert scores.keys() == {"discs"}
     assert scores["discs"].objects.keys() == {1, 2}
     assert scores["discs"].num_frames == 2
@@ -147,7 +152,7 @@ def test_exception_frames(tmp_path: Path, name: str, error: type[Exception], tex
 
 
 @pytest.mark.weights
-def test_objects_are_measured_each_on_every_later_frame(tmp_path: Path) -> None:
+def test_objects_are_measured_each_on_every_later_frame(tmp_path: Path, tracker: HQTracker) -> None:
     """One disc is gone in the last frame; the same tracker, run by hand, gives the same means."""
     write_video(tmp_path / "davis", 4)
     last = tmp_path / "davis" / "Annotations" / "480p" / "discs" / "3.png"
@@ -155,7 +160,6 @@ def test_objects_are_measured_each_on_every_later_frame(tmp_path: Path) -> None:
     assert labels is not None
     cv2.imwrite(str(last), np.where(labels == 2, 0, labels))
     video = DevSplit(DevOptions("davis", (), ("discs:1",)), tmp_path).videos[0]
-    tracker = HQTracker.from_preset("lite-vmos", device="cpu")
     score = measure_video(tracker, video)
     assert score.num_frames == 2
     assert score.seconds > 0
@@ -171,13 +175,13 @@ def test_objects_are_measured_each_on_every_later_frame(tmp_path: Path) -> None:
     assert score.objects[2].region < 0.6 < 0.8 < score.objects[1].region
 
 
-def test_exception_no_object_in_the_first_frame(tmp_path: Path) -> None:
+def test_exception_no_object_in_the_first_frame(tmp_path: Path, tracker: HQTracker) -> None:
     write_video(tmp_path / "davis")
     first = tmp_path / "davis" / "Annotations" / "480p" / "discs" / "0.png"
     cv2.imwrite(str(first), np.zeros((96, 128), np.uint8))
     video = DevSplit(DevOptions("davis", (), ("discs",)), tmp_path).videos[0]
     with pytest.raises(InputError, match="discs shows no object"):
-        measure_video(HQTracker.from_preset("lite-vmos", device="cpu"), video)
+        measure_video(tracker, video)
 
 
 def test_dev_sets_are_left_out_of_training() -> None:
