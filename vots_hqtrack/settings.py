@@ -14,7 +14,7 @@ import types
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from vots_hqtrack.errors import ConfigError
 
@@ -23,10 +23,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-Config = TypeVar("Config", bound="DataclassInstance")
+Config = TypeVar("Config", bound=Any)
 
 Tables = dict[str, Any]
 """Content of a TOML file, before it is checked."""
@@ -95,7 +92,7 @@ def set_options(tables: Tables, settings: Iterable[str]) -> Tables:
     for setting in settings:
         name, separator, value = setting.partition("=")
         section, *numbers, option = name.strip().split(".") if "." in name else ("", "")
-        content = changed.setdefault(section, {}) if section else {}
+        content = changed.setdefault(section, [{}] if numbers else {}) if section else {}
         is_list, malformed = isinstance(content, list), not separator or not section
         if malformed or len(numbers) > is_list or not all(n.isdecimal() for n in numbers):
             raise ConfigError(f"a setting reads section.option=value, got {setting!r}")
@@ -119,7 +116,7 @@ def build_config(kind: type[Config], tables: Mapping[str, Any]) -> Config:
     return kind(**_build_sections(kind, tables))
 
 
-def config_to_tables(config: DataclassInstance) -> Tables:
+def config_to_tables(config: Any) -> Tables:  # noqa: ANN401 - any configuration
     """Return all sections with all options as a TOML file holds them."""
     tables: Tables = {}
     for name in _section_types(type(config)):
@@ -131,7 +128,7 @@ def config_to_tables(config: DataclassInstance) -> Tables:
     return tables
 
 
-def config_to_toml(config: DataclassInstance) -> str:
+def config_to_toml(config: Any) -> str:  # noqa: ANN401 - any configuration
     """Write all sections with all options as TOML."""
     lines = []
     for name, content in config_to_tables(config).items():
@@ -142,7 +139,7 @@ def config_to_toml(config: DataclassInstance) -> str:
     return "\n".join(lines[1:]) + "\n"
 
 
-def flat_options(config: DataclassInstance) -> dict[str, object]:
+def flat_options(config: Any) -> dict[str, object]:  # noqa: ANN401 - any configuration
     """Return every option by its full name, such as ``memory.gap`` or ``data.0.root``."""
     found: dict[str, object] = {}
     for name, content in config_to_tables(config).items():

@@ -74,6 +74,8 @@ def test_settings_change_one_table_or_all() -> None:
     recipe = build_recipe(tables)
     assert [(table.weight, table.max_gap) for table in recipe.data] == [(2.0, 3), (2.0, 7)]
     assert recipe.phases[0].crop == (33, 49)
+    recipe = build_recipe(set_options(DATA, ["phases.0.batch_size=3"]))
+    assert [phase.batch_size for phase in recipe.phases] == [3]
     assert DATA["data"][0].keys() == {"kind", "root"}
 
 

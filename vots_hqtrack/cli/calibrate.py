@@ -88,8 +88,7 @@ def observe(
     else:
         clips = trial_clips.stress_clips(opened.single_objects(), frames, size, seed=seed)
     # All masks are wanted, whatever their scores.
-    neutral = ["confidence.kind=probability", "tracking.absence_score=0"]
-    options = [*(settings or []), *neutral]
+    options = [*(settings or []), "confidence.kind=probability", "tracking.absence_score=0"]
     tracker = HQTracker.from_preset(preset, device=device, weights=weights, settings=options)
     for clip in itertools.islice(clips, most):
         found = list(calibrate.observe(tracker, clip))

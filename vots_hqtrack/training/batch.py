@@ -13,7 +13,7 @@ import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import cv2
 import torch
@@ -26,9 +26,7 @@ from vots_hqtrack.training.recipe import Recipe
 from vots_hqtrack.training.recipe_data import PhaseOptions
 from vots_hqtrack.types import FrameFeatures
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
+BatchType = TypeVar("BatchType", bound="TensorBatch")
 Drawn = TypeVar("Drawn")
 """A source's message from a worker to the training process."""
 
@@ -42,17 +40,17 @@ class TensorBatch(ABC):
     def __len__(self) -> int:
         """Return the number of items."""
 
-    def to(self, device: torch.device) -> Self:
+    def to(self: BatchType, device: torch.device) -> BatchType:
         """Return the batch on a device; from page-locked memory, nobody waits for the copy."""
         return self.map(lambda tensor: tensor.to(device, non_blocking=True))
 
-    def pin_memory(self) -> Self:
+    def pin_memory(self: BatchType) -> BatchType:
         """Return the batch in page-locked memory, from which a GPU copies by itself."""
         return self.map(lambda tensor: tensor.pin_memory())
 
-    def map(self, change: Callable[[Tensor], Tensor]) -> Self:
+    def map(self: BatchType, change: Callable[[Tensor], Tensor]) -> BatchType:
         """Return the batch with all tensors changed."""
-        changed: Self = _map_tensors(self, change)
+        changed: BatchType = _map_tensors(self, change)
         return changed
 
 
