@@ -113,7 +113,8 @@ def build_config(kind: type[Config], tables: Mapping[str, Any]) -> Config:
     Raises:
         ConfigError: A section or option is unknown, or a value does not fit.
     """
-    return kind(**_build_sections(kind, tables))
+    built: Config = kind(**_build_sections(kind, tables))
+    return built
 
 
 def config_to_tables(config: Any) -> Tables:  # noqa: ANN401 - any configuration

@@ -102,8 +102,8 @@ def stop_on_signals() -> Iterator[StopRequest]:
     try:
         yield request
     finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
+        for name, handler in former.items():
+            signal.signal(name, handler)
 
 
 def agree_to_stop(accelerator: Accelerator, stop: StopRequest) -> bool:

@@ -359,7 +359,8 @@ class Trainer:
     def _update_average(self) -> None:
         """Move the average towards the network; buffers are copied."""
         decay = average_decay(self.recipe.optimizer, self.progress)
-        averaged, current = list(self.learnt.parameters()), list(self.learning.parameters())
+        averaged: list[Tensor] = list(self.learnt.parameters())
+        current: list[Tensor] = list(self.learning.parameters())
         torch._foreach_lerp_(averaged, current, 1 - decay)
         for kept, new in zip(self.learnt.buffers(), self.learning.buffers(), strict=True):
             kept.copy_(new)
