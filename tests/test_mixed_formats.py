@@ -36,6 +36,7 @@ from vots_hqtrack.settings import apply_settings
 from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.training.batch import ClipBatch
 from vots_hqtrack.training.clip import shuffle_table
+from vots_hqtrack.training.losses import StepOptions
 from vots_hqtrack.training.network import ClipNetwork
 from vots_hqtrack.types import FrameArray, MaskArray
 from vots_hqtrack.vmos import build_vmos
@@ -256,12 +257,14 @@ def small_network() -> ClipNetwork:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("use_own_labels", [False, True])
-def test_training_forward_on_the_device(dtype: torch.dtype, use_own_labels: bool) -> None:
+@pytest.mark.parametrize("predicted_masks", [False, True])
+def test_training_forward_on_the_device(dtype: torch.dtype, predicted_masks: bool) -> None:
     with pretend_cuda() as device:
         network, batch = small_network().to(device), draw_batch().to(device)
         with torch.autocast("cuda", dtype):
-            logits = network(batch, use_own_labels=use_own_labels, with_reference=True)
+            logits = network(
+                batch, StepOptions(with_reference=True, predicted_masks=predicted_masks)
+            )
     assert all(type(item) is PretendCuda and item.requires_grad for item in logits)
     assert all(bool(torch.isfinite(item.inner).all()) for item in logits)
 
@@ -284,7 +287,7 @@ def test_training_step(dtype: torch.dtype) -> None:
     network = small_network()
     with cuda_dtypes():
         with torch.autocast("cpu", dtype):
-            logits = network(draw_batch(), use_own_labels=False, with_reference=True)
+            logits = network(draw_batch(), StepOptions(with_reference=True))
         sum(item.float().logsumexp(1).mean() for item in logits).backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name

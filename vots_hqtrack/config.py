@@ -17,6 +17,7 @@ from typing import Literal
 
 from vots_hqtrack.encoder import is_part_of
 from vots_hqtrack.errors import ConfigError
+from vots_hqtrack.settings import flat_options
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,13 +318,7 @@ class TrackerConfig:
 
     def options(self) -> dict[str, object]:
         """Return every settable option as ``section.option`` with its value."""
-        found: dict[str, object] = {}
-        for section in dataclasses.fields(self):
-            value = getattr(self, section.name)
-            if dataclasses.is_dataclass(value):
-                for option in dataclasses.fields(value):
-                    found[f"{section.name}.{option.name}"] = getattr(value, option.name)
-        return found
+        return flat_options(self)
 
     @property
     def shares_encoder(self) -> bool:

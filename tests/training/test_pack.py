@@ -20,10 +20,10 @@ from vots_hqtrack.training.adapters.packs.codecs import CodecOptions, psnr
 from vots_hqtrack.training.adapters.packs.write import WORK_FOLDER, pack_data
 from vots_hqtrack.training.adapters.videos import Video, VideoClips
 from vots_hqtrack.training.dev import DevSplit
-from vots_hqtrack.training.mixture import draw_examples
 from vots_hqtrack.training.recipe import Recipe
 from vots_hqtrack.training.recipe_data import DevOptions
 from vots_hqtrack.training.recipe_files import build_recipe
+from vots_hqtrack.training.vmos_task import draw_examples
 
 pytest.importorskip("av", reason="packing needs PyAV")
 

@@ -12,7 +12,7 @@ import torch
 from toy_run import toy_recipe, write_clips
 
 from vots_hqtrack.errors import InputError
-from vots_hqtrack.training.batch import PartDataset, Share, part_stream
+from vots_hqtrack.training.batch import PartDataset, part_places, part_stream
 from vots_hqtrack.training.features import NECK_CHANNELS, CachedClip, Window
 from vots_hqtrack.training.recipe_data import PhaseOptions
 from vots_hqtrack.training.sampler import ClipSampler, Source, renumber_visible
@@ -81,7 +81,7 @@ def test_renumbering_keeps_objects_of_the_first_frame() -> None:
 def test_workers_draw_what_the_process_itself_would(cache: Path) -> None:
     """After OpenCV's threads have run here, whose locks a fork would take along."""
     cv2.GaussianBlur(np.zeros((512, 512, 3), np.uint8), (9, 9), 0)
-    parts = PartDataset(ClipSampler([Source(cache, 1.0, 1)], 3), toy_recipe(), Share())
+    parts = PartDataset(ClipSampler([Source(cache, 1.0, 1)], 3), toy_recipe())
     alone, helped = (list(islice(part_stream(parts, 1, workers), 2)) for workers in (0, 1))
     for left, right in zip(alone, helped, strict=True):
         assert torch.equal(left.labels, right.labels)
@@ -92,5 +92,7 @@ def test_workers_draw_what_the_process_itself_would(cache: Path) -> None:
 
 
 def test_processes_and_parts_share_a_batch_out() -> None:
-    shares = [Share(rank, 2).places(8, 2, part) for rank in (0, 1) for part in (0, 1)]
+    shares = [
+        part_places(8, 2, part, rank=rank, num_processes=2) for rank in (0, 1) for part in (0, 1)
+    ]
     assert sorted(place for share in shares for place in share) == list(range(8))

@@ -14,9 +14,9 @@ from vots_hqtrack.errors import InputError
 from vots_hqtrack.synthetic.statistics import ClipCounts, count_clips
 from vots_hqtrack.training.composer import ComposedClips
 from vots_hqtrack.training.datasets import Clip
-from vots_hqtrack.training.mixture import open_composer
 from vots_hqtrack.training.recipe import Recipe
 from vots_hqtrack.training.recipe_data import PhaseOptions
+from vots_hqtrack.training.vmos_task import open_composer
 from vots_hqtrack.video.sheet import SheetRow, draw_cell, write_sheet
 
 ROWS = 6

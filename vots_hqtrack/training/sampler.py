@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.training.batch import ClipBatch
-from vots_hqtrack.training.features import CELL, CachedClip, Window
+from vots_hqtrack.training.features import STRIDE_S8, CachedClip, Window
 from vots_hqtrack.training.frame_sampler import sample_slots
 from vots_hqtrack.training.recipe_data import PhaseOptions
 from vots_hqtrack.types import SLOTS_PER_GROUP, FrameFeatures, Size
@@ -105,7 +105,9 @@ class ClipSampler:
         self, clips: list[CachedClip], rng: np.random.Generator, phase: PhaseOptions
     ) -> Size:
         _, size = clips[int(rng.integers(len(clips)))].shape
-        return Size(*(min(side // CELL, own) for side, own in zip(phase.crop, size, strict=True)))
+        return Size(
+            *(min(side // STRIDE_S8, own) for side, own in zip(phase.crop, size, strict=True))
+        )
 
 
 def renumber_visible(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -159,8 +161,8 @@ def _draw_window(
     for _ in range(WINDOW_ATTEMPTS):
         top = int(rng.integers(0, (size.height - window.height) // 2 + 1)) * 2
         left = int(rng.integers(0, (size.width - window.width) // 2 + 1)) * 2
-        rows = slice(top * CELL, (top + window.height) * CELL)
-        columns = slice(left * CELL, (left + window.width) * CELL)
+        rows = slice(top * STRIDE_S8, (top + window.height) * STRIDE_S8)
+        columns = slice(left * STRIDE_S8, (left + window.width) * STRIDE_S8)
         labels = renumber_visible(all_labels[:, rows, columns])
         if labels[0].any():
             features, _ = clip.read([int(i) for i in frames], Window(top, left, *window))

@@ -1,4 +1,4 @@
-"""Scalars and pictures of a run for TensorBoard."""
+"""Scalars and images of a run for TensorBoard."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ TINT = 0.6
 _log = logging.getLogger(__name__)
 
 
-class Board:
+class TensorBoardLogger:
     """Writes to ``RUN/tensorboard``.
 
     Args:
-        folder: Where the event files lie.
-        step: Step that the run goes on from; what an interrupted run wrote of later ones is hidden.
+        folder: Folder of the event files.
+        step: Step that the run goes on from; later ones of an interrupted run are hidden.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
@@ -50,19 +50,10 @@ class Board:
         """
         size = (int(batch.labels.shape[-2]), int(batch.labels.shape[-1]))
         truth = batch.labels[0].cpu().numpy()
-        found = [
-            F.interpolate(logits[:1].float(), size, mode="bilinear")
-            .argmax(1)[0]
-            .byte()
-            .cpu()
-            .numpy()
-            if logits.numel()
-            else np.zeros(size, np.uint8)
-            for logits in predicted
-        ]
-        pictures = _pictures(batch, size)
+        found = [_label_map(logits, size) for logits in predicted]
+        images = _images(batch, size)
         rows = [
-            np.concatenate([_tint(*pair) for pair in zip(pictures, maps, strict=True)], axis=1)
+            np.concatenate([_tint(*pair) for pair in zip(images, maps, strict=True)], axis=1)
             for maps in (list(truth), found)
         ]
         self._writer.add_image("clip", np.concatenate(rows), step, dataformats="HWC")
@@ -73,39 +64,44 @@ class Board:
 
 
 @contextlib.contextmanager
-def open_board(folder: Path | None, step: int) -> Iterator[Board | None]:
-    """Open a board for as long as a context lasts.
+def open_logger(folder: Path | None, step: int) -> Iterator[TensorBoardLogger | None]:
+    """Open a logger for as long as a context lasts.
 
     Args:
-        folder: Where the event files lie; None where no process shall write, which gives None.
+        folder: Folder of the event files; None on processes that do not write.
         step: Step that the run goes on from.
 
     Yields:
-        The board; None too where the package is not installed, as on machines that are lent for
-        minutes: ``log.jsonl`` has all scalars.
+        The logger; None without a folder, and where the package is not installed: ``log.jsonl``
+        has all scalars.
     """
     if folder is not None and importlib.util.find_spec("tensorboard") is None:
-        _log.warning("no scalars and pictures for TensorBoard: the package is not installed")
+        _log.warning("no scalars and images for TensorBoard: the package is not installed")
         folder = None
     if folder is None:
         yield None
         return
-    board = Board(folder, step)
-    try:
-        yield board
-    finally:
-        board.close()
+    with contextlib.closing(TensorBoardLogger(folder, step)) as logger:
+        yield logger
 
 
-def _pictures(batch: ClipBatch, size: tuple[int, int]) -> list[np.ndarray]:
+def _label_map(logits: Tensor, size: tuple[int, int]) -> LabelArray:
+    if not logits.numel():
+        return np.zeros(size, np.uint8)
+    resized = F.interpolate(logits[:1].float(), size, mode="bilinear")
+    labels: LabelArray = resized.argmax(1)[0].byte().cpu().numpy()
+    return labels
+
+
+def _images(batch: ClipBatch, size: tuple[int, int]) -> list[np.ndarray]:
     if batch.frames is None:
         return [np.full((*size, 3), 64, np.uint8) for _ in range(batch.labels.shape[1])]
     small = F.interpolate(batch.frames[0].float(), size, mode="area")
-    pictures: list[np.ndarray] = list(small.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy())
-    return pictures
+    images: list[np.ndarray] = list(small.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy())
+    return images
 
 
-def _tint(picture: np.ndarray, labels: LabelArray) -> np.ndarray:
+def _tint(image: np.ndarray, labels: LabelArray) -> np.ndarray:
     colours = np.array(palette(), np.uint8).reshape(-1, 3)[labels]
-    mixed = (1 - TINT) * picture + TINT * colours
-    return np.where(labels[..., None] > 0, mixed, picture).astype(np.uint8)
+    mixed = (1 - TINT) * image + TINT * colours
+    return np.where(labels[..., None] > 0, mixed, image).astype(np.uint8)
