@@ -1,4 +1,4 @@
-"""Small painted photographs, so that these tests need no data."""
+"""Small painted images, so that these tests need no data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import packable
 import pytest
 
-from vots_hqtrack.training.adapters.packs.write import PackReport
+from vots_hqtrack.training.adapters.packs.writer import PackReport
 from vots_hqtrack.training.datasets import Photo
 
 

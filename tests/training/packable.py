@@ -8,7 +8,7 @@ import layouts
 import numpy as np
 
 from vots_hqtrack.training.adapters.packs.codecs import CodecOptions
-from vots_hqtrack.training.adapters.packs.write import PackReport, pack_data
+from vots_hqtrack.training.adapters.packs.writer import PackReport, pack_data
 
 FAST = CodecOptions(crf=18, speed="ultrafast", image_quality=80)
 WORST_PSNR = 27.0
@@ -40,7 +40,7 @@ def write_split(root: Path) -> None:
 
 
 def write_photos(root: Path) -> None:
-    """Two photographs, which a table puts into another order than their names."""
+    """Two images, which a table puts into another order than their names."""
     layouts.write_folder(root)
     (root / "index.csv").write_text("name\nset/bee\nset/ant\n", encoding="utf-8")
     (root / "LICENSE.txt").write_text("Whatever you like.", encoding="utf-8")
@@ -52,7 +52,7 @@ def write_all(folder: Path) -> Path:
     write_odd(folder / "odd")
     write_photos(folder / "photos")
     write_split(folder / "split")
-    (folder / "README.md").write_text("Made up for tests.", encoding="utf-8")
+    (folder / "README.md").write_text("Written by tests.", encoding="utf-8")
     return folder
 
 

@@ -61,14 +61,14 @@ def test_values(layout, tmp_path):
 
 
 @pytest.mark.parametrize("layout", ["coco", "folder"])
-def test_values_of_photographs(layout, tmp_path):
+def test_values_of_images(layout, tmp_path):
     dataset = opened(layout, write(layout, tmp_path))
     assert [Path(name).stem for name in dataset.names] == ["ant", "bee"]
     for number in range(2):
         frame, ids = layouts.paint(number, 2)
         photo = dataset.load(number)
         assert photo.label_map.dtype == np.uint8
-        # COCO's objects lie the larger below the smaller, and keep their numbers.
+        # Of COCO's objects the smaller are on top, and they keep their numbers.
         assert np.array_equal(photo.label_map, ids)
         assert np.abs(photo.image.astype(int) - frame).mean() < 6
         clip = dataset.sample(number, 3, 1, np.random.default_rng(0))
@@ -157,7 +157,7 @@ BREAKS = [
     ("davis", "Annotations/480p", r"needs the folder .*480p"),
     ("davis", "Annotations/480p/ant/00003.png", None),
     ("folder", "Annotations", r"needs the folder .*Annotations"),
-    ("folder", "JPEGImages/set/ant.jpg", r"wanted the picture .*ant\.jpg"),
+    ("folder", "JPEGImages/set/ant.jpg", r"wanted the image .*ant\.jpg"),
     ("kitti-mots", "training/image_02", r"needs the folder .*image_02 or .*train/images"),
     ("kitti-mots", "training/image_02/0001/000003.png", r"needs the frame .*000003"),
     ("kitti-mots", "instances", r"needs the folder .*instances or the files .*gt\.txt"),
@@ -178,7 +178,7 @@ BREAKS = [
 def test_exception_missing_file(layout, broken, message, tmp_path):
     root = write(layout, tmp_path)
     (root / broken).rename(tmp_path / "elsewhere")
-    if message is None:  # an unannotated frame is no error
+    if message is None:  # a frame may have no annotation
         assert len(opened(layout, root).videos[0]) == layouts.NUM_FRAMES - 1
         return
     with pytest.raises(InputError, match=message):
@@ -220,7 +220,7 @@ def test_exception_json(layout, path, table, message, tmp_path):
         opened(layout, root)
 
 
-def test_exception_json_that_is_none(tmp_path):
+def test_exception_damaged_json(tmp_path):
     root = write("coco", tmp_path)
     (root / "annotations" / "instances_train2017.json").write_text("{", encoding="utf-8")
     with pytest.raises(InputError, match="as JSON"):
@@ -295,10 +295,10 @@ def test_exception_open_dataset(tmp_path):
     with pytest.raises(ConfigError, match="has no options, got 'split'"):
         open_dataset("folder", tmp_path, split="train")
     for kind, option, value, wanted in (
-        ("davis", "exclude", "lucia", "a list of texts"),
+        ("davis", "exclude", "lucia", "a list of strings"),
         ("davis", "year", "2016", "a whole number"),
         ("vipseg", "stuff", 1, "true or false"),
-        ("coco", "images", 5, "a text"),
+        ("coco", "images", 5, "a string"),
     ):
         with pytest.raises(ConfigError, match=f"option {option} of a {kind} .* must be {wanted}"):
             open_dataset(kind, tmp_path, **{option: value})

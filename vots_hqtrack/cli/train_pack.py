@@ -13,7 +13,7 @@ from vots_hqtrack.cli.console import err, out
 from vots_hqtrack.errors import ConfigError
 
 if TYPE_CHECKING:
-    from vots_hqtrack.training.adapters.packs.write import PackReport
+    from vots_hqtrack.training.adapters.packs.writer import PackReport
 
 MIB, KIB = 1 << 20, 1 << 10
 
@@ -69,7 +69,7 @@ def pack(
     The same command goes on after an interruption.
     """
     from vots_hqtrack.training.adapters.packs.codecs import CodecOptions
-    from vots_hqtrack.training.adapters.packs.write import pack_data
+    from vots_hqtrack.training.adapters.packs.writer import pack_data
 
     if image_format not in ("webp", "avif"):
         raise ConfigError(f"--images must be webp or avif, got {image_format!r}")
