@@ -82,7 +82,7 @@ def test_logits_are_in_label_order_whatever_the_slots() -> None:
     ]
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         logits = unroll_clip(
-            small_vmos(), features, labels, batch.slots, MEMORY, use_own_labels=True
+            small_vmos(), features, labels, batch.slots, MEMORY, use_predicted_masks=True
         )
     assert len(logits) == 3
     assert logits[0].shape == (2, 3, 9, 13)
@@ -116,9 +116,7 @@ def test_gradients_reach_every_parameter_of_the_encoder() -> None:
             nn.init.normal_(parameter, std=0.1)
     loss = sum(logits[:, :2].square().mean() for logits in run(network, small_batch())[1:])
     loss.backward()  # type: ignore[union-attr]
-    silent = [
-        name for name, one in network.named_parameters() if one.grad is None or not one.grad.any()
-    ]
+    silent = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
     assert silent == []
 
 
@@ -137,7 +135,7 @@ def test_recomputing_the_encoder_changes_no_gradient() -> None:
             )
         torch.manual_seed(5)
         run(network, batch)[2][:, :2].square().sum().backward()
-        found.append({name: one.grad for name, one in network.named_parameters()})
+        found.append({name: p.grad for name, p in network.named_parameters()})
     for name, gradient in found[0].items():
         assert (gradient is None) == (found[1][name] is None)
         if gradient is not None:
@@ -150,7 +148,7 @@ def test_frozen_encoder_stays_in_evaluation_and_gets_no_gradient() -> None:
     assert network.encoder is not None
     assert not network.encoder.training
     run(network, small_batch())[1].sum().backward()
-    assert all(one.grad is None for one in network.encoder.parameters())
+    assert all(p.grad is None for p in network.encoder.parameters())
     assert copy_average(network).encoder is network.encoder
 
 

@@ -97,7 +97,7 @@ class ClipNetwork(nn.Module):
             batch.labels,
             batch.slots,
             self.memory,
-            use_own_labels=use_own_labels,
+            use_predicted_masks=use_own_labels,
             align_corners=self.align_corners,
             with_reference=with_reference,
             num_objects=batch.num_objects,

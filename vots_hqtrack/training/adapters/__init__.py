@@ -46,8 +46,7 @@ def open_dataset(kind: str, root: Path, **options: object) -> ClipDataset:
         options: Keyword arguments of the layout's class, such as ``split="train"``.
 
     Raises:
-        ConfigError: There is no such layout, or it has no such option, or its value is of another
-            type.
+        ConfigError: The layout or option is unknown, or a value is of another type.
         InputError: The folder does not have that layout.
     """
     if kind not in KINDS:

@@ -46,7 +46,7 @@ class Davis(VideoClips):
             ``root`` has label maps alone. A pack knows it by itself.
 
     Raises:
-        ConfigError: There is no such year.
+        ConfigError: The year is unknown.
         InputError: A folder or list is missing, no video is left, or frames and masks do not match.
     """
 
@@ -127,7 +127,7 @@ def list_videos(root: Path, resolution: str = DEFAULT_RESOLUTION) -> dict[str, P
     """List a DAVIS folder's videos: folders of label maps by name, in natural order.
 
     Raises:
-        InputError: The folder is missing, or there is no video.
+        InputError: The folder is missing or has no videos.
     """
     folder = find_videos(root, ANNOTATIONS, resolution)
     names = sorted(list_folders(folder), key=natural_key)
@@ -142,8 +142,8 @@ def find_videos(root: Path, part: str, resolution: str = DEFAULT_RESOLUTION) -> 
     Args:
         root: Folder of a data set in DAVIS's layout.
         part: ``JPEGImages`` or ``Annotations``.
-        resolution: Folder below that; empty if the videos are right there. Where there is no folder
-            of the default name, they are looked for right there too.
+        resolution: Folder below that; empty if the videos are right there. Without a folder of
+            the default name, they are looked for right there too.
 
     Raises:
         InputError: The folder is missing.
@@ -179,7 +179,7 @@ def _read_as_single(read: Callable[[int], IdArray], position: int) -> IdArray:
 
 
 def read_lists(folder: Path) -> dict[str, str] | None:
-    """Read the lists of videos by path below ``ImageSets``; None where there is no such folder."""
+    """Read the lists of videos by path below ``ImageSets``; None without that folder."""
     if not folder.is_dir():
         return None
     return {
