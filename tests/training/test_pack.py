@@ -12,7 +12,7 @@ import cv2
 import layouts
 import numpy as np
 import pytest
-from packable import FAST, KINDS, LIMIT, ODD, WORST_PSNR
+from packable import FAST, KINDS, LIMIT, ODD, WORST_PSNR, sum_of
 
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.training.adapters import open_dataset
@@ -52,9 +52,8 @@ def check_videos(wanted: Video, found: Video) -> None:
 
 
 def test_values_of_videos(packable_data, packed):
-    data = packable_data
     for options in ({}, {"exclude": []}, {"year": 2016}, {"split": "val"}):
-        folder, packs = open_both(data, packed[0], "davis", **options)
+        folder, packs = open_both(packable_data, packed[0], "davis", **options)
         assert (packs.name, len(packs)) == (folder.name, len(folder))
         for wanted, found in zip(folder.videos, packs.videos, strict=True):
             assert found.name == wanted.name
@@ -64,16 +63,14 @@ def test_values_of_videos(packable_data, packed):
 
 
 def test_odd_sides_and_frames_without_labels(packable_data, packed):
-    data = packable_data
-    folder, packs = open_both(data, packed[0], "odd")
+    folder, packs = open_both(packable_data, packed[0], "odd")
     assert folder.videos[0].frame(0, folder.videos[0].read_ids(0)).shape == (*ODD, 3)
     assert len(folder.videos[0]) == 4
     check_videos(folder.videos[0], packs.videos[0])
 
 
 def test_frames_of_another_data_set(packable_data, packed):
-    data = packable_data
-    folder = open_dataset("davis", data / "split", frames="../davis")
+    folder = open_dataset("davis", packable_data / "split", frames="../davis")
     packs = open_dataset("davis", packed[0] / "split", frames="../davis")
     assert len(folder.videos[0]) == 3
     assert np.unique(folder.videos[0].read_ids(0)).tolist() == [0, 2, 3]
@@ -81,12 +78,11 @@ def test_frames_of_another_data_set(packable_data, packed):
     shown = packs.videos[0].frames.read(2)
     assert cv2.PSNR(layouts.paint(1, 4)[0], shown) > WORST_PSNR
     with pytest.raises(InputError, match=r"needs the folder .*JPEGImages"):
-        open_dataset("davis", data / "split")
+        open_dataset("davis", packable_data / "split")
 
 
 def test_values_of_images(packable_data, packed):
-    data = packable_data
-    folder, packs = (open_dataset("folder", root / "photos") for root in (data, packed[0]))
+    folder, packs = (open_dataset("folder", root / "photos") for root in (packable_data, packed[0]))
     assert packs.names == folder.names == ["set/bee", "set/ant"]
     assert packs.name == folder.name == "photos"
     for index in range(2):
@@ -132,17 +128,15 @@ def test_parts_are_small_and_describe_the_pack(packed):
 
 
 def test_same_input_same_bytes(packable_data, packed, tmp_path):
-    data = packable_data
-    again = pack_data(data, tmp_path / "again", options=FAST, max_mib=LIMIT_MIB)
+    again = pack_data(packable_data, tmp_path / "again", options=FAST, max_mib=LIMIT_MIB)
     assert [path.read_bytes() for path in again.parts] == [
         path.read_bytes() for path in packed[1].parts
     ]
 
 
 def test_some_sets_and_large_images(packable_data, tmp_path):
-    data = packable_data
     small = CodecOptions(image_quality=80, long_side=20)
-    report = pack_data(data, tmp_path / "out", ["photos"], options=small)
+    report = pack_data(packable_data, tmp_path / "out", ["photos"], options=small)
     assert [path.name for path in report.parts] == ["part-00.zip"]
     photo = open_dataset("folder", tmp_path / "out" / "photos").load(0)
     assert photo.image.shape == (12, 20, 3)
@@ -152,10 +146,9 @@ def test_some_sets_and_large_images(packable_data, tmp_path):
 
 
 def test_avif(packable_data, tmp_path):
-    data = packable_data
     pytest.importorskip("PIL.AvifImagePlugin")
     options = CodecOptions(image_format="avif", image_quality=80)
-    report = pack_data(data, tmp_path / "out", ["photos"], options=options)
+    report = pack_data(packable_data, tmp_path / "out", ["photos"], options=options)
     assert report.sets[0].min_psnr > WORST_PSNR
     photo = open_dataset("folder", tmp_path / "out" / "photos").load(0)
     assert cv2.PSNR(layouts.paint(1, 2)[0], photo.image) > WORST_PSNR - 2  # the JPEG lost some too
@@ -166,7 +159,6 @@ class StoppedError(Exception):
 
 
 def test_a_run_cut_short_leaves_no_part_and_goes_on(packable_data, packed, tmp_path):
-    data = packable_data
     out = tmp_path / "out"
     encoded: list[str] = []
 
@@ -176,7 +168,7 @@ def test_a_run_cut_short_leaves_no_part_and_goes_on(packable_data, packed, tmp_p
             raise StoppedError
 
     with pytest.raises(StoppedError):
-        pack_data(data, out, options=FAST, max_mib=LIMIT_MIB, progress=stop)
+        pack_data(packable_data, out, options=FAST, max_mib=LIMIT_MIB, progress=stop)
     assert not list(out.glob("*part-*"))
     kept = {path: path.stat().st_mtime_ns for path in (out / WORK_FOLDER).iterdir()}
     assert len(kept) == 4
@@ -185,7 +177,7 @@ def test_a_run_cut_short_leaves_no_part_and_goes_on(packable_data, packed, tmp_p
     def watch(name: str, done: int, total: int) -> None:
         written.append(all(path.stat().st_mtime_ns == time for path, time in kept.items()))
 
-    report = pack_data(data, out, options=FAST, max_mib=LIMIT_MIB, progress=watch)
+    report = pack_data(packable_data, out, options=FAST, max_mib=LIMIT_MIB, progress=watch)
     assert written == [True] * 7
     assert not (out / WORK_FOLDER).exists()
     assert report.parts[0].read_bytes() == packed[1].parts[0].read_bytes()
@@ -236,12 +228,8 @@ def test_a_recipe_reads_packs_as_it_reads_folders(paint_photo, tmp_path):
     assert len(split.videos[0].video.load(3).image) == 120
 
 
-def _sum_of(video: Video) -> int:
-    return int(video.load(1).image.sum()) + int(video.read_ids(1).sum())
-
-
 def test_other_processes_read_the_same(packed):
     video = open_dataset("davis", packed[0] / "davis").videos[1]
-    here = _sum_of(video)
+    here = sum_of(video)
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        assert pool.submit(_sum_of, video).result(timeout=120) == here
+        assert pool.submit(sum_of, video).result(timeout=120) == here

@@ -109,36 +109,34 @@ def test_exception_kinds(packed):
 
 
 def test_exception_usage(packable_data, packed, tmp_path):
-    data = packable_data
     out = tmp_path / "out"
     with pytest.raises(InputError, match=r"wanted the data set bear .* has davis, odd, photos"):
-        pack_data(data, out, ["bear"])
+        pack_data(packable_data, out, ["bear"])
     with pytest.raises(InputError, match="found no folder"):
-        pack_data(data / "nowhere", out)
+        pack_data(packable_data / "nowhere", out)
     with pytest.raises(InputError, match=r"wanted data sets in .* it has no folder"):
-        pack_data(data / "odd" / "JPEGImages" / "odd one", out)
+        pack_data(packable_data / "odd" / "JPEGImages" / "odd one", out)
     with pytest.raises(InputError, match="without parts of a pack"):
-        pack_data(data, packed[0])
+        pack_data(packable_data, packed[0])
     with pytest.raises(InputError, match=r"odd/odd one takes .* MiB .* more than a part's"):
-        pack_data(data, out, ["odd"], options=FAST, max_mib=0.004)
+        pack_data(packable_data, out, ["odd"], options=FAST, max_mib=0.004)
     with pytest.raises(InputError, match=r"split has no JPEGImages: .* found none"):
-        pack_data(data, out, ["split", "odd"])
+        pack_data(packable_data, out, ["split", "odd"])
     with pytest.raises(InputError, match="cannot be packed: wanted Annotations and JPEGImages"):
-        pack_data(data / "odd", out, ["JPEGImages"])
+        pack_data(packable_data / "odd", out, ["JPEGImages"])
     with pytest.raises(ConfigError, match=r"above 0 MiB, got -1"):
-        pack_data(data, out, max_mib=-1)
+        pack_data(packable_data, out, max_mib=-1)
     with pytest.raises(ConfigError, match="crf must be from 0 to 51, got 60"):
         CodecOptions(crf=60)
     with pytest.raises(ConfigError, match="webp or avif, got 'gif'"):
         CodecOptions(image_format="gif")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="x265 refuses the speed 'warp'"):
-        pack_data(data, out, ["odd"], options=CodecOptions(speed="warp"))
+        pack_data(packable_data, out, ["odd"], options=CodecOptions(speed="warp"))
     assert not list(out.glob("part-*"))
 
 
 def test_exception_sizes_that_differ(packable_data, tmp_path):
-    data = packable_data
-    folder = Path(shutil.copytree(data / "odd", tmp_path / "data" / "odd"))
+    folder = Path(shutil.copytree(packable_data / "odd", tmp_path / "data" / "odd"))
     path = folder / "Annotations" / "odd one" / "00001.png"
     with Image.open(path) as picture:
         picture.crop((0, 0, 20, 20)).save(path)
@@ -151,11 +149,10 @@ def test_exception_sizes_that_differ(packable_data, tmp_path):
 
 
 def test_exception_extra_is_not_installed(packable_data, tmp_path, monkeypatch):
-    data = packable_data
     find = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "av" else find(name)
     )
     with pytest.raises(ConfigError, match=r"pip install 'vots-hqtrack\[train\]'"):
-        pack_data(data, tmp_path / "out")
-    assert len(pack_data(data, tmp_path / "out", ["photos"]).parts) == 1
+        pack_data(packable_data, tmp_path / "out")
+    assert len(pack_data(packable_data, tmp_path / "out", ["photos"]).parts) == 1

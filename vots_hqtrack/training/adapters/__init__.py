@@ -66,8 +66,8 @@ def open_dataset(kind: str, root: Path, **options: object) -> ClipDataset:
 def _check_option(kind: str, name: str, value: object, default: object) -> None:
     """Refuse a value of another type than the option's default has."""
     if isinstance(default, tuple):
-        is_list = isinstance(value, list | tuple)
-        ok, wanted = is_list and all(isinstance(item, str) for item in value), "a list of strings"
+        ok = isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
+        wanted = "a list of strings"
     elif isinstance(default, bool):
         ok, wanted = isinstance(value, bool), "true or false"
     elif isinstance(default, int):

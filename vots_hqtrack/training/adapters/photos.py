@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -27,7 +28,7 @@ from vots_hqtrack.training.datasets import Clip, Photo
 from vots_hqtrack.types import MAX_OBJECTS, FrameArray
 from vots_hqtrack.video.reader import IMAGE_SUFFIXES, natural_key, read_frame
 
-KIND = "folder"
+KIND: Final = "folder"
 INDEX_COLUMNS = ("name", "file")
 """Columns of an ``index.csv`` that may hold the images' names, without suffix."""
 

@@ -40,14 +40,7 @@ LOCAL_HEADER = 30
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A stored member of a part.
-
-    Attributes:
-        path: The part.
-        offset: Start of the member's header in the file.
-        size: Bytes of its content.
-        crc: CRC-32 of its content.
-    """
+    """A stored member of a part: offset of its header, size and CRC-32 of its content."""
 
     path: Path
     offset: int
@@ -129,7 +122,7 @@ class PackedVideo:
         Raises:
             InputError: The part is damaged.
         """
-        labels = _decode_kept_labels(self.labels, len(self), self.size, self.name)
+        labels: LabelArray = _decode_kept_labels(self.labels, len(self), self.size, self.name)
         return labels[position].astype(np.int32)
 
 

@@ -39,7 +39,7 @@ from vots_hqtrack.training.adapters.vos import (
     pair_paths,
     read_lists,
 )
-from vots_hqtrack.types import FrameArray, LabelArray, Size
+from vots_hqtrack.types import Size
 from vots_hqtrack.video.reader import natural_key, read_frame
 from vots_hqtrack.vot.import_vos import ANNOTATIONS, IMAGES
 
@@ -59,17 +59,10 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class SetReport:
-    """Sizes and losses of a data set.
+    """Sizes and losses of a data set: before packing, of its packed images and label maps.
 
-    Attributes:
-        name: Its name.
-        num_items: Its images or videos.
-        num_frames: Its images or annotated frames.
-        source_bytes: Bytes of its images and label maps.
-        image_bytes: Bytes of the packed images or videos.
-        label_bytes: Bytes of the packed label maps.
-        mean_psnr: PSNR of the sampled frames, mean, decibels; 0 if frames are another set's.
-        min_psnr: Their lowest PSNR.
+    Items are images or videos, frames are images or annotated frames. PSNR is that of the sampled
+    frames, decibels; 0 where the frames are another data set's.
     """
 
     name: str
@@ -241,7 +234,7 @@ def _find_frames(source: _Source, sources: Sequence[_Source]) -> _Source:
     fitting = []
     for other in sources:
         known = {item.name: {path.stem for path in item.frames} for item in other.items}
-        if all(
+        if other.layout == "davis" and all(
             known.get(item.name, set()).issuperset(path.stem for path in item.labels)
             for item in source.items
         ):
@@ -312,7 +305,12 @@ def _encode(
     sizes = sorted({labels.shape for labels in maps})
     if len(sizes) > 1:
         raise InputError(f"the label maps of {name} differ in size: {sizes}")
-    frames = [_read_frame(path, maps[0]) for path in item.frames]
+    frames = [read_frame(path) for path in item.frames]
+    for path, frame in zip(item.frames, frames, strict=True):
+        if frame.shape[:2] != sizes[0]:
+            raise InputError(
+                f"{path}: wanted the label maps' size {sizes[0]}, got {frame.shape[:2]}"
+            )
     images, labels = (f"{source.name}/{kind}/{item.name}" for kind in ("images", "labels"))
     pieces: dict[str, bytes] = {}
     quality: list[float] = []
@@ -333,15 +331,6 @@ def _encode(
     for position in range(min(len(frames), SAMPLED) // 2, len(frames), SAMPLED):
         quality.append(cv2.PSNR(frames[position], decoded[position]))
     return facts, quality, pieces
-
-
-def _read_frame(path: Path, labels: LabelArray) -> FrameArray:
-    frame = read_frame(path)
-    if frame.shape[:2] != labels.shape:
-        raise InputError(
-            f"{path}: wanted the label maps' size {labels.shape}, got {frame.shape[:2]}"
-        )
-    return frame
 
 
 def _index_set(source: _Source, entries: Sequence[_Encoded]) -> tuple[str, dict[str, object]]:
