@@ -122,8 +122,9 @@ class PackedVideo:
         Raises:
             InputError: The part is damaged.
         """
-        labels: LabelArray = _decode_kept_labels(self.labels, len(self), self.size, self.name)
-        return labels[position].astype(np.int32)
+        label_maps = _decode_kept_labels(self.labels, len(self), self.size, self.name)
+        label_map: LabelArray = label_maps[position]
+        return label_map.astype(np.int32)
 
 
 @functools.lru_cache(maxsize=DECODED_VIDEOS)
