@@ -11,7 +11,7 @@ import packable
 import pytest
 from toy_run import write_clips
 
-from vots_hqtrack.training.adapters.packs.write import PackReport
+from vots_hqtrack.training.adapters.packs.writer import PackReport
 from vots_hqtrack.training.datasets import Photo
 
 

@@ -83,7 +83,7 @@ def test_logits_are_in_label_order_whatever_the_slots() -> None:
     ]
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         logits = unroll_clip(
-            small_vmos(), features, labels, batch.slots, MEMORY, use_own_labels=True
+            small_vmos(), features, labels, batch.slots, MEMORY, use_predicted_masks=True
         )
     assert len(logits) == 3
     assert logits[0].shape == (2, 3, 9, 13)

@@ -91,9 +91,9 @@ def test_broken_files(static_root):
         photos.load(1)
 
 
-def test_photograph_without_objects(static_root):
+def test_image_without_objects(static_root):
     write_labels(static_root / "Annotations" / "p0.png", np.zeros((240, 320), np.uint8), "P")
-    with pytest.raises(InputError, match="the photograph p0 of fotos-é shows no object"):
+    with pytest.raises(InputError, match="the image p0 of fotos-é shows no object"):
         StaticInstances(static_root).sample(0, 2, 1, np.random.default_rng(0))
 
 

@@ -48,7 +48,7 @@ def gradients(device: str, dtype: str) -> dict[str, Tensor]:
     labels, slots = draw_labels().to(device), shuffle_table(2, generator).to(device)
     memory = MemoryConfig(capacity=2, gap=1, short_term_delay=1)
     with torch.autocast(device, getattr(torch, dtype), enabled=dtype != "float32"):
-        predicted = unroll_clip(vmos, features, labels, slots, memory, use_own_labels=False)
+        predicted = unroll_clip(vmos, features, labels, slots, memory, use_predicted_masks=False)
         loss = clip_loss(predicted, labels, StepOptions(), align_corners=False)
     loss.total.backward()
     named = vmos.named_parameters()

@@ -59,9 +59,9 @@ def test_a_window_larger_than_the_clips_takes_them_whole(cache: Path) -> None:
 def test_window_reads_the_same_place_at_all_scales(cache: Path) -> None:
     clip = CachedClip(cache / "0.safetensors")
     features, labels = clip.read([0], Window(2, 2, 4, 4))
-    object_cells = labels[0, 4::8, 4::8] == 1
+    is_object = labels[0, 4::8, 4::8] == 1
     s8 = features.s8[0].float()
-    inside, outside = s8[:, object_cells], s8[:, ~object_cells]
+    inside, outside = s8[:, is_object], s8[:, ~is_object]
     assert inside.std(1).mean() < 0.2
     assert (inside.mean(1) - outside.mean(1)).abs().mean() > 0.5
     assert features.s4.shape[-2:] == (8, 8)
@@ -79,7 +79,7 @@ def test_renumbering_keeps_objects_of_the_first_frame() -> None:
 
 
 def test_workers_draw_what_the_process_itself_would(cache: Path) -> None:
-    """After OpenCV's threads have run here, whose locks a fork would take along."""
+    """OpenCV's threads have run here before, and a fork would copy their locks."""
     cv2.GaussianBlur(np.zeros((512, 512, 3), np.uint8), (9, 9), 0)
     parts = PartDataset(ClipSampler([Source(cache, 1.0, 1)], 3), toy_recipe())
     alone, helped = (list(islice(part_stream(parts, 1, workers), 2)) for workers in (0, 1))

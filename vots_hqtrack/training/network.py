@@ -100,7 +100,7 @@ class ClipNetwork(TrainedNetwork):
             batch.labels,
             batch.slots,
             self.memory,
-            use_own_labels=options.predicted_masks,
+            use_predicted_masks=options.predicted_masks,
             align_corners=self.align_corners,
             with_reference=options.with_reference,
             num_objects=batch.num_objects,
