@@ -16,6 +16,9 @@ from vots_hqtrack.cli.main import app
 from vots_hqtrack.video.label_maps import read_label_map
 from vots_hqtrack.video.reader import open_source
 
+SMALL = "frame.long_edge=256"
+"""Setting of a small network input, which is quick."""
+
 
 @pytest.fixture
 def track(runner, tmp_path, untrained):
@@ -23,8 +26,8 @@ def track(runner, tmp_path, untrained):
 
     def run(*options, code=0):
         folder = tmp_path / "results"
-        arguments = [*options, "--out", folder, "--weights", untrained, "--device", "cpu"]
-        result = runner.invoke(app, ["track", *map(str, arguments)])
+        arguments = ["--set", SMALL, *options, "--out", folder, "--weights", untrained]
+        result = runner.invoke(app, ["track", "--device", "cpu", *map(str, arguments)])
         assert result.exit_code == code, result.output
         return result, folder, read_tracks(folder)
 
@@ -93,7 +96,7 @@ def test_boxes_become_objects_one_two(track, frames):
 def test_unreadable_frame_midway_keeps_the_rest(track, frames, first_mask):
     (frames / "00002.png").write_bytes(b"no image")
     result, folder, tracks = track(frames, "--mask", first_mask, "--no-refine", code=2)
-    assert "00002.png: it is no image" in result.stderr.splitlines()[-1]
+    assert "00002.png: not an image" in result.stderr.splitlines()[-1]
     assert "kept: 2 frames" in result.stderr
     assert (tracks["status"], len(tracks["frames"])) == ("failed", 2)
     assert "00002.png" in tracks["reason"]
@@ -157,6 +160,7 @@ def test_process_with_grey_and_deep_frames_and_non_ascii_paths(tmp_path, untrain
     mask = save(tmp_path / "Übung 映像" / "máscara.png", coloured)
     results = tmp_path / "résultats"
     options = ["--mask", mask, "--out", results, "--weights", untrained, "--no-refine"]
+    options += ["--set", SMALL]
     process = start("track", folder, *options, cwd=tmp_path)
     stdout, stderr = process.communicate(timeout=300)
     assert process.returncode == 0, stderr
@@ -179,6 +183,7 @@ def test_interrupt_keeps_what_was_done(tmp_path, first_mask, untrained):
         save(folder / f"{index}.png", make_frame(index % 10))
     results = tmp_path / "results"
     options = ["--mask", first_mask, "--out", results, "--weights", untrained, "--no-refine"]
+    options += ["--set", SMALL]
     process = start("track", folder, *options, cwd=tmp_path)
     deadline = time.monotonic() + 240
     while not (results / "masks" / "1.png").exists():
@@ -208,6 +213,7 @@ def test_default_weights_follow_the_square_in_a_video_file(runner, tmp_path, fir
         writer.write(make_frame(index)[..., ::-1])
     writer.release()
     given = ["track", path, "--mask", first_mask, "--out", tmp_path / "o", "--no-overlay"]
+    given += ["--set", "frame.long_edge=512"]
     result = runner.invoke(app, [str(argument) for argument in given])
     assert result.exit_code == 0, result.output
     found = read_label_map(tmp_path / "o" / "masks" / "00005.png") == 3

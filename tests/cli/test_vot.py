@@ -19,7 +19,7 @@ from vots_hqtrack.measures import SegmentationMeasures
 from vots_hqtrack.types import ObjectId
 from vots_hqtrack.video.label_maps import write_label_map
 from vots_hqtrack.vot import run as vot_run
-from vots_hqtrack.vot.evaluation import Measures, TrackerMeasures
+from vots_hqtrack.vot.measures import Measures, TrackerMeasures
 from vots_hqtrack.vot.registry import BASELINE_TRACKER, read_registry
 from vots_hqtrack.vot.sequences import read_groundtruth, read_sequence_info, read_sequence_list
 from vots_hqtrack.vot.workspace import Workspace
@@ -83,7 +83,9 @@ def test_import_of_a_broken_set(vos_set: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.vot
-def test_evaluate_prints_the_measures(sequences: Path, tmp_path: Path) -> None:
+def test_evaluate_prints_the_measures(vos_set: Path, tmp_path: Path) -> None:
+    sequences = tmp_path / "sequences"
+    hqtrack("vot", "import-vos", vos_set, "bee", "--out", sequences)
     words = ("vot", "evaluate", BASELINE_TRACKER, "--sequences", sequences, "--baseline")
     result = hqtrack(*words, "--workspace", tmp_path / "space")
     assert result.exit_code == 0, result.output

@@ -10,7 +10,7 @@ import numpy as np
 
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.training.datasets import Clip
-from vots_hqtrack.video.sheet import SheetRow, draw_cell, write_sheet
+from vots_hqtrack.video.sheet import SheetRow, draw_thumbnail, write_sheet
 
 ROWS = 6
 
@@ -68,5 +68,5 @@ def _make_row(clip: Clip) -> SheetRow:
     if late:
         caption += f", NOT in the first frame: {sorted(map(int, late))}"
     return SheetRow(
-        caption, [draw_cell(*pair) for pair in zip(clip.frames, clip.labels, strict=True)]
+        caption, [draw_thumbnail(*pair) for pair in zip(clip.frames, clip.labels, strict=True)]
     )

@@ -13,7 +13,7 @@ import numpy as np
 
 from vots_hqtrack.errors import InputError, ShapeError
 from vots_hqtrack.types import FrameArray, MaskArray, ObjectId, Size, check_frame
-from vots_hqtrack.video.label_maps import palette
+from vots_hqtrack.video.label_maps import mask_box, palette
 
 _CODECS = ("vp09", "avc1", "mp4v")
 """By preference. OpenCV's own builds write VP9, which browsers play, and lack an H.264 encoder;
@@ -39,12 +39,12 @@ def draw_overlay(
 
     Raises:
         InputError: ``alpha`` is outside 0 to 1.
-        ShapeError: The frame is none, or a mask is not bool or has another size.
+        ShapeError: The frame or a mask has another shape or dtype.
     """
     size = check_frame(frame)
     if not 0.0 <= alpha <= 1.0:
         raise InputError(f"alpha must be a number from 0 to 1, got {alpha}")
-    picture = frame.copy()
+    image = frame.copy()
     stroke = max(1, round(size.height / _LINES_PER_STROKE))
     tags: list[tuple[ObjectId, tuple[int, int]]] = []
     for object_id in sorted(masks):
@@ -53,14 +53,14 @@ def draw_overlay(
             raise ShapeError(
                 f"the mask of object {object_id} must be bool {size}, got {mask.dtype} {mask.shape}"
             )
-        x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
-        if width and height:
+        if (box := mask_box(mask)) is not None:
+            x, y, width, height = box
             window = slice(y, y + height), slice(x, x + width)
-            _tint(picture[window], mask[window], object_id, alpha, stroke)
+            _tint(image[window], mask[window], object_id, alpha, stroke)
             tags.append((object_id, (x, y)))
     for object_id, corner in tags:  # last, so that no tint covers them
-        _draw_tag(picture, object_id, corner, stroke)
-    return picture
+        _draw_tag(image, object_id, corner, stroke)
+    return image
 
 
 class OverlayWriter:
@@ -120,11 +120,11 @@ class OverlayWriter:
             ShapeError: The frame or a mask has another size.
         """
         check_frame(frame, expected=self.size)
-        picture = cv2.cvtColor(draw_overlay(frame, masks, alpha=self._alpha), cv2.COLOR_RGB2BGR)
+        image = cv2.cvtColor(draw_overlay(frame, masks, alpha=self._alpha), cv2.COLOR_RGB2BGR)
         bottom, right = self._padding
         if bottom or right:
-            picture = cv2.copyMakeBorder(picture, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
-        self._writer.write(picture)
+            image = cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
+        self._writer.write(image)
         self._num_frames += 1
 
     def _open(self, fps: float) -> Any:  # noqa: ANN401 - cv2 has no type for it before 4.9
@@ -143,7 +143,7 @@ class OverlayWriter:
 def _tint(
     window: FrameArray, mask: MaskArray, object_id: ObjectId, alpha: float, stroke: int
 ) -> None:
-    """Tint the mask's pixels of a window of the picture in place, and outline them."""
+    """Tint the mask's pixels of a window of the image in place, and outline them."""
     colour = palette()[object_id].astype(np.float32)
     blended = window[mask] * (1.0 - alpha) + colour * alpha
     window[mask] = np.rint(blended).astype(np.uint8)
@@ -159,15 +159,13 @@ def _outline_colour(object_id: ObjectId) -> tuple[int, int, int]:
     return (red + 255) // 2, (green + 255) // 2, (blue + 255) // 2
 
 
-def _draw_tag(
-    picture: FrameArray, object_id: ObjectId, corner: tuple[int, int], stroke: int
-) -> None:
-    """Write the id in a box at the top left corner of its mask, inside the picture."""
+def _draw_tag(image: FrameArray, object_id: ObjectId, corner: tuple[int, int], stroke: int) -> None:
+    """Write the id in a box at the top left corner of its mask, inside the image."""
     text, scale, pad = str(object_id), 0.4 * stroke, 2 * stroke
     (width, height), _ = cv2.getTextSize(text, _FONT, scale, stroke)
-    left = min(corner[0], max(0, picture.shape[1] - width - 2 * pad))
+    left = min(corner[0], max(0, image.shape[1] - width - 2 * pad))
     top = max(0, corner[1] - height - 2 * pad)
     right, bottom = left + width + 2 * pad, top + height + 2 * pad
-    cv2.rectangle(picture, (left, top), (right, bottom), _outline_colour(object_id), cv2.FILLED)
+    cv2.rectangle(image, (left, top), (right, bottom), _outline_colour(object_id), cv2.FILLED)
     origin = (left + pad, bottom - pad)
-    cv2.putText(picture, text, origin, _FONT, scale, (0, 0, 0), stroke, cv2.LINE_AA)
+    cv2.putText(image, text, origin, _FONT, scale, (0, 0, 0), stroke, cv2.LINE_AA)

@@ -13,7 +13,7 @@ from vots_hqtrack.training.recipe_data import PhaseOptions
 from vots_hqtrack.training.synthetic.open import open_composer
 from vots_hqtrack.training.synthetic.source import ComposedClips
 from vots_hqtrack.training.synthetic.statistics import ClipCounts, count_clips
-from vots_hqtrack.video.sheet import SheetRow, draw_cell, write_sheet
+from vots_hqtrack.video.sheet import SheetRow, draw_thumbnail, write_sheet
 
 CELL_HEIGHT = 72
 QUALITY = 55
@@ -60,7 +60,7 @@ def _rows(composer: ComposedClips, phase: PhaseOptions, count: int) -> Iterator[
         labels = labels.repeat_interleave(composer.stride, 2)
         labels = labels.repeat_interleave(composer.stride, 3)
         cells = [
-            draw_cell(frame.permute(1, 2, 0).numpy(), label.numpy(), height=CELL_HEIGHT)
+            draw_thumbnail(frame.permute(1, 2, 0).numpy(), label.numpy(), height=CELL_HEIGHT)
             for frame, label in zip(frames[0], labels[0], strict=True)
         ]
         number = int(labels.max())
