@@ -86,11 +86,7 @@ def read_label_map(path: Path) -> LabelArray:
 
 
 def write_label_map(path: Path, label_map: LabelArray) -> None:
-    """Write a label map as an indexed PNG; the file appears whole or not at all.
-
-    Args:
-        path: File to write; an existing one is replaced.
-        label_map: ``(H, W)`` uint8, 0 = background.
+    """Write a uint8 ``(H, W)`` label map as an indexed PNG, which appears whole or not at all.
 
     Raises:
         ShapeError: The label map has another shape or dtype.
@@ -106,13 +102,7 @@ def write_label_map(path: Path, label_map: LabelArray) -> None:
 
 
 def mask_box(mask: MaskArray) -> tuple[int, int, int, int] | None:
-    """Tight box of a mask.
-
-    Args:
-        mask: Bool ``(H, W)``.
-
-    Returns:
-        ``(x, y, width, height)`` in pixels, or None for an empty mask.
+    """Tight box ``(x, y, width, height)`` of a bool ``(H, W)`` mask; None if it is empty.
 
     Example:
         >>> mask_box(np.array([[False, False, False], [False, True, True]]))

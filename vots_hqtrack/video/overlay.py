@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import cv2
@@ -67,26 +66,23 @@ class OverlayWriter:
     """Writes frames with their masks into an MP4 file, one that browsers play where OpenCV can.
 
     It is a context manager. The file appears under its name at the end, also when an error ends it
-    early: it then holds what was written so far. Without a frame there is no file.
+    early: it then holds what was written so far. A video without frames leaves no file.
 
     Args:
         path: The video to write, ``*.mp4``; a file there is replaced.
         fps: Frames per second.
         size: Frame size. Odd sides get one more row or column, a copy of the last.
-        alpha: Strength of the tint, 0 to 1.
 
     Raises:
-        InputError: The frame rate is not positive, or OpenCV can write no such file.
+        InputError: The frame rate is not positive, or OpenCV cannot write the file.
     """
 
-    def __init__(self, path: Path, fps: float, size: Size, *, alpha: float = 0.5) -> None:
+    def __init__(self, path: Path, fps: float, size: Size) -> None:
         """Open the video for writing."""
         if not fps > 0:
             raise InputError(f"a video's frame rate must be above 0, got {fps}")
         self.path = path
         self.size = size
-        self._alpha = alpha
-        self._padding = (size.height % 2, size.width % 2)
         # The name must end in .mp4, by which FFmpeg chooses the container.
         self._temporary = path.with_name(f".{path.stem}.{os.getpid()}.part.mp4")
         self._num_frames = 0
@@ -96,12 +92,7 @@ class OverlayWriter:
         """Return the writer."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         """Finish the file and give it its name."""
         self._writer.release()
         if self._num_frames:
@@ -110,26 +101,21 @@ class OverlayWriter:
             self._temporary.unlink(missing_ok=True)
 
     def write(self, frame: FrameArray, masks: Mapping[ObjectId, MaskArray]) -> None:
-        """Append a frame with its masks.
-
-        Args:
-            frame: ``(H, W, 3)`` uint8 RGB of the writer's size.
-            masks: Bool ``(H, W)`` by object id.
+        """Append a uint8 ``(H, W, 3)`` RGB frame with its objects' bool ``(H, W)`` masks.
 
         Raises:
             ShapeError: The frame or a mask has another size.
         """
-        check_frame(frame, expected=self.size)
-        image = cv2.cvtColor(draw_overlay(frame, masks, alpha=self._alpha), cv2.COLOR_RGB2BGR)
-        bottom, right = self._padding
-        if bottom or right:
-            image = cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
+        height, width = check_frame(frame, expected=self.size)
+        image = cv2.cvtColor(draw_overlay(frame, masks), cv2.COLOR_RGB2BGR)
+        if height % 2 or width % 2:
+            edge = cv2.BORDER_REPLICATE
+            image = cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, edge)
         self._writer.write(image)
         self._num_frames += 1
 
     def _open(self, fps: float) -> Any:  # noqa: ANN401 - cv2 has no type for it before 4.9
-        bottom, right = self._padding
-        width, height = self.size.width + right, self.size.height + bottom
+        height, width = (side + side % 2 for side in self.size)
         for codec in _CODECS:
             fourcc = cv2.VideoWriter.fourcc(*codec)
             writer = cv2.VideoWriter(str(self._temporary), fourcc, fps, (width, height))
@@ -145,8 +131,7 @@ def _tint(
 ) -> None:
     """Tint the mask's pixels of a window of the image in place, and outline them."""
     colour = palette()[object_id].astype(np.float32)
-    blended = window[mask] * (1.0 - alpha) + colour * alpha
-    window[mask] = np.rint(blended).astype(np.uint8)
+    window[mask] = np.rint(window[mask] * (1.0 - alpha) + colour * alpha).astype(np.uint8)
     kernel = np.ones((2 * stroke + 1, 2 * stroke + 1), dtype=np.uint8)
     # Beyond the window counts as nothing: an object cut by the frame's edge is outlined there too.
     inner = cv2.erode(mask.view(np.uint8), kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)

@@ -60,7 +60,7 @@ class FrameSource:
 
         Raises:
             InputError: A frame cannot be read.
-            ShapeError: A frame has another size than the first one.
+            ShapeError: Frames differ in size.
         """
         expected: Size | None = None
         frames = self._read_files() if self.kind == "folder" else self._read_capture()

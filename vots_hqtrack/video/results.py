@@ -11,7 +11,6 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
@@ -85,12 +84,7 @@ class ResultWriter:
         """Return the writer."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         """Finish the overlay video and ``tracks.json``."""
         if self._overlay is not None:
             self._overlay.__exit__(kind, error, traceback)
@@ -105,7 +99,7 @@ class ResultWriter:
         """Add a frame.
 
         Args:
-            name: The frame's name, which its label map carries.
+            name: Name of the frame and its label map.
             frame: ``(H, W, 3)`` uint8 RGB.
             result: The tracker's result.
             seconds: Time that the tracker took.

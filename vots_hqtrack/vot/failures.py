@@ -46,10 +46,7 @@ def worst_frames(workspace: Workspace, tracker: str, count: int) -> list[Failure
     Args:
         workspace: Workspace in which the tracker was evaluated.
         tracker: Its identifier.
-        count: Number of frames to return, at most one of each sequence.
-
-    Returns:
-        The worst first.
+        count: Number of frames to return, the worst first, at most one of each sequence.
 
     Raises:
         InputError: ``count`` is not positive, or results are missing or damaged.

@@ -73,7 +73,7 @@ def find_sequences(root: Path, part: str | None = None) -> dict[str, tuple[Path,
         InputError: The layout is another one, or two sequences have one name.
     """
     if not root.is_dir():
-        raise InputError(f"cannot import from {root}: there is no such folder")
+        raise InputError(f"cannot import from {root}: the folder is missing")
     found: dict[str, tuple[Path, Path]] = {}
     for base in [root, *_subfolders(root)]:
         if not (base / IMAGES).is_dir():
@@ -137,9 +137,9 @@ def import_sequences(
 ) -> list[ImportedSequence]:
     """Turn sequences of a video object segmentation set into VOTS sequences with a ``list.txt``.
 
-    An object starts on the first frame whose annotation shows it. Later it is absent from annotated
-    frames that do not show it, and unknown on frames without annotation. Frames before the first
-    object are left out, because the toolkit wants an object to start with.
+    An object starts on the first frame with an annotation that shows it. Later it is absent from
+    annotated frames that do not show it, and unknown on frames without annotation. Frames before
+    the first object are left out, because the toolkit wants an object to start with.
 
     Args:
         root: The data set's folder.
@@ -156,7 +156,7 @@ def import_sequences(
     Raises:
         InputError: The layout is another one, a sequence is missing or shows no object, or the
             toolkit cannot use a path.
-        ShapeError: A mask has another size than its frame.
+        ShapeError: A mask and its frame differ in size.
     """
     check_toolkit_path(out.absolute())
     check_empty(out, "import")

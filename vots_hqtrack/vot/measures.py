@@ -58,9 +58,6 @@ def read_measures(path: Path) -> dict[str, TrackerMeasures]:
         path: A file that ``vot analysis --format json`` wrote. Measures by sequence are read where
             the stack has them, as that of `vots_hqtrack.vot.workspace` does.
 
-    Returns:
-        The measures by tracker.
-
     Raises:
         ProtocolError: The file is not such an analysis.
     """
@@ -85,11 +82,6 @@ def sequence_measures(
     workspace: Workspace, tracker: str, sequence: Path
 ) -> dict[ObjectId, SegmentationMeasures | None]:
     """Measure J and F of every object of a sequence, as DAVIS defines them.
-
-    Args:
-        workspace: Workspace in which the tracker was evaluated.
-        tracker: Its identifier.
-        sequence: The sequence's folder.
 
     Returns:
         By object, means over all frames after the one where it was given; None where the truth of

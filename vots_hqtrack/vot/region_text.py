@@ -22,16 +22,10 @@ EMPTY_MASK = "m0,0,0,0,0"
 
 
 def encode_region(mask: MaskArray | None) -> str:
-    """Write one mask as a line of a ground-truth file.
-
-    Args:
-        mask: Bool ``(H, W)``, or None where nothing is known.
-
-    Returns:
-        The line, without its end.
+    """Write a bool ``(H, W)`` mask, or None where nothing is known, as a line of ground truth.
 
     Raises:
-        ShapeError: The mask is not a bool array of two dimensions.
+        ShapeError: The mask is not bool ``(H, W)``.
 
     Example:
         >>> encode_region(np.array([[0, 0, 0], [0, 1, 1], [0, 0, 1]], dtype=bool))

@@ -62,10 +62,7 @@ def region_to_mask(region: trax.Region, size: Size) -> MaskArray:
 
 
 def mask_to_region(mask: MaskArray) -> trax.Region:
-    """Turn a mask of the whole frame into the region that is reported to the toolkit.
-
-    Args:
-        mask: Bool ``(H, W)``; an absent object's mask is empty.
+    """Turn a bool ``(H, W)`` mask of the whole frame into the region that is reported.
 
     Returns:
         A TraX mask cut to its box, of at most ``MAX_RUNS`` runs; the rectangle ``(0, 0, 0, 0)``,
@@ -88,12 +85,7 @@ def mask_to_region(mask: MaskArray) -> trax.Region:
 def count_runs(mask: MaskArray) -> int:
     """Count the runs of zeros and ones that the toolkit writes for a mask, row by row in its box.
 
-    Args:
-        mask: Bool ``(H, W)``.
-
-    Returns:
-        Their number, counting a leading run of zeros of length 0 and the parts of long runs; 1 for
-        an empty mask.
+    A leading run of zeros of length 0 and the parts of long runs count; an empty mask has 1.
 
     Raises:
         ShapeError: The mask is not bool ``(H, W)``.

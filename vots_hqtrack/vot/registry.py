@@ -46,14 +46,7 @@ def hqtrack_entry(
     weights: Path | None = None,
     settings: Iterable[str] = (),
 ) -> TrackerEntry:
-    """Describe our tracker to the toolkit.
-
-    Args:
-        identifier: The toolkit's name of it.
-        preset: Preset to start with.
-        device: Device in PyTorch's words, or ``auto``.
-        weights: The user's own weights, or None for the preset's.
-        settings: ``section.option=value`` settings.
+    """Entry of our tracker; the options are those of ``HQTracker.from_preset``.
 
     Raises:
         ConfigError: A setting holds a blank, which the environment variable cannot carry.
@@ -71,7 +64,7 @@ def hqtrack_entry(
 
 
 def baseline_entry() -> TrackerEntry:
-    """Describe the baseline that repeats the first mask."""
+    """Entry of the baseline that repeats the first mask."""
     return TrackerEntry(BASELINE_TRACKER, "Copy of the first mask", "vots_hqtrack.vot.copy_first")
 
 

@@ -44,12 +44,7 @@ class TrackedFrame:
 
 
 def read_tracked(workspace: Workspace, tracker: str, sequence: Path) -> Iterator[TrackedFrame]:
-    """Yield a sequence's frames with the masks that a tracker reported.
-
-    Args:
-        workspace: Workspace in which the tracker was evaluated.
-        tracker: Its identifier.
-        sequence: The sequence's folder.
+    """Yield the frames of a sequence's folder with the masks that a tracker reported.
 
     Raises:
         InputError: The sequence or the results are missing or damaged.
@@ -78,13 +73,9 @@ def read_tracked(workspace: Workspace, tracker: str, sequence: Path) -> Iterator
 
 
 def result_path(folder: Path, sequence: str, object_id: ObjectId, *, num_objects: int) -> Path:
-    """Return the file that holds one object's masks.
+    """File with one object's masks in a sequence's folder of results.
 
-    Args:
-        folder: The sequence's folder among a tracker's results.
-        sequence: Name of the sequence.
-        object_id: The object.
-        num_objects: Objects in the sequence: the toolkit leaves a lone object out of the file name.
+    The toolkit leaves the object out of the name where the sequence has one only.
     """
     middle = "" if num_objects == 1 else f"_object{object_id}"
     return folder / f"{sequence}{middle}_001.bin"

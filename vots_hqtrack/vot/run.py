@@ -155,7 +155,7 @@ def evaluate(
         workspace: Workspace with the sequences and the registry.
         tracker: The tracker's identifier.
         force: Remove the tracker's results first.
-        on_step: Called at the start and whenever another sequence begins.
+        on_step: Called whenever the progress changes.
 
     Raises:
         ProtocolError: Some results are missing afterwards; the message has the tracker's reason.
@@ -188,12 +188,7 @@ def evaluate(
 def analyse(
     workspace: Workspace, trackers: Sequence[str], *, name: str = "measures"
 ) -> dict[str, TrackerMeasures]:
-    """Measure evaluated trackers over all sequences of a workspace.
-
-    Args:
-        workspace: Workspace in which they were evaluated.
-        trackers: Their identifiers.
-        name: Name of the file with the analysis.
+    """Measure evaluated trackers over all sequences of a workspace; ``name`` is the file's.
 
     Raises:
         ProtocolError: The toolkit left no analysis.

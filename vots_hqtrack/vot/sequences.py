@@ -25,6 +25,7 @@ from vots_hqtrack.video.reader import read_frame
 from vots_hqtrack.vot.region_text import decode_region, encode_region
 
 FRAME_SUFFIXES = (".jpg", ".png")
+JPEG_QUALITY = 95
 
 _GROUNDTRUTH_PREFIX = "groundtruth_object"
 
@@ -52,7 +53,6 @@ def write_sequence(
     masks: Mapping[int, Sequence[MaskArray | None]],
     *,
     fps: float = 30.0,
-    jpeg_quality: int = 95,
     link: bool = False,
 ) -> Size:
     """Write one sequence in the VOTS layout.
@@ -67,7 +67,6 @@ def write_sequence(
         masks: For every object id, bool ``(H, W)`` frame by frame; None where nothing is known.
             Frames after the last mask count as unknown.
         fps: Frames per second.
-        jpeg_quality: 1..100, for arrays.
         link: Make symbolic links to given files instead of copies.
 
     Returns:
@@ -94,7 +93,7 @@ def write_sequence(
             _copy_frame(frame, target, link=link)
         else:
             check_frame(frame, expected=size)
-            write_jpeg(target, frame, quality=jpeg_quality)
+            write_jpeg(target, frame, quality=JPEG_QUALITY)
     if count == 0:
         raise InputError(f"a sequence needs at least one frame, got none for {folder.name}")
     for object_id in sorted(masks):
@@ -104,12 +103,7 @@ def write_sequence(
 
 
 def write_sequence_list(folder: Path, names: Iterable[str]) -> None:
-    """Write ``list.txt``, which tells the toolkit the sequences of a folder and their order.
-
-    Args:
-        folder: Folder that holds the sequences' folders.
-        names: Their names, or absolute paths of sequences elsewhere.
-    """
+    """Write ``list.txt``: names of a folder's sequences, or absolute paths, in their order."""
     text = "".join(f"{name}\n" for name in names)
     (folder / "list.txt").write_text(text, encoding="utf-8")
 
@@ -161,12 +155,8 @@ def read_sequence_info(folder: Path) -> SequenceInfo:
 def read_groundtruth(folder: Path, size: Size) -> dict[ObjectId, list[MaskArray | None]]:
     """Read the ground truth of every object of a sequence that `write_sequence` wrote.
 
-    Args:
-        folder: The sequence's folder.
-        size: Size of its frames.
-
     Returns:
-        By object id, ascending: one mask a frame, None where nothing is known.
+        By object id, ascending: one mask per frame, None where nothing is known.
 
     Raises:
         InputError: All such files are missing, or a line cannot be read.
@@ -201,11 +191,7 @@ def write_jpeg(path: Path, frame: FrameArray, *, quality: int) -> None:
 
 
 def check_empty(folder: Path, action: str) -> None:
-    """Refuse an output folder that is a file or holds something.
-
-    Args:
-        folder: Output folder; it need not exist.
-        action: Verb of the error message, such as ``import``.
+    """Refuse an output folder that is a file or holds something; ``action`` is for the message.
 
     Raises:
         InputError: It exists and is not an empty folder.
@@ -259,7 +245,7 @@ def _frame_suffix(frame: FrameArray | Path) -> str:
 
 def _copy_frame(source: Path, target: Path, *, link: bool) -> None:
     if not source.is_file():
-        raise InputError(f"cannot read the frame {source}: there is no such file")
+        raise InputError(f"cannot read the frame {source}: the file is missing")
     if link:
         target.symlink_to(source.resolve())
     else:

@@ -13,9 +13,9 @@ import logging
 import os
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import trax
@@ -78,9 +78,6 @@ class VideoSession:
         Returns:
             Bool ``(H, W)`` of every object so far, in the order in which they were given; empty
             where an object is absent. New objects get the mask that they came with.
-
-        Raises:
-            HQTrackError: The tracker refuses the frame or the masks.
         """
         reported = self._track(frame)
         self._add(frame, new_masks)
@@ -126,8 +123,7 @@ def run(load: Callable[[], VideoTracker], *, load_limit_s: float = LOAD_LIMIT_S)
 
     Args:
         load: Makes the tracker; called once, before the toolkit's time limits begin to count.
-        load_limit_s: Seconds after which a load that hangs ends the process. Its stack is in the
-            log.
+        load_limit_s: Seconds after which a hanging load ends the process, its stack in the log.
 
     Returns:
         Exit code of the process: 0, or that of the error.
@@ -148,45 +144,36 @@ def run(load: Callable[[], VideoTracker], *, load_limit_s: float = LOAD_LIMIT_S)
 def _load(
     load: Callable[[], VideoTracker], limit_s: float, streams: ProtocolStreams
 ) -> VideoTracker | BaseException:
-    """Make the tracker, or return the error, which is sent once the toolkit is connected."""
-    try:
-        with _time_limit(limit_s, lambda: _give_up_loading(limit_s, streams)):
-            return load()
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - raised again by _serve
-        return error
+    """Make the tracker, or return the error, which is sent once the toolkit is connected.
 
+    A load that takes longer than ``limit_s`` seconds ends the process, from another thread.
+    """
+    lock, finished = threading.Lock(), threading.Event()
 
-@contextlib.contextmanager
-def _time_limit(limit_s: float, give_up: Callable[[], NoReturn]) -> Iterator[None]:
-    """Call ``give_up``, which ends the process, in another thread if the body takes too long."""
-    turn = threading.Lock()
-    finished = threading.Event()
+    def give_up() -> None:
+        with lock:
+            if finished.is_set():
+                return
+            faulthandler.dump_traceback(all_threads=True)
+            server = _connect(streams)
+            _wait(server)
+            error = HQTrackError(f"the tracker was not loaded within {limit_s:g} s")
+            os._exit(_report(server, streams, error))
 
-    def check() -> None:
-        with turn:
-            if not finished.is_set():
-                give_up()
-
-    timer = threading.Timer(limit_s, check)
+    timer = threading.Timer(limit_s, give_up)
     timer.daemon = True
     timer.start()
     # Code that hangs inside the interpreter's lock keeps the timer from running, but not this.
     faulthandler.dump_traceback_later(limit_s + _GIVE_UP_S, exit=True)
     try:
-        yield
+        return load()
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - raised again by _serve
+        return error
     finally:
-        with turn:
+        with lock:
             finished.set()
         timer.cancel()
         faulthandler.cancel_dump_traceback_later()
-
-
-def _give_up_loading(limit_s: float, streams: ProtocolStreams) -> NoReturn:
-    faulthandler.dump_traceback(all_threads=True)
-    server = _connect(streams)
-    _wait(server)
-    error = HQTrackError(f"the tracker was not loaded within {limit_s:g} s")
-    os._exit(_report(server, streams, error))
 
 
 def _connect(streams: ProtocolStreams) -> trax.Server:

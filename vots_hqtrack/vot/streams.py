@@ -46,9 +46,8 @@ class ProtocolStreams:
         handle, name = tempfile.mkstemp(prefix="vots-hqtrack-", suffix=".log")
         protocol_in, protocol_out = os.dup(_STDIN), os.dup(_STDOUT)
         nothing = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(nothing, _STDIN)
-        os.dup2(handle, _STDOUT)
-        os.dup2(handle, _STDERR)
+        for source, target in ((nothing, _STDIN), (handle, _STDOUT), (handle, _STDERR)):
+            os.dup2(source, target)
         os.close(nothing)
         os.close(handle)
         for stream in (sys.stdout, sys.stderr):
@@ -60,13 +59,11 @@ class ProtocolStreams:
     @contextlib.contextmanager
     def trax_environment(self) -> Iterator[None]:
         """Give the protocol's descriptors to a TraX server that is made in the body."""
-        names = {"TRAX_IN": str(self.protocol_in), "TRAX_OUT": str(self.protocol_out)}
-        os.environ.update(names)
+        os.environ |= {"TRAX_IN": str(self.protocol_in), "TRAX_OUT": str(self.protocol_out)}
         try:
             yield
         finally:
-            for name in names:
-                del os.environ[name]
+            del os.environ["TRAX_IN"], os.environ["TRAX_OUT"]
 
     def send_log_tail(self) -> None:
         """Write the end of the log into the protocol's stream, for the toolkit's own log file.

@@ -81,9 +81,6 @@ def make_workspace(folder: Path, sequences: Path, registry: Path) -> Workspace:
         sequences: Folder with ``list.txt`` and the sequences.
         registry: File that lists the trackers.
 
-    Returns:
-        The workspace with absolute paths.
-
     Raises:
         InputError: A path cannot be used by the toolkit.
         ConfigError: The folder is a workspace with another configuration.
