@@ -4,7 +4,6 @@ import dataclasses
 import json
 import shutil
 import sys
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,7 @@ from vots_hqtrack.vot.registry import (
     read_registry,
     write_registry,
 )
-from vots_hqtrack.vot.run import Step, analyse, evaluate, pack, write_report
+from vots_hqtrack.vot.run import Step, analyse, evaluate, pack
 from vots_hqtrack.vot.sequences import write_sequence, write_sequence_list
 from vots_hqtrack.vot.toolkit import find_toolkit, run_toolkit
 from vots_hqtrack.vot.workspace import Workspace, check_toolkit_path, make_workspace
@@ -131,7 +130,7 @@ def test_overall_measures_are_those_of_the_toolkits_own_stack(
     text = config.read_text()
     config.write_text(text.replace("stack.yaml", "tests/multiobject"))
     try:
-        theirs = analyse(workspace, [BASELINE_TRACKER, "Scripted"], name="theirs")
+        theirs = analyse(workspace, [BASELINE_TRACKER, "Scripted"])
     finally:
         config.write_text(text)
     assert list(theirs) == [BASELINE_TRACKER, "Scripted"]
@@ -160,19 +159,6 @@ def test_results_are_read_back(workspace: Workspace, sequences: Path) -> None:
     copies = [disc(0, (10, 12), 1)] * (NUM_FRAMES - 1)
     moved = [disc(place, (10, 12), 1) for place in range(1, NUM_FRAMES)]
     assert baseline[1] == mean_measures(map(measure_mask, copies, moved))
-
-
-@pytest.mark.vot
-def test_report_and_submission(workspace: Workspace) -> None:
-    assert "VOT" in write_report(workspace, ["Scripted"]).read_text(encoding="utf-8")
-    archive = pack(workspace, "Scripted")
-    with zipfile.ZipFile(archive) as packed:
-        names = packed.namelist()
-        manifest = packed.read("manifest.yml").decode()
-    assert "baseline/three/three_object5_001.bin" in names
-    assert "baseline/lone/lone_001.bin" in names
-    assert "identifier: Scripted" in manifest
-    assert "stack: vots2023" in manifest
 
 
 @pytest.mark.vot

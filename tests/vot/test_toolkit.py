@@ -259,7 +259,7 @@ def test_the_shipped_registry_tracks(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Default weights, two plain discs that move over a shaded ground."""
-    monkeypatch.setenv("VOTS_HQTRACK_SETTINGS", "frame.long_edge=512")
+    monkeypatch.setenv("VOTS_HQTRACK_SETTINGS", "frame.long_edge=384")
     rows, columns = np.indices(SIZE)
     frames, masks = [], {1: [], 2: []}
     for step in range(NUM_FRAMES):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,15 +117,12 @@ def read_frame(path: Path) -> FrameArray:
     """
     try:
         data = np.fromfile(path, dtype=np.uint8)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"cannot read the frame {path}: {reason}") from error
-    if _is_cut_jpeg(data.tobytes()):
-        raise InputError(f"cannot read the frame {path}: the JPEG file is cut short")
-    try:
+        if _is_cut_jpeg(data.tobytes()):
+            raise InputError(f"cannot read the frame {path}: the JPEG file is cut short")
         image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
-    except cv2.error as error:
-        raise InputError(f"cannot read the frame {path}: {error.err}") from error
+    except (OSError, cv2.error) as error:
+        reason = getattr(error, "err", "") or getattr(error, "strerror", "") or error
+        raise InputError(f"cannot read the frame {path}: {reason}") from error
     if image is None:
         raise InputError(f"cannot read the frame {path}: not an image, or a damaged one")
     return _to_rgb8(image, f"the frame {path}")
@@ -176,14 +173,23 @@ def natural_key(name: str) -> tuple[list[str | int], str]:
     return [int(part) if part.isdecimal() else part for part in parts], name
 
 
-def _list_frames(folder: Path) -> tuple[Path, ...]:
-    paths = (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+def list_images(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> list[Path]:
+    """Image files of a folder in natural order, hidden ones left out."""
     # A leading dot marks other systems' side files, such as "._00000.jpg".
-    found = [path for path in paths if not path.name.startswith(".") and path.is_file()]
+    found = [
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file()
+    ]
+    return sorted(found, key=lambda path: natural_key(path.name))
+
+
+def _list_frames(folder: Path) -> tuple[Path, ...]:
+    """Image files of a folder, at least one, with names that differ without their suffixes."""
+    found = list_images(folder)
     if not found:
         wanted = ", ".join(IMAGE_SUFFIXES)
         raise InputError(f"no frame in the folder {folder}: wanted files that end in {wanted}")
-    found.sort(key=lambda path: natural_key(path.name))
     by_stem: dict[str, Path] = {}
     for path in found:
         twin = by_stem.setdefault(path.stem.lower(), path)

@@ -17,7 +17,7 @@ import numpy as np
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.types import MaskArray, ObjectId
 from vots_hqtrack.video.label_maps import read_label_map
-from vots_hqtrack.video.reader import natural_key
+from vots_hqtrack.video.reader import list_images, natural_key
 from vots_hqtrack.vot.sequences import check_empty, write_sequence, write_sequence_list
 from vots_hqtrack.vot.workspace import check_toolkit_path
 
@@ -109,8 +109,8 @@ def read_vos_sequence(name: str, frames: Path, annotations: Path) -> VOSSequence
     Raises:
         InputError: There are no frames or annotations, or an annotation has no frame.
     """
-    paths = _list_files(frames, _FRAME_SUFFIXES)
-    masks = _list_files(annotations, (".png",))
+    paths = list_images(frames, _FRAME_SUFFIXES) if frames.is_dir() else []
+    masks = list_images(annotations, (".png",)) if annotations.is_dir() else []
     for kind, folder, files in (("frames", frames, paths), ("annotations", annotations, masks)):
         if not files:
             raise InputError(f"the sequence {name} has no {kind}: wanted files in {folder}")
@@ -204,11 +204,3 @@ def _read_tracks(sequence: VOSSequence) -> dict[ObjectId, list[MaskArray | None]
 
 def _subfolders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir())
-
-
-def _list_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    paths = (path for path in folder.iterdir() if path.suffix.lower() in suffixes)
-    visible = (path for path in paths if not path.name.startswith("."))
-    return sorted(visible, key=lambda path: natural_key(path.name))

@@ -146,7 +146,8 @@ def cap_runs(mask: MaskArray, limit: int = MAX_RUNS) -> MaskArray:
     kept = order[np.cumsum(strokes[order]) <= budget]
     if kept.size == 0:
         return _longest_strokes(labels == order[0], budget)
-    return mask & np.isin(np.arange(areas.size), kept)[labels]
+    capped: MaskArray = mask & np.isin(np.arange(areas.size), kept)[labels]
+    return capped
 
 
 def _longest_strokes(mask: MaskArray, count: int) -> MaskArray:

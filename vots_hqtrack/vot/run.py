@@ -23,6 +23,9 @@ from vots_hqtrack.vot.sequences import read_sequence_list
 from vots_hqtrack.vot.toolkit import failure_text, run_toolkit
 from vots_hqtrack.vot.workspace import EXPERIMENT, Workspace
 
+_NAME = "measures"
+"""Name under which the toolkit stores an analysis and a report."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -185,15 +188,13 @@ def evaluate(
         raise ProtocolError(failure_text(output, tracker, workspace))
 
 
-def analyse(
-    workspace: Workspace, trackers: Sequence[str], *, name: str = "measures"
-) -> dict[str, TrackerMeasures]:
-    """Measure evaluated trackers over all sequences of a workspace; ``name`` is the file's.
+def analyse(workspace: Workspace, trackers: Sequence[str]) -> dict[str, TrackerMeasures]:
+    """Measure evaluated trackers over all sequences of a workspace.
 
     Raises:
         ProtocolError: The toolkit left no analysis.
     """
-    path = workspace.measures / "analysis" / f"{name}.json"
+    path = workspace.measures / "analysis" / f"{_NAME}.json"
     _run_for_file("analysis", workspace, trackers, path)
     return read_measures(path)
 
@@ -204,7 +205,7 @@ def write_report(workspace: Workspace, trackers: Sequence[str]) -> Path:
     Raises:
         ProtocolError: The toolkit left no report.
     """
-    path = workspace.measures / "reports" / "measures" / "report.html"
+    path = workspace.measures / "reports" / _NAME / "report.html"
     _run_for_file("report", workspace, trackers, path)
     return path
 
@@ -225,10 +226,9 @@ def pack(workspace: Workspace, tracker: str) -> Path:
 
 
 def _run_for_file(verb: str, workspace: Workspace, trackers: Sequence[str], path: Path) -> None:
-    """Run a command of the toolkit that names its output, and check that it left the file."""
-    name = path.stem if verb == "analysis" else path.parent.name
+    """Run a command of the toolkit over the measures, and check that it left a file."""
     path.unlink(missing_ok=True)
-    arguments = [verb, "--workspace", str(workspace.measures), "--name", name, *trackers]
+    arguments = [verb, "--workspace", str(workspace.measures), "--name", _NAME, *trackers]
     output = run_toolkit(arguments, workspace)
     if not path.is_file():
         reason = failure_text(output, ", ".join(trackers), workspace)
