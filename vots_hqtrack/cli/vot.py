@@ -63,7 +63,7 @@ def import_vos(
     part: PartOption = None,
     fps: Annotated[
         float,
-        typer.Option("--fps", min=0.1, help="Frames per second, which such sets do not tell."),
+        typer.Option("--fps", min=0.1, help="Frames per second; the data set has none."),
     ] = 24.0,
     link: Annotated[
         bool, typer.Option("--link", help="Link to the frames instead of copying them.")
@@ -199,7 +199,7 @@ def worst(
     sequences: SequencesOption = SEQUENCES,
     folder: WorkspaceOption = WORKSPACE,
     count: Annotated[
-        int, typer.Option("--count", min=1, metavar="N", help="Frames to draw, one a sequence.")
+        int, typer.Option("--count", min=1, metavar="N", help="Frames to draw, one per sequence.")
     ] = 4,
     image: Annotated[
         Path, typer.Option("--out", metavar="FILE", help="Image to write: .webp, .jpg or .png.")

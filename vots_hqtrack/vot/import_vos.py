@@ -146,7 +146,7 @@ def import_sequences(
         names: Sequences to take, in this order; none takes all.
         out: Folder to be made; it must not exist or be empty.
         part: Name of the split or resolution to take, where there are several.
-        fps: Frames per second, which such sets do not tell.
+        fps: Frames per second, which such data sets do not store.
         link: Make symbolic links to the frames instead of copies.
         on_sequence: Called with each sequence that is done.
 

@@ -1,7 +1,7 @@
 """Standard streams of the server: everything but the protocol goes to a log file.
 
 The toolkit reads a tracker's standard output and standard error as one TraX stream, in which a
-progress bar, a letter outside ASCII or a line of another thread ends the session. Before the
+progress bar, a character outside ASCII or a line of another thread ends the session. Before the
 session begins, both are therefore redirected to a log file, and TraX gets a copy of the output.
 """
 
@@ -89,9 +89,9 @@ class ProtocolStreams:
 
 
 def describe_error(error: BaseException, log_path: Path) -> str:
-    r"""Describe an error in one line of ASCII, the only letters that the protocol takes.
+    r"""Describe an error in one line of ASCII, the only characters that the protocol takes.
 
-    The line has the error's type and message, about a thousand letters at most, and the log's path.
+    The line has the error's type and message, cut after 1,000 characters, and the log's path.
 
     Example:
         >>> describe_error(ValueError("bad\nf\u00f6rm"), Path("/tmp/a.log"))
@@ -104,7 +104,7 @@ def describe_error(error: BaseException, log_path: Path) -> str:
 
 
 def to_ascii(text: str) -> str:
-    r"""Escape everything but printable ASCII letters, line ends and tabs.
+    r"""Escape everything but printable ASCII characters, line ends and tabs.
 
     Example:
         >>> to_ascii("100 % \u2588 done\r")
