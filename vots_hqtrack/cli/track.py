@@ -136,7 +136,7 @@ def track(
     from vots_hqtrack.checkpoints.manifest import resolve
     from vots_hqtrack.types import MAX_OBJECTS
     from vots_hqtrack.video.reader import open_source
-    from vots_hqtrack.video.results import MASKS_FOLDER, OVERLAY_NAME, check_output
+    from vots_hqtrack.video.results import check_output
 
     built = build_config(preset, config=config, settings=settings, refine=refine)
     if (mask is None) == (not box):
@@ -149,13 +149,20 @@ def track(
         raise InputError(f"--fps must be a number above 0, got {fps}")
     check_output(out_folder, overwrite=overwrite)
     opened = open_source(source, fps=fps)
-    replaced = [(out_folder / name).resolve() for name in (MASKS_FOLDER, OVERLAY_NAME)]
-    if opened.kind != "camera" and Path(opened.location).resolve() in replaced:
-        raise InputError(
-            f"the results would replace the source {opened.location}; give another folder as --out"
-        )
+    _check_apart(opened, out_folder)
     resolve(built.weights, weights)
     _run(Job(opened, out_folder, mask, boxes, built, device, weights, limit, overlay))
+
+
+def _check_apart(source: FrameSource, folder: Path) -> None:
+    """Refuse to read files that the run would replace."""
+    from vots_hqtrack.video.results import MASKS_FOLDER, OVERLAY_NAME
+
+    replaced = [(folder / name).resolve() for name in (MASKS_FOLDER, OVERLAY_NAME)]
+    if source.kind != "camera" and Path(source.location).resolve() in replaced:
+        raise InputError(
+            f"the results would replace the source {source.location}; give another folder as --out"
+        )
 
 
 def _run(job: Job) -> None:

@@ -14,6 +14,7 @@ from vots_hqtrack.errors import ConfigError
 
 if TYPE_CHECKING:
     from vots_hqtrack.vot.registry import TrackerEntry
+    from vots_hqtrack.vot.run import EvaluationResult
 
 DEFAULT_PRESETS = {"HQTrackLite": "lite-vmos"}
 """Presets of the identifiers in the checkout's ``trackers.ini``; any other one starts with lite."""
@@ -182,13 +183,7 @@ def evaluate(
     with show_steps() as on_step, show_tool_errors():
         result = run_evaluation(workspace, names, force=force, on_step=on_step)
     out.print(measures_table(result))
-    for title, path in (
-        ("measures", result.measures_path),
-        ("report", result.report_path),
-        ("submission", result.archive_path),
-        ("workspace", result.workspace.folder),
-    ):
-        out.print(f"{title + ':':12}{path}", markup=False, soft_wrap=True)
+    _print_paths(result)
 
 
 @vot_app.command("worst")
@@ -219,6 +214,16 @@ def worst(
             markup=False,
         )
     out.print(f"{image.absolute()}", markup=False, soft_wrap=True)
+
+
+def _print_paths(result: EvaluationResult) -> None:
+    for title, path in (
+        ("measures", result.measures_path),
+        ("report", result.report_path),
+        ("submission", result.archive_path),
+        ("workspace", result.workspace.folder),
+    ):
+        out.print(f"{title + ':':12}{path}", markup=False, soft_wrap=True)
 
 
 def _split_names(given: list[str]) -> list[str]:
