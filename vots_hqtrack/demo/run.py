@@ -17,6 +17,7 @@ from vots_hqtrack.types import FrameArray, MaskArray
 from vots_hqtrack.video.overlay import OverlayWriter, draw_overlay
 from vots_hqtrack.video.reader import read_frame
 from vots_hqtrack.vot.registry import BASELINE_TRACKER, TrackerEntry, baseline_entry, write_registry
+from vots_hqtrack.vot.results import read_tracked
 from vots_hqtrack.vot.run import EvaluationResult, Step, StepCallback, run_evaluation
 from vots_hqtrack.vot.sequences import (
     read_sequence_info,
@@ -24,7 +25,6 @@ from vots_hqtrack.vot.sequences import (
     write_sequence,
     write_sequence_list,
 )
-from vots_hqtrack.vot.tracked import read_tracked
 from vots_hqtrack.vot.workspace import Workspace, check_toolkit_path, make_workspace
 
 MARKER = "hqtrack-demo.txt"
@@ -167,7 +167,7 @@ def _write_preview(path: Path, workspace: Workspace, tracker: str) -> None:
 def _small_overlays(workspace: Workspace, tracker: str, sequence: Path) -> list[FrameArray]:
     images = []
     for shown in read_tracked(workspace, tracker, sequence):
-        if shown.place % PREVIEW_STRIDE == 0:
+        if shown.index % PREVIEW_STRIDE == 0:
             overlay = Image.fromarray(draw_overlay(read_frame(shown.path), shown.masks))
             images.append(np.asarray(overlay.reduce(PREVIEW_SCALE)))
     return images

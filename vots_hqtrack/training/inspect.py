@@ -17,7 +17,7 @@ from vots_hqtrack.training.datasets import Clip
 from vots_hqtrack.training.recipe import Recipe
 from vots_hqtrack.training.recipe_data import PhaseOptions
 from vots_hqtrack.training.vmos_task import open_composer
-from vots_hqtrack.video.sheet import SheetRow, draw_cell, write_sheet
+from vots_hqtrack.video.sheet import SheetRow, draw_thumbnail, write_sheet
 
 ROWS = 6
 KIND_HEIGHT, KIND_QUALITY = 72, 55
@@ -111,7 +111,7 @@ def _make_row(clip: Clip) -> SheetRow:
     if late:
         caption += f", NOT in the first frame: {sorted(map(int, late))}"
     return SheetRow(
-        caption, [draw_cell(*pair) for pair in zip(clip.frames, clip.labels, strict=True)]
+        caption, [draw_thumbnail(*pair) for pair in zip(clip.frames, clip.labels, strict=True)]
     )
 
 
@@ -122,7 +122,10 @@ def _composed_rows(composer: ComposedClips, phase: PhaseOptions, count: int) -> 
         label_maps = labels[0].numpy().repeat(composer.stride, 1).repeat(composer.stride, 2)
         yield SheetRow(
             _count_objects(int(labels.max())),
-            [draw_cell(*pair, height=KIND_HEIGHT) for pair in zip(images, label_maps, strict=True)],
+            [
+                draw_thumbnail(*pair, height=KIND_HEIGHT)
+                for pair in zip(images, label_maps, strict=True)
+            ],
         )
 
 

@@ -1,4 +1,4 @@
-"""Reading ahead and writing behind keep the order, lose nothing, and end when they are told to."""
+"""Prefetch and background writing keep the order, lose nothing, and end in time."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from vots_hqtrack.video.overlap import WriteBehind, read_ahead
+from vots_hqtrack.video.background import BackgroundWriter, prefetch
 
 
-def threads() -> set[str]:
-    return {thread.name for thread in threading.enumerate()}
+def has_thread(name: str) -> bool:
+    return any(thread.name.startswith(name) for thread in threading.enumerate())
 
 
 def test_reading_is_ahead_and_bounded() -> None:
@@ -25,7 +25,7 @@ def test_reading_is_ahead_and_bounded() -> None:
             taken.append(number)
             yield number
 
-    items = read_ahead(source(), depth=3)
+    items = prefetch(source(), depth=3)
     assert next(items) == 0
     deadline = time.monotonic() + 5
     while len(taken) < 5 and time.monotonic() < deadline:
@@ -34,7 +34,7 @@ def test_reading_is_ahead_and_bounded() -> None:
     # One was given out, three wait, and one more is in the thread's hand.
     assert taken == [0, 1, 2, 3, 4]
     assert list(items) == list(range(1, 20))
-    assert "read ahead" not in threads()
+    assert not has_thread("prefetch")
 
 
 def test_a_reader_that_is_closed_lets_go_of_its_source() -> None:
@@ -47,10 +47,10 @@ def test_a_reader_that_is_closed_lets_go_of_its_source() -> None:
             closed.set()
 
     numbers = source()
-    items = read_ahead(numbers)
+    items = prefetch(numbers)
     next(items)
     items.close()
-    assert "read ahead" not in threads()
+    assert not has_thread("prefetch")
     numbers.close()  # nobody else uses it any more
     assert closed.is_set()
 
@@ -63,8 +63,8 @@ def test_an_error_of_the_source_comes_after_the_items_before_it() -> None:
 
     found = []
     with pytest.raises(ValueError, match="the third is damaged"):
-        found.extend(read_ahead(source()))
-    items = read_ahead(source())
+        found.extend(prefetch(source()))
+    items = prefetch(source())
     assert [next(items), next(items)] == [1, 2]
     with pytest.raises(ValueError, match="third"):
         next(items)
@@ -72,15 +72,15 @@ def test_an_error_of_the_source_comes_after_the_items_before_it() -> None:
 
 def test_everything_is_written_in_order() -> None:
     written: list[int] = []
-    with WriteBehind(written.append) as behind:
+    with BackgroundWriter(written.append) as behind:
         for number in range(50):
             behind.put(number)
     assert written == list(range(50))
-    assert "write behind" not in threads()
+    assert not has_thread("background writer")
 
 
 def write_all(write: Callable[[int], None], count: int, error: BaseException | None) -> None:
-    with WriteBehind(write) as behind:
+    with BackgroundWriter(write) as behind:
         for number in range(count):
             behind.put(number)
         if error is not None:
@@ -102,7 +102,7 @@ def test_an_error_of_the_tracker_loses_nothing_that_was_given(error: BaseExcepti
 
 def test_the_queue_is_bounded() -> None:
     gate = threading.Event()
-    with WriteBehind(lambda _: gate.wait(5), depth=2) as behind:
+    with BackgroundWriter(lambda _: gate.wait(5), depth=2) as behind:
         giver = threading.Thread(target=lambda: [behind.put(number) for number in range(4)])
         giver.start()
         time.sleep(0.1)
@@ -145,10 +145,10 @@ def test_a_second_interruption_gives_up_what_waits() -> None:
         time.sleep(0.2)
         written.append(number)
 
-    behind = WriteBehind(write)
+    behind = BackgroundWriter(write)
     behind.put(0)
     behind.put(1)
     with pytest.raises(KeyboardInterrupt):
         behind.__enter__().__exit__(None, None, None)
     assert written == [0]
-    assert "write behind" not in threads()
+    assert not has_thread("background writer")

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import sys
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +12,12 @@ import pytest
 from vots_hqtrack.errors import ConfigError, InputError, ProtocolError
 from vots_hqtrack.measures import SegmentationMeasures, mean_measures, measure_mask
 from vots_hqtrack.types import Size
-from vots_hqtrack.vot.evaluation import (
-    EvaluationProgress,
-    analyse,
-    evaluate,
+from vots_hqtrack.vot.measures import (
+    TrackerMeasures,
     mean_of,
     mean_seconds,
-    pack,
     read_measures,
     sequence_measures,
-    write_report,
 )
 from vots_hqtrack.vot.registry import (
     BASELINE_TRACKER,
@@ -31,6 +27,7 @@ from vots_hqtrack.vot.registry import (
     read_registry,
     write_registry,
 )
+from vots_hqtrack.vot.run import Step, analyse, evaluate, pack
 from vots_hqtrack.vot.sequences import write_sequence, write_sequence_list
 from vots_hqtrack.vot.toolkit import find_toolkit, run_toolkit
 from vots_hqtrack.vot.workspace import Workspace, check_toolkit_path, make_workspace
@@ -73,22 +70,37 @@ def scripted_registry(path: Path, mode: str) -> Path:
 
 
 @pytest.fixture(scope="module")
+def forced_steps() -> list[Step]:
+    """Steps reported while the baseline was evaluated with ``force``."""
+    return []
+
+
+@pytest.fixture(scope="module")
 def workspace(
-    sequences: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+    sequences: Path, tmp_path_factory: pytest.TempPathFactory, forced_steps: list[Step]
 ) -> Workspace:
-    """A workspace in which the baseline and a perfect tracker have been evaluated."""
+    """A workspace in which the baseline, over older results, and a perfect tracker have run."""
     root = tmp_path_factory.mktemp("work")
     registry = scripted_registry(root / "trackers.ini", "truth")
     write_registry(registry, [baseline_entry()])
     made = make_workspace(root / "space", sequences, registry)
-    for tracker in ("Scripted", BASELINE_TRACKER):
-        evaluate(made, tracker)
+    evaluate(made, "Scripted")
+    older = made.results / BASELINE_TRACKER
+    shutil.copytree(made.results / "Scripted", older)
+    (older / "older.txt").touch()
+    evaluate(made, BASELINE_TRACKER, force=True, on_step=forced_steps.append)
     return made
 
 
+@pytest.fixture(scope="module")
+def measures(workspace: Workspace) -> dict[str, TrackerMeasures]:
+    return analyse(workspace, ["Scripted", BASELINE_TRACKER])
+
+
 @pytest.mark.vot
-def test_measures_of_a_perfect_tracker_and_the_baseline(workspace: Workspace) -> None:
-    measures = analyse(workspace, ["Scripted", BASELINE_TRACKER])
+def test_measures_of_a_perfect_tracker_and_the_baseline(
+    measures: dict[str, TrackerMeasures],
+) -> None:
     assert list(measures) == ["Scripted", BASELINE_TRACKER]
     perfect, baseline = measures["Scripted"], measures[BASELINE_TRACKER]
     # An object given on the first frame has a miss there; what is unknown before `late` starts
@@ -111,22 +123,23 @@ def test_measures_of_a_perfect_tracker_and_the_baseline(workspace: Workspace) ->
 
 
 @pytest.mark.vot
-def test_overall_measures_are_those_of_the_toolkits_own_stack(workspace: Workspace) -> None:
-    ours = analyse(workspace, [BASELINE_TRACKER, "Scripted"], name="ours")
+def test_overall_measures_are_those_of_the_toolkits_own_stack(
+    workspace: Workspace, measures: dict[str, TrackerMeasures]
+) -> None:
     config = workspace.measures / "config.yaml"
     text = config.read_text()
     config.write_text(text.replace("stack.yaml", "tests/multiobject"))
     try:
-        theirs = analyse(workspace, [BASELINE_TRACKER, "Scripted"], name="theirs")
+        theirs = analyse(workspace, [BASELINE_TRACKER, "Scripted"])
     finally:
         config.write_text(text)
-    assert list(theirs) == list(ours)
+    assert list(theirs) == [BASELINE_TRACKER, "Scripted"]
     for tracker, measured in theirs.items():
-        assert measured.overall == ours[tracker].overall
+        assert measured.overall == measures[tracker].overall
         assert not measured.sequences
         for field in dataclasses.fields(measured.overall):
             value = getattr(measured.overall, field.name)
-            parts = [getattr(part, field.name) for part in ours[tracker].sequences.values()]
+            parts = [getattr(part, field.name) for part in measures[tracker].sequences.values()]
             assert mean_of(parts) == pytest.approx(value)
 
 
@@ -149,27 +162,14 @@ def test_results_are_read_back(workspace: Workspace, sequences: Path) -> None:
 
 
 @pytest.mark.vot
-def test_report_and_submission(workspace: Workspace) -> None:
-    assert "VOT" in write_report(workspace, ["Scripted"]).read_text(encoding="utf-8")
-    archive = pack(workspace, "Scripted")
-    with zipfile.ZipFile(archive) as packed:
-        names = packed.namelist()
-        manifest = packed.read("manifest.yml").decode()
-    assert "baseline/three/three_object5_001.bin" in names
-    assert "baseline/lone/lone_001.bin" in names
-    assert "identifier: Scripted" in manifest
-    assert "stack: vots2023" in manifest
-
-
-@pytest.mark.vot
-def test_progress_and_force(workspace: Workspace) -> None:
-    told: list[EvaluationProgress] = []
-    evaluate(workspace, BASELINE_TRACKER, on_progress=told.append)
-    assert told == [EvaluationProgress(2, 2, None)]
-    told.clear()
-    evaluate(workspace, BASELINE_TRACKER, force=True, on_progress=told.append)
-    assert told[0] == EvaluationProgress(0, 2, "three")
-    assert told[-1] == EvaluationProgress(2, 2, None)
+def test_progress_and_force(workspace: Workspace, forced_steps: list[Step]) -> None:
+    title = f"run {BASELINE_TRACKER}"
+    begin, end = Step(title, 0, 2, "three"), Step(title, 2, 2)
+    assert (forced_steps[0], forced_steps[-1]) == (begin, end)
+    assert not (workspace.results / BASELINE_TRACKER / "older.txt").exists()
+    steps: list[Step] = []
+    evaluate(workspace, BASELINE_TRACKER, on_step=steps.append)
+    assert steps == [end]
 
 
 @pytest.mark.vot
@@ -270,5 +270,5 @@ def test_an_interrupt_ends_the_command(workspace: Workspace) -> None:
 def test_other_documents_are_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "measures.json"
     path.write_text(text)
-    with pytest.raises(ProtocolError, match="is no analysis with the VOTS measures"):
+    with pytest.raises(ProtocolError, match="has no analysis of the VOTS measures"):
         read_measures(path)
