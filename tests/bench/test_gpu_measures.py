@@ -1,4 +1,4 @@
-"""What the GPU kit measures, on work of known size, and every attention against the reference."""
+"""Measurements of the GPU kit on work of known size, and every attention against the reference."""
 
 from __future__ import annotations
 
@@ -16,10 +16,8 @@ from vots_hqtrack.bench.gpu.attention import (
     attentions,
     compare_attention,
 )
-from vots_hqtrack.bench.gpu.card import measure_card
-from vots_hqtrack.bench.gpu.frame_cost import count_operations, profile_frames
-from vots_hqtrack.bench.gpu.models import make_clip
-from vots_hqtrack.bench.gpu.others import CutieModel
+from vots_hqtrack.bench.gpu.measure import count_operations, measure_card, profile_frames
+from vots_hqtrack.bench.gpu.models import CutieModel
 from vots_hqtrack.errors import ConfigError, OpsError
 from vots_hqtrack.frame import plan_aligned_frame, plan_frame
 from vots_hqtrack.ops.attention import global_attention_reference
@@ -99,4 +97,4 @@ def test_backend_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_exception_other_tracker_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "omegaconf", None)
     with pytest.raises(ConfigError, match=r"pip install 'vots-hqtrack\[bench\]'"):
-        CutieModel("base", CPU).start(make_clip(Size(32, 48), 1))
+        CutieModel("base", CPU)

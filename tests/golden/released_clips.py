@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ from vots_hqtrack.frame import (
 from vots_hqtrack.masks import one_hot_slots
 from vots_hqtrack.memory.state import new_group
 from vots_hqtrack.merge import merge_groups
+from vots_hqtrack.precision import cast_to_low_precision
 from vots_hqtrack.types import SLOTS_PER_GROUP, FrameArray, FrameFeatures, LabelArray, Size
 from vots_hqtrack.vmos import VMOS, build_vmos
 
@@ -173,6 +175,38 @@ def prepare(name: str) -> tuple[Clip, list[FrameFeatures]]:
         encoder, _ = load_models()
         # One by one, as a tracker sees them.
         return clip, [encoder(frame_to_image(f, clip.geometry, CPU)) for f in clip.frames]
+
+
+@cache
+def lowered_models() -> tuple[InternImage, VMOS]:
+    """The same with bfloat16 products."""
+    encoder, vmos = copy.deepcopy(load_models())
+    cast_to_low_precision(encoder, torch.bfloat16)
+    cast_to_low_precision(vmos, torch.bfloat16)
+    return encoder, vmos
+
+
+@cache
+def lowered_features(name: str) -> list[FrameFeatures]:
+    """Features of a clip's frames with bfloat16 products."""
+    clip = load_clip(name)
+    encoder, _ = lowered_models()
+    with torch.inference_mode():
+        return [encoder(frame_to_image(f, clip.geometry, CPU)) for f in clip.frames]
+
+
+def steps_of(name: str, *, forced: bool, lowered: bool = False) -> list[Step]:
+    """Steps of a whole clip, computed once for all tests."""
+    return _steps_of(name, forced, lowered)
+
+
+@cache
+def _steps_of(name: str, forced: bool, lowered: bool) -> list[Step]:
+    clip, features = prepare(name)
+    vmos = (lowered_models() if lowered else load_models())[1]
+    features = lowered_features(name) if lowered else features
+    with torch.inference_mode():
+        return list(follow(vmos, clip, features, forced=forced))
 
 
 def follow(

@@ -8,17 +8,13 @@ hence many pixels lie near a tie: of 100 pixels of clip A, two have their best l
 from __future__ import annotations
 
 import copy
-from functools import cache
 
 import pytest
 import torch
-from released_clips import CPU, Step, follow, load_models, prepare
+from released_clips import load_models, lowered_models, steps_of
 from torch import Tensor
 
-from vots_hqtrack.encoder.internimage import InternImage
-from vots_hqtrack.frame import frame_to_image
 from vots_hqtrack.precision import cast_to_low_precision
-from vots_hqtrack.vmos import VMOS
 
 IOU = 0.99
 """Measured: 0.992 (A), 0.994 (B), 0.992 (C), 0.997 (E), 0.997 (F), 0.995 (P)."""
@@ -34,24 +30,6 @@ CLIPS = [
     *(pytest.param(name, id=name) for name in "CEF"),
     *(pytest.param(name, id=name, marks=pytest.mark.slow) for name in "AP"),
 ]
-
-
-@cache
-def lowered_models() -> tuple[InternImage, VMOS]:
-    encoder, vmos = copy.deepcopy(load_models())
-    cast_to_low_precision(encoder, torch.bfloat16)
-    cast_to_low_precision(vmos, torch.bfloat16)
-    return encoder, vmos
-
-
-@cache
-def steps_of(name: str, *, lowered: bool, forced: bool) -> list[Step]:
-    clip, features = prepare(name)
-    encoder, vmos = lowered_models() if lowered else load_models()
-    with torch.inference_mode():
-        if lowered:
-            features = [encoder(frame_to_image(f, clip.geometry, CPU)) for f in clip.frames]
-        return list(follow(vmos, clip, features, forced=forced))
 
 
 def labels_of(name: str, *, lowered: bool, forced: bool) -> Tensor:

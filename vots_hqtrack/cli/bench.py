@@ -37,7 +37,7 @@ SizesOption = Annotated[
     typer.Option(
         "--size",
         metavar="WIDTHxHEIGHT",
-        help="Size of made-up frames; may be repeated. [default: 854x480]",
+        help="Size of synthetic frames; may be repeated. [default: 854x480]",
     ),
 ]
 ObjectsOption = Annotated[
@@ -49,7 +49,7 @@ MemoryOption = Annotated[
     typer.Option(
         "--memory",
         metavar="full|N",
-        help="Frames that are remembered; may be repeated. [default: full]",
+        help="Memory frames; may be repeated. [default: full]",
     ),
 ]
 FormatsOption = Annotated[
@@ -78,7 +78,7 @@ ToolkitOption = Annotated[
 ]
 SourceOption = Annotated[
     str | None,
-    typer.Option("--source", metavar="SOURCE", help="Video or folder instead of made-up ones."),
+    typer.Option("--source", metavar="SOURCE", help="Video or folder instead of synthetic ones."),
 ]
 MaskOption = Annotated[
     Path | None,
@@ -126,7 +126,7 @@ def bench(
         return
     keep_freed_memory()
     if mask is not None and source is None:
-        raise InputError("--mask goes with --source: made-up frames have their own objects")
+        raise InputError("--mask goes with --source: synthetic frames have their own objects")
     choices = itertools.product(
         preset or ["lite"],
         memory or ["full"],
@@ -230,13 +230,13 @@ def _show(result: CaseResult) -> None:
         if name == "total":
             table.add_section()
         times = (f"{1000 * value:.1f}" for value in (stage.median, stage.fastest, stage.slowest))
-        gflop = (f"{stage.gflop:.1f}", f"{stage.share:.0%}") if stage.gflop >= 0.05 else ("", "")
+        gflop = (f"{stage.gflop:.1f}", f"{stage.fraction:.0%}") if stage.gflop >= 0.05 else ("", "")
         table.add_row(name, *times, *gflop)
     out.print(table)
     peak = ", ".join(f"{place} {number / _MIB:.0f} MiB" for place, number in result.peak.items())
     out.print(
         f"matrix product in {result.dtype}: {result.throughput:.0f} GFLOP/s; "
-        f"remembered {result.remembered / _MIB:.1f} MiB; peak {peak}; "
+        f"memory {result.memory_bytes / _MIB:.1f} MiB; peak {peak}; "
         f"objects seen {result.seen:.0%}; {result.num_frames} frames; {result.clock} time\n",
         markup=False,
         soft_wrap=True,
