@@ -30,8 +30,10 @@ CPU = torch.device("cpu")
 def test_profile_and_count_of_known_work() -> None:
     left, right = torch.ones(64, 32), torch.ones(32, 16)
     cost = profile_frames(lambda: left @ right, 3, CPU)
-    assert [count for name, _, count in cost.kernels if name == "aten::mm"] == [1.0]
-    assert 0 < cost.busy_ms <= cost.wall_ms
+    kernels, busy, wall = (cost[name] for name in ("kernels", "busy_ms", "wall_ms"))
+    assert isinstance(kernels, list)
+    assert [count for name, _, count in kernels if name == "aten::mm"] == [1.0]
+    assert 0 < busy <= wall  # type: ignore[operator]
     assert count_operations(lambda: left @ right) == 2 * 64 * 32 * 16
 
 

@@ -155,7 +155,7 @@ class _Kit:
         self._callback(f"{step}: {status} ({taken:.0f} s){': ' if reason else ''}{reason}")
         return status in ("ok", "skipped")
 
-    def _command(
+    def _python(
         self,
         name: str,
         command: Sequence[str],
@@ -163,7 +163,6 @@ class _Kit:
         *,
         grace: float = GRACE,
         max_idle: float = math.inf,
-        variables: Mapping[str, str] | None = None,
     ) -> Ending:
         """Run ``python`` with arguments, from the checkout."""
         return run_limited(
@@ -171,7 +170,7 @@ class _Kit:
             seconds=seconds,
             log_path=self._out / f"{name}.log",
             folder=CHECKOUT,
-            environment={**self._environment, **(variables or {})},
+            environment=self._environment,
             grace=grace,
             progress_path=self._results.path,
             max_idle=max_idle,
@@ -192,11 +191,9 @@ class _Kit:
         command += ["-p", "vots_hqtrack.bench.gpu.record_tests"]
         command += [f"{FILE_OPTION}={self._results.path}", f"{FINISHED_OPTION}={finished}"]
         command += self._options.test_args or self._select_tests(on_gpu)
-        # A process of pytest computes on one core; a test that needs CUDA gets it or fails.
-        variables = {"OMP_NUM_THREADS": "1"} if "-n" in command else {}
-        if on_gpu:
-            variables["VOTS_HQTRACK_REQUIRE"] = "gpu"
-        ended = self._command("proof", command, seconds, variables=variables)
+        if on_gpu:  # a test that needs CUDA gets it or fails
+            self._environment["VOTS_HQTRACK_REQUIRE"] = "gpu"
+        ended = self._python("proof", command, seconds)
         statuses = [row.status for row in self._results.latest("proof").values()]
         passed, failed = statuses.count("ok"), statuses.count("failed")
         if ended.kind == "late":
@@ -232,7 +229,7 @@ class _Kit:
             command += ["--model", model]
         max_idle = MAX_IDLE_QUICK if options.is_quick else MAX_IDLE
         while (left := deadline - time.monotonic()) > 0:
-            ended = self._command("speed", command, left, max_idle=max_idle)
+            ended = self._python("speed", command, left, max_idle=max_idle)
             latest = results.latest("speed")
             running = [name for name, row in latest.items() if row.status == "started"]
             if ended.kind == "exited" and ended.code == 0:
@@ -274,7 +271,7 @@ class _Kit:
         command += options.train_args
         log = self._out / "train.log"
         before = log.stat().st_size if log.exists() else 0
-        ended = self._command("train", command, seconds, grace=TRAIN_GRACE)
+        ended = self._python("train", command, seconds, grace=TRAIN_GRACE)
         lines = _clean(log.read_bytes()[before:])
         values = {
             "code": ended.code,

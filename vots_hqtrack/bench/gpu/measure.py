@@ -6,8 +6,7 @@ import importlib
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import torch
 from torch._C._autograd import DeviceType
@@ -99,34 +98,21 @@ def _versions() -> dict[str, str | None]:
     return {**found, "cuda": torch.version.cuda, "cudnn": str(torch.backends.cudnn.version())}
 
 
-@dataclass(frozen=True, slots=True)
-class FrameCost:
-    """Mean cost of a frame.
-
-    Attributes:
-        wall_ms: Wall-clock time, under the profiler.
-        busy_ms: Time in which the device computed or copied; on the CPU, all operations' own time.
-        num_kernels: Launched kernels; on the CPU, operations.
-        num_copies: Copies and memory fills on the device.
-        num_syncs: Waits of the host for the device; None on the CPU.
-        kernels: The longest: name, milliseconds a frame, and number a frame.
-    """
-
-    wall_ms: float
-    busy_ms: float
-    num_kernels: float
-    num_copies: float
-    num_syncs: float | None
-    kernels: list[tuple[str, float, float]]
-
-
-def profile_frames(step: Callable[[], object], count: int, device: torch.device) -> FrameCost:
+def profile_frames(
+    step: Callable[[], object], count: int, device: torch.device
+) -> dict[str, object]:
     """Profile frames.
 
     Args:
         step: Tracks the next frame.
         count: Number of frames.
         device: Compute device.
+
+    Returns:
+        Means over the frames: ``wall_ms`` under the profiler, ``busy_ms`` of all kernels and copies
+        on the device (on the CPU, of all operations), ``num_kernels``, ``num_copies`` (copies and
+        memory fills), ``num_syncs`` (waits of the host; None on the CPU), and ``kernels``, the
+        longest: name, milliseconds a frame, and number a frame.
     """
     on_gpu = device.type == "cuda"
     synchronize(device)
@@ -138,42 +124,23 @@ def profile_frames(step: Callable[[], object], count: int, device: torch.device)
         synchronize(device)
         wall = time.perf_counter() - started
     wanted = DeviceType.CUDA if on_gpu else DeviceType.CPU
-    spans, own, syncs, copies = [], dict[str, list[float]](), 0, 0
-    for event in found.events():
-        if event.device_type != wanted:
-            syncs += "Synchronize" in event.name
-            continue
-        if on_gpu and event.name.startswith(("Memcpy", "Memset")):
-            copies += 1
-        spent = event.time_range.elapsed_us() if on_gpu else event.self_cpu_time_total
-        own.setdefault(event.name, []).append(spent)
-        spans.append((event.time_range.start, event.time_range.end))
-    busy = union_length(spans) if on_gpu else sum(map(sum, own.values()))
-    longest = sorted(own.items(), key=lambda item: -sum(item[1]))[:NUM_LISTED]
-    return FrameCost(
-        wall_ms=1000 * wall / count,
-        busy_ms=busy / 1000 / count,
-        num_kernels=(len(spans) - copies) / count,
-        num_copies=copies / count,
-        num_syncs=syncs / count if on_gpu else None,
-        kernels=[
-            (name[:80], sum(times) / 1000 / count, len(times) / count) for name, times in longest
-        ],
-    )
-
-
-def union_length(spans: Iterable[tuple[float, float]]) -> float:
-    """Return the total length covered by spans, overlaps counted once.
-
-    Example:
-        >>> union_length([(0, 2), (5, 6), (1, 3)])
-        4.0
-    """
-    total, reached = 0.0, float("-inf")
-    for start, end in sorted(spans):
-        total += max(0.0, end - max(start, reached))
-        reached = max(reached, end)
-    return total
+    events = found.key_averages()
+    spent = [
+        (event, (event.self_device_time_total if on_gpu else event.self_cpu_time_total) / 1000)
+        for event in events
+        if event.device_type == wanted
+    ]
+    spent.sort(key=lambda pair: -pair[1])
+    copies = sum(e.count for e, _ in spent if on_gpu and e.key.startswith(("Memcpy", "Memset")))
+    syncs = sum(e.count for e in events if e.device_type != wanted and "Synchronize" in e.key)
+    return {
+        "wall_ms": 1000 * wall / count,
+        "busy_ms": sum(ms for _, ms in spent) / count,
+        "num_kernels": (sum(event.count for event, _ in spent) - copies) / count,
+        "num_copies": copies / count,
+        "num_syncs": syncs / count if on_gpu else None,
+        "kernels": [(e.key[:80], ms / count, e.count / count) for e, ms in spent[:NUM_LISTED]],
+    }
 
 
 def count_operations(step: Callable[[], object]) -> float:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -61,28 +61,15 @@ def make_clip(size: Size, num_objects: int) -> BenchClip:
     return BenchClip(ping_pong(frames), video.masks(0), size)
 
 
-class BenchModel(Protocol):
-    """A tracker to measure.
-
-    Attributes:
-        facts: Weights, dtype, memory and so on, ready for JSON; complete after :meth:`start`.
-    """
-
-    facts: dict[str, object]
-
-    def start(self, clip: BenchClip) -> None:
-        """Begin a clip and track until the memory is full. May be called again."""
-
-    def step(self, frame: FrameArray) -> LabelArray:
-        """Track one frame, on the host; returns ``(H, W)`` uint8 object ids, on the host."""
-
-
 class OwnModel:
     """A preset of this package. Missing weights are random.
 
     Args:
         config: Tracker configuration.
         device: Compute device.
+
+    Attributes:
+        facts: Weights, dtype, memory and so on, ready for JSON; complete after :meth:`start`.
     """
 
     def __init__(self, config: TrackerConfig, device: torch.device) -> None:
@@ -98,12 +85,12 @@ class OwnModel:
         }
 
     def start(self, clip: BenchClip) -> None:
-        """Begin a clip; see ``BenchModel``."""
+        """Begin a clip and track until the memory is full. May be called again."""
         self._state = fill_memory(self._case, self._parts, self._device, clip.frames, clip.masks)
         self.facts["memory_bytes"] = self._state.nbytes
 
     def step(self, frame: FrameArray) -> LabelArray:
-        """Track one frame; see ``BenchModel``."""
+        """Track one frame, on the host; returns ``(H, W)`` uint8 object ids, on the host."""
         return combine_masks(self._tracker.track(frame, self._state).masks)
 
 
@@ -138,7 +125,7 @@ class CutieModel:
         }
 
     def start(self, clip: BenchClip) -> None:
-        """Begin a clip; see ``BenchModel``."""
+        """Begin a clip; see ``OwnModel``."""
         inference = _import("cutie.inference.inference_core")
         self._core = inference.InferenceCore(self._network, cfg=self._options)
         self._core.mem_every = 1
@@ -151,7 +138,7 @@ class CutieModel:
         self._core.mem_every = self._interval
 
     def step(self, frame: FrameArray) -> LabelArray:
-        """Track one frame; see ``BenchModel``."""
+        """Track one frame; see ``OwnModel``."""
         with _authors_precision(self._device):
             labels = self._core.output_prob_to_mask(self._core.step(_upload(frame, self._device)))
             return _download(labels)
@@ -194,7 +181,7 @@ class Sam2Model:
         }
 
     def start(self, clip: BenchClip) -> None:
-        """Begin a clip; see ``BenchModel``."""
+        """Begin a clip; see ``OwnModel``."""
         try:
             self._begin(clip)
         except RuntimeError as error:
@@ -225,7 +212,7 @@ class Sam2Model:
             self.step(next(clip.frames))
 
     def step(self, frame: FrameArray) -> LabelArray:
-        """Track one frame; see ``BenchModel``."""
+        """Track one frame; see ``OwnModel``."""
         with _authors_precision(self._device, autocast=self._dtype == torch.float32):
             pixels = F.interpolate(
                 _upload(frame, self._device)[None],
@@ -246,6 +233,9 @@ class Sam2Model:
             on_frame = F.interpolate(logits, tuple(self._size), mode="bilinear")[:, 0]
             best, index = on_frame.max(0)
             return _download(torch.where(best > 0, index + 1, 0))
+
+
+BenchModel = OwnModel | CutieModel | Sam2Model
 
 
 def _import(name: str) -> ModuleType:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -124,7 +123,7 @@ def run_speed(
         callback: Called with the name, status and values of each finished case.
 
     Raises:
-        ConfigError: There is no such device.
+        ConfigError: The device does not exist.
     """
     device = pick_device(device_name)
     keep_freed_memory()
@@ -218,7 +217,7 @@ class _SpeedBench:
         found: dict[str, object] = {}
         try:
             count = 1 if self._is_quick else NUM_PROFILED
-            found |= dataclasses.asdict(profile_frames(step, count, self._device))
+            found |= profile_frames(step, count, self._device)
             found["gflop"] = count_operations(step) / 1e9
         except CASE_ERRORS as error:  # the measured times remain valid
             found["cost_error"] = _describe(error)
