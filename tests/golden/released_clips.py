@@ -52,7 +52,7 @@ CPU = torch.device("cpu")
 MIN_SHORT_EDGE = {"D": 480}
 """The other clips went into the network as they are."""
 
-LOWERED_FRAMES = {False: {"P": 12}, True: {"A": 6, "P": 6}}
+LOWERED_FRAMES = {False: {"P": 12}, True: {"A": 6, "C": 4, "P": 6}}
 """Frames of the clips that are tracked with bfloat16 products, which are slow on most CPUs: in
 closed loop, and with the recorded labels in memory, where rounding does not add up; else all."""
 
