@@ -66,14 +66,14 @@ class Clip:
         frames: ``T`` times uint8 ``(H, W, 3)``.
         labels: ``(T, H, W)`` uint8: the given ones of frame 0, then the released model's.
         logits: For each group ``(T - 1, 1 + n, h, w)`` float32: background and live slots, every
-            ``step``-th cell.
-        step: Cells from one recorded logit to the next, in both directions.
+            ``step``-th location.
+        step: Locations from one recorded logit to the next, in both directions.
         num_objects: Objects that the released model counted.
         long_term_frames: Frames in the long-term memory at frames 1..T-1; empty where it was not
             recorded.
         short_term_frames: The frame that the short-term memory came from.
         memory: The memory's sizes.
-        geometry: How frames go into the network.
+        geometry: Layout of frames in the network image.
     """
 
     name: str
@@ -123,14 +123,14 @@ def load_clip(name: str) -> Clip:
 
 @dataclass(frozen=True)
 class Step:
-    """What VMOS made of one frame.
+    """VMOS's output for one frame.
 
     Attributes:
         index: The frame.
         logits: For each group ``(1 + n, h, w)``.
         log_probabilities: ``(1 + N, H, W)`` at frame size.
-        long_term_frames: What the frame's memory held.
-        short_term_frame: Where its short-term memory came from.
+        long_term_frames: Frames in the long-term memory.
+        short_term_frame: Source of the short-term memory.
     """
 
     index: int
@@ -224,8 +224,8 @@ def follow(
     Args:
         vmos: With the released sizes.
         clip: The clip.
-        features: Of its frames.
-        forced: The recorded labels go to the memory instead of VMOS's own.
+        features: Features of its frames.
+        forced: The recorded labels go to the memory instead of the predicted ones.
     """
     groups = [new_group(clip.memory) for _ in clip.num_live]
     for number, group in enumerate(groups):
@@ -241,7 +241,7 @@ def follow(
             vmos.decode(output)[0, :live]
             for output, live in zip(outputs, clip.num_live, strict=True)
         ]
-        merged = merge_groups([logits_to_frame(one, clip.geometry) for one in logits])
+        merged = merge_groups([logits_to_frame(some, clip.geometry) for some in logits])
         step = Step(
             index,
             logits,

@@ -10,10 +10,10 @@ LOGITS = 1e-4
 """The released model itself differs by 1.3e-5 from run to run; measured here are 2.5e-5 at most."""
 NEAR_TIE = 1e-4
 RESIZED, RESIZED_NEAR_TIE = 3e-2, 6e-2
-"""The same for clip D, whose frames are resized: on other processors OpenCV rounds one value in
+"""The same for clip D with resized frames: on other processors OpenCV rounds one value in
 100,000 of them otherwise, by one grey level, which with these weights makes 8.9e-3 in the logits
 (measured on a processor without AVX-512)."""
-CLOSED_LOOP_SHARE = 5e-3
+CLOSED_LOOP_FRACTION = 5e-3
 """One flipped pixel changes later frames a little, so that in closed loop a few may differ."""
 
 CLIPS = [
@@ -56,14 +56,14 @@ def test_memory_holds_the_recorded_frames(name: str) -> None:
 
 @pytest.mark.parametrize("name", CLIPS)
 def test_closed_loop(name: str) -> None:
-    """With its own labels in memory, what VMOS says stays that of the released model."""
+    """With the predicted labels in memory, the masks stay those of the released model."""
     clip, _ = prepare(name)
     steps = zip(steps_of(name, forced=False), steps_of(name, forced=True), strict=True)
     for step, forced in steps:
         assert step.long_term_frames == forced.long_term_frames
         assert step.short_term_frame == forced.short_term_frame
         differs = step.labels != torch.from_numpy(clip.labels[step.index])
-        assert differs.float().mean() <= CLOSED_LOOP_SHARE, f"frame {step.index}"
+        assert differs.float().mean() <= CLOSED_LOOP_FRACTION, f"frame {step.index}"
 
 
 def test_every_object_of_the_first_mask_is_found_again() -> None:
