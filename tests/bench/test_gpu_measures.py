@@ -1,4 +1,4 @@
-"""What the GPU kit measures, on work of known size, and every attention against the reference."""
+"""Measurements of the GPU kit on work of known size, and every attention against the reference."""
 
 from __future__ import annotations
 
@@ -15,10 +15,8 @@ from vots_hqtrack.bench.gpu.attention import (
     attentions,
     compare_attention,
 )
-from vots_hqtrack.bench.gpu.card import measure_card
-from vots_hqtrack.bench.gpu.frame_cost import count_operations, profile_frames
-from vots_hqtrack.bench.gpu.models import make_clip
-from vots_hqtrack.bench.gpu.others import CutieModel
+from vots_hqtrack.bench.gpu.measure import count_operations, measure_card, profile_frames
+from vots_hqtrack.bench.gpu.models import CutieModel
 from vots_hqtrack.errors import ConfigError, OpsError
 from vots_hqtrack.frame import plan_aligned_frame, plan_frame
 from vots_hqtrack.ops.attention import global_attention_reference
@@ -31,8 +29,10 @@ CPU = torch.device("cpu")
 def test_profile_and_count_of_known_work() -> None:
     left, right = torch.ones(64, 32), torch.ones(32, 16)
     cost = profile_frames(lambda: left @ right, 3, CPU)
-    assert [count for name, _, count in cost.kernels if name == "aten::mm"] == [1.0]
-    assert 0 < cost.busy_ms <= cost.wall_ms
+    kernels, busy, wall = (cost[name] for name in ("kernels", "busy_ms", "wall_ms"))
+    assert isinstance(kernels, list)
+    assert [count for name, _, count in kernels if name == "aten::mm"] == [1.0]
+    assert 0 < busy <= wall  # type: ignore[operator]
     assert count_operations(lambda: left @ right) == 2 * 64 * 32 * 16
 
 
@@ -95,4 +95,4 @@ def test_backend_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_exception_other_tracker_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "omegaconf", None)
     with pytest.raises(ConfigError, match=r"pip install 'vots-hqtrack\[bench\]'"):
-        CutieModel("base", CPU).start(make_clip(Size(32, 48), 1))
+        CutieModel("base", CPU)

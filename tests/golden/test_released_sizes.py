@@ -25,7 +25,7 @@ LARGE = [Size(481, 849), Size(1041, 577)]
 ROUNDED = {torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.03}
 """Largest difference of a logit to float32 on the CPU; measured in bfloat16: 0.03."""
 AGREEING = {torch.float32: 0.9995, torch.bfloat16: 0.985, torch.float16: 0.995}
-"""Share of cells with the same label; the weights are random, so many are near a tie."""
+"""Fraction of locations with the same label; the weights are random, so many are near a tie."""
 
 
 def draw_images(size: Size) -> list[Tensor]:
@@ -70,7 +70,7 @@ def follow(
 
 
 def relaid(features: FrameFeatures, lay_out: Callable[[Tensor], Tensor]) -> FrameFeatures:
-    return FrameFeatures(*(lay_out(cells) for cells in (features.s4, features.s8, features.s16)))
+    return FrameFeatures(*(lay_out(x) for x in (features.s4, features.s8, features.s16)))
 
 
 @cache
@@ -81,7 +81,7 @@ def exact(size: Size) -> Tensor:
 def check(found: Tensor, size: Size, dtype: torch.dtype) -> None:
     assert (found - exact(size)).abs().max() < ROUNDED[dtype]
     agreeing = found.argmax(1) == exact(size).argmax(1)
-    # At the smallest sizes a single cell is more than the share that may differ.
+    # At the smallest sizes a single location is more than the share that may differ.
     assert (~agreeing).sum() <= max(3, (1 - AGREEING[dtype]) * agreeing.numel())
 
 
