@@ -27,6 +27,8 @@ calibrate_app = typer.Typer(
 
 CLIP_SIZE = 480, 854
 COMPOSED_CLIPS = 60
+ALL_MASKS = ["confidence.kind=probability", "tracking.absence_score=0"]
+"""Settings by which every mask is reported, whatever its score."""
 ABSENCE_SCORES = 0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Observations.")]
@@ -77,26 +79,24 @@ def observe(
     from vots_hqtrack.training.recipe_files import load_recipe
     from vots_hqtrack.types import Size
 
-    opened = stress_clips.open_stress_data(
-        load_recipe(recipe), data, _split(sets), _split(sequences)
-    )
+    chosen = _split(sets), _split(sequences)
+    opened = stress_clips.open_stress_data(load_recipe(recipe), data, *chosen)
     size = Size(*CLIP_SIZE)
     clips: Iterator[StressClip]
     if composed:
-        count = most or COMPOSED_CLIPS
-        clips = stress_clips.composed_clips(opened.sources(), count, frames, size, seed=seed)
+        sources, count = opened.sources(), most or COMPOSED_CLIPS
+        clips = stress_clips.composed_clips(sources, count, frames, size, seed=seed)
     elif step:
         clips = stress_clips.real_clips(opened.parts(step), frames)
     else:
         clips = stress_clips.stress_clips(opened.single_objects(), frames, size, seed=seed)
-    # All masks are wanted, whatever their scores.
-    options = [*(settings or []), "confidence.kind=probability", "tracking.absence_score=0"]
+    options = [*(settings or []), *ALL_MASKS]
     tracker = HQTracker.from_preset(preset, device=device, weights=weights, settings=options)
     for clip in itertools.islice(clips, most):
         found = list(calibrate.observe(tracker, clip))
         calibrate.write_observations(to, found)
-        good = sum(each.is_good for each in found)
-        err.print(f"{clip.kind} {clip.origin}: {good} of {len(found)} masks good", markup=False)
+        good = f"{sum(each.is_good for each in found)} of {len(found)} masks good"
+        err.print(f"{clip.kind} {clip.origin}: {good}", markup=False)
     out.print(to, soft_wrap=True)
 
 
