@@ -14,6 +14,9 @@ import pytest
 
 collect_ignore_glob = ["*conftest.py"]  # --doctest-modules would take them for test modules
 
+# pytest-xdist gives its workers COLUMNS=80, which a Rich console keeps from its making on.
+os.environ.pop("COLUMNS", None)
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
