@@ -20,6 +20,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 collect_ignore_glob = ["*conftest.py"]  # --doctest-modules would take them for test modules
 
+# pytest-xdist gives its workers COLUMNS=80, which a Rich console keeps from its making on.
+os.environ.pop("COLUMNS", None)
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
