@@ -181,7 +181,7 @@ def show_path(
 
 def _add_row(table: Table, name: str, state: str, text: str, licence: str) -> None:
     users = [preset for preset, make in PRESETS.items() if name in make().weights_needed()]
-    table.add_row(*(escape(cell) for cell in (name, state, text, licence, "\n".join(users))))
+    table.add_row(*(escape(column) for column in (name, state, text, licence, "\n".join(users))))
     for column in table.columns[1:]:
         column.overflow = "fold"
 

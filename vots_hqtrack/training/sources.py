@@ -102,7 +102,7 @@ def _labelled(clip: Clip) -> LabelledFrames:
 
 @dataclass(frozen=True, slots=True)
 class SingleObject:
-    """A video of a data set whose objects, however numbered, count as one.
+    """Video of a data set with all its objects taken as one.
 
     Attributes:
         video: The video.
