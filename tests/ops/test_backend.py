@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 
 import pytest
 import torch
+from pretend_cuda import pretend_cuda
 from torch import Tensor
 
 from vots_hqtrack import ops
 from vots_hqtrack.errors import OpsError
-from vots_hqtrack.ops import attention
-from vots_hqtrack.ops.attention import AttentionSizes, global_attention_reference
+from vots_hqtrack.ops import attention_table
+from vots_hqtrack.ops.attention import global_attention_reference
+from vots_hqtrack.ops.attention_table import AttentionTiming, FastestVersion, update_timings
 from vots_hqtrack.ops.window import local_attention_reference
 
 
 @pytest.fixture(autouse=True)
 def _not_chosen_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ops, "_backend", None)
+    monkeypatch.setattr(ops, "_fastest_attention", ())
 
 
 def pretend(patch: pytest.MonkeyPatch, *, installed: bool, has_gpu: bool, wanted: str = "") -> None:
     patch.setattr(importlib.util, "find_spec", lambda name: name if installed else None)
     patch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    patch.setattr(torch.cuda, "get_device_name", lambda: "a card")
     patch.setenv(ops.VARIABLE, wanted)
 
 
@@ -77,39 +82,55 @@ def attention_inputs() -> tuple[Tensor, list[Tensor], list[Tensor]]:
     return query, keys, [torch.randn(2, 5, 6, generator=generator) for _ in range(2)]
 
 
-@pytest.mark.parametrize(
-    ("sizes", "is_faster"),
-    [
-        (None, False),
-        (AttentionSizes(4, 6, 0, 100), True),  # 2 x 5 queries times 10 keys are 100 scores
-        (AttentionSizes(4, 6, 100, 200), True),
-        (AttentionSizes(4, 6, 0, 99), False),
-        (AttentionSizes(4, 6, 101, 200), False),
-        (AttentionSizes(4, 5, 0, 100), False),
-        (AttentionSizes(6, 6, 0, 100), False),
-    ],
-)
-def test_attention_is_chosen_by_size(
-    sizes: AttentionSizes | None, is_faster: bool, monkeypatch: pytest.MonkeyPatch
+def test_attention_on_cuda_is_the_version_that_the_table_names(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(attention, "FASTER_IN_TORCH", () if sizes is None else (sizes,))
-    assert attention.is_faster_in_torch(*attention_inputs()) == is_faster
+    """Triton's kernel cannot take what is computed on the CPU, so it would fail here."""
+    calls: list[str] = []
+    for name, attend in ops.TORCH_ATTENTIONS.items():
 
+        def record(*inputs: object, name: str = name, attend: ops.Attention = attend) -> Tensor:
+            calls.append(name)
+            return attend(*inputs)  # type: ignore[arg-type]
 
-def test_sizes_in_the_table_never_reach_triton(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Triton's kernel cannot take tensors of the CPU, so it would fail here."""
-    monkeypatch.setattr(ops, "_takes_triton", lambda _: True)
-    monkeypatch.setattr(attention, "FASTER_IN_TORCH", (AttentionSizes(4, 6, 0, 100),))
-    inputs = attention_inputs()
+        monkeypatch.setitem(ops.TORCH_ATTENTIONS, name, record)  # type: ignore[arg-type]
+    monkeypatch.setattr(ops, "_backend", "triton")
+    query, keys, values = attention_inputs()
+    wanted = global_attention_reference(query, keys, values)
+    with pretend_cuda() as device, torch.no_grad():
+        inputs = query.to(device), [x.to(device) for x in keys], [x.to(device) for x in values]
+        for name in ops.TORCH_ATTENTIONS:
+            row = FastestVersion(torch.float32, 4, 6, 100, name)
+            monkeypatch.setattr(ops, "_fastest_attention", (row,))
+            torch.testing.assert_close(ops.global_attention(*inputs).cpu(), wanted)
+    assert calls == list(ops.TORCH_ATTENTIONS)
+    ops.global_attention(query, keys, values)
+    assert len(calls) == len(ops.TORCH_ATTENTIONS)  # with gradients, the reference
     with torch.no_grad():
-        found = ops.global_attention(*inputs)
-    torch.testing.assert_close(found, global_attention_reference(*inputs))
+        ops.global_attention(query, keys, values)
+    assert calls[-1] == "blocks"  # on the CPU, whatever the table says
+
+
+def test_the_table_of_the_card_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timing = AttentionTiming("a card", "2.11", "float16", 4, 6, 100, {"fused": 1.0, "triton": 0.5})
+    update_timings(tmp_path / "table.json", timing)
+    monkeypatch.setattr(attention_table.read_timings, "__defaults__", (tmp_path / "table.json",))
+    pretend(monkeypatch, installed=True, has_gpu=True)
+    ops.resolve_backend()
+    assert ops._fastest_attention == (FastestVersion(torch.float16, 4, 6, 100, "triton"),)
+    with ops.use_backend("torch"):
+        assert ops._fastest_attention == ()
+    assert len(ops._fastest_attention) == 1
 
 
 @pytest.mark.parametrize("backend", ["torch", "triton"])
 def test_the_choice_can_be_compiled(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once it was made, a frame's graph has no break at it, on whichever device."""
     monkeypatch.setattr(ops, "_backend", backend)
+    row = FastestVersion(torch.float32, 4, 6, 100, "fused")
+    monkeypatch.setattr(ops, "_fastest_attention", (row,))
 
     def attend(
         query: Tensor, keys: list[Tensor], values: list[Tensor]

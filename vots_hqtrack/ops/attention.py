@@ -1,7 +1,7 @@
 """Attention to all tokens of several frames: reference, and blocks in a fixed workspace.
 
 Used by the long-term memory and the self attention (paper section 2.1). There is one head; keys are
-narrow and values wide, which is why fused attention kernels, made for equal widths, do badly. Both
+narrow and values wide, for which fused attention kernels are not made (`ops.fused_attention`). All
 versions compute, over the tokens of all frames together,
 
     softmax_j(q . k_j / sqrt(A)) @ v_j
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,38 +31,6 @@ precision in float32 and bfloat16. If none can be beyond, none has to be looked 
 SLACK = 8.0
 """Bits by which a score may exceed the largest one seen before, before sums are rescaled. Weights
 then stay below 256, far from what any dtype holds."""
-
-
-class AttentionSizes(NamedTuple):
-    """Sizes of attention.
-
-    Attributes:
-        key_width: Channels of queries and keys.
-        value_width: Channels of values.
-        min_scores: Smallest number of scores: samples times queries times keys.
-        max_scores: Largest number of scores.
-    """
-
-    key_width: int
-    value_width: int
-    min_scores: int
-    max_scores: int
-
-
-FASTER_IN_TORCH: tuple[AttentionSizes, ...] = ()
-"""Sizes at which :func:`global_attention` was measured to be faster on CUDA than the Triton kernel.
-No size has been measured yet (docs/gpu.md); ``make gpu`` reports those of the presets."""
-
-
-def is_faster_in_torch(query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]) -> bool:
-    """Return whether the sizes are in `FASTER_IN_TORCH`."""
-    num_scores = query.shape[0] * query.shape[1] * sum(key.shape[1] for key in keys)
-    widths = query.shape[-1], values[0].shape[-1]
-    return any(
-        widths == (row.key_width, row.value_width)
-        and row.min_scores <= num_scores <= row.max_scores
-        for row in FASTER_IN_TORCH
-    )
 
 
 def global_attention_reference(

@@ -1,26 +1,26 @@
-"""Memory attention at real sizes: in blocks, by Triton, and by PyTorch's fused kernels.
+"""Memory attention at the presets' sizes: in blocks, by Triton, and by PyTorch's fused kernels.
 
-The keys are narrow and the values wide, which PyTorch's fast kernels refuse. They take the values
-in pieces as wide as the keys, each as a head of its own; the scores are then computed once for each
-piece.
+What is measured becomes a row of the table by which ``ops`` chooses.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor
 
 from vots_hqtrack.bench.gpu.measure import median_seconds
-from vots_hqtrack.ops.attention import global_attention, global_attention_reference
+from vots_hqtrack.ops import TORCH_ATTENTIONS, Attention
+from vots_hqtrack.ops.attention import global_attention_reference
+from vots_hqtrack.ops.attention_table import AttentionTiming
 
-Attention = Callable[[Tensor, Sequence[Tensor], Sequence[Tensor]], Tensor]
-
+MAX_ERROR = 0.05
+"""Largest difference to the reference of a version that may be chosen."""
 _REPEATS = 12
 _WARM_UP = 3
 _COMPARED = 256  # queries
@@ -47,10 +47,14 @@ class AttentionShape:
     value_width: int
 
     @property
+    def num_scores(self) -> int:
+        """Samples times queries times keys."""
+        return self.batch * self.length * self.length * self.num_frames
+
+    @property
     def flops(self) -> int:
         """Operations of both products; a multiplication and an addition count as two."""
-        keys = self.length * self.num_frames
-        return 2 * self.batch * self.length * keys * (self.key_width + self.value_width)
+        return 2 * self.num_scores * (self.key_width + self.value_width)
 
 
 SHAPES = (
@@ -59,46 +63,17 @@ SHAPES = (
     AttentionShape("lite, 720p, stride 8, memory", 1, 2304, 6, 48, 384),
     AttentionShape("lite, 720p, stride 8, self", 1, 2304, 1, 48, 384),
     AttentionShape("vmos, 720p, stride 16, memory", 1, 2442, 9, 128, 1024),
+    AttentionShape("vmos, 720p, stride 16, self", 1, 2442, 1, 128, 1024),
     AttentionShape("vmos, 720p, stride 8, memory", 1, 9563, 9, 64, 512),
+    AttentionShape("vmos, 720p, stride 8, self", 1, 9563, 1, 64, 512),
     AttentionShape("SAM ViT-H, global block", 16, 4096, 1, 208, 80),
 )
 QUICK_SHAPES = (AttentionShape("toy", 1, 70, 2, 16, 32),)
 
 
-def fused_attention(query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
-    """PyTorch's ``scaled_dot_product_attention``, the value in pieces as wide as the key.
-
-    Arguments and result are those of ``ops.attention.global_attention``, but the result has the
-    values' dtype.
-    """
-    key, value = torch.cat(list(keys), dim=1), torch.cat(list(values), dim=1)
-    width = query.shape[-1]
-    pieces = -(-value.shape[-1] // width)
-    padded = F.pad(value, (0, pieces * width - value.shape[-1]))
-    heads = padded.unflatten(-1, (pieces, width)).transpose(1, 2)
-    query_heads, key_heads = (x[:, None].expand(-1, pieces, -1, -1) for x in (query, key))
-    readout = F.scaled_dot_product_attention(query_heads, key_heads, heads)
-    return readout.transpose(1, 2).flatten(2)[..., : value.shape[-1]]
-
-
-def plain_fused_attention(
-    query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]
-) -> Tensor:
-    """PyTorch's ``scaled_dot_product_attention`` without pieces, in any kernel that supports it.
-
-    Arguments and result are those of :func:`fused_attention`.
-    """
-    key, value = torch.cat(list(keys), dim=1), torch.cat(list(values), dim=1)
-    return F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None])[:, 0]
-
-
 def attentions(device: torch.device) -> Mapping[str, Attention]:
-    """Return the implementations for a device, by name."""
-    found: dict[str, Attention] = {
-        "blocks": global_attention,
-        "fused": fused_attention,
-        "fused, plain": plain_fused_attention,
-    }
+    """Return the versions that a device can compute, by name."""
+    found = dict(TORCH_ATTENTIONS)
     if device.type == "cuda" and importlib.util.find_spec("triton"):
         from vots_hqtrack.ops.triton_attention import global_attention_triton
 
@@ -149,3 +124,28 @@ def compare_attention(
         tflops = shape.flops / seconds / 1e12
         found[name] = {"ms": 1000 * seconds, "tflops": tflops, "error": difference}
     return {**found, "fastest": min(times, key=times.__getitem__) if times else None}
+
+
+def attention_timing(
+    shape: AttentionShape, device: torch.device, dtype: torch.dtype, found: Mapping[str, object]
+) -> AttentionTiming | None:
+    """Return the table's row for what :func:`compare_attention` found.
+
+    None if no version was both computed and within `MAX_ERROR` of the reference.
+    """
+    milliseconds = {
+        name: round(values["ms"], 5)
+        for name, values in found.items()
+        if isinstance(values, dict) and values.get("error", math.inf) <= MAX_ERROR
+    }
+    if not milliseconds:
+        return None
+    return AttentionTiming(
+        card=torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        torch=str(torch.__version__),
+        dtype=str(dtype).removeprefix("torch."),
+        key_width=shape.key_width,
+        value_width=shape.value_width,
+        num_scores=shape.num_scores,
+        milliseconds=milliseconds,
+    )
