@@ -15,49 +15,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vots_hqtrack.bench.gpu.kit import KitOptions, gpu_test_files, run_kit
+from vots_hqtrack.bench.gpu.kit import (
+    QUICK_TEST,
+    KitOptions,
+    gpu_test_files,
+    run_kit,
+    select_tests,
+)
 from vots_hqtrack.bench.gpu.process import install_missing, run_limited
 from vots_hqtrack.bench.gpu.report import render_report
 from vots_hqtrack.bench.gpu.results import ResultFile, ResultRow
 from vots_hqtrack.bench.gpu.speed import plan_speed
 from vots_hqtrack.errors import ConfigError, InputError
 
-RECIPE = """
-[train]
-max_minutes = 0.05
-precision = "float32"
-workers = 0
-log_every = 1
-
-[model]
-preset = "lite"
-train_encoder = false
-features = "computed"
-settings = [
-    "vmos.width_s16=16", "vmos.width_s8=16", "vmos.width_s4=8", "vmos.num_blocks_s16=1",
-    "vmos.window_radius=2",
-]
-
-[optimizer]
-average_steps = 5
-
-[regularisation]
-encoder_drop_path = 0.0
-
-[composer]
-enabled = true
-threads = 1
-
-[[phases]]
-batch_size = 1
-num_frames = 2
-crop = [64, 96]
-
-[[data]]
-kind = "folder"
-root = "photos"
-"""
-"""Three seconds of training on composed clips."""
+TOY_DATA = "--set data.kind=folder --set data.root=photos --set data.options=[]"
+"""Images of one folder in place of all data sets of the recipe."""
 PASSING = "def test_one(): pass\ndef test_two(): pass\n"
 FAILING = "def test_good(): pass\ndef test_bad(): assert 1 == 2, 'not so'\n"
 
@@ -221,14 +193,16 @@ def write_photos(root: Path) -> None:
 @pytest.mark.weights
 @pytest.mark.slow
 def test_all_steps_after_a_cut(tmp_path: Path) -> None:
-    """Kill the kit in the middle of the step speed; the same command goes on behind it."""
-    out, tests = tmp_path / "out", write_tests(tmp_path, PASSING)
+    """Kill the kit in the middle of the step speed; the same command goes on behind it.
+
+    The proof is a real one, and the training that of `lite-gpu`, at toy sizes.
+    """
+    out = tmp_path / "out"
     command = [sys.executable, "-m", "vots_hqtrack", "gpu", "run", "--quick", "--device", "cpu"]
-    command += ["--out", str(out), "--test-args", tests, "--minutes", "20"]
+    command += ["--out", str(out), "--minutes", "20"]
     command += ["--limit", "proof=400", "--limit", "speed=400", "--model", "lite-vmos"]
     write_photos(tmp_path / "data" / "photos")
-    (tmp_path / "toy.toml").write_text(RECIPE, encoding="utf-8")
-    command += ["--data", str(tmp_path / "data"), "--train-config", str(tmp_path / "toy.toml")]
+    command += ["--data", str(tmp_path / "data"), "--train-args", TOY_DATA]
     results = ResultFile(out / "results.jsonl")
     with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
         while "card" not in results.finished("speed"):
@@ -247,7 +221,8 @@ def test_all_steps_after_a_cut(tmp_path: Path) -> None:
     again = [row.name for row in results.rows()[len(before) :] if row.step == "speed"]
     assert "card" not in again
     report = (out / "report.md").read_text(encoding="utf-8")
-    assert (out / "run" / "last.safetensors").is_file()
+    assert list(statuses(out, "proof").values()) == ["ok"]
+    assert (out / "run-1" / "last.safetensors").is_file()
     for part in (
         "## Machine",
         "## Proof",
@@ -281,6 +256,19 @@ def test_files_with_tests_for_a_gpu_are_found(repository: Path) -> None:
     names = {path.name for path in gpu_test_files(repository / "tests")}
     assert {"test_triton.py", "test_preset_devices.py", "test_tracker_devices.py"} <= names
     assert "test_vmos.py" not in names
+
+
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_the_quick_proof_selects_one_test(on_gpu: bool, repository: Path) -> None:
+    """On CUDA too: what pytest would run, without running it."""
+    selected = select_tests(repository / "tests", on_gpu=on_gpu, is_quick=True)
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--collect-only", "-q"]
+    ended = subprocess.run(
+        [*command, *selected], cwd=repository, capture_output=True, text=True, check=False
+    )
+    device = "on_cuda" if on_gpu else "on_cpu"
+    names = [line for line in ended.stdout.splitlines() if "::" in line]
+    assert names == [f"tests/{QUICK_TEST.format(device=device)}"], ended.stdout
 
 
 # --- wheels and report

@@ -33,6 +33,18 @@ MAX_IDLE_QUICK = 200.0
 """Seconds without a new row after which a case of the step ``speed`` counts as hung; more for toy
 sizes, which run where other programs may run too."""
 TRAIN_CONFIG = "lite-gpu"
+QUICK_TRAINING = (
+    "train.max_minutes=0.02",
+    "train.precision=float32",
+    "train.workers=0",
+    "composer.threads=1",
+    "phases.batch_size=1",
+    "phases.num_frames=2",
+    "phases.crop=[64, 96]",
+)
+"""Settings of `TRAIN_CONFIG` at toy sizes."""
+QUICK_TEST = "test_tracker_devices.py::test_videos_interleaved[{device}-lite-vmos]"
+"""The proof at toy sizes: two videos on one tracker; ``on_cpu`` or ``on_cuda``."""
 CHECKOUT = Path(__file__).resolve().parents[3]
 """Top folder of the checkout, with the tests."""
 
@@ -190,7 +202,9 @@ class _Kit:
         command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:benchmark"]
         command += ["-p", "vots_hqtrack.bench.gpu.record_tests"]
         command += [f"{FILE_OPTION}={self._results.path}", f"{FINISHED_OPTION}={finished}"]
-        command += self._options.test_args or self._select_tests(on_gpu)
+        command += self._options.test_args or select_tests(
+            CHECKOUT / "tests", on_gpu=on_gpu, is_quick=self._options.is_quick
+        )
         if on_gpu:  # a test that needs CUDA gets it or fails
             self._environment["VOTS_HQTRACK_REQUIRE"] = "gpu"
         ended = self._python("proof", command, seconds)
@@ -203,16 +217,6 @@ class _Kit:
         if ended.code not in (0, _NO_TESTS) or failed or not passed:
             return "failed", f"{failed} tests failed, {passed} passed; see proof.log"
         return "ok", f"{passed} tests passed"
-
-    def _select_tests(self, on_gpu: bool) -> list[str]:
-        selected = [str(path) for path in gpu_test_files(CHECKOUT / "tests")]
-        # Some of them run their bodies on the CPU too.
-        selected += ["-m", "gpu"] if on_gpu else ["-m", "not gpu", "-k", "on_cpu"]
-        if self._options.is_quick:
-            selected += ["-k", "on_cpu and interleaved and vmos"]
-        elif importlib.util.find_spec("xdist"):
-            selected += ["-n", "auto"]
-        return selected
 
     # --- speed
 
@@ -267,7 +271,8 @@ class _Kit:
             command += ["--from", str(earlier / "state.safetensors")]
         if options.train_config == TRAIN_CONFIG:
             minutes = max(seconds - TRAIN_MARGIN, 1.0) / 60
-            command += ["--set", f"train.max_minutes={minutes:.2f}"]
+            settings = QUICK_TRAINING if options.is_quick else [f"train.max_minutes={minutes:.2f}"]
+            command += [word for setting in settings for word in ("--set", setting)]
         command += options.train_args
         log = self._out / "train.log"
         before = log.stat().st_size if log.exists() else 0
@@ -300,6 +305,21 @@ class _Kit:
                 earlier = run
             number += 1
         return run, earlier
+
+
+def select_tests(tests: Path, *, on_gpu: bool, is_quick: bool) -> list[str]:
+    """Return pytest's arguments that select the tests of the proof.
+
+    Args:
+        tests: Folder with the tests.
+        on_gpu: On CUDA, not on the CPU, where some of them run their bodies too.
+        is_quick: Only one of them.
+    """
+    if is_quick:
+        return [str(tests / QUICK_TEST.format(device="on_cuda" if on_gpu else "on_cpu"))]
+    selected = [str(path) for path in gpu_test_files(tests)]
+    selected += ["-m", "gpu"] if on_gpu else ["-m", "not gpu", "-k", "on_cpu"]
+    return [*selected, "-n", "auto"] if importlib.util.find_spec("xdist") else selected
 
 
 def gpu_test_files(tests: Path) -> list[Path]:
