@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pretend_cuda import cuda_dtypes
 from reference_sam import ReferenceDecoder
 from typer.testing import CliRunner
 
@@ -211,6 +213,22 @@ def test_loss_falls_and_nothing_frozen_moves(cache: Path, tmp_path: Path) -> Non
     learnt = {f"mask_decoder.{name}" for name in trainer.learning.state_dict()}
     for name, value in trainer.network.state_dict().items():
         assert torch.equal(value, before[name]) != (name in learnt), name
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_a_step_keeps_to_cudas_dtypes(
+    cache: Path, network: HQHeadNetwork, dtype: torch.dtype
+) -> None:
+    learner = copy.deepcopy(network)
+    batch = _batch(cache, 0, prompts=("box+mask+point",), prompt_weights=(1.0,))
+    with cuda_dtypes():
+        with torch.autocast("cpu", dtype):
+            predicted = learner(batch, StepOptions())
+        learner.loss(predicted, batch, StepOptions()).total.backward()
+    for name, parameter in learner.learning_modules().named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.dtype == torch.float32
+        assert torch.isfinite(parameter.grad).all(), name
 
 
 class _Losses(Callback):
