@@ -167,7 +167,7 @@ def record_attention(
     Args:
         shape: Sizes of the case.
         device: Compute device.
-        values: What was measured.
+        values: Result of `compare_attention`.
         tables: Tables to update; one that is not there begins as the package's.
     """
     timing = attention_timing(shape, device, _attention_dtype(device), values)
