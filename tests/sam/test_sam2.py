@@ -9,6 +9,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from device_runs import pooled_iou
 from torch import nn
 from two_discs import draw_video
 
@@ -27,10 +28,12 @@ from vots_hqtrack.sam.prompts import Prompts
 from vots_hqtrack.sam.refiner import SamRefiner
 from vots_hqtrack.settings import apply_settings
 from vots_hqtrack.tracker import HQTracker
-from vots_hqtrack.types import FrameFeatures, Size
+from vots_hqtrack.types import FrameFeatures, LabelArray, Size
 
 CPU = torch.device("cpu")
 SIDE = 256
+RANDOM_IOU = 0.97
+"""IoU of all masks together: random weights bring many pixels near a tie."""
 NO_FEATURES = FrameFeatures(*3 * (torch.zeros(1, 1, 1, 1),))
 
 
@@ -138,14 +141,37 @@ def test_bfloat16_rounds_the_image_encoder_alone(library: ModuleType, model: nn.
         assert 0 < gap < 0.05
 
 
-def test_the_preset_tracks(library: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sam2, "build_sam2", lambda _: small_model(library))
-    settings = ["encoder.kind=resnet18", "frame.min_short_edge=0", "runtime.dtype=bfloat16"]
+def follow(dtype: str, device: str) -> LabelArray:
+    """Label maps of the preset `hqtrack-sam2` with random weights, always the same ones."""
+    settings = ["encoder.kind=resnet18", "frame.min_short_edge=0", f"runtime.dtype={dtype}"]
     config = apply_settings(load_preset("hqtrack-sam2"), settings)
-    tracker = HQTracker(config, *build_untrained_parts(config, CPU), CPU)
-    (frame, masks), (second, _) = draw_video(2)
-    result = tracker.track(second, tracker.initialize(frame, masks))
-    assert result.masks.keys() == masks.keys()
+    parts = build_untrained_parts(config, torch.device(device))
+    tracker = HQTracker(config, *parts, torch.device(device))
+    (frame, masks), *others = draw_video(3)
+    state = tracker.initialize(frame, masks)
+    results = [tracker.track(other, state) for other, _ in others]
+    assert all(result.masks.keys() == masks.keys() for result in results)
+    return np.stack([result.label_map for result in results])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "device"),
+    [
+        pytest.param("bfloat16", "cpu", id="bfloat16-on_cpu"),
+        *(
+            pytest.param(dtype, "cuda", id=f"{dtype}-on_cuda", marks=pytest.mark.gpu)
+            for dtype in ("float32", "bfloat16", "float16")
+        ),
+    ],
+)
+def test_the_preset_tracks_alike_on_every_device(
+    dtype: str, device: str, library: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    monkeypatch.setattr(sam2, "build_sam2", lambda _: small_model(library))
+    exact = follow("float32", "cpu")
+    assert exact.any()
+    assert pooled_iou(follow(dtype, device), exact) >= RANDOM_IOU
 
 
 def test_weights_are_imported_under_their_own_keys(

@@ -40,7 +40,7 @@ QUICK_TRAINING = (
     "composer.threads=1",
     "phases.batch_size=1",
     "phases.num_frames=2",
-    "phases.crop=[64, 96]",
+    "phases.crop=64,96",
 )
 """Settings of `TRAIN_CONFIG` at toy sizes."""
 QUICK_TEST = "test_tracker_devices.py::test_videos_interleaved[{device}-lite-vmos]"
