@@ -1,4 +1,4 @@
-"""A small HTTP server on this machine that misbehaves as it is told."""
+"""A small HTTP server on this machine that misbehaves on request."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class FileServer:
-    """What the server gives, and what it was asked.
+    """Behaviour of the server, and the requests so far.
 
     Attributes:
         address: Its address, without a slash at the end.
-        content: The file that lies at every path.
+        content: The file at every path.
         tag: Its entity tag, or empty.
         has_ranges: False ignores headers that ask for a part.
         knows_if_range: False sends a part even of another version.
@@ -26,7 +26,8 @@ class FileServer:
         headers: More headers of every answer.
         redirect: Address that the first path, ``/moved``, sends on to.
         redirect_headers: Headers of that answer.
-        declared: Length to declare instead of the true one.
+        reason: Reason phrase of error statuses.
+        declared: Length to declare instead of the true one; 0 declares none.
         asked: Path and range of each request so far.
     """
 
@@ -40,6 +41,7 @@ class FileServer:
     headers: dict[str, str] = field(default_factory=dict)
     redirect: str = ""
     redirect_headers: dict[str, str] = field(default_factory=dict)
+    reason: str | None = None
     declared: int | None = None
     asked: list[tuple[str, str]] = field(default_factory=list)
 
@@ -78,7 +80,9 @@ def _answer(handler: BaseHTTPRequestHandler, facts: FileServer) -> None:
     facts.asked.append((handler.path, wanted))
     handler.close_connection = True
     if facts.statuses:
-        _send(handler, facts.statuses.pop(0), {"Content-Length": "0", **facts.headers})
+        _send(
+            handler, facts.statuses.pop(0), {"Content-Length": "0", **facts.headers}, facts.reason
+        )
         return
     if facts.redirect and handler.path.startswith("/moved"):
         _send(handler, 302, {"Location": facts.redirect, **facts.redirect_headers})
@@ -87,7 +91,9 @@ def _answer(handler: BaseHTTPRequestHandler, facts: FileServer) -> None:
     same = not facts.knows_if_range or handler.headers.get("If-Range", facts.tag) == facts.tag
     start = int(found[1]) if found and facts.has_ranges and same else 0
     total = len(facts.content)
-    headers = {"Content-Length": str(facts.declared or total - start), **facts.headers}
+    headers = {**facts.headers}
+    if facts.declared != 0:
+        headers["Content-Length"] = str(facts.declared or total - start)
     if facts.tag:
         headers["ETag"] = facts.tag
     if start:
@@ -100,8 +106,13 @@ def _answer(handler: BaseHTTPRequestHandler, facts: FileServer) -> None:
         handler.wfile.write(body)
 
 
-def _send(handler: BaseHTTPRequestHandler, status: int, headers: dict[str, str]) -> None:
-    handler.send_response(status)
+def _send(
+    handler: BaseHTTPRequestHandler,
+    status: int,
+    headers: dict[str, str],
+    reason: str | None = None,
+) -> None:
+    handler.send_response(status, reason)
     for name, value in headers.items():
         handler.send_header(name, value)
     handler.end_headers()

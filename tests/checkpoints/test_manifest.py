@@ -156,8 +156,8 @@ def test_exception_broken_manifest(tmp_path: Path, content: str, said: str) -> N
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
-        ("licence", " ", "licence must be a text"),
-        ("origin", None, "origin must be a text"),
+        ("licence", " ", "licence must be a string"),
+        ("origin", None, "origin must be a string"),
         ("file_name", "../small.bin", "bare file name"),
         ("sha256", "AB", "hexadecimal"),
         ("sha256", "G" * 64, "hexadecimal"),

@@ -90,7 +90,7 @@ def check_presets(weights: Mapping[str, str]) -> dict[str, str]:
 
 
 def _check_weights(name: str) -> str:
-    from vots_hqtrack.checkpoints.catalogue import KNOWN
+    from vots_hqtrack.checkpoints.registry import KNOWN
     from vots_hqtrack.checkpoints.manifest import cached_weights, locate, sha256_of
 
     try:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from vots_hqtrack.checkpoints.container import read_checkpoint
+from vots_hqtrack.checkpoints.reader import read_checkpoint
 from vots_hqtrack.errors import WeightsError
 
 WEIGHTS = OrderedDict(a=torch.arange(3.0), b=torch.zeros(2, 2, dtype=torch.float16))
