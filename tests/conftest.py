@@ -1,6 +1,9 @@
 """Resources that tests ask for by marker or fixture; a missing one skips with a reason.
 
 ``VOTS_HQTRACK_REQUIRE=gpu,weights`` (any of gpu, weights, vot, data) makes failures of those skips.
+
+Tests and their subprocesses compute on one thread unless ``OMP_NUM_THREADS`` is set: their sizes
+are too small for more, and threads that wait for work take processor time.
 """
 
 from __future__ import annotations
@@ -12,7 +15,13 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 collect_ignore_glob = ["*conftest.py"]  # --doctest-modules would take them for test modules
+
+# pytest-xdist gives its workers COLUMNS=80, which a Rich console keeps from its making on.
+os.environ.pop("COLUMNS", None)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -54,7 +63,7 @@ def _skip_or_fail(resource: str, reason: str) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip, or fail where it is required, a test whose resource is missing."""
+    """Skip, or fail where it is required, a test with a missing resource."""
     for resource, lacks in _LACKS.items():
         if item.get_closest_marker(resource) and (reason := lacks()):
             _skip_or_fail(resource, reason)

@@ -28,10 +28,10 @@ Video = Sequence[tuple[FrameArray, Mapping[int, MaskArray]]]
 
 @dataclass(frozen=True)
 class DeviceRun:
-    """What a tracker gave.
+    """Output of a tracker.
 
     Attributes:
-        logits: Of the first tracked frame, ``(1, 11, h, w)`` on the CPU, as the decoder gives them.
+        logits: ``(1, 11, h, w)`` on the CPU, output of the decoder for the first tracked frame.
         labels: ``(T - 1, H, W)`` uint8 object ids of the tracked frames.
         scores: ``(T - 1, N)`` float64.
     """

@@ -30,6 +30,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from vots_hqtrack import frame
+
 CUDA = torch.device("cuda", 0)
 CPU = torch.device("cpu")
 
@@ -109,7 +111,7 @@ class PretendCuda(Tensor):
 
 
 class _Dispatch(TorchDispatchMode):
-    """Sees the operations whose arguments are all on the CPU, but whose result shall not be."""
+    """Sees operations with all arguments on the CPU, but with a result that shall not be."""
 
     def __torch_dispatch__(
         self, func: Any, types: object, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -134,7 +136,7 @@ class _Functions(TorchFunctionMode):
             return func(*args, **kwargs) if moved is None else moved
         if name == "__getitem__" and isinstance(args[1], tuple):
             # PyTorch would bring lists to the device itself.
-            index = [torch.tensor(one) if isinstance(one, list) else one for one in args[1]]
+            index = [torch.tensor(item) if isinstance(item, list) else item for item in args[1]]
             return func(args[0], tuple(index))
         if func is F.embedding_bag:
             # It makes offsets of its own, out of sight of this mode.
@@ -159,8 +161,16 @@ def pretend_cuda() -> Iterator[torch.device]:
         patch.setattr(torch.cuda, "synchronize", lambda *_: None)
         # Modules that are moved get new parameters, because their type changes.
         patch.setattr(torch.__future__, "_overwrite_module_params_on_conversion", True)
+        _forget_tables()
         with _Functions(), _Dispatch():
             yield CUDA
+        _forget_tables()
+
+
+def _forget_tables() -> None:
+    """Drop tables that the package keeps by device: this device has the name of a real one."""
+    for table in (frame._pixel_statistics, frame._nearest, frame._bilinear):
+        table.cache_clear()
 
 
 @contextlib.contextmanager
@@ -192,13 +202,13 @@ class _Check(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: object, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        tensors = [one for one in _leaves((args, kwargs or {})) if isinstance(one, Tensor)]
+        tensors = [item for item in _leaves((args, kwargs or {})) if isinstance(item, Tensor)]
         check_dtypes(func.overloadpacket.__name__, tensors)
         return func(*args, **(kwargs or {}))
 
 
 def _move(tensor: Tensor, args: Any, kwargs: dict[str, Any]) -> Tensor | None:
-    """Move a tensor to the device as ``tensor.to(*args, **kwargs)``; None if that is no such move.
+    """Move a tensor to the device as ``tensor.to(*args, **kwargs)``; None if it stays where it is.
 
     What is there already changes its dtype and layout only.
     """
@@ -222,10 +232,10 @@ def _is_cuda(device: object) -> bool:
 def _dispatch(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     name = getattr(func, "overloadpacket", func).__name__
     leaves = list(_leaves((args, kwargs)))
-    tensors = [one for one in leaves if isinstance(one, Tensor)]
-    targets = [one for one in leaves if isinstance(one, torch.device)]
-    on_device = [one for one in tensors if isinstance(one, PretendCuda)]
-    if not on_device and not any(_is_cuda(one) for one in targets):
+    tensors = [item for item in leaves if isinstance(item, Tensor)]
+    targets = [item for item in leaves if isinstance(item, torch.device)]
+    on_device = [item for item in tensors if isinstance(item, PretendCuda)]
+    if not on_device and not any(_is_cuda(item) for item in targets):
         return func(*args, **kwargs)
     _check_devices(name, args, tensors)
     check_dtypes(name, tensors)
@@ -233,30 +243,30 @@ def _dispatch(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if name in ("_softmax", "_log_softmax") and args[2]:
         # CUDA goes from 16 bits to float32 in the same pass.
         inner_args = (inner_args[0].float(), inner_args[1], False)
-    if name in MATMULS and any(one.dtype.itemsize == 2 for one in on_device):
+    if name in MATMULS and any(item.dtype.itemsize == 2 for item in on_device):
         found = _in_float32(func, inner_args, inner_kwargs)
     else:
         found = func(*inner_args, **inner_kwargs)
-    if targets and not any(_is_cuda(one) for one in targets):
+    if targets and not any(_is_cuda(item) for item in targets):
         return found
     if name == "copy_" and not isinstance(args[0], PretendCuda):
         return args[0]
     # What is written in place stays the tensor that it was.
-    owners = {id(one.inner): one for one in on_device}
+    owners = {id(item.inner): item for item in on_device}
 
-    def wrap(one: object) -> object:
-        if not isinstance(one, Tensor):
-            return one
-        known = owners.get(id(one))
-        return PretendCuda(one) if known is None else known
+    def wrap(item: object) -> object:
+        if not isinstance(item, Tensor):
+            return item
+        known = owners.get(id(item))
+        return PretendCuda(item) if known is None else known
 
     return _map(wrap, found)
 
 
 def _leaves(value: Any) -> Iterator[Any]:
     if isinstance(value, (list, tuple)):
-        for one in value:
-            yield from _leaves(one)
+        for item in value:
+            yield from _leaves(item)
     elif isinstance(value, dict):
         yield from _leaves(list(value.values()))
     else:
@@ -265,30 +275,30 @@ def _leaves(value: Any) -> Iterator[Any]:
 
 def _map(change: Callable[[Any], Any], value: Any) -> Any:
     if isinstance(value, (list, tuple)):
-        return type(value)([_map(change, one) for one in value])
+        return type(value)([_map(change, item) for item in value])
     if isinstance(value, dict):
-        return {key: _map(change, one) for key, one in value.items()}
+        return {key: _map(change, item) for key, item in value.items()}
     return change(value)
 
 
-def _unwrap(one: object) -> object:
-    if isinstance(one, PretendCuda):
-        return one.inner
-    return CPU if isinstance(one, torch.device) else one
+def _unwrap(item: object) -> object:
+    if isinstance(item, PretendCuda):
+        return item.inner
+    return CPU if isinstance(item, torch.device) else item
 
 
-def _widen(one: object) -> object:
-    return one.float() if isinstance(one, Tensor) and one.is_floating_point() else one
+def _widen(item: object) -> object:
+    return item.float() if isinstance(item, Tensor) and item.is_floating_point() else item
 
 
 def _in_float32(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """Compute in float32 and round the results, as tensor cores do."""
     out = kwargs.pop("out", None)
-    tensors = [one for one in _leaves((args, kwargs)) if isinstance(one, Tensor)]
-    dtype = next(one.dtype for one in tensors if one.dtype.itemsize == 2)
+    tensors = [item for item in _leaves((args, kwargs)) if isinstance(item, Tensor)]
+    dtype = next(item.dtype for item in tensors if item.dtype.itemsize == 2)
 
-    def narrow(one: object) -> object:
-        return one.to(dtype) if isinstance(one, Tensor) else one
+    def narrow(item: object) -> object:
+        return item.to(dtype) if isinstance(item, Tensor) else item
 
     overload = func if out is None else func.overloadpacket.default
     found = _map(narrow, overload(*_map(_widen, args), **_map(_widen, kwargs)))
@@ -299,10 +309,10 @@ def _check_devices(name: str, args: Any, tensors: list[Tensor]) -> None:
     if name in BETWEEN_DEVICES:
         return
     if name in TAKES_CPU_INDICES and isinstance(args[0], PretendCuda):
-        tensors = [args[0], *(one for one in args[2:3] if isinstance(one, Tensor))]
-    strangers = [one for one in tensors if not isinstance(one, PretendCuda) and one.ndim > 0]
+        tensors = [args[0], *(item for item in args[2:3] if isinstance(item, Tensor))]
+    strangers = [item for item in tensors if not isinstance(item, PretendCuda) and item.ndim > 0]
     if strangers and len(strangers) < len(tensors):
-        shapes = ", ".join(f"{_name(one)} {tuple(one.shape)}" for one in strangers)
+        shapes = ", ".join(f"{_name(item)} {tuple(item.shape)}" for item in strangers)
         raise CudaRefusesError(f"{name}: tensors on the CPU among those on CUDA: {shapes}")
 
 
@@ -310,23 +320,23 @@ def check_dtypes(name: str, tensors: Sequence[Tensor]) -> None:
     """Check the dtypes of what an operation is given.
 
     Args:
-        name: Of the operation in ``torch.ops.aten``, without its overload.
+        name: Name of the operation in ``torch.ops.aten``, without its overload.
         tensors: Its arguments, what it writes to among them.
 
     Raises:
         CudaRefusesError: CUDA has no kernel for them, or 16 bits would be promoted unseen.
     """
-    got = ", ".join(_name(one) for one in tensors)
-    floats = [one for one in tensors if one.is_floating_point()]
+    got = ", ".join(_name(item) for item in tensors)
+    floats = [item for item in tensors if item.is_floating_point()]
     if (name in MATMULS and len(floats) < len(tensors)) or (name in RESIZES and not floats):
         raise CudaRefusesError(f"{name}: CUDA has no such kernel for {got}")
     if name in BATCH_NORMS:
-        rest = {one.dtype for one in floats[1:]}
+        rest = {item.dtype for item in floats[1:]}
         if rest and rest != {torch.float32} and rest != {floats[0].dtype}:
             raise CudaRefusesError(
                 f"{name}: weights must be float32 or of the input's dtype, got {got}"
             )
-    elif name in ONE_DTYPE and len({one.dtype for one in floats}) > 1:
+    elif name in ONE_DTYPE and len({item.dtype for item in floats}) > 1:
         raise CudaRefusesError(f"{name}: dtypes must be one, got {got}")
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
-from vots_hqtrack.decoder import FeaturePyramidDecoder, MaskDecoder
+from vots_hqtrack.decoder import FPNDecoder, MaskDecoder
 from vots_hqtrack.types import FrameFeatures
 
 DIMS = (8, 12, 20)
@@ -21,9 +21,9 @@ def draw_features(height: int, width: int, batch: int = 1) -> FrameFeatures:
     )
 
 
-def build(*, align_corners: bool = True) -> FeaturePyramidDecoder:
+def build(*, align_corners: bool = True) -> FPNDecoder:
     torch.manual_seed(0)
-    return FeaturePyramidDecoder(24, DIMS, width=32, align_corners=align_corners).eval()
+    return FPNDecoder(24, DIMS, width=32, align_corners=align_corners).eval()
 
 
 @pytest.mark.parametrize(("height", "width"), [(97, 129), (33, 49), (17, 17), (32, 48), (1, 40)])
@@ -50,7 +50,7 @@ def test_values_every_map_of_the_encoder_is_read_once() -> None:
         torch.nn.init.dirac_(decoder.classify.weight)
         decoder.classify.bias.zero_()
         # Everything positive, so that no rectifier cuts anything off.
-        features = FrameFeatures(*(one.abs() for one in (features.s4, features.s8, features.s16)))
+        features = FrameFeatures(*(x.abs() for x in (features.s4, features.s8, features.s16)))
         found = decoder(embedding.abs(), features)
         wanted = decoder.adapt_s16(features.s16)[:, :11] + embedding.abs()[:, :11]
         for adapted in (decoder.adapt_s8(features.s8), decoder.adapt_s4(features.s4)):
@@ -64,10 +64,10 @@ def test_values_every_map_of_the_encoder_is_read_once() -> None:
 def test_gradients_reach_every_parameter_and_input() -> None:
     decoder = build(align_corners=False).train()
     features, embedding = draw_features(33, 49), draw(1, 24, 3, 4).requires_grad_()
-    maps = [one.requires_grad_() for one in (features.s4, features.s8, features.s16)]
+    maps = [x.requires_grad_() for x in (features.s4, features.s8, features.s16)]
     decoder(embedding, features).square().mean().backward()
     tensors = [*decoder.parameters(), embedding, *maps]
-    assert all(one.grad is not None and one.grad.abs().sum() > 0 for one in tensors)
+    assert all(x.grad is not None and x.grad.abs().sum() > 0 for x in tensors)
 
 
 def test_shapes_of_two_convolutions() -> None:
@@ -82,6 +82,6 @@ def test_shapes_of_two_convolutions() -> None:
 def test_sizes_of_deaot() -> None:
     """The released checkpoint carries DeAOT's decoder, unused; these are its shapes."""
     with torch.device("meta"):
-        decoder = FeaturePyramidDecoder(512, (64, 128, 256), width=256, align_corners=True)
+        decoder = FPNDecoder(512, (64, 128, 256), width=256, align_corners=True)
     assert sum(p.numel() for p in decoder.parameters()) == 1_274_123
     assert decoder.refine_s8.conv.weight.shape == (128, 256, 3, 3)

@@ -8,12 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
-from vots_hqtrack.demo import pictures
-from vots_hqtrack.demo.pictures import PICTURES, load_picture
+from vots_hqtrack.demo import images
+from vots_hqtrack.demo.images import load_image, load_outlines
 from vots_hqtrack.demo.render import NUM_FRAMES, RenderedFrame, pose_at, render
 from vots_hqtrack.demo.run import MARKER, prepare_folder, run_demo
-from vots_hqtrack.demo.scenes import ORBIT, SCENES, Actor, Pose, Scene
-from vots_hqtrack.demo.sprites import load_outlines
+from vots_hqtrack.demo.scenes import Pose, Scene, SceneLayer, load_scenes, read_tables
 from vots_hqtrack.errors import ConfigError, InputError
 from vots_hqtrack.measures import measure_object
 from vots_hqtrack.types import ObjectId
@@ -24,10 +23,14 @@ if importlib.util.find_spec("skimage") is None:
     pytest.skip("needs the extra 'demo'", allow_module_level=True)
 
 
+SCENES = load_scenes()
+ORBIT = SCENES[1]
+
+
 @pytest.fixture(scope="module")
-def drawn() -> dict[str, list[RenderedFrame]]:
-    """Every scene, each third frame of its full length."""
-    return {scene.name: list(render(scene, num_frames=NUM_FRAMES))[::3] for scene in SCENES}
+def rendered() -> dict[str, list[RenderedFrame]]:
+    """Every scene at a third of its frame rate."""
+    return {scene.name: list(render(scene, num_frames=NUM_FRAMES // 3)) for scene in SCENES}
 
 
 def tracks(frames: list[RenderedFrame]) -> dict[ObjectId, list[np.ndarray]]:
@@ -35,11 +38,11 @@ def tracks(frames: list[RenderedFrame]) -> dict[ObjectId, list[np.ndarray]]:
 
 
 def test_scenes_are_long_and_hold_two_to_four_objects(
-    drawn: dict[str, list[RenderedFrame]],
+    rendered: dict[str, list[RenderedFrame]],
 ) -> None:
     assert NUM_FRAMES >= 40
     assert len(SCENES) == 3
-    for frames in drawn.values():
+    for frames in rendered.values():
         assert 2 <= len(frames[0].masks) <= 4
         for frame in frames:
             assert frame.frame.shape == (360, 640, 3)
@@ -48,10 +51,10 @@ def test_scenes_are_long_and_hold_two_to_four_objects(
         assert all(mask.sum() > 1500 for mask in frames[0].masks.values())
 
 
-def test_what_happens_in_the_scenes(drawn: dict[str, list[RenderedFrame]]) -> None:
+def test_what_happens_in_the_scenes(rendered: dict[str, list[RenderedFrame]]) -> None:
     areas = {
         (name, key): np.array([mask.sum() for mask in masks])
-        for name, frames in drawn.items()
+        for name, frames in rendered.items()
         for key, masks in tracks(frames).items()
     }
     # The cup hides a part of the cat, though the cat comes nearer; the horse one of the cameraman.
@@ -62,14 +65,14 @@ def test_what_happens_in_the_scenes(drawn: dict[str, list[RenderedFrame]]) -> No
     (absent,) = np.nonzero(areas["meadow", ObjectId(3)] == 0)
     assert 3 * len(absent) > 10
     assert 0 < absent[0]
-    assert absent[-1] < len(drawn["meadow"]) - 1
-    # A twin that nobody tracks flies beside the tracked shuttle.
-    shuttles = [actor for actor in ORBIT.actors if actor.sprite == "shuttle"]
-    assert [actor.object_id is None for actor in shuttles] == [True, False]
+    assert absent[-1] < len(rendered["meadow"]) - 1
+    # An untracked twin flies beside the tracked shuttle.
+    shuttles = [layer for layer in ORBIT.layers if layer.outline == "shuttle"]
+    assert [layer.object_id is None for layer in shuttles] == [True, False]
 
 
-def test_a_copy_of_the_first_mask_scores_low(drawn: dict[str, list[RenderedFrame]]) -> None:
-    for frames in drawn.values():
+def test_a_copy_of_the_first_mask_scores_low(rendered: dict[str, list[RenderedFrame]]) -> None:
+    for frames in rendered.values():
         for masks in tracks(frames).values():
             score = measure_object([masks[0]] * len(masks), masks)
             assert score is not None
@@ -77,13 +80,13 @@ def test_a_copy_of_the_first_mask_scores_low(drawn: dict[str, list[RenderedFrame
 
 
 def test_masks_are_exact() -> None:
-    # The same scene with its object far away: where the picture differs, there the object is.
-    near = Actor("cup", (Pose(0, 500, 400, 200), Pose(1, 540, 430, 220, 30)), ObjectId(1))
+    # The same scene with its object far away: the frames differ where the object is.
+    near = SceneLayer("cup", (Pose(0, 500, 400, 200), Pose(1, 540, 430, 220, 30)), ObjectId(1))
     far = dataclasses.replace(near, poses=(Pose(0, 5000, 0, 200), Pose(1, 5000, 0, 220, 30)))
     camera = (Pose(0, 500, 400, 1.0), Pose(1, 510, 410, 1.1, 3))
     scene = Scene("one", "hubble", 1.0, camera, (near,))
     with_cup = list(render(scene, num_frames=3))
-    without = list(render(dataclasses.replace(scene, actors=(far,)), num_frames=3))
+    without = list(render(dataclasses.replace(scene, layers=(far,)), num_frames=3))
     for here, gone in zip(with_cup, without, strict=True):
         difference = np.abs(here.frame.astype(int) - gone.frame.astype(int)).max(axis=2)
         changed = cv2.medianBlur((difference > 12).astype(np.uint8), 3) > 0
@@ -92,7 +95,7 @@ def test_masks_are_exact() -> None:
         assert not gone.masks[ObjectId(1)].any()
 
 
-def test_drawing_depends_on_the_seed_alone() -> None:
+def test_rendering_depends_on_the_seed_alone() -> None:
     first, again, other = (list(render(ORBIT, num_frames=2, seed=seed)) for seed in (0, 0, 1))
     for left, right in zip(first, again, strict=True):
         np.testing.assert_array_equal(left.frame, right.frame)
@@ -101,39 +104,39 @@ def test_drawing_depends_on_the_seed_alone() -> None:
     assert (first[0].masks[ObjectId(3)] != other[0].masks[ObjectId(3)]).any()
 
 
-def test_ways_go_through_their_poses() -> None:
+def test_paths_go_through_their_poses() -> None:
     poses = [Pose(0, 1, 2, 3, 4), Pose(0.3, 5, -6, 7, 80), Pose(1, 9, 10, 11, 12)]
     for pose in poses:
-        found = dataclasses.astuple(pose_at(poses, pose.time))
-        assert found == pytest.approx(dataclasses.astuple(pose))
+        assert pose_at(poses, pose.time) == pytest.approx(pose)
 
 
-def test_outlines_lie_on_their_pictures() -> None:
+def test_outlines_are_inside_their_images() -> None:
     outlines = load_outlines()
-    assert {actor.sprite for scene in SCENES for actor in scene.actors} <= set(outlines)
+    assert {layer.outline for scene in SCENES for layer in scene.layers} <= set(outlines)
     for outline in outlines.values():
-        height, width, _ = load_picture(outline.picture).shape
-        points = np.array(outline.points)
-        assert len(points) > 20
-        assert (points >= 0).all()
-        assert (points < (width, height)).all()
-    assert {scene.picture for scene in SCENES} <= set(PICTURES)
-    assert {picture.licence for picture in PICTURES.values()} == {"CC0", "public domain"}
+        height, width, _ = load_image(outline.image).shape
+        assert len(outline.points) > 20
+        assert (outline.points >= 0).all()
+        assert (outline.points < (width, height)).all()
+    tables = read_tables()["images"]
+    assert {scene.image for scene in SCENES} <= set(tables)
+    assert {image["licence"] for image in tables.values()} == {"CC0", "public domain"}
+    assert all(image["credit"] for image in tables.values())
 
 
-def test_pictures_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "picture_folder", lambda: tmp_path)
-    with pytest.raises(InputError, match=r"cannot read the demo's picture .*brick\.png"):
-        load_picture("brick")
+def test_images_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "image_folder", lambda: tmp_path)
+    with pytest.raises(InputError, match=r"cannot read the demo's image .*brick\.png"):
+        load_image("brick")
     (tmp_path / "brick.png").write_bytes(b"other")
     with pytest.raises(InputError, match="install scikit-image again"):
-        load_picture("brick")
+        load_image("brick")
 
 
-def test_missing_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_images(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'vots-hqtrack\[demo\]'"):
-        load_picture("brick")
+        load_image("brick")
 
 
 def test_only_an_earlier_demo_is_replaced(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Which device and which dtype a tracker takes."""
+"""Device and dtype of a tracker."""
 
 from __future__ import annotations
 

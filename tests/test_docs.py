@@ -1,4 +1,4 @@
-"""What README and CONTRIBUTING tell users to type must work."""
+"""Commands and snippets in README and CONTRIBUTING work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where downloads go, by environment variables."""
+"""Download options from environment variables."""
 
 from __future__ import annotations
 

@@ -95,8 +95,8 @@ def test_box_survives_the_way_down_and_up(height: int, width: int, data: st.Data
     labels = torch.zeros(height, width)
     labels[top : top + 10, left : left + 10] = 1
     network = labels_to_network(labels, geometry)
-    cells = F.avg_pool2d(network[None], 4)
-    found = logits_to_frame(cells, geometry)[0]
+    logits = F.avg_pool2d(network[None], 4)
+    found = logits_to_frame(logits, geometry)[0]
     assert found.shape == (height, width)
     centre = torch.tensor([top + 5.0, left + 5.0])
     rows, columns = torch.arange(height) + 0.5, torch.arange(width) + 0.5
@@ -176,7 +176,7 @@ def test_convention_aligned_labels_take_the_pixel_at_the_scaled_index() -> None:
 
 
 def test_convention_aligned_logits_meet_at_the_corners() -> None:
-    """A ramp over the cells is a ramp over the pixels, from corner pixel to corner pixel."""
+    """A ramp over the logits is a ramp over the pixels, from corner pixel to corner pixel."""
     geometry = plan_aligned_frame(Size(240, 320))
     rows, columns = geometry.logits_size
     ramp = torch.linspace(0, 1, rows)[:, None] + 10 * torch.linspace(0, 1, columns)

@@ -1,4 +1,4 @@
-"""What the released code gets wrong, worked out anew from its description, beside what we do.
+"""Known bugs of the released code, re-created from its description, beside our results.
 
 Each ``released_*`` function is the rule of the released code in a few lines; decision 0022 lists
 them. Where its rule and ours agree, a test says so too.
@@ -168,10 +168,8 @@ class TestOverlappingRefinedMasks:
 
     @staticmethod
     def ours(numbers: Sequence[ObjectId], masks: Sequence[MaskArray]) -> LabelArray:
-        settled = resolve_overlaps(torch.from_numpy(np.stack(masks)), numbers).numpy()
-        label_map = np.zeros(masks[0].shape, np.uint8)
-        for number, mask in zip(numbers, settled, strict=True):
-            label_map[mask] = number
+        slot_map = resolve_overlaps(torch.from_numpy(np.stack(masks)), numbers).numpy()
+        label_map: LabelArray = np.array([0, *numbers], np.uint8)[slot_map]
         return label_map
 
     def test_with_a_missing_id_the_pixel_goes_to_an_absent_object(self) -> None:
@@ -198,11 +196,11 @@ class TestThreshold:
 
     @pytest.mark.parametrize(("width", "scale"), [(10, 1), (10, 997), (10, 100_000), (11, 9)])
     def test_at_the_threshold_both_agree(self, width: int, scale: int) -> None:
-        coarse = torch.zeros(1, width, scale, dtype=torch.bool)
-        coarse[0, 0] = True
-        refined = torch.ones_like(coarse)
+        initial = torch.zeros(1, width, scale, dtype=torch.bool)
+        initial[0, 0] = True
+        refined = torch.ones_like(initial)
         released = not (scale + 1e-6) / (width * scale + 1e-6) < 0.1
-        assert select(coarse, refined, iou_threshold=0.1).is_refined.item() is released
+        assert select(initial, refined, iou_threshold=0.1).is_refined.item() is released
         assert released is (width == 10)
 
 
@@ -244,19 +242,22 @@ class TestIdsByPosition:
         for order in ([1, 2, 3], [3, 2, 1]):
             state = by_id.initialize(draw_frame(), {number: masks[number] for number in order})
             results.append(by_id.track(draw_frame(1), state).masks)
-        assert all(np.array_equal(mask, results[1][one]) for one, mask in results[0].items())
+        assert all(np.array_equal(mask, results[1][i]) for i, mask in results[0].items())
 
     def test_sparse_ids_keep_their_slots_in_the_released_presets(self, by_id: HQTracker) -> None:
         packed = released_tracker(slots="packed")
         given_masks = {3: square(8, 8), 7: square(8, 60)}
-        kept, moved = (one.initialize(draw_frame(), given_masks) for one in (by_id, packed))
-        assert [kept.slots.place(one) for one in ids(3, 7)] == [(0, Slot(3)), (0, Slot(7))]
-        assert [moved.slots.place(one) for one in ids(3, 7)] == [(0, Slot(1)), (0, Slot(2))]
+        kept, moved = (tracker.initialize(draw_frame(), given_masks) for tracker in (by_id, packed))
+        assert [kept.slots.group_and_slot(i) for i in ids(3, 7)] == [(0, Slot(3)), (0, Slot(7))]
+        assert [moved.slots.group_and_slot(i) for i in ids(3, 7)] == [
+            (0, Slot(1)),
+            (0, Slot(2)),
+        ]
         # The slots' identities differ, so what is remembered does too; the weights are the same.
-        values = [state.groups[0].long_term.entries[0].layers[0].value for state in (kept, moved)]
+        values = [state.groups[0].read().long_term[0].layers[0].value for state in (kept, moved)]
         assert not torch.allclose(values[0], values[1])
         dense = by_id.initialize(draw_frame(), {1: given_masks[3], 2: given_masks[7]})
-        torch.testing.assert_close(dense.groups[0].long_term.entries[0].layers[0].value, values[1])
+        torch.testing.assert_close(dense.groups[0].read().long_term[0].layers[0].value, values[1])
         found = by_id.track(draw_frame(1), kept)
         assert list(found.masks) == [1, 2, 3, 4, 5, 6, 7]
         assert list(packed.track(draw_frame(1), moved).masks) == [3, 7]

@@ -32,7 +32,7 @@ mask_pairs = npst.array_shapes(min_dims=3, max_dims=3, max_side=7).flatmap(
 
 
 def _mask(*rows: str) -> np.ndarray:
-    return np.array([[cell == "x" for cell in row] for row in rows])
+    return np.array([[pixel == "x" for pixel in row] for row in rows])
 
 
 def test_convention_label_zero_is_background() -> None:

@@ -82,7 +82,7 @@ def test_boundary_accuracy_is_that_of_the_slow_matcher(size: tuple[int, int]) ->
 
 
 def test_boundary_values() -> None:
-    """The boundary of a square is a ring whose right and lower sides are inside it."""
+    """The boundary of a square is a ring with its right and lower sides inside it."""
     boundary = mask_boundary(square((8, 9), 2, 3, 3))
     expected = np.zeros((8, 9), dtype=bool)
     expected[1:5, 2:6] = True

@@ -23,18 +23,22 @@ from vots_hqtrack.build import TrackerParts, build_networks, build_untrained_par
 from vots_hqtrack.checkpoints.load import load_tensors, save_tensors
 from vots_hqtrack.config import MemoryConfig, TrackerConfig, VMOSConfig
 from vots_hqtrack.encoder.internimage import InternImage
-from vots_hqtrack.ops import VARIABLE, resolve_backend
+from vots_hqtrack.merge import initial_masks
+from vots_hqtrack.ops import use_backend
 from vots_hqtrack.precision import cast_to_low_precision
 from vots_hqtrack.presets import PRESETS, load_preset
-from vots_hqtrack.report import coarse_masks
+from vots_hqtrack.result import FrameResult
 from vots_hqtrack.sam import refiner
+from vots_hqtrack.sam.models import ImageEncoderViT
 from vots_hqtrack.sam.vit import SamVitEncoder
+from vots_hqtrack.scoring import mean_probabilities
 from vots_hqtrack.settings import apply_settings
 from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.training.batch import ClipBatch
 from vots_hqtrack.training.clip import shuffle_table
+from vots_hqtrack.training.losses import StepOptions
 from vots_hqtrack.training.network import ClipNetwork
-from vots_hqtrack.types import FrameArray, FrameResult, MaskArray
+from vots_hqtrack.types import FrameArray, MaskArray
 from vots_hqtrack.vmos import build_vmos
 
 DTYPES = [torch.bfloat16, torch.float16]
@@ -47,12 +51,10 @@ SMALL = (
 
 
 @pytest.fixture(autouse=True)
-def _torch_ops(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _torch_ops() -> Iterator[None]:
     """Triton's kernels cannot read tensors that only pretend."""
-    monkeypatch.setenv(VARIABLE, "torch")
-    resolve_backend.cache_clear()
-    yield
-    resolve_backend.cache_clear()
+    with use_backend("torch"):
+        yield
 
 
 def small_config(name: str, dtype: torch.dtype) -> TrackerConfig:
@@ -70,7 +72,7 @@ def small_video(num_frames: int) -> list[tuple[FrameArray, dict[int, MaskArray]]
     return [
         (
             np.ascontiguousarray(frame[::2, ::2]),
-            {one: mask[::2, ::2] for one, mask in masks.items()},
+            {item: mask[::2, ::2] for item, mask in masks.items()},
         )
         for frame, masks in draw_video(num_frames)
     ]
@@ -81,9 +83,6 @@ class EncodedOnce(nn.Module):
 
     def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()
-        # The package may only be imported after ``sam.models``.
-        from segment_anything_hq.modeling import ImageEncoderViT
-
         # One block with windows and one with global attention, as wide as ViT-B.
         vit = ImageEncoderViT(
             depth=2, embed_dim=768, num_heads=4, mlp_ratio=1, out_chans=256, use_rel_pos=True,
@@ -126,10 +125,10 @@ def make_tracker(config: TrackerConfig, device: torch.device) -> HQTracker:
 
 
 def check_result(result: FrameResult) -> None:
-    for one, mask in result.masks.items():
+    for item, mask in result.masks.items():
         assert mask.dtype == np.bool_
-        assert np.isfinite(result.scores[one])
-        assert np.isfinite(result.evidence[one]).all()
+        assert np.isfinite(result.scores[item])
+        assert np.isfinite(result.confidence_features[item]).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -142,9 +141,9 @@ def test_every_preset_tracks(name: str, dtype: torch.dtype) -> None:
         state = tracker.initialize(*video[0])
         for frame, _ in video[1:]:
             check_result(tracker.track(frame, state))
-    layers = state.groups[0].long_term.entries[0].layers
-    assert {type(one) for layer in layers for one in (layer.key, layer.value)} == {PretendCuda}
-    assert {one.dtype for layer in layers for one in (layer.key, layer.value)} == {dtype}
+    layers = state.groups[0].read().long_term[0].layers
+    assert {type(item) for layer in layers for item in (layer.key, layer.value)} == {PretendCuda}
+    assert {item.dtype for layer in layers for item in (layer.key, layer.value)} == {dtype}
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -153,7 +152,7 @@ def test_objects_added_later_separate_tracking_and_boxes(dtype: torch.dtype) -> 
     parts = build_small(config)
     config = apply_settings(
         config,
-        ["tracking.mode=separate", "tracking.remember=refined", "confidence.kind=probability"],
+        ["tracking.mode=separate", "tracking.memory_masks=refined", "confidence.kind=probability"],
     )
     video = small_video(2)
     (first, masks), (second, _) = video
@@ -180,8 +179,8 @@ def test_values_are_those_of_the_cpu() -> None:
     results.append([tracker.track(frame, state) for frame, _ in video[1:]])
     for left, right in zip(*results, strict=True):
         assert sum(mask.sum() for mask in right.masks.values()) > 0
-        for one, mask in left.masks.items():
-            assert (mask == right.masks[one]).all()
+        for item, mask in left.masks.items():
+            assert (mask == right.masks[item]).all()
 
 
 @pytest.mark.slow
@@ -194,8 +193,8 @@ def test_float16_finds_the_masks_of_float32() -> None:
             config = small_config("lite", dtype)
             tracker = HQTracker(config, *build.build_parts(config, device, None), device)
             results[dtype] = tracker.track(video[1][0], tracker.initialize(*video[0]))
-    for one, exact in results[torch.float32].masks.items():
-        found = results[torch.float16].masks[one]
+    for item, exact in results[torch.float32].masks.items():
+        found = results[torch.float16].masks[item]
         assert exact.any()
         # Measured: 0.9986 and more.
         assert (found & exact).sum() / (found | exact).sum() >= 0.99
@@ -206,8 +205,9 @@ def test_mean_probability_of_a_mask_larger_than_float16(dtype: torch.dtype) -> N
     """Autocast would sum 160,000 probabilities in 16 bits: infinity in float16."""
     probabilities = torch.tensor([0.3, 0.7]).view(2, 1, 1).expand(2, 400, 400).contiguous()
     with pretend_cuda() as device, torch.autocast("cuda", dtype):
-        masks, mean = coarse_masks(probabilities.to(device))
-        assert bool(masks.all())
+        initial = initial_masks(probabilities.to(device))
+        assert bool(initial.masks.all())
+        mean = mean_probabilities(initial.probability, initial.masks)
         assert mean.tolist() == pytest.approx([0.7], abs=1e-4)
 
 
@@ -224,7 +224,9 @@ def test_weights_of_float16_files_are_cast(tmp_path: Path) -> None:
         path = tmp_path / "weights.safetensors"
         save_tensors(path, tensors, {})
         stored = load_tensors(path, expected_sha256=None)
-        assert {one.dtype for one in stored.values() if one.is_floating_point()} == {torch.float16}
+        assert {item.dtype for item in stored.values() if item.is_floating_point()} == {
+            torch.float16
+        }
         tracker = HQTracker(config, *build.build_parts(config, device, path), device)
         video = small_video(2)
         state = tracker.initialize(*video[0])
@@ -255,14 +257,16 @@ def small_network() -> ClipNetwork:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("use_own_labels", [False, True])
-def test_training_forward_on_the_device(dtype: torch.dtype, use_own_labels: bool) -> None:
+@pytest.mark.parametrize("predicted_masks", [False, True])
+def test_training_forward_on_the_device(dtype: torch.dtype, predicted_masks: bool) -> None:
     with pretend_cuda() as device:
         network, batch = small_network().to(device), draw_batch().to(device)
         with torch.autocast("cuda", dtype):
-            logits = network(batch, use_own_labels=use_own_labels, with_reference=True)
-    assert all(type(one) is PretendCuda and one.requires_grad for one in logits)
-    assert all(bool(torch.isfinite(one.inner).all()) for one in logits)
+            logits = network(
+                batch, StepOptions(with_reference=True, predicted_masks=predicted_masks)
+            )
+    assert all(type(item) is PretendCuda and item.requires_grad for item in logits)
+    assert all(bool(torch.isfinite(item.inner).all()) for item in logits)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -283,8 +287,8 @@ def test_training_step(dtype: torch.dtype) -> None:
     network = small_network()
     with cuda_dtypes():
         with torch.autocast("cpu", dtype):
-            logits = network(draw_batch(), use_own_labels=False, with_reference=True)
-        sum(one.float().logsumexp(1).mean() for one in logits).backward()
+            logits = network(draw_batch(), StepOptions(with_reference=True))
+        sum(item.float().logsumexp(1).mean() for item in logits).backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.dtype == torch.float32
@@ -292,7 +296,7 @@ def test_training_step(dtype: torch.dtype) -> None:
 
 
 class TestPretendedDevice:
-    """What would go unseen on the CPU is refused, and nothing else."""
+    """Operations that would go unseen on the CPU are refused, and nothing else."""
 
     @staticmethod
     def on_device(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -40,7 +40,7 @@ def test_values_last_seen() -> None:
 
 def test_values_windows() -> None:
     # The logits of a 640 x 480 frame: 1024 / 2 / 4 = 128 columns and 96 rows, 5 frame pixels each.
-    assert GEOMETRY.content_cells == Size(96, 128)
+    assert GEOMETRY.content_size == Size(96, 128)
     seen = LastSeen(
         torch.tensor(
             [[200.0, 100, 300, 200], [200, 100, 300, 200], [50, 50, 52, 52], [0, 0, 0, 0]]

@@ -75,5 +75,5 @@ def test_ones_own_parts_track(dtype: str) -> None:
     boxes = tracker.masks_from_boxes(first, [(20, 10, 40, 40), (90, 30, 30, 30)])
     assert [mask.sum() for mask in boxes] == [1600, 900]
     result = tracker.track(second, tracker.initialize(first, dict(enumerate(boxes, start=1))))
-    for one, mask in result.masks.items():
-        assert result.sources[one] != "refined" or (second.max(axis=2)[mask] > 100).all()
+    for object_id, mask in result.masks.items():
+        assert result.sources[object_id] != "refined" or (second.max(axis=2)[mask] > 100).all()

@@ -1,4 +1,4 @@
-"""Presets whose weights the user trains: from a weights file to masks, without it to advice."""
+"""Presets without published weights: tracking with a weights file, advice without it."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def test_tracks_with_weights_of_the_users_own(preset: str, weights: Path) -> Non
     size = video[0][0].shape[:2]
     state = tracker.initialize(video[0][0], video[0][1])
     num_layers = {"vmos-r50": 4, "deaot-r50": 3}[preset]
-    assert [len(entry.layers) for entry in state.groups[0].long_term.entries] == [num_layers]
+    assert [len(entry.layers) for entry in state.groups[0].read().long_term] == [num_layers]
     for index, (frame, _) in enumerate(video[1:], start=1):
         result = tracker.track(frame, state)
         assert result.frame_index == index
         assert {mask.shape for mask in result.masks.values()} == {size}
         assert not (result.masks[ObjectId(1)] & result.masks[ObjectId(2)]).any()
         assert all(np.isfinite(score) for score in result.scores.values())
-    assert set(state.groups[0].long_term.frame_indices) == {0, 2, 3}
+    assert set(state.groups[0].frame_indices) == {0, 2, 3}
 
 
 def test_exception_weights_that_nobody_publishes(
@@ -77,12 +77,12 @@ def test_everything_that_is_missing_is_told_at_once(
 
 
 def test_rows_of_the_papers_second_table() -> None:
-    """Baseline, its encoder replaced, the cascade added: a preset each, or one option away."""
+    """Baseline, encoder replaced, multi-scale propagation: presets, or one option away."""
     baseline, full = load_preset("deaot-r50"), load_preset("vmos")
-    assert (baseline.encoder.kind, baseline.vmos.cascade) == ("resnet50", False)
-    assert (full.encoder.kind, full.vmos.cascade) == ("internimage-t", True)
+    assert (baseline.encoder.kind, baseline.vmos.multi_scale) == ("resnet50", False)
+    assert (full.encoder.kind, full.vmos.multi_scale) == ("internimage-t", True)
     assert baseline.memory == full.memory == load_preset("vmos-r50").memory
-    assert "vmos.cascade" in full.options()
+    assert "vmos.multi_scale" in full.options()
 
 
 @pytest.mark.parametrize("name", PRESETS)

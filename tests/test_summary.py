@@ -1,4 +1,4 @@
-"""What a run says of each object: lost, absent for a while, doubtful."""
+"""Summary of each object of a run: lost, absent for a while, doubtful."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vots_hqtrack.errors import ConfigError
+from vots_hqtrack.result import FrameResult
 from vots_hqtrack.summary import KEPT_RANGES, FrameRanges, TrackSummary, summarise
-from vots_hqtrack.types import FrameResult, ObjectId
+from vots_hqtrack.types import ObjectId
 
 ONE, TWO = ObjectId(1), ObjectId(2)
 
@@ -21,9 +22,9 @@ def make_result(index: int, **scores: float) -> FrameResult:
     objects = {ObjectId(int(name[1:])): score for name, score in scores.items()}
     return FrameResult(
         frame_index=index,
-        masks={one: np.full((2, 2), score > 0) for one, score in objects.items()},
+        masks={i: np.full((2, 2), score > 0) for i, score in objects.items()},
         scores=objects,
-        sources={one: "coarse" if score else "absent" for one, score in objects.items()},
+        sources={i: "initial" if score else "absent" for i, score in objects.items()},
     )
 
 
@@ -65,13 +66,13 @@ class TestRanges:
     def test_the_kept_ranges_are_the_first_ones(self, chosen: set[int]) -> None:
         frames = sorted(chosen)
         ranges = as_ranges(frames)
-        starts = [one for one in frames if one - 1 not in chosen]
-        ends = [one for one in frames if one + 1 not in chosen]
+        starts = [i for i in frames if i - 1 not in chosen]
+        ends = [i for i in frames if i + 1 not in chosen]
         assert ranges.kept == list(zip(starts, ends, strict=True))[:KEPT_RANGES]
         assert ranges.num_more == max(len(starts) - KEPT_RANGES, 0)
         rest = ranges.before_last()
         assert rest.kept == list(zip(starts, ends, strict=True))[:-1][:KEPT_RANGES]
-        assert rest.num_frames == len([one for one in frames if one < starts[-1]] if starts else [])
+        assert rest.num_frames == len([i for i in frames if i < starts[-1]] if starts else [])
 
 
 class TestLines:
@@ -140,9 +141,9 @@ def test_values_of_json() -> None:
 
 def test_ten_thousand_frames_take_the_memory_of_a_hundred() -> None:
     def size(num_frames: int) -> int:
-        one = summarise_one(*([1.0, 0.0, 0.3] * (num_frames // 3))).objects[ONE]
-        ranges = (one.absences, one.doubtful)
-        assert one.absences.num_frames == num_frames // 3
+        i = summarise_one(*([1.0, 0.0, 0.3] * (num_frames // 3))).objects[ONE]
+        ranges = (i.absences, i.doubtful)
+        assert i.absences.num_frames == num_frames // 3
         return sum(sys.getsizeof(each.kept) + len(each.kept) for each in ranges)
 
     assert size(9_999) == size(99)

@@ -7,15 +7,10 @@ from typing import Literal
 
 import numpy as np
 import pytest
-import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from two_discs import draw_video
 
 from vots_hqtrack.config import TrackingConfig
-from vots_hqtrack.errors import InputError, ShapeError
-from vots_hqtrack.memory.slots import ObjectSlots
-from vots_hqtrack.merge import merge_groups, merge_separate
+from vots_hqtrack.errors import InputError
 from vots_hqtrack.presets import lite_vmos, load_preset
 from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.types import ObjectId, Slot
@@ -34,14 +29,14 @@ class TestSeparate:
         tracker = tracker_with(mode="separate")
         video = draw_video(3)
         together = tracker.initialize(*video[0])
-        alone = {one: tracker.initialize(video[0][0], {one: video[0][1][one]}) for one in (1, 2)}
+        alone = {i: tracker.initialize(video[0][0], {i: video[0][1][i]}) for i in (1, 2)}
         assert len(together.groups) == 2
         for frame, _ in video[1:]:
             found = tracker.track(frame, together)
-            for one, state in alone.items():
-                expected = tracker.track(frame, state).masks[ObjectId(one)]
+            for i, state in alone.items():
+                expected = tracker.track(frame, state).masks[ObjectId(i)]
                 # The objects are far from each other: neither is surer of the other's pixels.
-                assert np.array_equal(found.masks[ObjectId(one)], expected)
+                assert np.array_equal(found.masks[ObjectId(i)], expected)
                 assert expected.any()
 
     def test_an_object_added_later_gets_a_memory_of_its_own(self) -> None:
@@ -50,9 +45,9 @@ class TestSeparate:
         state = tracker.initialize(video[0][0], {1: video[0][1][1]})
         tracker.track(video[1][0], state)
         tracker.add_objects(video[1][0], {2: video[1][1][2]}, state)
-        assert [group.long_term.frame_indices for group in state.groups] == [(0,), (1,)]
+        assert [group.frame_indices for group in state.groups] == [(0,), (1,)]
         result = tracker.track(video[2][0], state)
-        assert all(result.masks[one].any() for one in (ONE, TWO))
+        assert all(result.masks[i].any() for i in (ONE, TWO))
 
     def test_joint_is_one_pass(self) -> None:
         tracker = tracker_with(mode="joint")
@@ -66,11 +61,11 @@ class TestSlots:
         given_masks = {3: masks[1], 12: masks[2]}
         by_id = tracker_with(slots="by_id").initialize(frame, given_masks)
         packed = tracker_with(slots="packed").initialize(frame, given_masks)
-        assert by_id.slots.place(THREE) == (0, Slot(3))
-        assert by_id.slots.place(ObjectId(12)) == (1, Slot(2))
+        assert by_id.slots.group_and_slot(THREE) == (0, Slot(3))
+        assert by_id.slots.group_and_slot(ObjectId(12)) == (1, Slot(2))
         assert len(by_id.groups) == 2
-        assert packed.slots.place(THREE) == (0, Slot(1))
-        assert packed.slots.place(ObjectId(12)) == (0, Slot(2))
+        assert packed.slots.group_and_slot(THREE) == (0, Slot(1))
+        assert packed.slots.group_and_slot(ObjectId(12)) == (0, Slot(2))
 
     def test_by_id_reports_unseen_lower_ids_and_takes_higher_ones_later(self) -> None:
         tracker = tracker_with(slots="by_id")
@@ -92,25 +87,25 @@ class TestSlots:
 
 @pytest.mark.weights
 @pytest.mark.parametrize(
-    ("remember", "agreement", "is_refined"),
-    [("coarse", 0.8, False), ("refined", 0.8, True), ("agreed", 0.8, True), ("agreed", 1, False)],
+    ("memory_masks", "agreement", "is_refined"),
+    [("initial", 0.8, False), ("refined", 0.8, True), ("agreed", 0.8, True), ("agreed", 1, False)],
 )
 def test_the_memory_gets_the_masks_that_the_option_names(
-    remember: Literal["coarse", "refined", "agreed"], agreement: float, is_refined: bool
+    memory_masks: Literal["initial", "refined", "agreed"], agreement: float, is_refined: bool
 ) -> None:
     base = load_preset("lite")
-    tracking = TrackingConfig(remember=remember, agreement=agreement)
+    tracking = TrackingConfig(memory_masks=memory_masks, agreement=agreement)
     config = dataclasses.replace(base, tracking=tracking)
     tracker = HQTracker.from_config(config, device="cpu")
     video = draw_video(3)
     state = tracker.initialize(*video[0])
     for frame, _ in video[1:]:
         result = tracker.track(frame, state)
-        kept = result.masks if is_refined else result.coarse_masks
-        other = result.coarse_masks if is_refined else result.masks
-        expected = sum(one * mask for one, mask in kept.items())
+        kept = result.masks if is_refined else result.initial_masks
+        other = result.initial_masks if is_refined else result.masks
+        expected = sum(i * mask for i, mask in kept.items())
         assert np.array_equal(state.label_map, expected)
-        assert not np.array_equal(state.label_map, sum(one * m for one, m in other.items()))
+        assert not np.array_equal(state.label_map, sum(i * m for i, m in other.items()))
 
 
 @pytest.mark.weights
@@ -120,7 +115,7 @@ def test_a_failure_in_the_refiner_leaves_the_video_as_it_was(
     tracker = HQTracker.from_preset("lite", device="cpu")
     video = draw_video(2)
     state = tracker.initialize(*video[0])
-    before, labels = state.nbytes, state.label_map
+    before, labels = state.nbytes, state.slot_map
 
     def fail(*_: object) -> None:
         raise MemoryError
@@ -130,35 +125,5 @@ def test_a_failure_in_the_refiner_leaves_the_video_as_it_was(
         with pytest.raises(MemoryError):
             tracker.track(video[1][0], state)
     assert (state.frame_index, state.nbytes) == (0, before)
-    assert state.label_map is labels
+    assert state.slot_map is labels
     assert tracker.track(video[1][0], state).frame_index == 1
-
-
-def test_group_size_bounds_the_groups() -> None:
-    slots = ObjectSlots(group_size=1)
-    slots.add([THREE, ONE])
-    assert slots.num_groups == 2
-    assert slots.place(ONE) == (1, Slot(1))
-    assert slots.members(0) == (THREE,)
-
-
-@given(st.integers(1, 5), st.integers(0, 99))
-def test_separate_merge_gives_each_pixel_to_who_is_surest(count: int, seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    logits = [torch.randn(2, 3, 4, generator=generator) for _ in range(count)]
-    merged = merge_separate(logits)
-    torch.testing.assert_close(merged.sum(0), torch.ones(3, 4))
-    own = torch.stack([one.softmax(0)[1] for one in logits])
-    winner = torch.where(own.amax(0) > 0.5, own.argmax(0) + 1, 0)
-    assert torch.equal(merged.argmax(0), winner)
-
-
-def test_separate_merge_of_one_object_changes_nothing() -> None:
-    logits = torch.randn(2, 5, 6, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(merge_separate([logits]), merge_groups([logits]))
-
-
-@pytest.mark.parametrize("merge", [merge_groups, merge_separate])
-def test_exception_nothing_to_merge(merge: object) -> None:
-    with pytest.raises(ShapeError, match="got none"):
-        merge([])  # type: ignore[operator]

@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from vots_hqtrack import ops
 from vots_hqtrack.config import VMOSConfig
 from vots_hqtrack.masks import one_hot_slots
-from vots_hqtrack.types import FrameFeatures, MemoryEntry
+from vots_hqtrack.types import FrameFeatures, MemoryEntry, MemoryFrames
 from vots_hqtrack.vmos import VMOS, build_vmos
 
 DIMS = (8, 16, 12)
@@ -18,7 +18,7 @@ SMALL = VMOSConfig(width_s16=16, width_s8=16, width_s4=8, num_blocks_s16=2, wind
 
 
 DEAOT = VMOSConfig(
-    width_s16=16, num_blocks_s16=3, window_radius=2, identity_kernel=17, cascade=False
+    width_s16=16, num_blocks_s16=3, window_radius=2, identity_kernel=17, multi_scale=False
 )
 
 
@@ -45,11 +45,11 @@ def draw_labels(seed: int, rows: int = 3, columns: int = 4) -> torch.Tensor:
 @torch.inference_mode()
 def run(vmos: VMOS, seeds: list[int], rows: int = 3, columns: int = 4) -> torch.Tensor:
     first = vmos.encode_masks(one_hot_slots(draw_labels(0, rows, columns)))
-    output = vmos.propagate_reference(draw_features(seeds[0], rows, columns), first)
+    output = vmos.propagate(draw_features(seeds[0], rows, columns), first)
     entries = [vmos.write_memory(0, output.proposals, first)]
     for index, seed in enumerate(seeds[1:], start=1):
         features = draw_features(seed, rows, columns)
-        output = vmos.propagate(features, entries, entries[-1])
+        output = vmos.propagate(features, MemoryFrames(entries, entries[-1]))
         labels = vmos.encode_masks(one_hot_slots(draw_labels(index, rows, columns)))
         entries.append(vmos.write_memory(index, output.proposals, labels))
     return vmos.decode(output)
@@ -73,13 +73,13 @@ def test_no_video_is_kept_on_the_network(vmos: VMOS) -> None:
 def test_long_term_memory_is_read(vmos: VMOS) -> None:
     with torch.inference_mode():
         first = vmos.encode_masks(one_hot_slots(draw_labels(0)))
-        output = vmos.propagate_reference(draw_features(1), first)
-        one = vmos.write_memory(0, output.proposals, first)
+        output = vmos.propagate(draw_features(1), first)
+        left = vmos.write_memory(0, output.proposals, first)
         other_labels = vmos.encode_masks(one_hot_slots(draw_labels(9)))
-        two = vmos.write_memory(0, output.proposals, other_labels)
-        with_one = vmos.propagate(draw_features(2), [one], one).embedding
-        with_two = vmos.propagate(draw_features(2), [one, two], one).embedding
-        swapped = vmos.propagate(draw_features(2), [two, one], one).embedding
+        right = vmos.write_memory(0, output.proposals, other_labels)
+        with_one = vmos.propagate(draw_features(2), MemoryFrames([left], left)).embedding
+        with_two = vmos.propagate(draw_features(2), MemoryFrames([left, right], left)).embedding
+        swapped = vmos.propagate(draw_features(2), MemoryFrames([right, left], left)).embedding
     assert (with_one - with_two).abs().max() > 1e-3
     torch.testing.assert_close(with_two, swapped, atol=1e-4, rtol=1e-4)
 
@@ -96,9 +96,9 @@ def test_no_number_is_read_from_a_gpu(config: VMOSConfig, monkeypatch: pytest.Mo
             *(torch.zeros(1, dim, 64 // i, 64 // i) for dim, i in zip(DIMS, (1, 2, 4), strict=True))
         )
         embedding = vmos.encode_masks(torch.zeros(1, 11, 256, 256))
-        output = vmos.propagate_reference(features, embedding)
+        output = vmos.propagate(features, embedding)
         entry = vmos.write_memory(0, output.proposals, embedding)
-        output = vmos.propagate(features, [entry, entry], entry)
+        output = vmos.propagate(features, MemoryFrames([entry, entry], entry))
         assert vmos.decode(output).shape == (1, 11, 64, 64)
 
 
@@ -108,11 +108,11 @@ def test_a_frame_compiles_to_one_graph() -> None:
     vmos = build_vmos(dataclasses.replace(SMALL, num_blocks_s16=1), DIMS).eval()
 
     def segment(features: FrameFeatures, entry: MemoryEntry) -> torch.Tensor:
-        return vmos.decode(vmos.propagate(features, [entry, entry], entry))
+        return vmos.decode(vmos.propagate(features, MemoryFrames([entry, entry], entry)))
 
     with torch.inference_mode():
         embedding = vmos.encode_masks(one_hot_slots(draw_labels(0)))
-        output = vmos.propagate_reference(draw_features(1), embedding)
+        output = vmos.propagate(draw_features(1), embedding)
         entry = vmos.write_memory(0, output.proposals, embedding)
         compiled = torch.compile(segment, fullgraph=True, backend="eager")
         found = compiled(draw_features(2), entry)
@@ -124,10 +124,10 @@ def test_gradients_reach_every_parameter(config: VMOSConfig) -> None:
     torch.manual_seed(0)
     vmos = build_vmos(config, DIMS)
     first = vmos.encode_masks(one_hot_slots(draw_labels(0)))
-    output = vmos.propagate_reference(draw_features(1), first)
+    output = vmos.propagate(draw_features(1), first)
     entry = vmos.write_memory(0, output.proposals, first)
     features = draw_features(2)
-    output = vmos.propagate(features, [entry], entry)
+    output = vmos.propagate(features, MemoryFrames([entry], entry))
     vmos.decode(output).square().mean().backward()
     without = [name for name, p in vmos.named_parameters() if p.grad is None]
     assert without == []
@@ -145,7 +145,7 @@ def test_single_scale_keeps_nothing_at_other_strides() -> None:
     network = build_vmos(DEAOT, DIMS)
     assert not [name for name in network.state_dict() if name.startswith("identity.bank_s8")]
     embedding = network.encode_masks(one_hot_slots(draw_labels(0)))
-    output = network.propagate_reference(draw_features(1), embedding)
+    output = network.propagate(draw_features(1), embedding)
     entry = network.write_memory(0, output.proposals, embedding)
     assert [layer.key.shape for layer in entry.layers] == [(1, 3, 4, 8)] * 3
 

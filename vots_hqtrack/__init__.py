@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vots_hqtrack.config import TrackerConfig
     from vots_hqtrack.errors import HQTrackError
-    from vots_hqtrack.memory.state import TrackState
+    from vots_hqtrack.memory import TrackState
     from vots_hqtrack.presets import PRESETS, load_preset
+    from vots_hqtrack.result import FrameResult
     from vots_hqtrack.tracker import HQTracker
-    from vots_hqtrack.types import FrameResult, ObjectId
+    from vots_hqtrack.types import ObjectId
 
 __version__ = "0.1.0"
 
@@ -20,9 +21,9 @@ _HOMES = {
     "TrackerConfig": "vots_hqtrack.config",
     "load_preset": "vots_hqtrack.presets",
     "HQTrackError": "vots_hqtrack.errors",
-    "TrackState": "vots_hqtrack.memory.state",
+    "TrackState": "vots_hqtrack.memory",
     "HQTracker": "vots_hqtrack.tracker",
-    "FrameResult": "vots_hqtrack.types",
+    "FrameResult": "vots_hqtrack.result",
     "ObjectId": "vots_hqtrack.types",
 }
 

@@ -1,4 +1,4 @@
-"""From a configuration to the tracker's parts, with their weights loaded."""
+"""Build a tracker's parts from a configuration, and load their weights."""
 
 from __future__ import annotations
 
@@ -17,16 +17,19 @@ from vots_hqtrack.devices import pick_dtype
 from vots_hqtrack.encoder import find_encoder
 from vots_hqtrack.encoder.frames import FrameEncoder, NetworkEncoder
 from vots_hqtrack.errors import ConfigError, WeightsError
+from vots_hqtrack.ops import resolve_backend
 from vots_hqtrack.precision import cast_to_low_precision
-from vots_hqtrack.refiner import Refiner, RefinerOptions, build_refiner
+from vots_hqtrack.realtime import RealtimeTracker
+from vots_hqtrack.refiner import Refiner, RefinerOptions, build_refiner, shared_encoder_of
+from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.vmos import VMOS, build_vmos
 
 
 class TrackerParts(NamedTuple):
-    """What a tracker is made of.
+    """Parts of a tracker.
 
     Attributes:
-        encoder: Lays frames out and encodes them.
+        encoder: Image encoder, with the layout of its input.
         vmos: Segmenter.
         refiner: Mask refiner, or None.
     """
@@ -37,15 +40,15 @@ class TrackerParts(NamedTuple):
 
 
 def build_parts(config: TrackerConfig, device: torch.device, weights: Path | None) -> TrackerParts:
-    """Build what a configuration describes.
+    """Build the parts of a tracker, with their weights.
 
     Args:
-        config: How to track.
-        device: Where to compute.
+        config: Options of tracking.
+        device: Compute device.
         weights: VMOS weights (safetensors) in place of the preset's.
 
     Raises:
-        ConfigError: There is no such encoder or refiner, or they cannot be combined.
+        ConfigError: The encoder or refiner is unknown, or they cannot be combined.
         WeightsError: Weights are missing, damaged, or do not fit.
     """
     source = _find_all(config, weights)
@@ -54,18 +57,29 @@ def build_parts(config: TrackerConfig, device: torch.device, weights: Path | Non
     return _join_parts(config, device, network, vmos, has_weights=True)
 
 
+def make_tracker(config: TrackerConfig, parts: TrackerParts, device: torch.device) -> HQTracker:
+    """Make a tracker of its parts: one that keeps a latency budget, where there is one.
+
+    Sets the number of CPU threads of this process where the configuration names it.
+    """
+    if config.runtime.threads:
+        torch.set_num_threads(config.runtime.threads)
+    kind = RealtimeTracker if config.runtime.frame_budget else HQTracker
+    return kind(config, *parts, device)
+
+
 def build_untrained_parts(
     config: TrackerConfig, device: torch.device, *, seed: int = 0
 ) -> TrackerParts:
     """Build the same parts with random weights: as fast, and of no other use.
 
     Args:
-        config: How to track.
-        device: Where to compute.
-        seed: Of the weights. PyTorch's own random state is left as it was.
+        config: Options of tracking.
+        device: Compute device.
+        seed: Random seed of the weights. PyTorch's own random state is left as it was.
 
     Raises:
-        ConfigError: There is no such encoder or refiner, or they cannot be combined.
+        ConfigError: The encoder or refiner is unknown, or they cannot be combined.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -76,7 +90,7 @@ def build_networks(config: TrackerConfig) -> tuple[nn.Module | None, VMOS]:
     """Build VMOS and its encoder with fresh weights; None where VMOS reads the refiner's encoder.
 
     Raises:
-        ConfigError: There is no such encoder, or its geometry is not that of VMOS's sizes.
+        ConfigError: The encoder is unknown, or its geometry is not that of VMOS's sizes.
     """
     spec = find_encoder(config.encoder.kind)
     is_aligned = spec.input_scale == 1
@@ -101,7 +115,7 @@ def load_segmenter(
         vmos: The segmenter.
         tensors: With the prefixes ``encoder.`` and ``vmos.``; without them where there is no
             encoder.
-        source: What to call them in errors.
+        source: Name of the weights in errors.
 
     Raises:
         WeightsError: They do not fit.
@@ -114,7 +128,7 @@ def load_segmenter(
 
 
 def _find_all(config: TrackerConfig, weights: Path | None) -> str:
-    """Return where VMOS's weights are; reports all that is missing before anything is built."""
+    """Return the path of VMOS's weights; raises one error about all that is missing."""
     source, *others = config.weights_needed()
     found, problems = [], []
     for name, path in ((source, weights), *((other, None) for other in others)):
@@ -138,6 +152,7 @@ def _join_parts(
     """Make a tracker's parts of networks that have their weights, and of the refiner."""
     runtime = config.runtime
     dtype = pick_dtype(runtime.dtype, device)
+    resolve_backend()  # before anything is compiled, which could not trace it
     refiner = None
     if config.refiner.enabled or config.shares_encoder:
         options = RefinerOptions(device, dtype, has_weights, config.shares_encoder, runtime.compile)
@@ -145,13 +160,8 @@ def _join_parts(
     if network is not None:
         cast_to_low_precision(network, dtype, runtime.low_precision)
         network = network.to(device).eval()
-    elif refiner is not None:
-        network = refiner.shared_encoder
-    if network is None:
-        raise ConfigError(
-            f"encoder.kind={config.encoder.kind}: the refiner {config.refiner.kind!r} has no "
-            "encoder that VMOS can read"
-        )
+    else:
+        network = shared_encoder_of(refiner, config.refiner.kind)
     cast_to_low_precision(vmos, dtype, runtime.low_precision)
     encoder = NetworkEncoder(
         network,

@@ -17,18 +17,19 @@ from typing import Literal
 
 from vots_hqtrack.encoder import is_part_of
 from vots_hqtrack.errors import ConfigError
+from vots_hqtrack.settings import flat_options
 
 
 @dataclass(frozen=True, slots=True)
 class FrameConfig:
-    """How a video frame becomes the network's input.
+    """Layout of a video frame in the network's input.
 
     Attributes:
         long_edge: Long side in pixels that the frame is resized to before the SAM encoder, a
-            multiple of 32 (SAM's own is 1024; less is faster and coarser).
-        min_short_edge: Released model: a frame whose short side is less is enlarged to it; 0 never
+            multiple of 32 (SAM's own is 1024; less is faster and less exact).
+        min_short_edge: Released model: frames with a smaller short side are enlarged to it; 0 never
             enlarges.
-        max_long_edge: Released model: a frame whose long side is then more is reduced to it.
+        max_long_edge: Released model: frames with a larger long side, after that, are reduced.
     """
 
     long_edge: int = 1024
@@ -46,7 +47,7 @@ class FrameConfig:
 
 @dataclass(frozen=True, slots=True)
 class EncoderConfig:
-    """Which encoder gives the features.
+    """Image encoder of VMOS.
 
     Attributes:
         kind: Name of the encoder: sam (shared with the refiner sam), internimage-t, one of timm's
@@ -65,13 +66,13 @@ class VMOSConfig:
         width_s8: The same at stride 8.
         width_s4: Channels of each branch at stride 4.
         num_blocks_s16: Propagation blocks at stride 16.
-        window_radius: Reach of the short-term attention in cells.
+        window_radius: Reach of the short-term attention in tokens.
         identity_kernel: Kernel of the identity bank at stride 16.
         identity_kernel_s8: Kernel of the identity bank of the stride-8 block.
         identity_stride_s8: Its stride: 8, or 16 with nearest up-sampling as in the released model.
-        align_corners: How maps are resized between strides; True wants network sides of 16k + 1.
-        cascade: Propagate at strides 16 and 8 and decode at 4 (VMOS); False is DeAOT, with blocks
-            at stride 16 only and a feature pyramid as decoder (the paper's Table 2).
+        align_corners: Rule of resizing maps between strides; True wants network sides of 16k + 1.
+        multi_scale: Propagate at strides 16 and 8 and decode at 4 (VMOS); False is DeAOT, with
+            blocks at stride 16 only and an FPN as decoder (the paper's Table 2).
     """
 
     width_s16: int = 128
@@ -83,7 +84,7 @@ class VMOSConfig:
     identity_kernel_s8: int = 8
     identity_stride_s8: Literal[8, 16] = 8
     align_corners: bool = False
-    cascade: bool = True
+    multi_scale: bool = True
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -113,15 +114,15 @@ Eviction = Literal["oldest", "densest"]
 
 @dataclass(frozen=True, slots=True)
 class MemoryConfig:
-    """What the tracker remembers of a video (paper section 2.1; its appendix values for VOTS2023).
+    """Memory of a video (paper section 2.1; the values of its appendix for VOTS2023).
 
     Attributes:
-        capacity: Long-term frames, the reference frame counted.
-        gap: Frames between two commits to the long-term memory.
-        short_term_delay: How many frames back the short-term memory lies.
-        eviction: Which entry leaves a full long-term memory: the ``oldest``, as in the paper, or
-            the ``densest``, whose neighbours in time are nearest for its age; then a few old frames
-            stay beside many new ones, however long the video is. Reference frames never leave.
+        capacity: Maximum number of long-term frames, the reference frame included.
+        gap: Frames between two entries of the long-term memory.
+        short_term_delay: Age in frames of the short-term memory.
+        eviction: Entry that leaves a full long-term memory: the ``oldest``, as in the paper, or the
+            ``densest``, with the nearest neighbours in time for its age; then a few old frames stay
+            beside many new ones, however long the video is. Reference frames never leave.
     """
 
     capacity: int = 9
@@ -145,7 +146,7 @@ class MemoryConfig:
 
 @dataclass(frozen=True, slots=True)
 class TrackingConfig:
-    """How the objects of a video travel, and which labels are remembered.
+    """Rules of tracking, and of the masks that go to the memory.
 
     Attributes:
         mode: ``joint`` follows up to ten objects in one pass; ``separate`` follows each alone, as
@@ -154,12 +155,12 @@ class TrackingConfig:
         slots: ``packed`` gives the objects the first slots in the order of their ids; ``by_id``
             gives object ``i`` slot ``i``, and a lower id that was not given counts as an object
             that was never seen, as in the released code.
-        remember: Which masks go to the memory: VMOS's own (``coarse``, as in the paper), those that
-            are reported (``refined``), or the reported one of each object that ``agreed`` with
-            VMOS's, and VMOS's of the others.
-        agreement: IoU of a reported mask with VMOS's from which they agree.
-        absence_score: An object with a lower score is reported as not seen; what is remembered
-            does not change by it. 0 reports every mask.
+        memory_masks: Masks that go to the memory: VMOS's own (``initial``, as in the paper), those
+            that are reported (``refined``), or the reported mask of each object where it
+            ``agreed`` with the initial one, and the initial masks of the others.
+        agreement: Minimum IoU of masks that agree.
+        absence_score: An object with a lower score is reported as not seen; the memory does not
+            change by it. 0 reports every mask.
         search_reach: An object is looked for within its last box, extended by so many of the box's
             longer side, and farther with each frame in which it was not seen; 0 looks everywhere,
             as in the paper.
@@ -167,15 +168,15 @@ class TrackingConfig:
 
     mode: Literal["joint", "separate"] = "joint"
     slots: Literal["packed", "by_id"] = "packed"
-    remember: Literal["coarse", "refined", "agreed"] = "coarse"
+    memory_masks: Literal["initial", "refined", "agreed"] = "initial"
     agreement: float = 0.8
     absence_score: float = 0.0
     search_reach: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the values."""
-        _require_share("tracking.agreement", self.agreement)
-        _require_share("tracking.absence_score", self.absence_score)
+        _require_fraction("tracking.agreement", self.agreement)
+        _require_fraction("tracking.absence_score", self.absence_score)
         reach = self.search_reach
         is_reach = math.isfinite(reach) and reach >= 0
         require(is_reach, "tracking.search_reach", "0 or a positive number", reach)
@@ -183,16 +184,16 @@ class TrackingConfig:
 
 @dataclass(frozen=True, slots=True)
 class ConfidenceConfig:
-    """How scores are made: a logistic model of the evidence for a mask.
+    """Scores: a logistic model of the confidence features of a mask.
 
     Attributes:
         kind: ``calibrated`` takes the model below, ``probability`` VMOS's mean probability inside
-            the mask, which is no calibrated measure.
+            the mask, which is not calibrated.
         constant: The model's constant.
-        mean_margin: Weight of that part of ``Evidence``; so are all that follow.
-        weak_fraction: See ``Evidence``.
-        ambiguity: See ``Evidence``.
-        shrinkage: See ``Evidence``.
+        mean_margin: Weight of that field of ``ConfidenceFeatures``; so are all that follow.
+        weak_fraction: See ``ConfidenceFeatures``.
+        ambiguity: See ``ConfidenceFeatures``.
+        shrinkage: See ``ConfidenceFeatures``.
     """
 
     kind: Literal["probability", "calibrated"] = "probability"
@@ -215,7 +216,7 @@ LowPrecision = Literal["all", "robust"]
 CandidateChoice = Literal["predicted_iou", "single"]
 HQOutput = Literal["sum", "hq"]
 HQ_WEIGHTS = "sam-hq-"
-"""How the names of HQ-SAM's own weights begin, which have the HQ head in them."""
+"""Prefix of the names of HQ-SAM's own weights, which include the HQ head."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,10 +232,10 @@ class RefinerConfig:
         hq: HQ-SAM's mask decoder instead of SAM's own.
         weights: Name of its weights, the image encoder included.
         head: Name of the HQ head's weights, for HQ-SAM where ``weights`` has no head.
-        prompt: What the refiner is given of VMOS's mask; the paper gives the box.
-        choice: Which of SAM's masks is taken: of its three, the one with the best predicted IoU (as
-            in the paper); or the single one that it makes for clear prompts.
-        hq_output: What an HQ decoder's masks are: SAM's and the HQ token's, summed, or the latter
+        prompt: Prompt derived from the initial mask; the paper's is the box.
+        choice: Choice among SAM's masks: of its three, the mask with the best predicted IoU (as in
+            the paper); or the single mask that it makes for clear prompts.
+        hq_output: Masks of an HQ decoder: the sum of SAM's and the HQ token's, or the latter
             alone.
         fill_holes: Fill holes of the refined masks that VMOS's masks do not have.
         drop_islands: Drop parts of the refined masks that are far from VMOS's masks.
@@ -258,7 +259,7 @@ class SelectorConfig:
     """The selector (paper section 2.2, Table 4).
 
     Attributes:
-        iou_threshold: The refined mask is taken where its IoU with the coarse one is at least this.
+        iou_threshold: Minimum IoU with the initial mask at which the refined mask is taken.
     """
 
     iou_threshold: float = 0.1
@@ -271,18 +272,18 @@ class SelectorConfig:
 
 @dataclass(frozen=True, slots=True)
 class RuntimeConfig:
-    """How the computation runs, without changing what is computed beyond rounding.
+    """Options of the computation; results change by no more than rounding.
 
     Attributes:
         dtype: Data type of the layers that bear it; ``auto`` takes bfloat16 where the processor
             multiplies it natively and float32 elsewhere.
-        low_precision: Which layers of VMOS and of an encoder of its own have a 16-bit dtype: all
-            linear layers and convolutions, or those alone that change few masks by it (the released
-            weights bear no more; an encoder of timm's then stays in float32).
+        low_precision: Layers of VMOS and of its own encoder with a 16-bit dtype: all linear layers
+            and convolutions, or only those that change few masks by it (the released weights bear
+            no more; an encoder of timm's then stays in float32).
         threads: CPU threads; 0 leaves PyTorch's choice.
         frame_budget: Seconds that a frame may take on average; resolution, memory and refinement
             are reduced to keep it. 0 does everything, however long it takes.
-        compile: What ``torch.compile`` makes of the image encoders, whose shapes are fixed:
+        compile: Backend of ``torch.compile`` for the image encoders, which have fixed shapes:
             ``inductor`` kernels, which take a compiler and up to a minute, or ``cudagraphs`` as
             they are; ``off`` leaves them alone. On the CPU either is slower than ``off``.
     """
@@ -317,13 +318,7 @@ class TrackerConfig:
 
     def options(self) -> dict[str, object]:
         """Return every settable option as ``section.option`` with its value."""
-        found: dict[str, object] = {}
-        for section in dataclasses.fields(self):
-            value = getattr(self, section.name)
-            if dataclasses.is_dataclass(value):
-                for option in dataclasses.fields(value):
-                    found[f"{section.name}.{option.name}"] = getattr(value, option.name)
-        return found
+        return flat_options(self)
 
     @property
     def shares_encoder(self) -> bool:
@@ -351,7 +346,7 @@ class TrackerConfig:
 
 @dataclass(frozen=True, slots=True)
 class StartOptions:
-    """What a tracker is to be started with when its caller can only set environment variables.
+    """Start options of a tracker, for callers that can only set environment variables.
 
     Attributes:
         preset: Name of the preset (``VOTS_HQTRACK_PRESET``).
@@ -389,7 +384,7 @@ def options_from_environment(environment: Mapping[str, str] | None = None) -> St
     )
 
 
-def _require_share(name: str, value: float) -> None:
+def _require_fraction(name: str, value: float) -> None:
     require(0.0 <= value <= 1.0, name, "a number from 0 to 1", value)
 
 

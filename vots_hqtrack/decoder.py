@@ -39,14 +39,14 @@ class MaskDecoder(nn.Module):
         return logits
 
 
-class FeaturePyramidDecoder(nn.Module):
-    """A feature pyramid network from stride 16 to 4, after single-scale propagation (DeAOT's).
+class FPNDecoder(nn.Module):
+    """An FPN from stride 16 to 4, after single-scale propagation (DeAOT's).
 
     Args:
         width_in: Channels of the embedding.
         dims: Encoder channels at strides 4, 8 and 16.
         width: Channels at stride 16, and of the sum at 8; there are half as many beyond.
-        align_corners: How maps are resized between strides.
+        align_corners: Rule of resizing maps between strides.
     """
 
     def __init__(

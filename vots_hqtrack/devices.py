@@ -1,4 +1,4 @@
-"""Where and in which number format to compute, chosen once."""
+"""Compute device and dtype, chosen once."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
 
     Args:
         name: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
-        device: Where the products run.
+        device: Compute device.
 
     Raises:
-        ConfigError: The device does not multiply in that format.
+        ConfigError: The device does not support the dtype.
     """
     if name == "auto":
         return torch.bfloat16 if _has_bfloat16(device) else torch.float32
@@ -59,18 +59,18 @@ def lower_precision(device: torch.device) -> torch.autocast:
     """Return a context that computes in the dtype that ``auto`` gives: bfloat16 or float32.
 
     Args:
-        device: Where the products run.
+        device: Compute device.
     """
     dtype = pick_dtype("auto", device)
     return torch.autocast(device.type, torch.bfloat16, enabled=dtype != torch.float32)
 
 
 def upload(tensor: Tensor, device: torch.device) -> Tensor:
-    """Bring a tensor of the CPU to a device; to a GPU from page-locked memory, without waiting.
+    """Copy a CPU tensor to a device; to a GPU from page-locked memory, without waiting.
 
     Args:
         tensor: On the CPU; nobody may write to it afterwards.
-        device: Where it goes.
+        device: Target device.
     """
     if device.type != "cuda":
         return tensor.to(device)
@@ -78,11 +78,11 @@ def upload(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def compiled(module: nn.Module, backend: CompileBackend) -> Callable[..., Any]:
-    """Have ``torch.compile`` translate a module, anew for each shape that it meets.
+    """Compile a module by ``torch.compile``, again for each new shape.
 
     Args:
         module: In evaluation mode; it stays as it is.
-        backend: Of ``torch.compile``; ``off`` gives the module itself.
+        backend: Backend of ``torch.compile``; ``off`` gives the module itself.
     """
     if backend == "off":
         return module
@@ -103,9 +103,9 @@ def device_clock(device: torch.device) -> Callable[[], float]:
 
 
 def _has_bfloat16(device: torch.device) -> bool:
-    """Tell whether a device multiplies bfloat16 itself, rather than by way of float32."""
+    """Return whether a device multiplies bfloat16 natively, not by way of float32."""
     if device.type == "cuda":
-        # PyTorch's own question is also answered with yes where bfloat16 is emulated.
+        # PyTorch's own check also returns True where bfloat16 is emulated.
         return torch.cuda.get_device_capability(device) >= FIRST_WITH_BFLOAT16
     return device.type == "cpu" and _cpu_has_bfloat16()
 

@@ -1,4 +1,4 @@
-"""What the user's environment says of downloads; like ``config``, a place that may read it."""
+"""Download options from environment variables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HUB = "https://huggingface.co"
 
 @dataclass(frozen=True, slots=True)
 class DownloadOptions:
-    """Where weights that the user asks for are kept, and whether they may be downloaded.
+    """Cache of weights, and permission to download them.
 
     Attributes:
         cache_path: Their folder (``VOTS_HQTRACK_CACHE``); by default in the user's cache folder.

@@ -1,12 +1,14 @@
-"""From a video frame to the network's input, and the exact way back.
+"""Video frame to network input, and back.
 
-There are two geometries. In that of the lite preset the frame is resized so that its long side is
-SAM's 1024 pixels and padded at the right and bottom to multiples of 32. VMOS's network image is
-half of that input in each direction; nothing is ever resized to it except labels, because the
-encoder's maps are what stands for it. Pixel centres lie at ``i + 0.5``.
+There are two geometries. In the lite preset's the frame is resized so that its long side is SAM's
+1024 pixels, and padded at the right and bottom to multiples of 32. VMOS's network image exists only
+as a coordinate system, half the encoder's input: labels are resized to it, features come from the
+encoder. Pixel centres are at ``i + 0.5``.
 
-In that of the released model the frame is resized to sides of ``16 k + 1`` without padding, and the
-outermost samples of every map lie on the centres of the outermost pixels (``align_corners``).
+In the released model's geometry the frame is resized to sides of ``16 k + 1`` without padding, and
+the outermost samples of every map are on the centres of the outermost pixels (``align_corners``).
+
+Interpolation tables are computed once for each size and device.
 """
 
 from __future__ import annotations
@@ -29,17 +31,17 @@ PIXEL_STD = (58.395, 57.12, 57.375)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 NETWORK_STRIDE = 2
-"""Pixels of the encoder's input to one of the network image."""
-GRID = 32
+"""Pixels of the encoder's input for each pixel of the network image."""
+PADDING_DIVISOR = 32
 """Both sides of the encoder's input are multiples of this: 16 network pixels."""
 LOGITS_STRIDE = 4
-ALIGNED_GRID = 16
+ALIGNED_STRIDE = 16
 """Both sides of an aligned network image are a multiple of this and one more."""
 
 
 @dataclass(frozen=True, slots=True)
 class FrameGeometry:
-    """How one video's frames lie in the network's input.
+    """Layout of one video's frames in the network's input.
 
     Attributes:
         frame_size: Size of the video frame.
@@ -62,22 +64,22 @@ class FrameGeometry:
         return Size(-(-height // LOGITS_STRIDE), -(-width // LOGITS_STRIDE))
 
     @property
-    def content_cells(self) -> Size:
+    def content_size(self) -> Size:
         """Size of the logits' part that the frame covers, rounded up."""
         if self.is_aligned:
             return self.logits_size
-        cell = NETWORK_STRIDE * LOGITS_STRIDE
-        return Size(-(-self.input_size.height // cell), -(-self.input_size.width // cell))
+        stride = NETWORK_STRIDE * LOGITS_STRIDE
+        return Size(-(-self.input_size.height // stride), -(-self.input_size.width // stride))
 
 
 def scaled_edge(long_edge: int, scale: float) -> int:
-    """Return a share of a long side, rounded to the grid of the encoder's input.
+    """Return a fraction of a long side, rounded to the padding divisor.
 
     Example:
         >>> scaled_edge(1024, 0.375)
         384
     """
-    return max(round(long_edge * scale / GRID), 1) * GRID
+    return max(round(long_edge * scale / PADDING_DIVISOR), 1) * PADDING_DIVISOR
 
 
 @lru_cache(maxsize=64)
@@ -91,7 +93,10 @@ def plan_frame(frame_size: Size, long_edge: int = 1024) -> FrameGeometry:
     scale = long_edge / max(frame_size)
     height = max(int(frame_size.height * scale + 0.5), 1)
     width = max(int(frame_size.width * scale + 0.5), 1)
-    padded = Size(-(-height // GRID) * GRID, -(-width // GRID) * GRID)
+    padded = Size(
+        -(-height // PADDING_DIVISOR) * PADDING_DIVISOR,
+        -(-width // PADDING_DIVISOR) * PADDING_DIVISOR,
+    )
     network = Size(padded.height // NETWORK_STRIDE, padded.width // NETWORK_STRIDE)
     return FrameGeometry(frame_size, Size(height, width), padded, network)
 
@@ -104,8 +109,8 @@ def plan_aligned_frame(
 
     Args:
         frame_size: Size of the video frame.
-        min_short_edge: A frame whose short side is less is enlarged to it; 0 never enlarges.
-        max_long_edge: A frame whose long side is then more is reduced to it. Rounding to
+        min_short_edge: Frames with a smaller short side are enlarged to it; 0 never enlarges.
+        max_long_edge: Frames with a larger long side, after that, are reduced to it. Rounding to
             ``16 k + 1`` comes last, so 1040 allows 1041.
 
     Example:
@@ -131,8 +136,8 @@ def frame_to_image(frame: FrameArray, geometry: FrameGeometry, device: torch.dev
 
     Args:
         frame: uint8 ``(H, W, 3)`` RGB.
-        geometry: Of the frame's size.
-        device: Where the image goes.
+        geometry: Layout of the frame.
+        device: Device of the image.
 
     Returns:
         ``(1, 3, padded height, padded width)`` float32; the padding is 0 after normalisation.
@@ -144,8 +149,7 @@ def frame_to_image(frame: FrameArray, geometry: FrameGeometry, device: torch.dev
         resized = Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR)
         frame = np.asarray(resized)
     pixels = upload(torch.from_numpy(np.array(frame, order="C")), device)
-    mean = torch.tensor(PIXEL_MEAN, device=device)
-    std = torch.tensor(PIXEL_STD, device=device)
+    mean, std = _pixel_statistics(device)
     normalised = pixels.float().sub_(mean).div_(std)
     # Channels last in memory, as frame and encoder have them.
     image = normalised.new_zeros(1, *geometry.padded_size, 3)
@@ -158,7 +162,7 @@ def labels_to_network(labels: Tensor, geometry: FrameGeometry) -> Tensor:
 
     Args:
         labels: ``(H, W)`` integer at frame size.
-        geometry: Of the frame's size.
+        geometry: Layout of the frame.
 
     Returns:
         ``(H', W')`` of the same dtype at network size.
@@ -167,29 +171,23 @@ def labels_to_network(labels: Tensor, geometry: FrameGeometry) -> Tensor:
         # PyTorch's own rounding of the positions is part of the released model.
         resized = _resize(labels.float()[None], geometry.network_size, mode="nearest")
         return resized[0].to(labels.dtype)
-    rows, rows_inside = _nearest(
-        geometry.frame_size.height, geometry.input_size.height, geometry.network_size.height
-    )
-    columns, columns_inside = _nearest(
-        geometry.frame_size.width, geometry.input_size.width, geometry.network_size.width
-    )
-    device = labels.device
-    gathered = labels[rows.to(device)][:, columns.to(device)]
-    inside = rows_inside.to(device)[:, None] & columns_inside.to(device)
-    return torch.where(inside, gathered, torch.zeros_like(gathered))
+    sides = zip(geometry.frame_size, geometry.input_size, geometry.network_size, strict=True)
+    (rows, in_rows), (columns, in_columns) = (_nearest(*side, labels.device) for side in sides)
+    gathered = labels[rows][:, columns]
+    return torch.where(in_rows[:, None] & in_columns, gathered, torch.zeros_like(gathered))
 
 
-def cells_to_network(cells: Tensor, geometry: FrameGeometry) -> Tensor:
+def mask_to_network(mask: Tensor, geometry: FrameGeometry) -> Tensor:
     """Enlarge a mask of the logits' size to the network image by nearest neighbour.
 
     Args:
-        cells: ``(H'/4, W'/4)`` bool.
-        geometry: Of the frame's size.
+        mask: ``(H'/4, W'/4)`` bool.
+        geometry: Layout of the frame.
 
     Returns:
         ``(H', W')`` bool.
     """
-    return _resize(cells.float()[None], geometry.network_size, mode="nearest")[0].bool()
+    return _resize(mask.float()[None], geometry.network_size, mode="nearest")[0].bool()
 
 
 def logits_to_frame(logits: Tensor, geometry: FrameGeometry) -> Tensor:
@@ -197,23 +195,21 @@ def logits_to_frame(logits: Tensor, geometry: FrameGeometry) -> Tensor:
 
     Args:
         logits: ``(N, H'/4, W'/4)`` float.
-        geometry: Of the frame's size.
+        geometry: Layout of the frame.
 
     Returns:
         ``(N, H, W)`` float.
     """
     if geometry.is_aligned:
         return _resize(logits, geometry.frame_size, mode="bilinear", align_corners=True)
-    cell = NETWORK_STRIDE * LOGITS_STRIDE
-    frame, content, cells = geometry.frame_size, geometry.input_size, geometry.logits_size
-    rows = _bilinear(frame.height, content.height / cell, cells.height).to(logits)
-    columns = _bilinear(frame.width, content.width / cell, cells.width).to(logits)
+    sides = zip(geometry.frame_size, geometry.input_size, geometry.logits_size, strict=True)
+    rows, columns = (_bilinear(*side, logits.device, logits.dtype) for side in sides)
     return rows @ (logits @ columns.T)
 
 
 def _aligned_side(length: float) -> int:
     # Cut before it is rounded, and halves go to the even side: both as in the released code.
-    return round((int(length) - 1) / ALIGNED_GRID) * ALIGNED_GRID + 1
+    return round((int(length) - 1) / ALIGNED_STRIDE) * ALIGNED_STRIDE + 1
 
 
 def _aligned_image(frame: FrameArray, geometry: FrameGeometry) -> Tensor:
@@ -229,19 +225,31 @@ def _resize(maps: Tensor, size: Size, *, mode: str, align_corners: bool | None =
     return F.interpolate(maps[None], tuple(size), mode=mode, align_corners=align_corners)[0]
 
 
-@lru_cache(maxsize=64)
-def _nearest(frame_side: int, input_side: int, network_side: int) -> tuple[Tensor, Tensor]:
-    centre = (torch.arange(network_side, dtype=torch.float64) + 0.5) * NETWORK_STRIDE
-    index = (centre * frame_side / input_side).long().clamp_(max=frame_side - 1)
-    return index, centre < input_side
+@lru_cache(maxsize=8)
+def _pixel_statistics(device: torch.device) -> tuple[Tensor, Tensor]:
+    with torch.inference_mode(mode=False):
+        return torch.tensor(PIXEL_MEAN, device=device), torch.tensor(PIXEL_STD, device=device)
 
 
 @lru_cache(maxsize=64)
-def _bilinear(frame_side: int, content_cells: float, num_cells: int) -> Tensor:
-    """Interpolation weights ``(frame_side, num_cells)`` from cells to the pixels of one side."""
-    centre = (
-        torch.arange(frame_side, dtype=torch.float64) + 0.5
-    ) * content_cells / frame_side - 0.5
-    centre = centre.clamp_(0, num_cells - 1)
-    weights = 1 - (centre[:, None] - torch.arange(num_cells, dtype=torch.float64)).abs()
-    return weights.clamp_(min=0).float()
+def _nearest(
+    frame_side: int, input_side: int, network_side: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Frame pixel of each network pixel of one side, and whether the frame covers it."""
+    with torch.inference_mode(mode=False):
+        centre = (torch.arange(network_side, dtype=torch.float64) + 0.5) * NETWORK_STRIDE
+        index = (centre * frame_side / input_side).long().clamp_(max=frame_side - 1)
+        return index.to(device), (centre < input_side).to(device)
+
+
+@lru_cache(maxsize=64)
+def _bilinear(
+    frame_side: int, input_side: int, logits_side: int, device: torch.device, dtype: torch.dtype
+) -> Tensor:
+    """Interpolation weights ``(frame_side, logits_side)`` from logits to the pixels of one side."""
+    content = input_side / (NETWORK_STRIDE * LOGITS_STRIDE)
+    with torch.inference_mode(mode=False):
+        pixels = torch.arange(frame_side, dtype=torch.float64)
+        centre = ((pixels + 0.5) * content / frame_side - 0.5).clamp_(0, logits_side - 1)
+        weights = 1 - (centre[:, None] - torch.arange(logits_side, dtype=torch.float64)).abs()
+        return weights.clamp_(min=0).float().to(device, dtype)

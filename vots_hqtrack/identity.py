@@ -9,7 +9,7 @@ from vots_hqtrack.types import SLOTS_PER_GROUP, IdentityEmbedding
 
 
 class IdentityBank(nn.Module):
-    """Learnt patches, one for the background and each slot, summed where the labels say so.
+    """Learnt patches, one for the background and each slot, summed by the labels.
 
     Args:
         width_s16: Channels at stride 16.

@@ -22,7 +22,7 @@ BACKGROUND = 0
 
 @dataclass(frozen=True, slots=True)
 class MaskOverlap:
-    """How many pixels pairs of masks have in common and together.
+    """Intersection and union of pairs of masks, in pixels.
 
     Attributes:
         intersection: ``(N,)`` int64, pixels in both masks.
@@ -45,7 +45,7 @@ def combine_masks(masks: Mapping[ObjectId, MaskArray]) -> LabelArray:
         ``(H, W)`` uint8, 0 = background.
 
     Raises:
-        InputError: There is no mask, or an id is outside 1..255.
+        InputError: The mapping is empty, or an id is outside 1..255.
         ShapeError: A mask is not bool ``(H, W)``, or the sizes differ.
 
     Example:
@@ -134,6 +134,22 @@ def one_hot_slots(label_map: Tensor, num_slots: int = SLOTS_PER_GROUP) -> Tensor
     return (label_map.long().unsqueeze(1) == slots).to(torch.float32)
 
 
+def split_slot_map(slot_map: Tensor, num_objects: int) -> Tensor:
+    """Split a slot map into masks.
+
+    Args:
+        slot_map: ``(H, W)`` uint8, number of the object from 1; 0 = background.
+        num_objects: Number of masks ``N``, at most 255.
+
+    Returns:
+        ``(N, H, W)`` bool.
+    """
+    masks = slot_map.new_empty((num_objects, *slot_map.shape), dtype=torch.bool)
+    for row, mask in enumerate(masks):
+        torch.eq(slot_map, row + 1, out=mask)
+    return masks
+
+
 def mask_overlap(left: Tensor, right: Tensor) -> MaskOverlap:
     """Count the common and the joint pixels of masks, pair by pair.
 
@@ -174,7 +190,7 @@ def count_pixels(masks: Tensor) -> Tensor:
 
 
 def has_pixels(masks: Tensor) -> Tensor:
-    """Say which masks are not empty.
+    """Return which masks are not empty.
 
     Args:
         masks: ``(N, H, W)`` bool.

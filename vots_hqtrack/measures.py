@@ -98,7 +98,7 @@ def boundary_accuracy(
 def mask_boundary(mask: MaskArray) -> MaskArray:
     """Boundary of a mask: pixels unlike the one on the right, the one below, or the one between.
 
-    The frame's edge is no boundary, so a mask that fills the frame has none.
+    The frame's edge does not count, so a mask that fills the frame has none.
 
     Args:
         mask: Bool ``(H, W)``.
@@ -135,7 +135,7 @@ def measure_object(
 ) -> SegmentationMeasures | None:
     """Measure one object's masks, over all frames after the one where it was given.
 
-    Frames whose truth is unknown do not count, a frame that both call empty counts 1, and a missing
+    Frames without a known truth do not count, a frame that both call empty counts 1, and a missing
     prediction counts as empty. The first frame with a known truth is the one where it was given.
 
     Args:
@@ -166,11 +166,11 @@ def measure_object(
 
 def mean_measures(measures: Iterable[SegmentationMeasures | None]) -> SegmentationMeasures | None:
     """Mean of the measures that are known; None where there are none."""
-    known = [one for one in measures if one is not None]
+    known = [pair for pair in measures if pair is not None]
     if not known:
         return None
-    region = sum(one.region for one in known) / len(known)
-    return SegmentationMeasures(region, sum(one.boundary for one in known) / len(known))
+    region = sum(pair.region for pair in known) / len(known)
+    return SegmentationMeasures(region, sum(pair.boundary for pair in known) / len(known))
 
 
 def _dilate(boundary: MaskArray, radius: int) -> MaskArray:

@@ -1,20 +1,38 @@
-"""From the logits of several groups to probabilities over all objects of a video."""
+"""Logits of several groups to probabilities over all objects of a video, and to masks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from vots_hqtrack.errors import ShapeError
+from vots_hqtrack.masks import split_slot_map
 
 PROBABILITY_MARGIN = 1e-5
-"""How near 0 and 1 probabilities may come before groups are merged, as in the released model."""
+"""Distance from 0 and 1 that probabilities keep before groups are merged, as in the released
+model."""
+
+
+@dataclass(frozen=True, slots=True)
+class InitialMasks:
+    """VMOS's masks of N objects in one frame, before refinement.
+
+    Attributes:
+        slot_map: ``(H, W)`` uint8, number of the object from 1; 0 = background.
+        masks: ``(N, H, W)`` bool, the same object by object.
+        probability: ``(H, W)`` float, of the class in the slot map.
+    """
+
+    slot_map: Tensor
+    masks: Tensor
+    probability: Tensor
 
 
 def merge_groups(logits: Sequence[Tensor]) -> Tensor:
-    """Join the logits of groups that were tracked together to probabilities over all objects.
+    """Merge the logits of groups that were tracked together.
 
     A pixel is background if it is background to every group; the released model does the same for
     more than ten objects.
@@ -23,38 +41,37 @@ def merge_groups(logits: Sequence[Tensor]) -> Tensor:
         logits: For each group ``(1 + n, H, W)`` float, channel 0 the background.
 
     Returns:
-        ``(1 + N, H, W)`` float, the background and then all objects in the order of the groups;
-        sums to 1.
+        ``(1 + N, H, W)`` float probabilities of the background and then all objects in the order of
+        the groups; they sum to 1.
 
     Raises:
-        ShapeError: There is no group.
+        ShapeError: The sequence is empty.
     """
     if not logits:
         raise ShapeError("wanted the logits of at least one group, got none")
-    shares = [one.softmax(0) for one in logits]
-    if len(shares) == 1:
-        return shares[0]
-    background = torch.stack([share[0] for share in shares]).prod(0, keepdim=True)
-    joined = torch.cat([background, *(share[1:] for share in shares)])
+    groups = [group.softmax(0) for group in logits]
+    if len(groups) == 1:
+        return groups[0]
+    background = torch.stack([group[0] for group in groups]).prod(0, keepdim=True)
+    joined = torch.cat([background, *(group[1:] for group in groups)])
     return torch.logit(joined.clamp(PROBABILITY_MARGIN, 1 - PROBABILITY_MARGIN)).softmax(0)
 
 
 def merge_separate(logits: Sequence[Tensor]) -> Tensor:
-    """Join the logits of objects that were tracked alone to probabilities over all of them.
+    """Merge the logits of objects that were tracked alone.
 
-    Every object keeps its own tracker's probability, and the background gets what the surest object
-    leaves. So a pixel goes to the object that is surest of it, if that one holds it for more likely
-    its own than not: each mask is what the object's own tracker says, less the pixels that another
-    is surer of.
+    Every object keeps its own tracker's probability, and the background gets the rest of the
+    highest one. So a pixel goes to the object with the highest probability, if that is above one
+    half.
 
     Args:
         logits: For each object ``(2, H, W)`` float, the background and the object.
 
     Returns:
-        ``(1 + N, H, W)`` float; sums to 1.
+        ``(1 + N, H, W)`` float probabilities; they sum to 1.
 
     Raises:
-        ShapeError: There is no object.
+        ShapeError: The sequence is empty.
 
     Example:
         >>> sure, unsure = torch.tensor([[[0.0]], [[3.0]]]), torch.tensor([[[0.0]], [[1.0]]])
@@ -63,6 +80,23 @@ def merge_separate(logits: Sequence[Tensor]) -> Tensor:
     """
     if not logits:
         raise ShapeError("wanted the logits of at least one object, got none")
-    foreground = torch.cat([one.softmax(0)[1:] for one in logits])
+    foreground = torch.cat([group.softmax(0)[1:] for group in logits])
     joined = torch.cat([1 - foreground.amax(0, keepdim=True), foreground])
     return joined / joined.sum(0, keepdim=True)
+
+
+def initial_masks(probabilities: Tensor) -> InitialMasks:
+    """Give every pixel to its most probable class, the first of equal ones.
+
+    Args:
+        probabilities: ``(1 + N, H, W)`` float of at most 256 classes, the background first.
+    """
+    # PyTorch's argmax over the first dimension takes twenty times as long on the CPU.
+    best = probabilities[0].clone()
+    slot_map = torch.zeros_like(best, dtype=torch.uint8)
+    for number, probability in enumerate(probabilities[1:], start=1):
+        # Numbers grow, so the maximum is the newest; masked writes in PyTorch are 50 times slower.
+        newest = (probability > best).view(torch.uint8).mul_(number)
+        torch.maximum(slot_map, newest, out=slot_map)
+        torch.maximum(best, probability, out=best)
+    return InitialMasks(slot_map, split_slot_map(slot_map, len(probabilities) - 1), best)

@@ -1,4 +1,4 @@
-"""Motion gate: an object is looked for near the place where it was last seen.
+"""Motion gate: an object is searched near its last position.
 
 Between the decoder and the merge of all objects. Look-alikes far away get no pixel of the object,
 however similar they are. The paper has no such rule; see decision 0027.
@@ -17,12 +17,12 @@ from vots_hqtrack.masks import has_pixels, mask_boxes
 MIN_OBJECT_SIDE = 0.02
 """Shorter sides count as this one, a fraction of the frame's diagonal."""
 CLOSED_LOGIT = -30.0
-"""Logit of an object where it is not looked for: no other class can have less."""
+"""Logit of an object outside its search window: no other class can have less."""
 
 
 @dataclass(frozen=True, slots=True)
 class LastSeen:
-    """Where the N objects of a video were last seen.
+    """Last positions of the N objects of a video.
 
     Attributes:
         boxes: ``(N, 4)`` float32, ``xyxy`` in frame pixels; zeros for an object that was never
@@ -63,15 +63,15 @@ class LastSeen:
 
 
 def search_windows(last_seen: LastSeen, reach: float, geometry: FrameGeometry) -> Tensor:
-    """Return where each object is looked for.
+    """Return the search window of each object.
 
     The window is the last box, extended to all sides by ``reach`` times the box's longer side, and
     by as much again for each frame in which the object was not seen.
 
     Args:
-        last_seen: Of N objects.
+        last_seen: Last positions of N objects.
         reach: Sides of its own by which an object moves at most from a frame to the next.
-        geometry: Of the video's frames.
+        geometry: Layout of the video's frames.
 
     Returns:
         ``(N, 4)`` float32, ``xyxy`` in pixels of the logits; all of the frame for an object that
@@ -87,7 +87,7 @@ def search_windows(last_seen: LastSeen, reach: float, geometry: FrameGeometry) -
     everywhere = boxes.new_tensor([0.0, 0.0, width, height])
     windows = torch.cat([boxes[:, :2] - margin, boxes[:, 2:] + margin], dim=1)
     windows = torch.where(was_seen, windows, everywhere)
-    rows, columns = geometry.content_cells
+    rows, columns = geometry.content_size
     scale = windows.new_tensor([columns / width, rows / height]).repeat(2)
     return windows * scale
 

@@ -1,12 +1,12 @@
-"""Which dtype each layer of the tracker computes in (docs/decisions/0014): one rule for all.
+"""Dtype of each layer of the tracker (docs/decisions/0014): one rule for all.
 
 A network is built for a dtype, and a layer computes in the dtype of its weights, to which its input
 is cast. Autocast is never on while the tracker runs. Three groups of layers follow the rule:
 
 - VMOS, an encoder of its own, and SAM's ViT: :func:`cast_to_low_precision` gives 16-bit weights to
   some layers and casts the input of every layer.
-- SAM's TinyViT and mask decoder, fused for inference (``sam.fused_tiny_vit``,
-  ``sam.fused_decoder``): one dtype for weights and maps, given to their constructors.
+- SAM's TinyViT and mask decoder (``sam.tiny_vit``,
+  ``sam.mask_decoder``): one dtype for weights and maps, given to their constructors.
 - Whatever has few weights (SAM's prompt encoder): float32.
 
 VMOS on SAM's features was trained with all its linear layers and convolutions rounded, and runs so
@@ -68,7 +68,7 @@ def cast_layers(network: nn.Module, chosen: Iterable[nn.Module], dtype: torch.dt
     Args:
         network: Changed in place.
         chosen: Layers of it.
-        dtype: Of their weights; ``torch.float32`` changes nothing.
+        dtype: Dtype of their weights; ``torch.float32`` changes nothing.
     """
     layers = list(chosen)
     if dtype == torch.float32 or not layers:
@@ -89,11 +89,9 @@ def _robust_layers(module: nn.Module) -> Iterator[nn.Module]:
     elif isinstance(module, IdentityBank):
         yield from (bank for bank in (module.bank_s16, module.bank_s8) if bank is not None)
     elif isinstance(module, InternImage):
-        for level in module.levels_s16():
-            perceptrons = (block.mlp for block in level.modules() if isinstance(block, Block))
-            yield from (
-                layer for mlp in perceptrons for layer in mlp if isinstance(layer, nn.Linear)
-            )
+        for stage in module.stages_s16():
+            mlps = (block.mlp for block in stage.modules() if isinstance(block, Block))
+            yield from (layer for mlp in mlps for layer in mlp if isinstance(layer, nn.Linear))
 
 
 def _cast_input(layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Tensor, ...] | None:

@@ -108,8 +108,8 @@ def vmos_r50() -> TrackerConfig:
 
 
 def deaot_r50() -> TrackerConfig:
-    """DeAOT, the paper's baseline: ResNet-50, no cascade (Table 2); its weights must be trained."""
-    sizes = dataclasses.replace(released_vmos(), cascade=False)
+    """DeAOT, the paper's baseline: ResNet-50, one scale (Table 2); its weights must be trained."""
+    sizes = dataclasses.replace(released_vmos(), multi_scale=False)
     return dataclasses.replace(vmos_r50(), preset="deaot-r50", weights="deaot-r50", vmos=sizes)
 
 

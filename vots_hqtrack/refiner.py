@@ -8,7 +8,6 @@ A refiner is registered under the name that ``refiner.kind`` takes, by a functio
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from vots_hqtrack.config import CompileBackend, RefinerConfig
 from vots_hqtrack.encoder.frames import EncodedFrame
 from vots_hqtrack.errors import ConfigError
+from vots_hqtrack.registry import Registry
 
 Box = tuple[float, float, float, float]
 """``(x, y, width, height)`` in frame pixels, pixel edges."""
@@ -39,10 +39,10 @@ class Refinement:
 
 
 class Refiner(Protocol):
-    """What the tracker asks of a refiner. It keeps no data of a frame or video.
+    """Interface of a mask refiner. It keeps no data of a frame or video.
 
     Attributes:
-        shared_encoder: Its image encoder where VMOS reads that too (an encoder that is registered
+        shared_encoder: Its image encoder if VMOS reads that too (an encoder that is registered
             as a part of this refiner); None otherwise.
     """
 
@@ -60,11 +60,11 @@ class Refiner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RefinerOptions:
-    """What a refiner is built for, beside its configuration.
+    """Options of building a refiner, beside its configuration.
 
     Attributes:
-        device: Where it computes.
-        dtype: Of its heavy layers.
+        device: Compute device.
+        dtype: Dtype of its heavy layers.
         has_weights: False builds it with random weights, which need not be on disk.
         shares_encoder: VMOS reads the refiner's image encoder.
         compile_with: Backend of ``torch.compile`` for its image encoder, or ``off``.
@@ -79,9 +79,9 @@ class RefinerOptions:
 
 BuildRefiner = Callable[[RefinerConfig, RefinerOptions], Refiner]
 _Build = TypeVar("_Build", bound=BuildRefiner)
-_BUILDERS: dict[str, BuildRefiner] = {}
-_BUILT_IN = {"sam": "vots_hqtrack.sam.refiner", "sam2": "vots_hqtrack.sam.sam2"}
-"""The module that registers each refiner of this package, imported when it is asked for."""
+_BUILDERS: Registry[BuildRefiner] = Registry(
+    "refiner.kind", {"sam": "vots_hqtrack.sam.refiner", "sam2": "vots_hqtrack.sam.sam2"}
+)
 
 
 def register_refiner(name: str) -> Callable[[_Build], _Build]:
@@ -92,7 +92,7 @@ def register_refiner(name: str) -> Callable[[_Build], _Build]:
     """
 
     def register(build: _Build) -> _Build:
-        _BUILDERS[name] = build
+        _BUILDERS.add(name, build)
         return build
 
     return register
@@ -103,16 +103,29 @@ def build_refiner(config: RefinerConfig, options: RefinerOptions) -> Refiner:
 
     Args:
         config: Its configuration.
-        options: What it is built for.
+        options: Device, dtype and weights.
 
     Raises:
-        ConfigError: There is no refiner of that name, or an option does not suit it.
+        ConfigError: The name is unknown, or an option does not suit it.
         WeightsError: Its weights are missing, damaged, or do not fit.
     """
-    name = config.kind
-    if name not in _BUILDERS and name in _BUILT_IN:
-        importlib.import_module(_BUILT_IN[name])
-    if name not in _BUILDERS:
-        known = ", ".join(sorted({*_BUILDERS, *_BUILT_IN}))
-        raise ConfigError(f"unknown refiner.kind {name!r}; wanted one of: {known}")
-    return _BUILDERS[name](config, options)
+    build = _BUILDERS.find(config.kind)
+    if build is None:
+        raise _BUILDERS.unknown(config.kind)
+    return build(config, options)
+
+
+def shared_encoder_of(refiner: Refiner | None, kind: str) -> nn.Module:
+    """Return the image encoder of a refiner that VMOS reads too.
+
+    Args:
+        refiner: The refiner; None if there is none.
+        kind: Name of the refiner in errors.
+
+    Raises:
+        ConfigError: It has no such encoder.
+    """
+    encoder = None if refiner is None else refiner.shared_encoder
+    if encoder is None:
+        raise ConfigError(f"the refiner {kind!r} has no encoder that VMOS can read")
+    return encoder

@@ -1,16 +1,21 @@
-"""Settings on top of a configuration: ``section.option=value`` texts and TOML files."""
+"""Configurations from settings and TOML files, and back: trackers and training recipes alike.
+
+A configuration is a frozen dataclass. Its sections are dataclasses of options, or tuples of such,
+which a file writes as ``[[section]]``; other fields, such as a preset's name, cannot be set.
+"""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import json
 import sys
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from vots_hqtrack.config import TrackerConfig
 from vots_hqtrack.errors import ConfigError
 
 if sys.version_info >= (3, 11):
@@ -18,8 +23,13 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+Config = TypeVar("Config", bound=Any)
 
-def apply_settings(config: TrackerConfig, settings: Iterable[str]) -> TrackerConfig:
+Tables = dict[str, Any]
+"""Content of a TOML file, before it is checked."""
+
+
+def apply_settings(config: Config, settings: Iterable[str]) -> Config:
     """Return the configuration with ``section.option=value`` settings applied in order.
 
     Raises:
@@ -30,53 +40,123 @@ def apply_settings(config: TrackerConfig, settings: Iterable[str]) -> TrackerCon
         >>> apply_settings(lite(), ["memory.gap=5"]).memory.gap
         5
     """
-    for setting in settings:
-        name, separator, text = setting.partition("=")
-        if not separator:
-            raise ConfigError(f"a setting reads section.option=value, got {setting!r}")
-        config = _set_option(config, name.strip(), text.strip())
-    return config
+    tables = set_options(config_to_tables(config), settings)
+    return dataclasses.replace(config, **_build_sections(type(config), tables))
 
 
-def load_toml(config: TrackerConfig, path: Path) -> TrackerConfig:
+def load_toml(config: Config, path: Path) -> Config:
     """Return the configuration with the tables of a TOML file applied; a table is a section.
 
     Raises:
         ConfigError: The file cannot be read, or names an unknown option or value.
     """
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"cannot read the configuration file {path}: {error}") from error
-    for section, options in tables.items():
+    tables = config_to_tables(config)
+    for section, options in read_toml(path, f"configuration file {path}").items():
         if not isinstance(options, dict):
             raise ConfigError(
                 f"{path}: wanted tables such as [memory], got a bare value {section!r}"
             )
-        for option, value in options.items():
-            config = _set_option(config, f"{section}.{option}", value)
-    return config
+        tables[section] = {**tables.get(section, {}), **options}
+    return dataclasses.replace(config, **_build_sections(type(config), tables))
 
 
-def _set_option(config: TrackerConfig, name: str, value: object) -> TrackerConfig:
-    options = config.options()
-    if name not in options:
-        raise ConfigError(f"unknown option {name!r}; wanted one of: {', '.join(sorted(options))}")
-    section_name, option_name = name.split(".")
-    section = getattr(config, section_name)
-    wanted = typing.get_type_hints(type(section))[option_name]
-    parsed = parse_value(name, value, wanted)
-    return dataclasses.replace(
-        config, **{section_name: dataclasses.replace(section, **{option_name: parsed})}
-    )
+def read_toml(path: Any, what: str) -> Tables:  # noqa: ANN401 - a path or a resource
+    """Read a TOML file; errors call it ``what``.
+
+    Raises:
+        ConfigError: The file cannot be read.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"cannot read the {what}: {error}") from error
+
+
+def set_options(tables: Tables, settings: Iterable[str]) -> Tables:
+    """Return the tables with settings applied in order; whether they fit is checked later.
+
+    Args:
+        tables: Sections by name.
+        settings: ``section.option=value``; of a list of tables, ``data.option=value`` changes all
+            and ``data.0.option=value`` the first.
+
+    Raises:
+        ConfigError: A setting is malformed, or a table of that number is missing.
+
+    Example:
+        >>> tables = {"phases": [{"batch_size": 4}, {"batch_size": 2}]}
+        >>> set_options(tables, ["phases.1.batch_size=8"])["phases"][1]
+        {'batch_size': '8'}
+    """
+    changed = copy.deepcopy(tables)
+    for setting in settings:
+        name, separator, value = setting.partition("=")
+        section, *numbers, option = name.strip().split(".") if "." in name else ("", "")
+        content = changed.setdefault(section, [{}] if numbers else {}) if section else {}
+        is_list, malformed = isinstance(content, list), not separator or not section
+        if malformed or len(numbers) > is_list or not all(n.isdecimal() for n in numbers):
+            raise ConfigError(f"a setting reads section.option=value, got {setting!r}")
+        if numbers and int(numbers[0]) >= len(content):
+            raise ConfigError(
+                f"{section} has {len(content)} tables, counted from 0; got {setting!r}"
+            )
+        chosen = content if is_list else [content]
+        chosen = [chosen[int(numbers[0])]] if numbers else chosen
+        for table in chosen:
+            table[option] = value.strip()
+    return changed
+
+
+def build_config(kind: type[Config], tables: Mapping[str, Any]) -> Config:
+    """Build a configuration of tables; options that they lack keep their defaults.
+
+    Raises:
+        ConfigError: A section or option is unknown, or a value does not fit.
+    """
+    built: Config = kind(**_build_sections(kind, tables))
+    return built
+
+
+def config_to_tables(config: Any) -> Tables:  # noqa: ANN401 - any configuration
+    """Return all sections with all options as a TOML file holds them."""
+    tables: Tables = {}
+    for name in _section_types(type(config)):
+        section = getattr(config, name)
+        if isinstance(section, tuple):
+            tables[name] = [dataclasses.asdict(table) for table in section]
+        else:
+            tables[name] = dataclasses.asdict(section)
+    return tables
+
+
+def config_to_toml(config: Any) -> str:  # noqa: ANN401 - any configuration
+    """Write all sections with all options as TOML."""
+    lines = []
+    for name, content in config_to_tables(config).items():
+        is_list = isinstance(content, list)
+        for table in content if is_list else [content]:
+            lines += ["", f"[[{name}]]" if is_list else f"[{name}]"]
+            lines += [f"{option} = {json.dumps(value)}" for option, value in table.items()]
+    return "\n".join(lines[1:]) + "\n"
+
+
+def flat_options(config: Any) -> dict[str, object]:  # noqa: ANN401 - any configuration
+    """Return every option by its full name, such as ``memory.gap`` or ``data.0.root``."""
+    found: dict[str, object] = {}
+    for name, content in config_to_tables(config).items():
+        numbered = enumerate(content) if isinstance(content, list) else [(None, content)]
+        for number, table in numbered:
+            start = name if number is None else f"{name}.{number}"
+            found |= {f"{start}.{option}": value for option, value in table.items()}
+    return found
 
 
 def parse_value(name: str, value: object, wanted: Any) -> object:  # noqa: ANN401 - a type hint
-    """Read a value from a TOML file or a text as the type that an option has.
+    """Read a value from a TOML file or a string as the type that an option has.
 
     Args:
-        name: What to call the option in errors.
-        value: A text, or what TOML gave; the parts of a tuple are separated by commas in a text.
+        name: Name of the option in errors.
+        value: A string, or the value in TOML; commas separate a tuple's parts in a string.
         wanted: Type hint: a scalar, a ``Literal`` or a tuple of scalars.
 
     Raises:
@@ -122,3 +202,63 @@ def _parse_scalar(name: str, value: object, wanted: type) -> object:
         return wanted(value)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{name} must be of type {wanted.__name__}, got {value!r}") from error
+
+
+def _section_types(kind: type[Any]) -> dict[str, Any]:
+    """Return a configuration's sections and the dataclasses of their options, or tuples of them."""
+    hints = typing.get_type_hints(kind)
+    found = {item.name: hints[item.name] for item in dataclasses.fields(kind)}
+    return {
+        name: hint
+        for name, hint in found.items()
+        if dataclasses.is_dataclass((*typing.get_args(hint), hint)[0])
+    }
+
+
+def _build_sections(kind: type[Any], tables: Mapping[str, Any]) -> dict[str, Any]:
+    wanted = _section_types(kind)
+    defaults: dict[str, Any] = {
+        item.name: item.default_factory for item in dataclasses.fields(kind)
+    }
+    built: dict[str, Any] = {}
+    for name, content in tables.items():
+        if name not in wanted:
+            known = ", ".join(sorted(wanted))
+            raise ConfigError(f"unknown section {name!r}; wanted one of: {known}")
+        if typing.get_origin(wanted[name]) is tuple:
+            table_type = typing.get_args(wanted[name])[0]
+            # Settings alone make one table.
+            listed = [content] if isinstance(content, dict) else content
+            if not isinstance(listed, list):
+                raise ConfigError(f"wanted tables [[{name}]], got {content!r}")
+            built[name] = tuple(_build_section(table_type, name, table) for table in listed)
+        else:
+            built[name] = _build_section(wanted[name], name, content, base=defaults[name]())
+    return built
+
+
+def _build_section(kind: type[Any], name: str, content: object, base: Any = None) -> object:  # noqa: ANN401 - a section
+    """Build a section, from its defaults in the configuration where it has some."""
+    if not isinstance(content, dict):
+        raise ConfigError(f"wanted a table [{name}], got {content!r}")
+    hints = typing.get_type_hints(kind)
+    unknown = sorted(set(content) - set(hints))
+    if unknown:
+        known = ", ".join(f"{name}.{option}" for option in sorted(hints))
+        raise ConfigError(f"unknown option '{name}.{unknown[0]}'; wanted one of: {known}")
+    given = {
+        option: parse_value(f"{name}.{option}", value, hints[option])
+        for option, value in content.items()
+    }
+    if base is not None:
+        return dataclasses.replace(base, **given)
+    missing = [
+        f"{name}.{item.name}"
+        for item in dataclasses.fields(kind)
+        if item.name not in given
+        and item.default is dataclasses.MISSING
+        and item.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise ConfigError(f"the recipe must say {', '.join(missing)}")
+    return kind(**given)

@@ -1,7 +1,7 @@
-"""Which objects a run lost, missed for a while, or was unsure of.
+"""Summary of a run: objects that were lost, absent for a while, or doubtful.
 
-Behind the report: results come in frame by frame, a few numbers for each object are kept, so that
-videos of any length can be summed up. The paper has no such thing.
+Results come in frame by frame; a few numbers for each object are kept, so that videos of any length
+can be summed up. The paper has no such summary.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vots_hqtrack.errors import ConfigError
-from vots_hqtrack.types import FrameResult, ObjectId
+from vots_hqtrack.result import FrameResult
+from vots_hqtrack.types import ObjectId
 
 DOUBTFUL_BELOW = 0.5
 """A mask with a lower score is more likely wrong than right, where scores are calibrated."""
@@ -27,7 +28,7 @@ class FrameRanges:
 
     Attributes:
         kept: The first ranges, at most `KEPT_RANGES`.
-        num_more: How many ranges followed.
+        num_more: Number of ranges that followed.
         num_frames: Frames in all ranges.
         last: The newest range, kept or not; None before the first frame.
     """
@@ -67,21 +68,21 @@ class FrameRanges:
 
     def to_dict(self) -> dict[str, object]:
         """Return what JSON holds."""
-        ranges = [list(one) for one in self.kept]
+        ranges = [list(pair) for pair in self.kept]
         return {"frames": self.num_frames, "ranges": ranges, "more_ranges": self.num_more}
 
 
 @dataclass(slots=True)
 class ObjectSummary:
-    """What became of one object.
+    """Frames in which an object was absent or doubtful.
 
     Attributes:
         is_seen: It had a mask in some frame.
         last_frame: Newest frame that was added.
         absences: Frames without a mask, those at the end included.
-        doubtful: Frames with a mask whose score is below the threshold.
+        doubtful: Frames with a mask and a score below the threshold.
         lowest_score: Lowest score of a mask; 1 before the first.
-        lowest_frame: Where that was.
+        lowest_frame: Frame of that mask.
     """
 
     is_seen: bool = False
@@ -115,7 +116,7 @@ class ObjectSummary:
 
 
 class TrackSummary:
-    r"""Collects what became of every object of a video; its size does not grow with the video's.
+    r"""Collects the summary of every object of a video; its size does not grow with the video's.
 
     Args:
         doubtful_below: A mask with a lower score is doubtful, in ``[0, 1]``.
@@ -128,7 +129,7 @@ class TrackSummary:
         >>> here, gone = np.ones((1, 1), bool), np.zeros((1, 1), bool)
         >>> summary = TrackSummary()
         >>> for index, (mask, score) in enumerate([(here, 1.0), (here, 0.3), (gone, 0.0)]):
-        ...     summary.add(FrameResult(index, {1: mask}, {1: score}, {1: "coarse"}))
+        ...     summary.add(FrameResult(index, {1: mask}, {1: score}, {1: "initial"}))
         >>> print("\n".join(summary.lines()))
         object 1: lost from frame 2 on; doubtful in 1 (score below 0.5, lowest 0.30 in frame 1)
     """
@@ -147,23 +148,23 @@ class TrackSummary:
     def add(self, result: FrameResult) -> None:
         """Take the result of the next frame; objects may be new in it."""
         for object_id, mask in result.masks.items():
-            one = self._objects.setdefault(object_id, ObjectSummary())
+            known = self._objects.setdefault(object_id, ObjectSummary())
             frame, score = result.frame_index, float(result.scores[object_id])
-            one.last_frame = frame
+            known.last_frame = frame
             if not mask.any():
-                one.absences.add(frame)
+                known.absences.add(frame)
                 continue
-            one.is_seen = True
-            if score < one.lowest_score:
-                one.lowest_score, one.lowest_frame = score, frame
+            known.is_seen = True
+            if score < known.lowest_score:
+                known.lowest_score, known.lowest_frame = score, frame
             if score < self.doubtful_below:
-                one.doubtful.add(frame)
+                known.doubtful.add(frame)
 
     def lines(self) -> list[str]:
-        """Say it in words: a line for each object with trouble, one line for all others."""
-        troubles = {one: self._trouble(summary) for one, summary in sorted(self._objects.items())}
-        lines = [f"object {one}: {trouble}" for one, trouble in troubles.items() if trouble]
-        fine = [int(one) for one, trouble in troubles.items() if not trouble]
+        """Return the summary in words: a line for each object with trouble, one for all others."""
+        troubles = {i: self._trouble(summary) for i, summary in sorted(self._objects.items())}
+        lines = [f"object {i}: {trouble}" for i, trouble in troubles.items() if trouble]
+        fine = [int(i) for i, trouble in troubles.items() if not trouble]
         if fine:
             which = f"object{'s' if len(fine) > 1 else ''} {_join(fine)}"
             seen = f"a mask in every frame, no score below {self.doubtful_below:g}"
@@ -172,21 +173,21 @@ class TrackSummary:
 
     def to_dict(self) -> dict[str, object]:
         """Return what JSON holds: the threshold, and the summary of every object by its id."""
-        objects = {str(one): summary.to_dict() for one, summary in sorted(self._objects.items())}
+        objects = {str(i): summary.to_dict() for i, summary in sorted(self._objects.items())}
         return {"doubtful_below": self.doubtful_below, "objects": objects}
 
-    def _trouble(self, one: ObjectSummary) -> str:
-        if not one.is_seen:
+    def _trouble(self, summary: ObjectSummary) -> str:
+        if not summary.is_seen:
             return "never seen"
         parts = []
-        if one.lost_from is not None:
-            parts.append(f"lost from frame {one.lost_from} on")
-        if one.absent.num_frames:
-            parts.append(f"absent in {one.absent}")
-        if one.doubtful.num_frames:
+        if summary.lost_from is not None:
+            parts.append(f"lost from frame {summary.lost_from} on")
+        if summary.absent.num_frames:
+            parts.append(f"absent in {summary.absent}")
+        if summary.doubtful.num_frames:
             below = f"score below {self.doubtful_below:g}"
-            lowest = f"lowest {one.lowest_score:.2f} in frame {one.lowest_frame}"
-            parts.append(f"doubtful in {one.doubtful} ({below}, {lowest})")
+            lowest = f"lowest {summary.lowest_score:.2f} in frame {summary.lowest_frame}"
+            parts.append(f"doubtful in {summary.doubtful} ({below}, {lowest})")
         return "; ".join(parts)
 
 
@@ -196,7 +197,7 @@ def summarise(
     """Sum up the results of a video.
 
     Args:
-        results: Of its frames, in order.
+        results: Results of its frames, in order.
         doubtful_below: A mask with a lower score is doubtful, in ``[0, 1]``.
 
     Returns:

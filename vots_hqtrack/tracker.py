@@ -1,47 +1,46 @@
 """The tracker, where encoder, VMOS, memory, refiner and selector meet (paper, Figure 2).
 
-One frame's way: encode once, propagate every group's memory, decode, refine the masks with the same
-encoding, select, remember the labels, report.
+Steps of a frame: encode once, propagate every group's memory, decode, refine the masks with the
+same encoding, select, write memory, report.
 """
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vots_hqtrack.build import build_parts
-from vots_hqtrack.confidence import read_logits
 from vots_hqtrack.config import TrackerConfig
-from vots_hqtrack.devices import device_clock, pick_device, pick_dtype
+from vots_hqtrack.devices import pick_device, pick_dtype
 from vots_hqtrack.encoder.frames import EncodedFrame, FrameEncoder
 from vots_hqtrack.errors import ConfigError, InputError
-from vots_hqtrack.frame import cells_to_network, labels_to_network, logits_to_frame
-from vots_hqtrack.masks import combine_masks, one_hot_slots
-from vots_hqtrack.memory.slots import ObjectSlots
-from vots_hqtrack.memory.state import KeptFrame, TrackState, new_group
-from vots_hqtrack.merge import merge_groups, merge_separate
+from vots_hqtrack.frame import (
+    FrameGeometry,
+    labels_to_network,
+    logits_to_frame,
+    mask_to_network,
+)
+from vots_hqtrack.masks import combine_masks, one_hot_slots, split_slot_map
+from vots_hqtrack.memory import ObjectSlots, TrackState, new_group
+from vots_hqtrack.merge import InitialMasks, initial_masks, merge_groups, merge_separate
 from vots_hqtrack.motion_gate import LastSeen, close_outside, search_windows
-from vots_hqtrack.pace import PaceKeeper, choose_scale
 from vots_hqtrack.presets import load_preset
 from vots_hqtrack.refiner import Box, Refiner
-from vots_hqtrack.report import Decision, Reading, coarse_masks, judge, report
-from vots_hqtrack.selector import resolve_overlaps, select
+from vots_hqtrack.result import FrameResult, make_result
+from vots_hqtrack.selector import FinalMasks, choose_masks, keep_initial
 from vots_hqtrack.settings import apply_settings
 from vots_hqtrack.types import (
-    MAX_OBJECTS,
     SLOTS_PER_GROUP,
     FrameArray,
     FrameFeatures,
-    FrameResult,
-    LabelArray,
+    IdentityEmbedding,
     MaskArray,
     ObjectId,
+    PropagationOutput,
     Size,
     check_frame,
     check_masks,
@@ -49,18 +48,36 @@ from vots_hqtrack.types import (
 from vots_hqtrack.vmos import VMOS
 
 
+@dataclass(frozen=True, slots=True)
+class GroupPrediction:
+    """Prediction of one group for one frame; nothing is written yet.
+
+    Attributes:
+        output: Output of propagation, with the proposals for the memory.
+        logits: ``(1 + n, H'/4, W'/4)`` float32, the background and the group's objects.
+        frame_logits: ``(1 + n, H, W)`` float32, the same at frame size.
+        refused: ``(H'/4, W'/4)`` bool, True where an object was found outside its search window;
+            None without search windows.
+    """
+
+    output: PropagationOutput
+    logits: Tensor
+    frame_logits: Tensor
+    refused: Tensor | None
+
+
 class HQTracker:
     """Tracks any number of objects through a video, frame by frame.
 
-    The tracker holds weights only; a video's data lies in the ``TrackState`` that
-    :meth:`initialize` returns, so one tracker serves several videos in turn.
+    The tracker holds weights only; a video's data is in the ``TrackState`` that :meth:`initialize`
+    returns, so one tracker serves several videos in turn.
 
     Args:
-        config: How to track.
-        encoder: Lays frames out and encodes them for both stages.
+        config: Options of tracking.
+        encoder: Image encoder, with the layout of its input.
         vmos: Segmenter.
-        refiner: Mask refiner on its device, which also segments boxes; None if there is none.
-        device: Where to compute.
+        refiner: Mask refiner on its device, which also segments boxes; None without a refiner.
+        device: Compute device.
 
     Example:
         >>> tracker = HQTracker.from_preset("lite", device="cpu")  # doctest: +SKIP
@@ -82,8 +99,6 @@ class HQTracker:
         self._encoder = encoder
         self._vmos = vmos.to(device).eval()
         self._refiner = refiner
-        if config.runtime.threads:
-            torch.set_num_threads(config.runtime.threads)
 
     @classmethod
     def from_preset(
@@ -100,7 +115,7 @@ class HQTracker:
             name: A key of ``PRESETS``.
             device: ``auto``, ``cpu``, ``cuda`` or any name that PyTorch knows.
             weights: VMOS weights (safetensors) in place of the shipped ones.
-            settings: ``section.option=value`` texts, applied in order.
+            settings: ``section.option=value`` strings, applied in order.
 
         Raises:
             ConfigError: The preset, the device, an option or a value is unknown.
@@ -114,8 +129,10 @@ class HQTracker:
         cls, config: TrackerConfig, *, device: str = "auto", weights: Path | None = None
     ) -> HQTracker:
         """Build a tracker from a configuration; arguments and errors as :meth:`from_preset`."""
+        from vots_hqtrack.build import build_parts, make_tracker
+
         place = pick_device(device)
-        return cls(config, *build_parts(config, place, weights), place)
+        return make_tracker(config, build_parts(config, place, weights), place)
 
     def initialize(self, frame: FrameArray, masks: Mapping[int, MaskArray]) -> TrackState:
         """Start a video.
@@ -129,14 +146,15 @@ class HQTracker:
             The video's state, to be given to :meth:`track`.
 
         Raises:
-            InputError: There is no object, an id is out of range, or a mask is empty.
+            InputError: No object, an id out of range, or an empty mask.
             ShapeError: The frame or a mask is of another shape or dtype.
         """
         size = check_frame(frame)
         given = self._complete(check_masks(masks, size), size)
-        start = self._start_paced if self.config.runtime.frame_budget else self._start_video
         with torch.inference_mode():
-            return start(frame, given)
+            state = self._new_state(size)
+            self._start_objects(frame, given, state)
+        return state
 
     def add_objects(
         self, frame: FrameArray, masks: Mapping[int, MaskArray], state: TrackState
@@ -145,7 +163,7 @@ class HQTracker:
 
         The given masks win over what was predicted there. The frame becomes a reference frame of
         the groups that the new objects join, together with the predicted masks of the objects that
-        they join.
+        they join. The features of the frame are used again.
 
         Args:
             frame: That frame again, uint8 ``(H, W, 3)`` RGB.
@@ -159,50 +177,52 @@ class HQTracker:
         size = check_frame(frame, expected=state.geometry.frame_size)
         given = self._complete(check_masks(masks, size), size, known=state.slots.object_ids)
         with torch.inference_mode():
-            self._start_objects(frame, given, state.label_map, state)
+            self._start_objects(frame, given, state)
 
-    def track(self, frame: FrameArray, state: TrackState) -> FrameResult:
-        """Find the objects in the next frame and remember it.
+    def track(
+        self,
+        frame: FrameArray,
+        state: TrackState,
+        *,
+        memory_frames: int | None = None,
+        use_refiner: bool = True,
+    ) -> FrameResult:
+        """Find the objects in the next frame and write it to memory.
 
         Args:
             frame: uint8 ``(H, W, 3)`` RGB, of the size of the video's first frame.
             state: The video; it is changed.
+            memory_frames: Maximum number of long-term frames to read; None reads all.
+            use_refiner: Refine the masks, if the preset has a refiner.
 
         Returns:
             A mask for every object; all False for one that is not seen, which stays known and can
             come back.
 
         Raises:
-            ShapeError: The frame has another size than the video, or is no such array. The state is
-                unchanged.
+            InputError: The video has no object.
+            ShapeError: The frame has another size than the video, or is not such an array. The
+                state is unchanged.
         """
         check_frame(frame, expected=state.geometry.frame_size)
         if not state.groups:
             raise InputError("this video has no object yet: call initialize first")
-        if state.pace is not None:
-            state.pace.begin()
         with torch.inference_mode():
-            self._follow_scale(state)
             encoded = self._encoder.encode(frame, state.geometry)
-            reading = self._read(encoded.features, state)
-            decision = self._decide(reading.coarse, encoded, state)
-            judgement = judge(reading, decision, state, self.config.confidence)
-            self._remember(reading, decision, state)
-        state.newest = None if state.pace is None else frame.copy()
-        absence_score = self.config.tracking.absence_score
-        result = report(reading, decision, judgement, state, absence_score=absence_score)
-        return result if state.pace is None else dataclasses.replace(result, pace=state.pace.end())
+            predictions = self._predict(encoded.features, state, memory_frames)
+            initial = initial_masks(self._merge([group.frame_logits for group in predictions]))
+            final = self._refine(encoded, initial, state) if use_refiner else keep_initial(initial)
+            self._write_memory(predictions, initial, final, state)
+            state.features = encoded.features
+            logits = [group.logits for group in predictions]
+            return make_result(state, initial, final, lambda: self._merge(logits), self.config)
 
     def mask_from_box(self, frame: FrameArray, box: Box) -> MaskArray:
-        """Segment what a box encloses; see :meth:`masks_from_boxes`.
-
-        Returns:
-            Bool ``(H, W)``.
-        """
+        """Segment the content of a box: bool ``(H, W)``; see :meth:`masks_from_boxes`."""
         return self.masks_from_boxes(frame, [box])[0]
 
     def masks_from_boxes(self, frame: FrameArray, boxes: Sequence[Box]) -> list[MaskArray]:
-        """Segment what boxes enclose, by the refiner, which encodes the frame once.
+        """Segment the contents of boxes by the refiner, which encodes the frame once.
 
         Args:
             frame: uint8 ``(H, W, 3)`` RGB.
@@ -214,7 +234,7 @@ class HQTracker:
         Raises:
             ConfigError: The preset has no refiner.
             InputError: A box encloses no pixel of the frame, or nothing was found in it.
-            ShapeError: The frame is no such array.
+            ShapeError: The frame is not such an array.
         """
         size = check_frame(frame)
         if self._refiner is None:
@@ -228,203 +248,140 @@ class HQTracker:
                 raise InputError(f"the refiner found no object in the box {box}")
         return masks
 
-    def _start_video(
-        self, frame: FrameArray, given: Mapping[ObjectId, MaskArray], scale: float = 1.0
-    ) -> TrackState:
-        size = Size(*frame.shape[:2])
-        group_size = 1 if self.config.tracking.mode == "separate" else SLOTS_PER_GROUP
-        state = TrackState(self._encoder.plan(size, scale), slots=ObjectSlots(group_size))
-        if self.config.tracking.search_reach:
-            state.last_seen = LastSeen.nothing(self.device)
-        self._start_objects(frame, given, np.zeros(size, np.uint8), state)
-        return state
-
-    def _start_paced(self, frame: FrameArray, given: Mapping[ObjectId, MaskArray]) -> TrackState:
-        """Start a video at the largest resolution that keeps the time budget."""
-        clock = device_clock(self.device)
-        started: dict[float, TrackState] = {}
-
-        def measure(scale: float) -> float:
-            state = started[scale] = self._start_video(frame, given, scale)
-            began = clock()
-            self._read(self._encoder.encode(frame, state.geometry).features, state)
-            return clock() - began
-
-        budget = self.config.runtime.frame_budget
-        state = started[scale := choose_scale(measure, budget)]
-        state.pace = PaceKeeper(
-            budget,
-            scale=scale,
-            capacity=self.config.memory.capacity,
-            can_refine=self._refiner is not None and self.config.refiner.enabled,
-            clock=clock,
+    def _new_state(self, frame_size: Size, scale: float = 1.0) -> TrackState:
+        separate = self.config.tracking.mode == "separate"
+        return TrackState(
+            self._encoder.plan(frame_size, scale),
+            torch.zeros(frame_size, dtype=torch.uint8, device=self.device),
+            ObjectSlots(1 if separate else SLOTS_PER_GROUP),
+            given_areas=torch.zeros(0, dtype=torch.int64, device=self.device),
+            last_seen=LastSeen.nothing(self.device) if self.config.tracking.search_reach else None,
         )
-        return state
 
     def _complete(
         self, given: dict[ObjectId, MaskArray], size: Size, known: Sequence[ObjectId] = ()
     ) -> dict[ObjectId, MaskArray]:
-        """Where slots go by id, add the lower ids that were not given, without a pixel."""
+        """Add an empty mask for each lower id that was not given, if slots go by id."""
         if self.config.tracking.slots == "packed":
             return given
         unseen = np.zeros(size, np.bool_)
         wanted = [ObjectId(number) for number in range(1, max(given) + 1)]
-        return {one: given.get(one, unseen) for one in wanted if one in given or one not in known}
+        return {i: given.get(i, unseen) for i in wanted if i in given or i not in known}
 
     def _start_objects(
-        self,
-        frame: FrameArray,
-        given: Mapping[ObjectId, MaskArray],
-        label_map: LabelArray,
-        state: TrackState,
-    ) -> None:
+        self, frame: FrameArray, given: Mapping[ObjectId, MaskArray], state: TrackState
+    ) -> range:
+        """Give new objects their slots, and write the frame to the memory of their groups."""
         slots = state.slots
-        first_group = len(slots.object_ids) // slots.group_size
+        first = len(slots.object_ids)
         slots.add(given)
+        added = torch.from_numpy(slots.to_slots(combine_masks(given))).to(self.device)
+        masks = split_slot_map(added, len(slots.object_ids))[first:]
+        state.given_areas = torch.cat([state.given_areas, masks.flatten(1).sum(1)])
+        state.slot_map = torch.where(added > 0, added, state.slot_map)
         if state.last_seen is not None:
-            masks = torch.from_numpy(np.stack(list(given.values()))).to(self.device)
-            state.last_seen = state.last_seen.add(masks)
-        added = combine_masks(given)
-        areas = np.bincount(added.ravel(), minlength=MAX_OBJECTS + 1)
-        state.given_areas.update({one: int(areas[one]) for one in given})
-        state.label_map = np.where(added > 0, added, label_map)
+            whole = torch.from_numpy(np.stack(list(given.values()))).to(self.device)
+            state.last_seen = state.last_seen.add(whole)
         while len(state.groups) < slots.num_groups:
             state.groups.append(new_group(self.config.memory))
-        groups = range(first_group, slots.num_groups)
-        kept = KeptFrame(state.frame_index, frame, state.label_map, groups)
-        self._start_memory(kept, state)
-        if self.config.runtime.frame_budget:
-            state.references.append(dataclasses.replace(kept, frame=frame.copy()))
+        if state.features is None:
+            state.features = self._encoder.encode(frame, state.geometry).features
+        groups = range(first // slots.group_size, slots.num_groups)
+        self._write_reference(state.frame_index, state.features, state.slot_map, groups, state)
+        return groups
 
-    def _start_memory(self, kept: KeptFrame, state: TrackState) -> None:
-        """Remember a reference frame at the state's resolution."""
-        features = self._encoder.encode(kept.frame, state.geometry).features
-        for number in kept.groups:
-            labels = _group_labels(kept.label_map, state.slots.members(number))
-            embedding = self._vmos.encode_masks(self._one_hot(labels, state))
-            output = self._vmos.propagate_reference(features, embedding)
-            entry = self._vmos.write_memory(kept.frame_index, output.proposals, embedding)
-            state.groups[number].start(entry)
+    def _write_reference(
+        self,
+        frame_index: int,
+        features: FrameFeatures,
+        slot_map: Tensor,
+        groups: Iterable[int],
+        state: TrackState,
+    ) -> None:
+        """Write a frame with given masks to the memory of some groups."""
+        labels = labels_to_network(slot_map, state.geometry)
+        for number in groups:
+            identity = self._encode_masks(state.slots.in_group(labels, number), state.geometry)
+            output = self._vmos.propagate(features, identity)
+            entry = self._vmos.write_memory(frame_index, output.proposals, identity)
+            state.groups[number].write_reference(entry)
 
-    def _follow_scale(self, state: TrackState) -> None:
-        """Begin the memory anew where the pace asks for another resolution.
+    def _encode_masks(
+        self, slots: Tensor, geometry: FrameGeometry, *, refused: Tensor | None = None
+    ) -> IdentityEmbedding:
+        """Embed ``(H', W')`` uint8 slots of a group; refused pixels have no identity."""
+        one_hot = one_hot_slots(slots[None])
+        if refused is not None:
+            one_hot = one_hot * ~mask_to_network(refused, geometry)
+        return self._vmos.encode_masks(one_hot)
 
-        Of what was remembered the reference frames and the newest frame are left.
-        """
-        pace = state.pace
-        if pace is None:
-            return
-        geometry = self._encoder.plan(state.geometry.frame_size, pace.scale)
-        if geometry == state.geometry:
-            return
-        memory = self.config.memory
-        groups = [new_group(memory) for _ in state.groups]
-        fresh = TrackState(geometry, slots=state.slots, groups=groups)
-        with pace.restart():
-            for kept in state.references:
-                self._start_memory(kept, fresh)
-            if state.newest is not None:
-                features = self._encoder.encode(state.newest, geometry).features
-                for number, group in enumerate(groups):
-                    long_term = group.long_term.newest(memory.capacity)
-                    output = self._vmos.propagate(features, long_term, group.short_term[0])
-                    labels = _group_labels(state.label_map, state.slots.members(number))
-                    embedding = self._vmos.encode_masks(self._one_hot(labels, fresh))
-                    entry = self._vmos.write_memory(state.frame_index, output.proposals, embedding)
-                    group.commit(entry, memory.gap)
-        state.geometry, state.groups = geometry, groups
-
-    def _read(self, features: FrameFeatures, state: TrackState) -> Reading:
-        """Propagate all groups' memories into a frame; nothing is written."""
-        logits, cells, outputs, refused = [], [], [], []
-        count = self.config.memory.capacity if state.pace is None else state.pace.memory_frames
+    def _predict(
+        self, features: FrameFeatures, state: TrackState, memory_frames: int | None
+    ) -> list[GroupPrediction]:
+        """Propagate every group's memory into a frame, and decode."""
         windows = None
         if state.last_seen is not None:
             reach = self.config.tracking.search_reach
             windows = search_windows(state.last_seen, reach, state.geometry)
+        found = []
         for number, group in enumerate(state.groups):
-            long_term = group.long_term.newest(count)
-            output = self._vmos.propagate(features, long_term, group.short_term[0])
-            live = len(state.slots.members(number)) + 1
-            raw = self._vmos.decode(output)[0, :live]
-            decoded = raw.float()
+            output = self._vmos.propagate(features, group.read(memory_frames))
+            num_objects = len(state.slots.members(number))
+            raw = self._vmos.decode(output)[0, : 1 + num_objects]
+            logits, refused = raw.float(), None
             if windows is not None:
                 first = number * state.slots.group_size
-                decoded, is_refused = close_outside(decoded, windows[first : first + live - 1])
-                refused.append(is_refused)
-            cells.append(decoded)
-            # The way to the frame is computed in the dtype of the network.
-            logits.append(logits_to_frame(decoded.to(raw.dtype), state.geometry).float())
-            outputs.append(output)
+                logits, refused = close_outside(logits, windows[first : first + num_objects])
+            # Resized to the frame in the dtype of the network.
+            frame_logits = logits_to_frame(logits.to(raw.dtype), state.geometry).float()
+            found.append(GroupPrediction(output, logits, frame_logits, refused))
+        return found
+
+    def _merge(self, logits: Sequence[Tensor]) -> Tensor:
+        """Merge all groups' logits to probabilities ``(1 + N, H, W)``."""
         separate = self.config.tracking.mode == "separate"
-        merge = merge_separate if separate else merge_groups
-        coarse, mean_probabilities = coarse_masks(merge(logits))
-        signs = read_logits(merge(cells), state.geometry)
-        own = [one.argmax(0).to(torch.uint8) for one in logits] if separate else []
-        return Reading(outputs, own, refused, coarse, mean_probabilities, signs)
+        return merge_separate(logits) if separate else merge_groups(logits)
 
-    def _decide(self, coarse: Tensor, encoded: EncodedFrame, state: TrackState) -> Decision:
-        """Refine the masks, and take the better one for each object."""
-        has_time = state.pace is None or state.pace.is_refining
-        if self._refiner is None or not self.config.refiner.enabled or not has_time:
-            return Decision(coarse, [False] * len(coarse))
-        measured = state.pace.refinement() if state.pace else contextlib.nullcontext()
-        with measured:
-            refinement = self._refiner.refine(self._refiner.embed(encoded), coarse)
+    def _refine(
+        self, encoded: EncodedFrame, initial: InitialMasks, state: TrackState
+    ) -> FinalMasks:
+        """Refine the masks, and take the better mask of each object."""
+        if self._refiner is None or not self.config.refiner.enabled:
+            return keep_initial(initial)
+        refined = self._refiner.refine(self._refiner.embed(encoded), initial.masks).masks
         threshold = self.config.selector.iou_threshold
-        selection = select(coarse, refinement.masks, iou_threshold=threshold)
-        masks = resolve_overlaps(selection.masks, state.slots.object_ids, coarse=coarse)
-        return Decision(masks, selection.is_refined.tolist())
+        return choose_masks(initial, refined, state.slots.object_ids, iou_threshold=threshold)
 
-    def _remember(self, reading: Reading, decision: Decision, state: TrackState) -> None:
-        """Commit the frame with the labels that were decided on to all groups' memories."""
-        is_coarse = self.config.tracking.remember == "coarse"
-        label_map = _label_map(self._masks_to_remember(reading, decision, state), state)
+    def _write_memory(
+        self,
+        predictions: Sequence[GroupPrediction],
+        initial: InitialMasks,
+        final: FinalMasks,
+        state: TrackState,
+    ) -> None:
+        """Write the frame to all groups' memories, with the masks that the preset names."""
+        tracking, geometry = self.config.tracking, state.geometry
+        slot_map = initial.slot_map
+        if tracking.memory_masks == "refined":
+            slot_map = final.slot_map
+        elif tracking.memory_masks == "agreed":
+            reported = split_slot_map(final.slot_map, len(initial.masks))
+            ids, threshold = state.slots.object_ids, tracking.agreement
+            slot_map = choose_masks(initial, reported, ids, iou_threshold=threshold).slot_map
+        labels = labels_to_network(slot_map, geometry)
         entries = []
-        for number, output in enumerate(reading.outputs):
-            if reading.own and is_coarse:
-                labels = reading.own[number]
-            else:
-                labels = _group_labels(label_map, state.slots.members(number))
-            one_hot = self._one_hot(labels, state)
-            if reading.refused:
-                one_hot = one_hot * ~cells_to_network(reading.refused[number], state.geometry)
-            embedding = self._vmos.encode_masks(one_hot)
-            entry = self._vmos.write_memory(state.frame_index + 1, output.proposals, embedding)
-            entries.append(entry)
-        last_seen = None if state.last_seen is None else state.last_seen.update(reading.coarse)
-        # From here on nothing can fail: the state changes as a whole or not at all.
+        for number, group in enumerate(predictions):
+            slots = state.slots.in_group(labels, number)
+            if tracking.mode == "separate" and tracking.memory_masks == "initial":
+                # The object's own prediction, whatever the others claim.
+                own = group.frame_logits.argmax(0).to(torch.uint8)
+                slots = labels_to_network(own, geometry)
+            identity = self._encode_masks(slots, geometry, refused=group.refused)
+            proposals = group.output.proposals
+            entries.append(self._vmos.write_memory(state.frame_index + 1, proposals, identity))
+        last_seen = None if state.last_seen is None else state.last_seen.update(initial.masks)
+        # Nothing can fail from here on: the state changes as a whole or not at all.
         state.frame_index += 1
-        state.label_map, state.last_seen = label_map, last_seen
-        for group, entry in zip(state.groups, entries, strict=True):
-            group.commit(entry, self.config.memory.gap)
-
-    def _masks_to_remember(self, reading: Reading, decision: Decision, state: TrackState) -> Tensor:
-        """Return ``(N, H, W)`` bool masks without overlaps, by ``tracking.remember``."""
-        tracking = self.config.tracking
-        if tracking.remember == "coarse" or not any(decision.is_refined):
-            return reading.coarse
-        if tracking.remember == "refined":
-            return decision.masks
-        agreed = select(reading.coarse, decision.masks, iou_threshold=tracking.agreement)
-        return resolve_overlaps(agreed.masks, state.slots.object_ids, coarse=reading.coarse)
-
-    def _one_hot(self, slots: Tensor, state: TrackState) -> Tensor:
-        """Bring ``(H, W)`` uint8 slots to the network: one-hot ``(1, 11, H', W')`` float."""
-        labels = slots.to(self.device)
-        return one_hot_slots(labels_to_network(labels, state.geometry)[None])
-
-
-def _label_map(masks: Tensor, state: TrackState) -> LabelArray:
-    """Return ``(H, W)`` uint8 object ids of ``(N, H, W)`` masks that do not overlap."""
-    numbers = torch.tensor(state.slots.object_ids, dtype=torch.uint8, device=masks.device)
-    label_map: LabelArray = (masks * numbers[:, None, None]).amax(0).cpu().numpy()
-    return label_map
-
-
-def _group_labels(label_map: LabelArray, members: Sequence[ObjectId]) -> Tensor:
-    """Return ``(H, W)`` uint8 slots of one group's members, the rest background."""
-    table = np.zeros(256, np.uint8)
-    for slot, object_id in enumerate(members, start=1):
-        table[object_id] = slot
-    return torch.from_numpy(table[label_map])
+        state.slot_map, state.last_seen = slot_map, last_seen
+        for memory, entry in zip(state.groups, entries, strict=True):
+            memory.write(entry)

@@ -1,15 +1,14 @@
 """Values that cross function borders: identifiers, sizes, features and results.
 
-Layouts are batch-first: ``(B, C, H', W')`` for what encoders give, ``(B, H', W', C)`` for what is
-propagated and remembered. Frames are uint8 ``(H, W,
-3)`` RGB; masks are bool ``(H, W)``; pixel coordinates are ``(x, y)`` with the origin at the outer
-corner of the top-left pixel.
+Layouts are batch-first: ``(B, C, H', W')`` for encoder features, ``(B, H', W', C)`` in propagation
+and memory. Frames are uint8 ``(H, W, 3)`` RGB; masks are bool ``(H, W)``; pixel coordinates are
+``(x, y)`` with the origin at the outer corner of the top-left pixel.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, NewType
 
 import numpy as np
@@ -24,22 +23,21 @@ ObjectId = NewType("ObjectId", int)
 """The caller's name of an object, 1..255, for ever."""
 
 Slot = NewType("Slot", int)
-"""An object's place in a tensor, 1..10 inside its group; 0 is the background."""
+"""An object's index in a tensor, 1..10 inside its group; 0 is the background."""
 
 MaskArray = npt.NDArray[np.bool_]
 FrameArray = npt.NDArray[np.uint8]
 LabelArray = npt.NDArray[np.uint8]
 
-Source = Literal["given", "coarse", "refined", "absent"]
-"""Where a reported mask comes from: the caller, VMOS, the refiner, or nowhere (the object is not
-seen)."""
+Source = Literal["given", "initial", "refined", "absent"]
+"""Origin of a reported mask: the caller, VMOS, the refiner, or none (the object is not seen)."""
 
 SLOTS_PER_GROUP = 10
 MAX_OBJECTS = 255
 
 
 class Size(NamedTuple):
-    """Height and width in pixels or cells, always in this order."""
+    """Height and width in pixels or tokens, always in this order."""
 
     height: int
     width: int
@@ -51,7 +49,7 @@ class Size(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FrameFeatures:
-    """What an encoder says about one network image.
+    """Encoder features of one network image.
 
     Attributes:
         s4: ``(B, C4, H/4, W/4)`` float, ``H, W`` being the network size.
@@ -94,7 +92,7 @@ class IdentityEmbedding:
 
 @dataclass(frozen=True, slots=True)
 class LayerProposal:
-    """What one propagation block proposes to store of a frame, before its labels are decided.
+    """Proposal of one propagation block for a frame's memory, before its labels are decided.
 
     Attributes:
         key: ``(B, H', W', C / 2)`` float; the query is the same.
@@ -154,7 +152,7 @@ class MemoryFrames:
 
 @dataclass(frozen=True, slots=True)
 class PropagationOutput:
-    """What propagation gives for one frame.
+    """Output of propagation for one frame.
 
     Attributes:
         embedding: ``(B, 2C, H', W')`` float, visual half first, for the decoder: at stride 4 after
@@ -171,7 +169,7 @@ class PropagationOutput:
 
 @dataclass(frozen=True, slots=True)
 class ImageEmbedding:
-    """SAM's view of one frame: what the refiner's decoder reads.
+    """Image embedding of one frame for SAM's mask decoder.
 
     Attributes:
         embedding: ``(1, 256, 64, 64)`` float, output of SAM's image encoder.
@@ -186,18 +184,18 @@ class ImageEmbedding:
     frame_size: Size
 
 
-class Evidence(NamedTuple):
-    """What is known of one reported mask; its score is made of this.
+class ConfidenceFeatures(NamedTuple):
+    """Inputs of one mask's calibrated score.
 
     Margins are differences of log-probabilities between the object and the strongest other class,
     at the stride of VMOS's logits.
 
     Attributes:
-        mean_margin: Mean margin inside VMOS's mask, 0..10; 0 if the mask is empty.
-        weak_fraction: Part of VMOS's mask with a margin below 1, 0..1; 0 if the mask is empty.
-        ambiguity: ``log(1 + x)``, x being the locations outside whose margin is above -2, for each
-            location inside.
-        shrinkage: Logarithm of the given mask's area to that of VMOS's mask, 0..3.
+        mean_margin: Mean margin inside the initial mask, 0..10; 0 if the mask is empty.
+        weak_fraction: Fraction of the initial mask with a margin below 1; 0 if the mask is empty.
+        ambiguity: ``log(1 + x)``, x being the number of locations outside with a margin above -2
+            for each location inside.
+        shrinkage: Logarithm of the given mask's area over that of the initial mask, 0..3.
     """
 
     mean_margin: float
@@ -208,15 +206,15 @@ class Evidence(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FramePace:
-    """What a time budget cost one frame.
+    """Steps that a latency budget left out of one frame.
 
     Attributes:
-        scale: Resolution as a share of the preset's own.
+        scale: Resolution as a fraction of the preset's own.
         memory_frames: Long-term frames that were read at most; the reference frame counts.
         is_refinement_skipped: The masks were not refined, for want of time.
-        mean_seconds: What the newest frames took on average.
+        mean_seconds: Seconds per frame, mean of the newest frames.
         is_in_budget: Whether that keeps the budget.
-        restart_seconds: What it took to bring the memory to another resolution before this frame; 0
+        restart_seconds: Seconds of building the memory at another resolution before this frame; 0
             where the resolution stayed.
     """
 
@@ -226,32 +224,6 @@ class FramePace:
     mean_seconds: float
     is_in_budget: bool
     restart_seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class FrameResult:
-    """What the tracker reports for one frame.
-
-    Attributes:
-        frame_index: Place of the frame in the video; the reference frame is 0.
-        masks: Bool ``(H, W)`` for every object of the video; all False where it is not seen. The
-            masks of one frame do not overlap.
-        scores: Confidence in ``[0, 1]`` of every object; 0 where it is not seen. Where the preset
-            is calibrated, the estimated probability that the mask overlaps with the truth with an
-            IoU of one half or more; else the mean probability inside VMOS's mask.
-        sources: Where every mask comes from.
-        coarse_masks: VMOS's own masks before refinement, bool ``(H, W)``.
-        evidence: What the scores are made of; also of objects that are reported as not seen.
-        pace: What was left out to keep a time budget; None without one.
-    """
-
-    frame_index: int
-    masks: Mapping[ObjectId, MaskArray]
-    scores: Mapping[ObjectId, float]
-    sources: Mapping[ObjectId, Source]
-    coarse_masks: Mapping[ObjectId, MaskArray] = field(default_factory=dict)
-    evidence: Mapping[ObjectId, Evidence] = field(default_factory=dict)
-    pace: FramePace | None = None
 
 
 def check_frame(frame: object, *, expected: Size | None = None) -> Size:
@@ -265,7 +237,7 @@ def check_frame(frame: object, *, expected: Size | None = None) -> Size:
         The frame's size.
 
     Raises:
-        ShapeError: It is no such array, or its size differs from ``expected``.
+        ShapeError: It is not such an array, or its size differs from ``expected``.
     """
     if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.shape[2] != 3:
         got = getattr(frame, "shape", type(frame).__name__)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from vots_hqtrack.config import VMOSConfig
-from vots_hqtrack.decoder import FeaturePyramidDecoder, MaskDecoder
+from vots_hqtrack.decoder import FPNDecoder, MaskDecoder
 from vots_hqtrack.identity import IdentityBank
 from vots_hqtrack.propagation.multi_scale import MultiScalePropagation
 from vots_hqtrack.propagation.single_scale import SingleScalePropagation
@@ -38,7 +38,7 @@ class VMOS(nn.Module):
         self,
         identity: IdentityBank,
         propagation: MultiScalePropagation | SingleScalePropagation,
-        decoder: MaskDecoder | FeaturePyramidDecoder,
+        decoder: MaskDecoder | FPNDecoder,
     ) -> None:
         super().__init__()
         self.identity = identity
@@ -57,34 +57,19 @@ class VMOS(nn.Module):
         return embedding
 
     def propagate(
-        self,
-        features: FrameFeatures,
-        long_term: Sequence[MemoryEntry],
-        short_term: MemoryEntry,
+        self, features: FrameFeatures, memory: MemoryFrames | IdentityEmbedding
     ) -> PropagationOutput:
         """Propagate the memory into one frame; nothing is written.
 
         Args:
             features: Encoder features of the frame.
-            long_term: At least one entry.
-            short_term: Entry of a recent frame.
+            memory: Memory frames to read, or the identity embedding of a reference frame's own
+                masks: such a frame is its own memory.
 
         Returns:
             The embedding to decode, and the frame's proposals for the memory.
         """
-        output: PropagationOutput = self.pyramid(features, MemoryFrames(long_term, short_term))
-        return output
-
-    def propagate_reference(
-        self, features: FrameFeatures, embedding: IdentityEmbedding
-    ) -> PropagationOutput:
-        """Propagate a reference frame, whose own labels are its memory.
-
-        Args:
-            features: Encoder features of the frame.
-            embedding: Of its labels, from :meth:`encode_masks`.
-        """
-        output: PropagationOutput = self.pyramid(features, embedding)
+        output: PropagationOutput = self.pyramid(features, memory)
         return output
 
     def decode(self, output: PropagationOutput) -> Tensor:
@@ -107,8 +92,8 @@ class VMOS(nn.Module):
 
         Args:
             frame_index: The frame.
-            proposals: Of that frame.
-            embedding: Of the labels that were decided on, from :meth:`encode_masks`.
+            proposals: Proposals of that frame.
+            embedding: Embedding of the final masks, from :meth:`encode_masks`.
         """
         layers = zip(self.pyramid.blocks, proposals, strict=True)
         return MemoryEntry(
@@ -126,12 +111,12 @@ def build_vmos(config: VMOSConfig, dims: tuple[int, int, int]) -> VMOS:
     """
     identity = IdentityBank(
         config.width_s16,
-        config.width_s8 if config.cascade else None,
+        config.width_s8 if config.multi_scale else None,
         kernel=config.identity_kernel,
         kernel_s8=config.identity_kernel_s8,
         stride_s8=config.identity_stride_s8,
     )
-    if config.cascade:
+    if config.multi_scale:
         multi_scale = MultiScalePropagation(
             dims,
             width_s16=config.width_s16,
@@ -148,7 +133,7 @@ def build_vmos(config: VMOSConfig, dims: tuple[int, int, int]) -> VMOS:
         num_blocks=config.num_blocks_s16,
         window_radius=config.window_radius,
     )
-    decoder = FeaturePyramidDecoder(
+    decoder = FPNDecoder(
         2 * config.width_s16, dims, width=config.width_s16, align_corners=config.align_corners
     )
     return VMOS(identity, single_scale, decoder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import subprocess
@@ -17,11 +16,10 @@ import pytest
 from PIL import Image
 
 from vots_hqtrack.bench.gpu.kit import KitOptions, gpu_test_files, run_kit
+from vots_hqtrack.bench.gpu.process import install_missing, run_limited
 from vots_hqtrack.bench.gpu.report import render_report
 from vots_hqtrack.bench.gpu.results import ResultFile, ResultRow
 from vots_hqtrack.bench.gpu.speed import plan_speed
-from vots_hqtrack.bench.gpu.supervise import run_limited
-from vots_hqtrack.bench.gpu.wheels import InstallResult, install_missing
 from vots_hqtrack.errors import ConfigError, InputError
 
 RECIPE = """
@@ -86,10 +84,10 @@ def statuses(out: Path, step: str) -> dict[str, str]:
 
 def test_a_cut_line_costs_only_itself(tmp_path: Path) -> None:
     results = ResultFile(tmp_path / "results.jsonl")
-    results.append(ResultRow("speed", "a", "ok", {"ms": 1.5}))
+    results.append("speed", "a", "ok", {"ms": 1.5})
     with results.path.open("a", encoding="utf-8") as file:
         file.write('{"step": "speed", "na')
-    results.append(ResultRow("speed", "b", "started"))
+    results.append("speed", "b", "started")
     assert [row.name for row in results.rows()] == ["a", "b"]
     assert results.finished("speed") == {"a"}
     assert results.latest("speed")["a"].values == {"ms": 1.5}
@@ -207,7 +205,7 @@ def test_without_data_nothing_is_trained(tmp_path: Path) -> None:
 
 
 def write_photos(root: Path) -> None:
-    """Two noise photographs with a bright disc each."""
+    """Two noise images with a bright disc each."""
     rng = np.random.default_rng(0)
     rows, columns = np.mgrid[:160, :240]
     disc = (rows - 80) ** 2 + (columns - 120) ** 2 < 45**2
@@ -227,7 +225,7 @@ def test_all_steps_after_a_cut(tmp_path: Path) -> None:
     out, tests = tmp_path / "out", write_tests(tmp_path, PASSING)
     command = [sys.executable, "-m", "vots_hqtrack", "gpu", "run", "--quick", "--device", "cpu"]
     command += ["--out", str(out), "--test-args", tests, "--minutes", "20"]
-    command += ["--limit", "proof=400", "--limit", "speed=400"]
+    command += ["--limit", "proof=400", "--limit", "speed=400", "--model", "lite-vmos"]
     write_photos(tmp_path / "data" / "photos")
     (tmp_path / "toy.toml").write_text(RECIPE, encoding="utf-8")
     command += ["--data", str(tmp_path / "data"), "--train-config", str(tmp_path / "toy.toml")]
@@ -244,7 +242,8 @@ def test_all_steps_after_a_cut(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     assert statuses(out, "kit") == {"proof": "ok", "speed": "ok", "train": "ok"}, ended.stderr
     assert set(statuses(out, "speed").values()) == {"ok"}
-    assert set(statuses(out, "speed")) == {case.name for case in plan_speed(is_quick=True)}
+    plan = plan_speed(is_quick=True, models=("lite-vmos",))
+    assert set(statuses(out, "speed")) == {case.name for case in plan}
     again = [row.name for row in results.rows()[len(before) :] if row.step == "speed"]
     assert "card" not in again
     report = (out / "report.md").read_text(encoding="utf-8")
@@ -262,12 +261,12 @@ def test_all_steps_after_a_cut(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_case_that_fails_costs_only_itself(tmp_path: Path) -> None:
-    options = quick(tmp_path, "speed", models=["vmos", "no-such-model"])
-    assert not run_kit(options)
-    found = statuses(tmp_path, "speed")
-    assert found.pop("no-such-model, 160x96, 2 objects") == "failed"
-    assert set(found.values()) == {"ok"}
-    assert len(found) == 3
+    assert not run_kit(quick(tmp_path, "speed", models=["no-such-model"]))
+    assert statuses(tmp_path, "speed") == {
+        "card": "ok",
+        "no-such-model, 160x96, 2 objects": "failed",
+        "attention: toy": "ok",
+    }
     assert "unknown preset 'no-such-model'" in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
@@ -309,20 +308,29 @@ def test_only_missing_wheels_are_installed(tmp_path: Path) -> None:
     make_wheel(folder, "pytest")
     broken = folder / "broken-1.0-py3-none-any.whl"
     broken.write_bytes(b"no archive")
-    found = install_missing(folder, target)
-    assert found.installed == [missing.name]
-    assert [problem.partition(":")[0] for problem in found.problems] == [broken.name]
+    installed, problems = install_missing(folder, target)
+    assert installed == [missing.name]
+    assert [problem.partition(":")[0] for problem in problems] == [broken.name]
     assert (target / "a_package_that_nobody_has.py").is_file()
     assert not (target / "pytest.py").exists()
     broken.unlink()
-    assert install_missing(folder, target) == InstallResult()
+    assert install_missing(folder, target) == ([], [])
 
 
-def test_wheels_without_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wheel_with_a_data_folder(tmp_path: Path) -> None:
+    """Libraries of the data folder go to the target, scripts do not."""
     wheel = make_wheel(tmp_path, "a_package_that_nobody_has")
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    assert install_missing(tmp_path, tmp_path / "packages").installed == [wheel.name]
-    assert (tmp_path / "packages" / "a_package_that_nobody_has.py").is_file()
+    with zipfile.ZipFile(wheel, "a") as archive:
+        for inner in ("platlib/part/inside.py", "scripts/run"):
+            archive.writestr(f"a_package_that_nobody_has-1.0.data/{inner}", "")
+    assert install_missing(tmp_path, tmp_path / "packages") == ([wheel.name], [])
+    assert (tmp_path / "packages" / "part" / "inside.py").is_file()
+    found = {path.name for path in (tmp_path / "packages").iterdir()}
+    assert found == {
+        "part",
+        "a_package_that_nobody_has.py",
+        "a_package_that_nobody_has-1.0.dist-info",
+    }
 
 
 def test_exception_folder_without_wheels(tmp_path: Path) -> None:

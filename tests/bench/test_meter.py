@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from vots_hqtrack.bench.meter import StageMeter, metered
-from vots_hqtrack.bench.video import SyntheticVideo
 from vots_hqtrack.build import build_untrained_parts
 from vots_hqtrack.config import TrackerConfig
 from vots_hqtrack.errors import ConfigError
 from vots_hqtrack.presets import vmos
 from vots_hqtrack.settings import apply_settings
+from vots_hqtrack.synthetic.discs import SyntheticVideo
 from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.types import Size
 

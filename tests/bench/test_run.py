@@ -12,10 +12,10 @@ import torch
 from vots_hqtrack.bench.machine import matrix_throughput, peak_memory
 from vots_hqtrack.bench.report import Report, compare, read_report
 from vots_hqtrack.bench.run import Case, CaseResult, StageResult, run_case
-from vots_hqtrack.bench.video import SyntheticVideo
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.presets import vmos
 from vots_hqtrack.settings import apply_settings
+from vots_hqtrack.synthetic.discs import SyntheticVideo
 from vots_hqtrack.types import Size
 
 SIZE = Size(33, 49)
@@ -38,7 +38,7 @@ def test_smoke_every_number_is_there(result: CaseResult) -> None:
     assert result.name == "vmos float32 49x33, objects 2, memory 2"
     assert result.weights in ("preset", "random")
     assert result.num_frames == 2
-    assert result.remembered > 0
+    assert result.memory_bytes > 0
     assert result.throughput > 0
     assert 0 <= result.seen <= 1
     assert next(iter(result.stages)) == "read file"
@@ -47,13 +47,13 @@ def test_smoke_every_number_is_there(result: CaseResult) -> None:
     parts = [stage for name, stage in result.stages.items() if name != "total"]
     assert total.gflop == pytest.approx(sum(part.gflop for part in parts))
     assert total.fastest >= sum(part.fastest for part in parts) * 0.999
-    assert total.share == pytest.approx(total.gflop / total.median / result.throughput)
+    assert total.fraction == pytest.approx(total.gflop / total.median / result.throughput)
 
 
 def test_operations_of_the_identity_bank_follow_the_formula(result: CaseResult) -> None:
     """Two 17 x 17 convolutions of 11 labels at stride 16, to 256 and to 128 channels."""
-    cells = 3 * 4  # of 33 x 49 pixels
-    wanted = 2 * cells * 11 * 17 * 17 * (256 + 128) / 1e9
+    tokens = 3 * 4  # of 33 x 49 pixels
+    wanted = 2 * tokens * 11 * 17 * 17 * (256 + 128) / 1e9
     assert result.stages["identify"].gflop == pytest.approx(wanted)
 
 
@@ -64,7 +64,7 @@ def test_more_objects_cost_no_more_in_the_encoder(result: CaseResult) -> None:
     # Two groups of ten slots instead of one.
     ratio = many.stages["propagate 1/8"].gflop / result.stages["propagate 1/8"].gflop
     assert ratio == pytest.approx(2)
-    assert many.remembered == pytest.approx(2 * result.remembered, rel=0.01)
+    assert many.memory_bytes == pytest.approx(2 * result.memory_bytes, rel=0.01)
 
 
 def test_toolkit_gets_regions_and_no_files() -> None:
@@ -107,7 +107,7 @@ def test_exception_other_files_are_no_reports(text: str, tmp_path: Path) -> None
 
 def make_report(throughput: float, **seconds: float) -> Report:
     stages = {name: StageResult(s, s, s, 1.0, 0.5) for name, s in seconds.items()}
-    case = CaseResult("a case", {}, "preset", "wall", "float32", throughput, 8, 1.0, stages, 0, {})
+    case = CaseResult("a case", {}, "preset", "wall", "float32", throughput, 8, 1.0, stages, {})
     return Report("now", {}, {}, [case])
 
 

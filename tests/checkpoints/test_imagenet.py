@@ -177,7 +177,7 @@ def test_training_begins_at_what_was_imported(tmp_path: Path) -> None:
     import_weights(save(tmp_path / "a.pth", classifier), "resnet50", weights)
     options = ModelOptions(preset="deaot-r50", encoder_weights=str(weights))
     network = build_network(options, ClipOptions())
-    trained = network.trained_tensors()
+    trained = network.export_tensors(network.learning_modules())
     for key in ("conv1.weight", "layer3.5.bn3.running_var"):
         assert torch.equal(trained[f"encoder.backbone.{key}"], classifier[key])
 

@@ -17,8 +17,8 @@ def square_at(index: int) -> tuple[int, int]:
 def make_frame(index: int) -> np.ndarray:
     """Draw a frame: a bright checked square over dark smooth noise."""
     rng = np.random.default_rng(0)
-    coarse = rng.integers(0, 90, (5, 8, 3), dtype=np.uint8)
-    frame = cv2.resize(coarse, (SIZE[1], SIZE[0]), interpolation=cv2.INTER_CUBIC)
+    small = rng.integers(0, 90, (5, 8, 3), dtype=np.uint8)
+    frame = cv2.resize(small, (SIZE[1], SIZE[0]), interpolation=cv2.INTER_CUBIC)
     x, y = square_at(index)
     checks = np.indices((SIDE, SIDE)).sum(axis=0) // 7 % 2
     frame[y : y + SIDE, x : x + SIDE] = np.array([[250, 200, 40], [220, 60, 30]])[checks]

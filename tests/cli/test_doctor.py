@@ -109,10 +109,9 @@ def test_number_format_of_each_device():
 
 
 def test_backends_are_told(monkeypatch):
-    ops.resolve_backend.cache_clear()
+    monkeypatch.setattr(ops, "_backend", None)
     monkeypatch.setenv(ops.VARIABLE, "torch")
     assert doctor.find_backends() == {"cpu": "PyTorch", "cuda": "PyTorch"}
-    ops.resolve_backend.cache_clear()
+    monkeypatch.setattr(ops, "_backend", None)
     monkeypatch.setenv(ops.VARIABLE, "opencl")
     assert "must be auto, torch or triton, got 'opencl'" in doctor.find_backends()["cuda"]
-    ops.resolve_backend.cache_clear()

@@ -55,7 +55,7 @@ def test_presets_and_options_are_shown(shown):
         assert name in shown
     for option in lite().options():
         assert f" {option}: " in shown
-    assert re.search(r"memory\.gap: int +│ lite: 10 +│ Frames between two commits", shown)
+    assert re.search(r"memory\.gap: int +│ lite: 10 +│ Frames between two entries", shown)
 
 
 def test_presets_that_differ_are_told_apart(shown):

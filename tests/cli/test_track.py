@@ -2,10 +2,13 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -16,15 +19,35 @@ from vots_hqtrack.cli.main import app
 from vots_hqtrack.video.label_maps import read_label_map
 from vots_hqtrack.video.reader import open_source
 
+SMALL = "frame.long_edge=256"
+"""Setting of a small network input, which is quick."""
+
+
+@pytest.fixture(scope="module")
+def trackers():
+    """Trackers loaded so far, by their arguments; the videos of a tracker do not meet."""
+    return {}
+
 
 @pytest.fixture
-def track(runner, tmp_path, untrained):
-    """Run ``hqtrack track``; return its result, its folder and what tracks.json says."""
+def track(runner, tmp_path, untrained, trackers, monkeypatch):
+    """Run ``hqtrack track``; return its result, its folder and the content of tracks.json."""
+    from vots_hqtrack.tracker import HQTracker
+
+    load = HQTracker.from_config
+
+    def load_once(config, **options):
+        key = (config, *options.items())
+        if key not in trackers:
+            trackers[key] = load(config, **options)
+        return trackers[key]
+
+    monkeypatch.setattr(HQTracker, "from_config", load_once)
 
     def run(*options, code=0):
         folder = tmp_path / "results"
-        arguments = [*options, "--out", folder, "--weights", untrained, "--device", "cpu"]
-        result = runner.invoke(app, ["track", *map(str, arguments)])
+        arguments = ["--set", SMALL, *options, "--out", folder, "--weights", untrained]
+        result = runner.invoke(app, ["track", "--device", "cpu", *map(str, arguments)])
         assert result.exit_code == code, result.output
         return result, folder, read_tracks(folder)
 
@@ -62,7 +85,7 @@ def test_masks_overlay_and_tracks_are_written(track, frames, first_mask):
         assert frame["index"] == index
         assert frame["seconds"] > 0
         found = frame["objects"]["3"]
-        assert found["source"] in ("given", "coarse", "refined", "absent")
+        assert found["source"] in ("given", "initial", "refined", "absent")
         label_map = read_label_map(folder / "masks" / f"{names[index]}.png")
         assert found["area"] == np.count_nonzero(label_map == 3)
     assert tracks["config"]["memory"]["gap"] == 3
@@ -93,7 +116,7 @@ def test_boxes_become_objects_one_two(track, frames):
 def test_unreadable_frame_midway_keeps_the_rest(track, frames, first_mask):
     (frames / "00002.png").write_bytes(b"no image")
     result, folder, tracks = track(frames, "--mask", first_mask, "--no-refine", code=2)
-    assert "00002.png: it is no image" in result.stderr.splitlines()[-1]
+    assert "00002.png: not an image" in result.stderr.splitlines()[-1]
     assert "kept: 2 frames" in result.stderr
     assert (tracks["status"], len(tracks["frames"])) == ("failed", 2)
     assert "00002.png" in tracks["reason"]
@@ -112,7 +135,7 @@ def test_overwrite_replaces_results(track, frames, first_mask, tmp_path):
     old = tmp_path / "results" / "masks" / "old.png"
     old.parent.mkdir(parents=True)
     old.write_text("old")
-    given = [frames, "--mask", first_mask, "--limit", "1", "--overwrite"]
+    given = [frames, "--mask", first_mask, "--limit", "1", "--overwrite", "--no-refine"]
     _, folder, _ = track(*given)
     assert [path.name for path in (folder / "masks").iterdir()] == ["00000.png"]
 
@@ -128,75 +151,101 @@ def test_corrupt_weights(runner, frames, first_mask, tmp_path):
     assert not (tmp_path / "o").exists()
 
 
-LISTENING = """
-import runpy, signal
+COMMANDS = """
+import json, runpy, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
-runpy.run_module("vots_hqtrack", run_name="__main__", alter_sys=True)
+for words in json.loads(sys.argv[1]):
+    sys.argv[1:] = words
+    try:
+        runpy.run_module("vots_hqtrack", run_name="__main__", alter_sys=True)
+    except SystemExit as error:
+        for stream in (sys.stdout, sys.stderr):
+            print(f"\\nexit {error.code}", file=stream)
+"""
+"""Command lines one after the other, in one process because it takes seconds to start.
+
+Background jobs of a shell without job control, and so this test's children, ignore Ctrl-C. A user's
+terminal does not do that to them, so the process begins by listening to it.
 """
 
 
-def start(*arguments, cwd):
-    """Start the command line as a process, in a foreign folder.
+@dataclass(frozen=True)
+class Finished:
+    """A command that has ended: its exit code, its output and its results' folder."""
 
-    Background jobs of a shell without job control, and so this test's children, ignore Ctrl-C. A
-    user's terminal does not do that to them, so the process begins by listening to it.
-    """
-    command = [sys.executable, "-c", LISTENING, *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    code: str
+    stdout: str
+    stderr: str
+    results: Path
 
 
-def test_process_with_grey_and_deep_frames_and_non_ascii_paths(tmp_path, untrained):
-    folder = tmp_path / "Übung 映像" / "кадры"
-    save(folder / "9.png", make_frame(0)[..., 1])
-    save(folder / "10.png", make_frame(1)[..., 1].astype(np.uint16) * 257)
-    save(folder / "11.jpg", make_frame(2))
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, untrained) -> list[Finished]:
+    """Two commands of one process in a foreign folder: odd files, and one that Ctrl-C ends."""
+    root = tmp_path_factory.mktemp("process")
+    odd = root / "Übung 映像" / "кадры"
+    save(odd / "9.png", make_frame(0)[..., 1])
+    save(odd / "10.png", make_frame(1)[..., 1].astype(np.uint16) * 257)
+    save(odd / "11.jpg", make_frame(2))
     coloured = make_mask(0)[..., None] * np.array([255, 0, 0], dtype=np.uint8)
-    mask = save(tmp_path / "Übung 映像" / "máscara.png", coloured)
-    results = tmp_path / "résultats"
-    options = ["--mask", mask, "--out", results, "--weights", untrained, "--no-refine"]
-    process = start("track", folder, *options, cwd=tmp_path)
-    stdout, stderr = process.communicate(timeout=300)
-    assert process.returncode == 0, stderr
-    assert "3 frames" in stdout
-    frames = read_tracks(results)["frames"]
-    assert [frame["name"] for frame in frames] == ["9", "10", "11"]
-    assert [list(frame["objects"]) for frame in frames] == [["1"]] * 3
-    assert sorted(path.name for path in (results / "masks").iterdir()) == [
-        "10.png",
-        "11.png",
-        "9.png",
+    mask = save(root / "Übung 映像" / "máscara.png", coloured)
+    for index in range(100):
+        save(root / "many" / f"{index}.png", make_frame(index % 10))
+    results = [root / "résultats", root / "interrupted"]
+    options = ["--mask", mask, "--weights", untrained, "--no-refine", "--set", SMALL]
+    words = [
+        ["track", folder, "--out", out, *options]
+        for folder, out in zip((odd, root / "many"), results, strict=True)
     ]
-    assert "Traceback" not in stderr
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMANDS, json.dumps(words, default=str)],
+        cwd=root,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 240
+        while not (results[1] / "masks" / "1.png").exists():
+            assert time.monotonic() < deadline, "no frame was tracked in time"
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        streams = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    outputs = [re.findall(r"(.*?)^exit (\d+)$", text, re.DOTALL | re.MULTILINE) for text in streams]
+    assert [len(found) for found in outputs] == [2, 2], streams
+    return [
+        Finished(code, stdout, stderr, folder)
+        for (stdout, code), (stderr, _), folder in zip(*outputs, results, strict=True)
+    ]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for other processes")
-def test_interrupt_keeps_what_was_done(tmp_path, first_mask, untrained):
-    folder = tmp_path / "many"
-    for index in range(200):
-        save(folder / f"{index}.png", make_frame(index % 10))
-    results = tmp_path / "results"
-    options = ["--mask", first_mask, "--out", results, "--weights", untrained, "--no-refine"]
-    process = start("track", folder, *options, cwd=tmp_path)
-    deadline = time.monotonic() + 240
-    while not (results / "masks" / "1.png").exists():
-        assert time.monotonic() < deadline, "no frame was tracked in time"
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    try:
-        _, stderr = process.communicate(timeout=120)
-    finally:
-        process.kill()
-    assert process.returncode == 130, stderr
-    assert "error: stopped" in stderr
-    assert "Traceback" not in stderr
-    tracks = read_tracks(results)
+def test_process_with_grey_and_deep_frames_and_non_ascii_paths(finished):
+    done = finished[0]
+    assert done.code == "0", done.stderr
+    assert "3 frames" in done.stdout
+    frames = read_tracks(done.results)["frames"]
+    assert [frame["name"] for frame in frames] == ["9", "10", "11"]
+    assert [list(frame["objects"]) for frame in frames] == [["1"]] * 3
+    names = sorted(path.name for path in (done.results / "masks").iterdir())
+    assert names == ["10.png", "11.png", "9.png"]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for other processes")
+def test_interrupt_keeps_what_was_done(finished):
+    done = finished[1]
+    assert done.code == "130", done.stderr
+    assert "error: stopped" in done.stderr
+    assert "Traceback" not in done.stderr
+    tracks = read_tracks(done.results)
     assert tracks["status"] == "stopped"
-    assert 2 <= len(tracks["frames"]) < 200
-    assert len(list(open_source(results / "overlay.mp4"))) == len(tracks["frames"])
+    assert 2 <= len(tracks["frames"]) < 100
+    assert len(list(open_source(done.results / "overlay.mp4"))) == len(tracks["frames"])
 
 
 @pytest.mark.weights
@@ -204,12 +253,13 @@ def test_default_weights_follow_the_square_in_a_video_file(runner, tmp_path, fir
     path = tmp_path / "clip.mp4"
     codec = cv2.VideoWriter.fourcc(*"mp4v")
     writer = cv2.VideoWriter(str(path), codec, 10.0, (SIZE[1], SIZE[0]))
-    for index in range(6):
+    for index in range(4):
         writer.write(make_frame(index)[..., ::-1])
     writer.release()
     given = ["track", path, "--mask", first_mask, "--out", tmp_path / "o", "--no-overlay"]
+    given += ["--set", "frame.long_edge=512"]
     result = runner.invoke(app, [str(argument) for argument in given])
     assert result.exit_code == 0, result.output
-    found = read_label_map(tmp_path / "o" / "masks" / "00005.png") == 3
-    wanted = make_mask(5)
+    found = read_label_map(tmp_path / "o" / "masks" / "00003.png") == 3
+    wanted = make_mask(3)
     assert (found & wanted).sum() / (found | wanted).sum() > 0.6

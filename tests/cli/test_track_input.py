@@ -78,7 +78,7 @@ def test_empty_source_folder(refuse, tmp_path, first_mask):
 
 def test_unreadable_first_frame(refuse, given, frames):
     (frames / "00000.png").write_bytes(b"no image")
-    assert "00000.png: it is no image, or a damaged one" in refuse(*given)
+    assert "00000.png: not an image, or a damaged one" in refuse(*given)
 
 
 def test_missing_mask(refuse, frames, untrained):

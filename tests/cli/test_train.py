@@ -50,7 +50,7 @@ root = "photos"
 
 
 def write_photos(root: Path) -> None:
-    """Two noise photographs with a bright disc each."""
+    """Two noise photos with a bright disc each."""
     images, labels = root / "JPEGImages", root / "Annotations"
     images.mkdir(parents=True)
     labels.mkdir()

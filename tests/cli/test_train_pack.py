@@ -29,9 +29,9 @@ def test_packs_what_is_there_and_says_what_was_lost(data: Path, tmp_path: Path) 
     out = tmp_path / "packs"
     code, output = invoke("pack", "--data", data, "--out", out, "--speed", "ultrafast")
     assert code == 0, output
-    for word in ("data set", "PSNR", "photos", "davis", "part-00.tar", "MiB"):
+    for word in ("data set", "PSNR", "photos", "davis", "part-00.zip", "MiB"):
         assert word in output
-    assert [path.name for path in out.iterdir()] == ["part-00.tar"]
+    assert [path.name for path in out.iterdir()] == ["part-00.zip"]
     assert len(open_dataset("folder", out / "photos")) == 2
     assert len(open_dataset("davis", out / "davis").videos[0]) == 3
 

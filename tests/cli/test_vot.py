@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import zipfile
 from pathlib import Path
 
 import cv2
@@ -19,9 +20,15 @@ from vots_hqtrack.measures import SegmentationMeasures
 from vots_hqtrack.types import ObjectId
 from vots_hqtrack.video.label_maps import write_label_map
 from vots_hqtrack.vot import run as vot_run
-from vots_hqtrack.vot.evaluation import Measures, TrackerMeasures
+from vots_hqtrack.vot.measures import Measures, TrackerMeasures
 from vots_hqtrack.vot.registry import BASELINE_TRACKER, read_registry
-from vots_hqtrack.vot.sequences import read_groundtruth, read_sequence_info, read_sequence_list
+from vots_hqtrack.vot.sequences import (
+    read_groundtruth,
+    read_sequence_info,
+    read_sequence_list,
+    write_sequence,
+    write_sequence_list,
+)
 from vots_hqtrack.vot.workspace import Workspace
 
 HEIGHT, WIDTH = 40, 60
@@ -83,7 +90,14 @@ def test_import_of_a_broken_set(vos_set: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.vot
-def test_evaluate_prints_the_measures(sequences: Path, tmp_path: Path) -> None:
+def test_evaluate_prints_the_measures(vos_set: Path, tmp_path: Path) -> None:
+    sequences = tmp_path / "sequences"
+    hqtrack("vot", "import-vos", vos_set, "bee", "--out", sequences)
+    square = np.zeros((HEIGHT, WIDTH), dtype=bool)
+    square[5:15, 5:15] = True
+    frames = [np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8)] * 2
+    write_sequence(sequences / "two", frames, {1: [square] * 2, 5: [np.roll(square, 20)] * 2})
+    write_sequence_list(sequences, ["bee", "two"])
     words = ("vot", "evaluate", BASELINE_TRACKER, "--sequences", sequences, "--baseline")
     result = hqtrack(*words, "--workspace", tmp_path / "space")
     assert result.exit_code == 0, result.output
@@ -106,9 +120,16 @@ def test_evaluate_prints_the_measures(sequences: Path, tmp_path: Path) -> None:
     assert bee["quality"] == pytest.approx(sum(jaccards) / 4)
     assert bee["J"] == bee["objects"]["1"]["J"] == pytest.approx(sum(jaccards) / 3)
     assert bee["F"] == bee["objects"]["1"]["F"] == pytest.approx(sum(boundaries) / 3)
-    for word in ("report", "submission"):
-        (path,) = re.findall(rf"^{word}: +(.*)$", result.stdout, re.M)
-        assert Path(path).is_file()
+    (path,) = re.findall(r"^report: +(.*)$", result.stdout, re.M)
+    assert "VOT" in Path(path).read_text(encoding="utf-8")
+    (path,) = re.findall(r"^submission: +(.*)$", result.stdout, re.M)
+    with zipfile.ZipFile(path) as packed:
+        names = packed.namelist()
+        manifest = packed.read("manifest.yml").decode()
+    assert "baseline/two/two_object5_001.bin" in names
+    assert "baseline/bee/bee_001.bin" in names
+    assert f"identifier: {BASELINE_TRACKER}" in manifest
+    assert "stack: vots2023" in manifest
 
 
 def test_table_of_several_objects_is_80_columns_wide(tmp_path: Path) -> None:

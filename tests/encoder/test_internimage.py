@@ -19,23 +19,23 @@ def test_shapes(height: int, width: int) -> None:
     encoder = small()
     with torch.inference_mode():
         features = encoder(torch.randn(2, 3, height, width))
-    for cells, channels, stride in zip(
+    for feature_map, channels, stride in zip(
         (features.s4, features.s8, features.s16), encoder.dims, (4, 8, 16), strict=True
     ):
-        assert cells.shape == (2, channels, -(-height // stride), -(-width // stride))
-        assert torch.isfinite(cells).all()
+        assert feature_map.shape == (2, channels, -(-height // stride), -(-width // stride))
+        assert torch.isfinite(feature_map).all()
 
 
 def test_features_are_normalised_over_channels() -> None:
     features = small()(torch.randn(1, 3, 33, 33))
-    for cells in (features.s4, features.s8, features.s16):
-        mean, variance = cells.mean(1), cells.var(1, correction=0)
+    for feature_map in (features.s4, features.s8, features.s16):
+        mean, variance = feature_map.mean(1), feature_map.var(1, correction=0)
         torch.testing.assert_close(mean, torch.zeros_like(mean), atol=1e-5, rtol=0)
         torch.testing.assert_close(variance, torch.ones_like(variance), atol=1e-3, rtol=0)
 
 
-def test_last_level_reads_the_normalised_third() -> None:
-    """The released model keeps the fourth level at stride 16, on the third's normalised map."""
+def test_last_stage_reads_the_normalised_third() -> None:
+    """The released model keeps the fourth stage at stride 16, on the third's normalised map."""
     encoder = small()
     image = torch.randn(1, 3, 49, 33)
     third = {}
@@ -60,8 +60,8 @@ def test_gradients_reach_every_parameter() -> None:
     encoder = small()
     features = encoder(torch.randn(1, 3, 33, 33))
     sum(
-        cells.square().mul(torch.rand_like(cells)).sum()
-        for cells in (features.s4, features.s8, features.s16)
+        feature_map.square().mul(torch.rand_like(feature_map)).sum()
+        for feature_map in (features.s4, features.s8, features.s16)
     ).backward()
     assert [name for name, p in encoder.named_parameters() if p.grad is None] == []
 

@@ -39,13 +39,13 @@ def test_values_are_those_of_the_classifier(encoder: TimmEncoder) -> None:
     with torch.inference_mode():
         x = whole.maxpool(whole.act1(whole.bn1(whole.conv1(image))))
         found = encoder(image)
-        for layer, cells in zip(
+        for layer, feature_map in zip(
             (whole.layer1, whole.layer2, whole.layer3),
             (found.s4, found.s8, found.s16),
             strict=True,
         ):
             x = layer(x)
-            torch.testing.assert_close(cells, x)
+            torch.testing.assert_close(feature_map, x)
 
 
 def test_training_leaves_the_normalisations_alone() -> None:
@@ -54,10 +54,12 @@ def test_training_leaves_the_normalisations_alone() -> None:
     before = {name: value.clone() for name, value in encoder.named_buffers()}
     image = 3 + torch.randn(2, 3, 33, 49)
     features = encoder(image)
-    sum(cells.square().mean() for cells in (features.s4, features.s8, features.s16)).backward()
+    sum(
+        feature_map.square().mean() for feature_map in (features.s4, features.s8, features.s16)
+    ).backward()
     assert before
     assert all(torch.equal(value, before[name]) for name, value in encoder.named_buffers())
-    norms = [one for one in encoder.modules() if isinstance(one, nn.BatchNorm2d)]
+    norms = [part for part in encoder.modules() if isinstance(part, nn.BatchNorm2d)]
     frozen = {id(p) for norm in norms for p in norm.parameters()}
     for name, parameter in encoder.named_parameters():
         assert (parameter.grad is None) == (id(parameter) in frozen), name

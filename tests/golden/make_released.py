@@ -3,7 +3,7 @@
 The recording (one ``.npz`` a clip: frames, labels, logits and memory contents, from the official
 repository at commit 5ff90b3, unmodified, on the CPU in float32) is too large for this repository.
 Kept are all frames and labels as PNG, and a regular subset of the logits and of the intermediate
-activations: every cell of them hangs on every pixel, so a subset shows a difference as well as the
+activations: each value depends on every pixel, so a subset shows a difference as well as the
 whole.
 
     python tests/golden/make_released.py FOLDER_OF_THE_RECORDING
@@ -26,9 +26,9 @@ CLIPS = ("A", "B", "C", "D", "E", "F", "P")
 FRAMES_OF = {"B": "A", "F": "A"}
 """Clips that show the first frames of another one."""
 STEP = {"D": 5, "E": 1}
-"""Rows and columns of the logits from one kept cell to the next, where it is not the usual."""
+"""Rows and columns of the logits from one kept value to the next, where it is not the usual."""
 USUAL_STEP = 3
-TAP_VALUES = 512
+NUM_VALUES = 512
 ORIGIN = "official HQTrack repository, commit 5ff90b3, unmodified, CPU, float32; weights by recipe"
 
 Array = npt.NDArray[np.generic]
@@ -43,7 +43,7 @@ def main() -> None:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         write_clip(folder, clip, dict(np.load(recording / f"{clip}.npz")))
-    write_taps(RELEASED / "E", dict(np.load(recording / "taps_E.npz")))
+    write_activations(RELEASED / "E", dict(np.load(recording / "taps_E.npz")))
     shutil.copy(recording / "keys.tsv", RELEASED / "keys.tsv")
 
 
@@ -80,10 +80,12 @@ def write_clip(folder: Path, clip: str, arrays: dict[str, Array]) -> None:
     save_file(tensors, folder / "recorded.safetensors", {"facts": json.dumps(facts)})
 
 
-def write_taps(folder: Path, taps: dict[str, Array]) -> None:
+def write_activations(folder: Path, arrays: dict[str, Array]) -> None:
     """Keep some values of each activation; ``step`` says how many apart in the flattened array."""
-    steps = {name: -(-tap.size // TAP_VALUES) for name, tap in taps.items()}
-    kept = {name: np.ascontiguousarray(tap.ravel()[:: steps[name]]) for name, tap in taps.items()}
+    steps = {name: -(-array.size // NUM_VALUES) for name, array in arrays.items()}
+    kept = {
+        name: np.ascontiguousarray(array.ravel()[:: steps[name]]) for name, array in arrays.items()
+    }
     facts = {"origin": ORIGIN, "steps": steps}
     save_file(kept, folder / "taps.safetensors", {"facts": json.dumps(facts)})
 

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -40,8 +41,9 @@ from vots_hqtrack.frame import (
     plan_aligned_frame,
 )
 from vots_hqtrack.masks import one_hot_slots
-from vots_hqtrack.memory.state import new_group
+from vots_hqtrack.memory import new_group
 from vots_hqtrack.merge import merge_groups
+from vots_hqtrack.precision import cast_to_low_precision
 from vots_hqtrack.types import SLOTS_PER_GROUP, FrameArray, FrameFeatures, LabelArray, Size
 from vots_hqtrack.vmos import VMOS, build_vmos
 
@@ -49,6 +51,10 @@ RELEASED = Path(__file__).parent / "released"
 CPU = torch.device("cpu")
 MIN_SHORT_EDGE = {"D": 480}
 """The other clips went into the network as they are."""
+
+LOWERED_FRAMES = {False: {"P": 12}, True: {"A": 6, "C": 4, "P": 6}}
+"""Frames of the clips that are tracked with bfloat16 products, which are slow on most CPUs: in
+closed loop, and with the recorded labels in memory, where rounding does not add up; else all."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +66,14 @@ class Clip:
         frames: ``T`` times uint8 ``(H, W, 3)``.
         labels: ``(T, H, W)`` uint8: the given ones of frame 0, then the released model's.
         logits: For each group ``(T - 1, 1 + n, h, w)`` float32: background and live slots, every
-            ``step``-th cell.
-        step: Cells from one recorded logit to the next, in both directions.
+            ``step``-th location.
+        step: Locations from one recorded logit to the next, in both directions.
         num_objects: Objects that the released model counted.
         long_term_frames: Frames in the long-term memory at frames 1..T-1; empty where it was not
             recorded.
         short_term_frames: The frame that the short-term memory came from.
         memory: The memory's sizes.
-        geometry: How frames go into the network.
+        geometry: Layout of frames in the network image.
     """
 
     name: str
@@ -117,14 +123,14 @@ def load_clip(name: str) -> Clip:
 
 @dataclass(frozen=True)
 class Step:
-    """What VMOS made of one frame.
+    """VMOS's output for one frame.
 
     Attributes:
         index: The frame.
         logits: For each group ``(1 + n, h, w)``.
         log_probabilities: ``(1 + N, H, W)`` at frame size.
-        long_term_frames: What the frame's memory held.
-        short_term_frame: Where its short-term memory came from.
+        long_term_frames: Frames in the long-term memory.
+        short_term_frame: Source of the short-term memory.
     """
 
     index: int
@@ -145,6 +151,7 @@ class Step:
         return best[0] - best[1]
 
 
+@cache
 def recorded_weights() -> dict[str, Tensor]:
     """All tensors of the recording under our keys, with their prefixes."""
     facts = read_facts(RELEASED / "E" / "recorded.safetensors")
@@ -175,6 +182,41 @@ def prepare(name: str) -> tuple[Clip, list[FrameFeatures]]:
         return clip, [encoder(frame_to_image(f, clip.geometry, CPU)) for f in clip.frames]
 
 
+@cache
+def lowered_models() -> tuple[InternImage, VMOS]:
+    """The same with bfloat16 products."""
+    encoder, vmos = copy.deepcopy(load_models())
+    cast_to_low_precision(encoder, torch.bfloat16)
+    cast_to_low_precision(vmos, torch.bfloat16)
+    return encoder, vmos
+
+
+@cache
+def lowered_features(name: str) -> list[FrameFeatures]:
+    """Features of the first frames of a clip, as many as are used with bfloat16 products."""
+    clip = load_clip(name)
+    encoder, _ = lowered_models()
+    with torch.inference_mode():
+        frames = clip.frames[: LOWERED_FRAMES[False].get(name)]
+        return [encoder(frame_to_image(f, clip.geometry, CPU)) for f in frames]
+
+
+def steps_of(
+    name: str, *, forced: bool, lowered: bool = False, num_frames: int | None = None
+) -> list[Step]:
+    """Steps of the first frames of a clip, or of all; computed once for all tests."""
+    return _steps_of(name, forced, lowered, num_frames)
+
+
+@cache
+def _steps_of(name: str, forced: bool, lowered: bool, num_frames: int | None) -> list[Step]:
+    clip, features = prepare(name)
+    vmos = (lowered_models() if lowered else load_models())[1]
+    features = lowered_features(name) if lowered else features
+    with torch.inference_mode():
+        return list(follow(vmos, clip, features[:num_frames], forced=forced))
+
+
 def follow(
     vmos: VMOS, clip: Clip, features: list[FrameFeatures], *, forced: bool
 ) -> Iterator[Step]:
@@ -183,36 +225,33 @@ def follow(
     Args:
         vmos: With the released sizes.
         clip: The clip.
-        features: Of its frames.
-        forced: The recorded labels go to the memory instead of VMOS's own.
+        features: Features of its frames.
+        forced: The recorded labels go to the memory instead of the predicted ones.
     """
     groups = [new_group(clip.memory) for _ in clip.num_live]
     for number, group in enumerate(groups):
         embedding = vmos.encode_masks(one_hot(clip, clip.labels[0], number))
-        output = vmos.propagate_reference(features[0], embedding)
-        group.start(vmos.write_memory(0, output.proposals, embedding))
+        output = vmos.propagate(features[0], embedding)
+        group.write_reference(vmos.write_memory(0, output.proposals, embedding))
     for index in range(1, len(features)):
-        outputs = [
-            vmos.propagate(features[index], group.long_term.entries, group.short_term[0])
-            for group in groups
-        ]
+        outputs = [vmos.propagate(features[index], group.read()) for group in groups]
         logits = [
             vmos.decode(output)[0, :live]
             for output, live in zip(outputs, clip.num_live, strict=True)
         ]
-        merged = merge_groups([logits_to_frame(one, clip.geometry) for one in logits])
+        merged = merge_groups([logits_to_frame(some, clip.geometry) for some in logits])
         step = Step(
             index,
             logits,
             merged.log(),
-            list(groups[0].long_term.frame_indices),
-            groups[0].short_term[0].frame_index,
+            list(groups[0].frame_indices),
+            groups[0].read().short_term.frame_index,
         )
         yield step
         kept = clip.labels[index] if forced else step.labels.numpy().astype(np.uint8)
         for number, (group, output) in enumerate(zip(groups, outputs, strict=True)):
             embedding = vmos.encode_masks(one_hot(clip, kept, number))
-            group.commit(vmos.write_memory(index, output.proposals, embedding), clip.memory.gap)
+            group.write(vmos.write_memory(index, output.proposals, embedding))
 
 
 def one_hot(clip: Clip, labels: LabelArray, group: int) -> Tensor:

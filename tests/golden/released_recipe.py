@@ -3,7 +3,7 @@
 Trained weights are not needed to show that two programs compute the same function. Every tensor is
 drawn from its own name, so that no file is needed either: a generator is seeded by the name, and
 the kind of parameter says which distribution keeps the network lively (attention that is neither
-flat nor a spike, offsets of about a cell, and so on).
+flat nor a spike, offsets of about a token, and so on).
 """
 
 from __future__ import annotations
@@ -66,5 +66,5 @@ def _mean_and_deviation(key: str, shape: tuple[int, ...]) -> tuple[float, float]
         return (1.0, 0.2) if is_weight else (0.0, 0.1)
     if "patch_wise_id_bank" in key:
         return 0.0, 0.03
-    # A depth-wise kernel counts its own cells only, which the fan-in says anyway.
+    # A depth-wise kernel counts its own values only, which the fan-in says anyway.
     return 0.0, 1.0 / math.prod(shape[1:]) ** 0.5

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import pytest
 import torch
-from released_clips import Step, follow, load_models, prepare
+from released_clips import prepare, steps_of
 
 LOGITS = 1e-4
 """The released model itself differs by 1.3e-5 from run to run; measured here are 2.5e-5 at most."""
 NEAR_TIE = 1e-4
 RESIZED, RESIZED_NEAR_TIE = 3e-2, 6e-2
-"""The same for clip D, whose frames are resized: on other processors OpenCV rounds one value in
+"""The same for clip D with resized frames: on other processors OpenCV rounds one value in
 100,000 of them otherwise, by one grey level, which with these weights makes 8.9e-3 in the logits
 (measured on a processor without AVX-512)."""
-CLOSED_LOOP_SHARE = 5e-3
+CLOSED_LOOP_FRACTION = 5e-3
 """One flipped pixel changes later frames a little, so that in closed loop a few may differ."""
 
 CLIPS = [
@@ -24,17 +22,10 @@ CLIPS = [
 ]
 
 
-@cache
-def forced_steps(name: str) -> list[Step]:
-    clip, features = prepare(name)
-    with torch.inference_mode():
-        return list(follow(load_models()[1], clip, features, forced=True))
-
-
 @pytest.mark.parametrize("name", CLIPS)
 def test_logits_with_recorded_labels_in_memory(name: str) -> None:
     clip, _ = prepare(name)
-    steps = forced_steps(name)
+    steps = steps_of(name, forced=True)
     assert len(steps) == len(clip.frames) - 1
     for step in steps:
         assert len(step.logits) == len(clip.logits)
@@ -48,7 +39,7 @@ def test_logits_with_recorded_labels_in_memory(name: str) -> None:
 @pytest.mark.parametrize("name", CLIPS)
 def test_labels_are_equal_but_for_near_ties(name: str) -> None:
     clip, _ = prepare(name)
-    for step in forced_steps(name):
+    for step in steps_of(name, forced=True):
         differs = step.labels != torch.from_numpy(clip.labels[step.index])
         limit = RESIZED_NEAR_TIE if name == "D" else NEAR_TIE
         assert not (differs & (step.margin >= limit)).any(), f"frame {step.index}"
@@ -58,22 +49,21 @@ def test_labels_are_equal_but_for_near_ties(name: str) -> None:
 def test_memory_holds_the_recorded_frames(name: str) -> None:
     clip, _ = prepare(name)
     for index, long_term in enumerate(clip.long_term_frames, start=1):
-        step = forced_steps(name)[index - 1]
+        step = steps_of(name, forced=True)[index - 1]
         assert step.long_term_frames == long_term
         assert step.short_term_frame == clip.short_term_frames[index - 1]
 
 
 @pytest.mark.parametrize("name", CLIPS)
 def test_closed_loop(name: str) -> None:
-    """With its own labels in memory, what VMOS says stays that of the released model."""
-    clip, features = prepare(name)
-    with torch.inference_mode():
-        for step in follow(load_models()[1], clip, features, forced=False):
-            forced = forced_steps(name)[step.index - 1]
-            assert step.long_term_frames == forced.long_term_frames
-            assert step.short_term_frame == forced.short_term_frame
-            differs = step.labels != torch.from_numpy(clip.labels[step.index])
-            assert differs.float().mean() <= CLOSED_LOOP_SHARE, f"frame {step.index}"
+    """With the predicted labels in memory, the masks stay those of the released model."""
+    clip, _ = prepare(name)
+    steps = zip(steps_of(name, forced=False), steps_of(name, forced=True), strict=True)
+    for step, forced in steps:
+        assert step.long_term_frames == forced.long_term_frames
+        assert step.short_term_frame == forced.short_term_frame
+        differs = step.labels != torch.from_numpy(clip.labels[step.index])
+        assert differs.float().mean() <= CLOSED_LOOP_FRACTION, f"frame {step.index}"
 
 
 def test_every_object_of_the_first_mask_is_found_again() -> None:

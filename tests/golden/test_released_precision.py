@@ -8,17 +8,12 @@ hence many pixels lie near a tie: of 100 pixels of clip A, two have their best l
 from __future__ import annotations
 
 import copy
-from functools import cache
 
 import pytest
 import torch
-from released_clips import CPU, Step, follow, load_models, prepare
-from torch import Tensor
+from released_clips import LOWERED_FRAMES, Step, load_models, lowered_models, steps_of
 
-from vots_hqtrack.encoder.internimage import InternImage
-from vots_hqtrack.frame import frame_to_image
 from vots_hqtrack.precision import cast_to_low_precision
-from vots_hqtrack.vmos import VMOS
 
 IOU = 0.99
 """Measured: 0.992 (A), 0.994 (B), 0.992 (C), 0.997 (E), 0.997 (F), 0.995 (P)."""
@@ -36,32 +31,18 @@ CLIPS = [
 ]
 
 
-@cache
-def lowered_models() -> tuple[InternImage, VMOS]:
-    encoder, vmos = copy.deepcopy(load_models())
-    cast_to_low_precision(encoder, torch.bfloat16)
-    cast_to_low_precision(vmos, torch.bfloat16)
-    return encoder, vmos
-
-
-@cache
-def steps_of(name: str, *, lowered: bool, forced: bool) -> list[Step]:
-    clip, features = prepare(name)
-    encoder, vmos = lowered_models() if lowered else load_models()
-    with torch.inference_mode():
-        if lowered:
-            features = [encoder(frame_to_image(f, clip.geometry, CPU)) for f in clip.frames]
-        return list(follow(vmos, clip, features, forced=forced))
-
-
-def labels_of(name: str, *, lowered: bool, forced: bool) -> Tensor:
-    return torch.stack([step.labels for step in steps_of(name, lowered=lowered, forced=forced)])
+def pairs(name: str, *, forced: bool) -> list[tuple[Step, Step]]:
+    """Steps with bfloat16 products and those in float32."""
+    count = LOWERED_FRAMES[forced].get(name)
+    found = steps_of(name, forced=forced, lowered=True, num_frames=count)
+    exact = steps_of(name, forced=forced)[: len(found)]
+    return list(zip(found, exact, strict=True))
 
 
 @pytest.mark.parametrize("name", CLIPS)
 def test_masks_in_closed_loop(name: str) -> None:
-    found = labels_of(name, lowered=True, forced=False)
-    exact = labels_of(name, lowered=False, forced=False)
+    steps = zip(*pairs(name, forced=False), strict=True)
+    found, exact = (torch.stack([step.labels for step in some]) for some in steps)
     common = (found == exact) & (exact > 0)
     either = (found > 0) | (exact > 0)
     # A pixel that two objects share out differently is missing from both.
@@ -76,12 +57,7 @@ def test_masks_in_closed_loop(name: str) -> None:
 @pytest.mark.parametrize("name", CLIPS)
 def test_no_sure_pixel_changes(name: str) -> None:
     """With the same labels in memory, only pixels near a tie may get another label."""
-    steps = zip(
-        steps_of(name, lowered=True, forced=True),
-        steps_of(name, lowered=False, forced=True),
-        strict=True,
-    )
-    for found, exact in steps:
+    for found, exact in pairs(name, forced=True):
         for logits, exact_logits in zip(found.logits, exact.logits, strict=True):
             assert logits.dtype == torch.float32
             assert (logits - exact_logits).abs().max() < SURE / 2
@@ -91,9 +67,8 @@ def test_no_sure_pixel_changes(name: str) -> None:
 
 def test_rounding_is_felt() -> None:
     """The comparison above is not one of float32 with itself."""
-    found = steps_of("E", lowered=True, forced=True)[0].logits[0]
-    exact = steps_of("E", lowered=False, forced=True)[0].logits[0]
-    assert (found - exact).abs().max() > 1e-3
+    found, exact = pairs("E", forced=True)[0]
+    assert (found.logits[0] - exact.logits[0]).abs().max() > 1e-3
 
 
 def test_what_is_rounded() -> None:

@@ -58,7 +58,7 @@ def test_refiner_with_an_encoder_of_its_own_leaves_the_memory_alone(weights: Pat
     changed = False
     for index, frame in enumerate(clip.frames[1:], start=1):
         result = tracker.track(frame, state)
-        differs = result.coarse_masks[ObjectId(1)] != (clip.labels[index] == 1)
+        differs = result.initial_masks[ObjectId(1)] != (clip.labels[index] == 1)
         assert differs.mean() <= CLOSED_LOOP_SHARE
-        changed |= not np.array_equal(result.masks[ObjectId(1)], result.coarse_masks[ObjectId(1)])
+        changed |= not np.array_equal(result.masks[ObjectId(1)], result.initial_masks[ObjectId(1)])
     assert changed

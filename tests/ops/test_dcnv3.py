@@ -22,11 +22,11 @@ def draw(
     batch: int, height: int, width: int, groups: int, channels: int, *, spread: float = 1.5
 ) -> list[Tensor]:
     generator = torch.Generator().manual_seed(height * 100 + width)
-    cells = (batch, height, width, groups)
+    positions = (batch, height, width, groups)
     return [
-        torch.randn(*cells[:3], groups * channels, generator=generator, dtype=torch.float64),
-        torch.randn(*cells, 9, 2, generator=generator, dtype=torch.float64) * spread,
-        torch.randn(*cells, 9, generator=generator, dtype=torch.float64).softmax(-1),
+        torch.randn(*positions[:3], groups * channels, generator=generator, dtype=torch.float64),
+        torch.randn(*positions, 9, 2, generator=generator, dtype=torch.float64) * spread,
+        torch.randn(*positions, 9, generator=generator, dtype=torch.float64).softmax(-1),
     ]
 
 
@@ -93,7 +93,7 @@ def test_convention_points_run_down_columns_and_offsets_are_xy(sample: Sampling)
     value = torch.arange(20.0).view(1, 4, 5, 1)  # value = 5 * y + x
 
     def at(point: int, x: float, y: float) -> float:
-        """What cell (1, 2) reads by one point."""
+        """Return the value that pixel (1, 2) reads by one point."""
         weights = torch.zeros(1, 4, 5, 1, 9)
         weights[..., point] = 1
         offsets = torch.tensor([x, y]).expand(1, 4, 5, 1, 9, 2)
@@ -105,7 +105,7 @@ def test_convention_points_run_down_columns_and_offsets_are_xy(sample: Sampling)
     assert at(4, 1, 0) == pytest.approx(8)
     assert at(4, 0, 1) == pytest.approx(12)
     assert at(4, 0.25, 0.5) == pytest.approx(7 + 0.25 + 2.5)
-    assert at(4, 2.5, 0) == pytest.approx(4.5)  # half of it lies outside, which is zero
+    assert at(4, 2.5, 0) == pytest.approx(4.5)  # half of it is outside, which is zero
     assert at(4, 0, -1.5) == pytest.approx(1)
     assert at(4, 3, 0) == pytest.approx(0, abs=1e-5)
 

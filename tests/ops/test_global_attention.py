@@ -105,17 +105,19 @@ def test_scores_at_the_edge_of_the_range(scale: float) -> None:
 
 
 @pytest.mark.usefixtures("small_blocks")
-def test_precise_keys_with_coarse_values() -> None:
+def test_precise_keys_with_rounded_values() -> None:
     """Scores keep the precision of the keys; only values and weights are rounded."""
     query, keys, values = draw(20, [25, 25], spread=8)
     exact = global_attention_reference(query, keys, values)
-    coarse_values = [value.bfloat16() for value in values]
-    mixed = global_attention(query.float(), [key.float() for key in keys], coarse_values)
+    rounded_values = [value.bfloat16() for value in values]
+    mixed = global_attention(query.float(), [key.float() for key in keys], rounded_values)
     assert mixed.dtype == torch.float32
-    all_coarse = global_attention(query.bfloat16(), [key.bfloat16() for key in keys], coarse_values)
-    error, coarse_error = ((found.double() - exact).abs().max() for found in (mixed, all_coarse))
+    all_rounded = global_attention(
+        query.bfloat16(), [key.bfloat16() for key in keys], rounded_values
+    )
+    error, rounded_error = ((found.double() - exact).abs().max() for found in (mixed, all_rounded))
     assert error < 1.5e-2
-    assert error < coarse_error / 4
+    assert error < rounded_error / 4
 
 
 def test_autocast_changes_nothing() -> None:

@@ -69,13 +69,13 @@ def attention() -> ModuleType:
 
 def draw_sampling(batch: int, height: int, width: int, groups: int, channels: int) -> list[Tensor]:
     generator = torch.Generator().manual_seed(height * 100 + width)
-    cells = (batch, height, width, groups)
-    # In the layout in which the encoder gives them: all x of a cell, then all y.
-    offsets = torch.randn(*cells[:3], 2, groups, 9, generator=generator).movedim(3, -1) * 1.5
+    positions = (batch, height, width, groups)
+    # In the layout in which the encoder gives them: all x of a pixel, then all y.
+    offsets = torch.randn(*positions[:3], 2, groups, 9, generator=generator).movedim(3, -1) * 1.5
     return [
-        torch.randn(*cells[:3], groups * channels, generator=generator),
+        torch.randn(*positions[:3], groups * channels, generator=generator),
         offsets,
-        torch.randn(*cells, 9, generator=generator).softmax(-1),
+        torch.randn(*positions, 9, generator=generator).softmax(-1),
     ]
 
 
@@ -182,7 +182,7 @@ def test_attention_to_scores_that_rise_from_frame_to_frame(attention: ModuleType
     assert (found.double() - exact).abs().max() < 1e-4
 
 
-def test_attention_with_precise_keys_and_coarse_values(attention: ModuleType) -> None:
+def test_attention_with_precise_keys_and_rounded_values(attention: ModuleType) -> None:
     query, keys, values = draw_attention(20, [25, 25], 8, 5, spread=3)
     exact = global_attention_reference(query, keys, values)
     found = attention.global_attention_triton(query, keys, each(torch.float16, values))

@@ -29,13 +29,13 @@ def test_wide_window_is_global_attention() -> None:
     query, key, value, _ = draw(4, 5, 1)
     bias = torch.zeros(2, 4, 5, 81)
     found = local_attention_reference(query, key, value, bias, radius=4, scale=0.5)
-    flat = [cells.flatten(1, 2) for cells in (query, key, value)]
+    flat = [x.flatten(1, 2) for x in (query, key, value)]
     weights = (flat[0] @ flat[1].transpose(1, 2) * 0.5).softmax(-1)
     torch.testing.assert_close(found.flatten(1, 2), weights @ flat[2], atol=2e-6, rtol=1e-5)
 
 
 def test_convention_bias_index_is_row_by_row() -> None:
-    """A large bias at (row +1, column -2) makes every inner cell read exactly that neighbour."""
+    """A large bias at (row +1, column -2) makes every inner token read exactly that neighbour."""
     radius, side = 2, 5
     query, key, value, bias = draw(7, 9, radius)
     bias = torch.zeros_like(bias)

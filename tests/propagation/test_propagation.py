@@ -38,7 +38,7 @@ def test_shapes(rows: int, columns: int) -> None:
     assert output.embedding.shape == (2, 2 * WIDTH, rows, columns)
     assert len(output.proposals) == 3
     layers = zip(network.blocks, output.proposals, strict=True)
-    entry = MemoryEntry(0, tuple(block.write_memory(one, own) for block, one in layers))
+    entry = MemoryEntry(0, tuple(block.write_memory(proposal, own) for block, proposal in layers))
     again = network(draw_features(rows, columns, seed=2), MemoryFrames([entry], entry))
     assert again.embedding.shape == output.embedding.shape
     assert torch.isfinite(again.embedding).all()
@@ -68,9 +68,9 @@ def test_blocks_at_stride_16_compute_the_same_in_both() -> None:
         right = multi_scale(features, IdentityEmbedding(s16, s8))
     assert left.features is features, "its decoder reads them"
     assert right.features is None
-    for one, other in zip(left.proposals, right.proposals[:-1], strict=True):
-        assert torch.equal(one.key, other.key)
-        assert torch.equal(one.value, other.value)
+    for proposal, other in zip(left.proposals, right.proposals[:-1], strict=True):
+        assert torch.equal(proposal.key, other.key)
+        assert torch.equal(proposal.value, other.value)
 
 
 def test_values_each_stream_is_normalised_by_itself() -> None:

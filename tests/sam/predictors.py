@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from reference_sam import ReferenceDecoder
 
-from vots_hqtrack.config import CandidateChoice, HQOutput, PromptKind, RefinerConfig
+from vots_hqtrack.config import CandidateChoice, HQOutput, PromptKind
 from vots_hqtrack.refiner import Refinement
-from vots_hqtrack.sam.candidates import ReferenceDecoder
 from vots_hqtrack.sam.geometry import SamGeometry
 from vots_hqtrack.sam.models import Sam, SamPredictor
 from vots_hqtrack.sam.prompts import make_prompts
-from vots_hqtrack.sam.refiner import SamRefiner, sam_refiner
+from vots_hqtrack.sam.refiner import SamRefiner
 from vots_hqtrack.types import ImageEmbedding, Size
 
 FRAME = Size(90, 160)
@@ -30,13 +30,13 @@ def make_frame() -> np.ndarray:
     return frame
 
 
-def make_coarse() -> torch.Tensor:
+def make_initial() -> torch.Tensor:
     """Three objects: one inside, one over the frame's corner, one of two pixels."""
-    coarse = torch.zeros(3, *FRAME, dtype=torch.bool)
-    coarse[0, 22:48, 32:72] = True
-    coarse[1, 45:, 88:] = True
-    coarse[2, 10, 5:7] = True
-    return coarse
+    initial = torch.zeros(3, *FRAME, dtype=torch.bool)
+    initial[0, 22:48, 32:72] = True
+    initial[1, 45:, 88:] = True
+    initial[2, 10, 5:7] = True
+    return initial
 
 
 def make_predictor(sam: Sam, embedded: SamPredictor | None = None) -> SamPredictor:
@@ -75,20 +75,13 @@ def make_refiner(
     objects_per_call: int = 16,
     hq_output: HQOutput = "sum",
 ) -> SamRefiner:
-    model = predictor.model
     return SamRefiner(
-        ReferenceDecoder(model.mask_decoder, model.prompt_encoder, hq_output=hq_output),
+        ReferenceDecoder(predictor.model, hq_output=hq_output),
         prompt=prompt,
         choice=choice,
         mask_logit=MASK_LOGIT,
         objects_per_call=objects_per_call,
     )
-
-
-def reference_refiner(config: RefinerConfig, sam: Sam) -> SamRefiner:
-    """Build the refiner of a configuration on the package's modules as they are."""
-    decoder = ReferenceDecoder(sam.mask_decoder, sam.prompt_encoder, hq_output=config.hq_output)
-    return sam_refiner(decoder, config)
 
 
 def geometry_of(predictor: SamPredictor) -> SamGeometry:
@@ -97,7 +90,7 @@ def geometry_of(predictor: SamPredictor) -> SamGeometry:
 
 def one_by_one(
     predictor: SamPredictor,
-    coarse: torch.Tensor,
+    initial: torch.Tensor,
     kind: PromptKind,
     *,
     multimask: bool,
@@ -105,7 +98,7 @@ def one_by_one(
 ) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
     """For each object the predictor's logits ``(K, H, W)``, scores ``(K,)``, small logits."""
     found = []
-    for mask in coarse:
+    for mask in initial:
         prompts = make_prompts(mask[None], geometry_of(predictor), kind=kind, mask_logit=MASK_LOGIT)
         labels = None if prompts.points is None else torch.ones(1, 1, dtype=torch.int)
         logits, scores, low = predictor.predict_torch(
@@ -129,14 +122,16 @@ def assert_same(refinement: Refinement, row: int, logits: torch.Tensor, score: f
 
 
 def check_against_predictor(predictor: SamPredictor, kind: PromptKind) -> None:
-    coarse = make_coarse()
-    single = make_refiner(predictor, kind, "single").refine(embedding_of(predictor), coarse)
-    best = make_refiner(predictor, kind, "predicted_iou").refine(embedding_of(predictor), coarse)
+    initial = make_initial()
+    single = make_refiner(predictor, kind, "single").refine(embedding_of(predictor), initial)
+    best = make_refiner(predictor, kind, "predicted_iou").refine(embedding_of(predictor), initial)
     seen = 0
-    for row, (logits, scores, _) in enumerate(one_by_one(predictor, coarse, kind, multimask=False)):
+    for row, (logits, scores, _) in enumerate(
+        one_by_one(predictor, initial, kind, multimask=False)
+    ):
         assert_same(single, row, logits[0], scores[0].item())
         seen += int(0 < single.masks[row].sum() < single.masks[row].numel())
-    for row, (logits, scores, _) in enumerate(one_by_one(predictor, coarse, kind, multimask=True)):
+    for row, (logits, scores, _) in enumerate(one_by_one(predictor, initial, kind, multimask=True)):
         first = int(scores.argmax())
         assert_same(best, row, logits[first], scores[first].item())
     assert seen, "no mask has an inside and an outside: nothing was compared"

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from predictors import FRAME, embedding_of, make_coarse, make_predictor, reference_refiner
+from predictors import FRAME, embedding_of, make_initial, make_predictor
+from reference_sam import reference_refiner
 
 from vots_hqtrack.config import RefinerConfig
 from vots_hqtrack.errors import ShapeError
@@ -175,12 +176,12 @@ def test_exception(initial: torch.Tensor) -> None:
 @pytest.mark.parametrize("prompt", ["box", "box+mask+point"])
 def test_refined_masks_are_cleaned(random_predictor: SamPredictor, prompt: str) -> None:
     """Random weights give masks full of holes; every hole left is one of VMOS's mask's too."""
-    coarse, embedding = make_coarse(), embedding_of(random_predictor)
+    initial, embedding = make_initial(), embedding_of(random_predictor)
     found = {}
     for flags in ((False, False), (True, False), (False, True), (True, True)):
         config = RefinerConfig(prompt=prompt, fill_holes=flags[0], drop_islands=flags[1])
         refiner = reference_refiner(config, random_predictor.model)
-        found[flags] = refiner.refine(embedding, coarse)
+        found[flags] = refiner.refine(embedding, initial)
         assert torch.equal(found[flags].predicted_iou, found[False, False].predicted_iou), (
             "scores are SAM's own"
         )
@@ -207,8 +208,8 @@ def test_a_ring_in_a_picture(trained_predictor: SamPredictor) -> None:
     for clean in (False, True):
         config = RefinerConfig(prompt="box", fill_holes=clean, drop_islands=clean)
         refiner = reference_refiner(config, trained_predictor.model)
-        for name, coarse in (("ring", ring), ("disc", whole)):
-            given = torch.from_numpy(coarse)[None]
+        for name, initial in (("ring", ring), ("disc", whole)):
+            given = torch.from_numpy(initial)[None]
             masks[clean, name] = refiner.refine(embedding_of(predictor), given).masks[0].numpy()
     for found in (masks[False, "ring"], masks[True, "ring"], masks[False, "disc"]):
         assert jaccard(found, ring) > 0.95

@@ -1,4 +1,4 @@
-"""Where the frame lies in SAM's input, against the package's own transforms."""
+"""Position of the frame in SAM's input, against the package's own transforms."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_masks_equal_the_packages_own(sam: Sam, size: tuple[int, int]) -> None:
     assert differs.sum() <= 2
 
 
-def test_masks_need_only_the_cells_that_the_frame_covers() -> None:
+def test_masks_need_only_the_pixels_that_the_frame_covers() -> None:
     geometry = _geometry(480, 854)
     rows, columns = torch.meshgrid(torch.arange(256), torch.arange(256), indexing="ij")
     discs = [100 - (rows - y) ** 2 - (columns - x) ** 2 for y, x in ((3, 5), (70, 90), (143, 250))]
@@ -71,7 +71,7 @@ def test_points_equal_the_packages_own(height: int, width: int, right: float, do
     assert torch.equal(scaled, torch.from_numpy(own))
 
 
-def test_covered_cells_include_those_covered_in_part() -> None:
+def test_covered_pixels_include_those_covered_in_part() -> None:
     geometry = SamGeometry(Size(481, 854), Size(577, 1024), side=1024, mask_side=256)
     assert geometry.mask_stride == 4
     assert geometry.covered == Size(145, 256)

@@ -9,28 +9,28 @@ from predictors import (
     ROUNDING,
     assert_same,
     embedding_of,
-    make_coarse,
+    make_initial,
     make_refiner,
     one_by_one,
-    reference_refiner,
 )
+from reference_sam import reference_refiner
 
 from vots_hqtrack.checkpoints.load import load_into, load_weights
 from vots_hqtrack.config import CandidateChoice, HQOutput, RefinerConfig
 from vots_hqtrack.masks import mask_iou
-from vots_hqtrack.sam.models import SamPredictor, build_sam
-from vots_hqtrack.sam.weights import load_sam
+from vots_hqtrack.sam.models import Sam, SamPredictor, build_sam
+from vots_hqtrack.sam.weights import load_sam_weights
 
 
 @pytest.mark.parametrize("choice", ["single", "predicted_iou"])
 def test_the_hq_tokens_mask_alone_equals_the_predictors(
     hq_predictor: SamPredictor, choice: CandidateChoice
 ) -> None:
-    coarse, multimask = make_coarse(), choice != "single"
+    initial, multimask = make_initial(), choice != "single"
     refiner = make_refiner(hq_predictor, "box", choice, hq_output="hq")
-    alone = refiner.refine(embedding_of(hq_predictor), coarse)
-    summed = make_refiner(hq_predictor, "box", choice).refine(embedding_of(hq_predictor), coarse)
-    own = one_by_one(hq_predictor, coarse, "box", multimask=multimask, hq_token_only=True)
+    alone = refiner.refine(embedding_of(hq_predictor), initial)
+    summed = make_refiner(hq_predictor, "box", choice).refine(embedding_of(hq_predictor), initial)
+    own = one_by_one(hq_predictor, initial, "box", multimask=multimask, hq_token_only=True)
     for row, (logits, scores, _) in enumerate(own):
         assert_same(alone, row, logits[0], scores[0].item())
     assert not torch.equal(alone.masks, summed.masks)
@@ -60,9 +60,17 @@ def test_the_untrained_hq_token_changes_sams_own_masks(
     assert (own - changed[:, :4]).abs().max() > 10 * ROUNDING
 
 
+@pytest.fixture(scope="module")
+def shipped_hq_sam() -> Sam:
+    config, sam = RefinerConfig(hq=True), build_sam("vit_tiny", hq=True)
+    tensors = load_sam_weights(config.weights, hq=True, head=config.head)
+    load_into(sam, tensors, source=config.weights)
+    return sam
+
+
 @pytest.mark.weights
-def test_the_shipped_head_makes_an_hq_sam_of_the_tiny_sam() -> None:
-    sam = load_sam(RefinerConfig(hq=True))
+def test_the_shipped_head_makes_an_hq_sam_of_the_tiny_sam(shipped_hq_sam: Sam) -> None:
+    sam = shipped_hq_sam
     shipped = load_weights("hq-head-vit-tiny")
     plain = build_sam("vit_tiny").state_dict()
     assert set(shipped) == set(sam.state_dict()) - set(plain)
@@ -73,18 +81,16 @@ def test_the_shipped_head_makes_an_hq_sam_of_the_tiny_sam() -> None:
 
 @pytest.mark.weights
 @pytest.mark.parametrize("output", ["sum", "hq"])
-def test_the_shipped_head_mends_a_coarse_mask(
-    trained_predictor: SamPredictor, output: HQOutput
+def test_the_shipped_head_mends_an_initial_mask(
+    trained_predictor: SamPredictor, shipped_hq_sam: Sam, output: HQOutput
 ) -> None:
-    """A rectangle seen through VMOS's cells and shifted by three pixels, on a frame of 90 x 160."""
+    """A rectangle seen at VMOS's stride and shifted by three pixels, on a frame of 90 x 160."""
     truth = torch.zeros(1, *FRAME, dtype=torch.bool)
     truth[0, 20:50, 30:70] = True
-    coarse = torch.zeros_like(truth)
-    coarse[0, 23:53, 27:67] = True
-    refiner = reference_refiner(
-        RefinerConfig(hq=True, hq_output=output), load_sam(RefinerConfig(hq=True))
-    )
-    refined = refiner.refine(embedding_of(trained_predictor), coarse).masks
-    before, after = mask_iou(truth, coarse).item(), mask_iou(truth, refined).item()
+    initial = torch.zeros_like(truth)
+    initial[0, 23:53, 27:67] = True
+    refiner = reference_refiner(RefinerConfig(hq=True, hq_output=output), shipped_hq_sam)
+    refined = refiner.refine(embedding_of(trained_predictor), initial).masks
+    before, after = mask_iou(truth, initial).item(), mask_iou(truth, refined).item()
     assert before < 0.8
     assert after > before + 0.15, "0.71 became 0.89 (sum) and more (token) when the head was made"

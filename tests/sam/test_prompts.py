@@ -1,4 +1,4 @@
-"""Prompts made of coarse masks."""
+"""Prompts made of initial masks."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_mask_prompt_keeps_padding_outside() -> None:
     geometry = SamGeometry(Size(10, 13), Size(10, 13), side=32, mask_side=8)
     logits = prompt_masks(torch.ones(1, 10, 13, dtype=torch.bool), geometry, mask_logit=1.0)[0, 0]
     assert logits[:2, :3].eq(1).all()
-    assert logits[2, :3].eq(0).all()  # the frame ends in the middle of the third row of cells
+    assert logits[2, :3].eq(0).all()  # the frame ends in the middle of the third row of pixels
     assert logits[:2, 3].eq(-0.5).all()  # and after a quarter of the fourth column
     assert logits[3:].eq(-1).all()
     assert logits[:, 4:].eq(-1).all()
@@ -95,8 +95,8 @@ def test_points_lie_deepest_inside_their_mask(mask: np.ndarray) -> None:
 def test_kinds_and_shapes(
     kind: PromptKind, has_masks: bool, has_points: bool, num_objects: int
 ) -> None:
-    coarse = torch.ones(num_objects, 12, 16, dtype=torch.bool)
-    prompts = make_prompts(coarse, SMALL, kind=kind, mask_logit=1.0)
+    initial = torch.ones(num_objects, 12, 16, dtype=torch.bool)
+    prompts = make_prompts(initial, SMALL, kind=kind, mask_logit=1.0)
     assert prompts.boxes.shape == (num_objects, 4)
     assert (prompts.masks is not None) == has_masks
     assert (prompts.points is not None) == has_points

@@ -15,14 +15,13 @@ from predictors import (
     ROUNDING,
     check_against_predictor,
     embedding_of,
-    make_coarse,
+    make_initial,
     make_refiner,
-    reference_refiner,
 )
+from reference_sam import ReferenceDecoder, reference_refiner
 
 from vots_hqtrack.config import CandidateChoice, PromptKind, RefinerConfig
 from vots_hqtrack.errors import InputError, ShapeError
-from vots_hqtrack.sam.candidates import ReferenceDecoder
 from vots_hqtrack.sam.models import SamPredictor
 from vots_hqtrack.sam.prompts import prompt_boxes
 from vots_hqtrack.sam.refiner import SamRefiner
@@ -60,31 +59,31 @@ def test_no_object(random_predictor: SamPredictor, hq_predictor: SamPredictor, h
 
 
 def test_empty_masks_stay_empty_and_leave_the_others_alone(random_predictor: SamPredictor) -> None:
-    coarse = make_coarse()
+    initial = make_initial()
     with_empty = torch.zeros(5, *FRAME, dtype=torch.bool)
-    with_empty[[1, 2, 4]] = coarse
+    with_empty[[1, 2, 4]] = initial
     refiner, embedding = make_refiner(random_predictor), embedding_of(random_predictor)
     refinement = refiner.refine(embedding, with_empty)
     assert not refinement.masks[[0, 3]].any()
     assert refinement.predicted_iou[[0, 3]].tolist() == [0.0, 0.0]
-    assert torch.equal(refinement.masks[[1, 2, 4]], refiner.refine(embedding, coarse).masks)
+    assert torch.equal(refinement.masks[[1, 2, 4]], refiner.refine(embedding, initial).masks)
 
 
 def test_calls_of_a_few_objects_add_up(random_predictor: SamPredictor) -> None:
     embedding = embedding_of(random_predictor)
-    at_once = make_refiner(random_predictor).refine(embedding, make_coarse())
-    in_parts = make_refiner(random_predictor, objects_per_call=2).refine(embedding, make_coarse())
+    at_once = make_refiner(random_predictor).refine(embedding, make_initial())
+    in_parts = make_refiner(random_predictor, objects_per_call=2).refine(embedding, make_initial())
     assert (at_once.masks != in_parts.masks).sum() <= 2
     torch.testing.assert_close(at_once.predicted_iou, in_parts.predicted_iou, atol=1e-4, rtol=0)
 
 
 def test_order_of_objects_and_earlier_frames_do_not_matter(random_predictor: SamPredictor) -> None:
     refiner, embedding = make_refiner(random_predictor), embedding_of(random_predictor)
-    first = refiner.refine(embedding, make_coarse())
+    first = refiner.refine(embedding, make_initial())
     other = dataclasses.replace(embedding, embedding=embedding.embedding.flip(3))
-    elsewhere = refiner.refine(other, make_coarse())
+    elsewhere = refiner.refine(other, make_initial())
     assert not torch.equal(elsewhere.masks, first.masks)
-    turned = refiner.refine(embedding, make_coarse().flip(0))
+    turned = refiner.refine(embedding, make_initial().flip(0))
     assert (turned.masks.flip(0) != first.masks).sum() <= 2
 
 
@@ -93,7 +92,7 @@ def test_inputs_of_another_dtype_are_decoded_in_float32(random_predictor: SamPre
     rounded = dataclasses.replace(
         embedding, embedding=embedding.embedding.bfloat16(), early=embedding.early.bfloat16()
     )
-    refinement = make_refiner(random_predictor).refine(rounded, make_coarse())
+    refinement = make_refiner(random_predictor).refine(rounded, make_initial())
     assert refinement.predicted_iou.dtype == torch.float32
 
 
@@ -171,21 +170,21 @@ def test_boxes_of_one_call_equal_those_of_many(random_predictor: SamPredictor) -
 def test_gpu_equals_cpu(random_predictor: SamPredictor) -> None:
     device = torch.device("cuda")
     embedding = embedding_of(random_predictor)
-    on_cpu = make_refiner(random_predictor).refine(embedding, make_coarse())
+    on_cpu = make_refiner(random_predictor).refine(embedding, make_initial())
     sam = copy.deepcopy(random_predictor.model).to(device)
     moved = dataclasses.replace(
         embedding, embedding=embedding.embedding.to(device), early=embedding.early.to(device)
     )
-    decoder = ReferenceDecoder(sam.mask_decoder, sam.prompt_encoder)
+    decoder = ReferenceDecoder(sam)
     refiner = SamRefiner(decoder, choice="single", mask_logit=MASK_LOGIT)
-    on_gpu = refiner.refine(moved, make_coarse().to(device))
+    on_gpu = refiner.refine(moved, make_initial().to(device))
     assert (on_gpu.masks.cpu() != on_cpu.masks).float().mean() < 1e-3
     torch.testing.assert_close(on_gpu.predicted_iou.cpu(), on_cpu.predicted_iou, atol=1e-2, rtol=0)
 
 
 def test_defaults_of_module_and_configuration_agree(random_predictor: SamPredictor) -> None:
     model = random_predictor.model
-    by_default = SamRefiner(ReferenceDecoder(model.mask_decoder, model.prompt_encoder))
+    by_default = SamRefiner(ReferenceDecoder(model))
     configured = reference_refiner(RefinerConfig(), model)
     names = ("prompt", "choice", "fill_holes", "drop_islands", "mask_logit", "objects_per_call")
     for name in names:

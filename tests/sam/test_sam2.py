@@ -40,7 +40,7 @@ def library() -> ModuleType:
 
 
 def small_model(library: ModuleType) -> nn.Module:
-    """A network of SAM 2's kind whose input has 256 pixels a side."""
+    """A network of SAM 2's kind; its input has 256 pixels a side."""
     hiera = library.Sam2HieraDetConfig(
         image_size=[SIDE, SIDE], hidden_size=8, embed_dim_per_stage=[8, 16, 32, 64],
         num_attention_heads_per_stage=[1, 2, 4, 8], blocks_per_stage=[1, 1, 2, 1],
@@ -108,7 +108,8 @@ def test_boxes_equal_the_librarys_own_way(model: nn.Module) -> None:
         wanted = model(pixel_values=image, input_boxes=box)
     assert found.logits.shape == (1, 3, SIDE // 4, SIDE // 4)
     # Frames are resized in 8 bits, which rounds.
-    gap = (found.logits - wanted.pred_masks[0]).std() / wanted.pred_masks.std()
+    logits = wanted["pred_masks"]
+    gap = (found.logits - logits[0]).std() / logits.std()
     assert gap < 0.03
     torch.testing.assert_close(found.predicted_iou, wanted.iou_scores[0], atol=0.03, rtol=0)
 
@@ -132,8 +133,8 @@ def test_bfloat16_rounds_the_image_encoder_alone(library: ModuleType, model: nn.
         wanted = exact.embed(encoded()).maps
         found = rounded.embed(encoded()).maps
         assert rounded.refine(rounded.embed(encoded()), masks_of_video()).masks.any()
-    for one, other in zip(wanted, found, strict=True):
-        gap = (one - other).std() / one.std()
+    for exact_map, other in zip(wanted, found, strict=True):
+        gap = (exact_map - other).std() / exact_map.std()
         assert 0 < gap < 0.05
 
 

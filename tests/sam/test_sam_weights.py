@@ -12,13 +12,8 @@ from vots_hqtrack.checkpoints.importing import read_as
 from vots_hqtrack.checkpoints.load import load_into, load_weights, save_tensors
 from vots_hqtrack.checkpoints.manifest import WeightsEntry, record, sha256_of
 from vots_hqtrack.errors import ConfigError, WeightsError
-from vots_hqtrack.sam.models import build_sam, sam_model_registry
-from vots_hqtrack.sam.weights import (
-    export_sam,
-    export_weights,
-    has_hq_head,
-    load_sam_weights,
-)
+from vots_hqtrack.sam.models import build_sam
+from vots_hqtrack.sam.weights import export_weights, has_hq_head, load_sam_weights
 
 pytestmark = pytest.mark.weights
 
@@ -77,10 +72,12 @@ def test_the_package_reads_the_exported_checkpoint_whole(cache: Path, tmp_path: 
     _add(cache, "a-head", _head())
     tensors = load_sam_weights("sam-vit-tiny", hq=True, head="a-head")
     path = tmp_path / "sam_hq_vit_tiny.pth"
-    export_sam(path, tensors, model="vit_tiny", hq=True)
+    export_weights("sam-vit-tiny", path, head="a-head")
     with pytest.raises(WeightsError, match="there already; give --force"):
-        export_sam(path, tensors, model="vit_tiny", hq=True)
+        export_weights("sam-vit-tiny", path, head="a-head")
     stored = torch.load(path, weights_only=True)
+    from segment_anything_hq import sam_model_registry  # after `sam.models`
+
     network = sam_model_registry["vit_tiny"]()
     report = network.load_state_dict(stored, strict=False)
     assert not report.unexpected_keys
@@ -94,17 +91,14 @@ def test_the_package_reads_the_exported_checkpoint_whole(cache: Path, tmp_path: 
     assert set(back) == set(tensors)
 
 
-def test_exception_export(tmp_path: Path) -> None:
-    path = tmp_path / "sam.pth"
+def test_exception_export(cache: Path, tmp_path: Path) -> None:
+    tensors = load_weights("sam-vit-tiny")
+    tensors["mask_decoder.hf_token.weight"] = torch.zeros(1, 256)
+    _add(cache, "sam-hq-vit-tiny", tensors)
     with pytest.raises(WeightsError, match=r"to export do not fit vit_tiny; missing: mask_decoder"):
-        export_sam(path, load_weights("sam-vit-tiny"), model="vit_tiny", hq=True)
+        export_weights("sam-hq-vit-tiny", tmp_path / "sam.pth")
     with pytest.raises(WeightsError, match="cannot write the checkpoint"):
-        export_sam(
-            tmp_path / "nowhere" / "sam.pth",
-            load_weights("sam-vit-tiny"),
-            model="vit_tiny",
-            hq=False,
-        )
+        export_weights("sam-vit-tiny", tmp_path / "nowhere" / "sam.pth")
 
 
 def test_weights_are_exported_by_name(cache: Path, tmp_path: Path) -> None:

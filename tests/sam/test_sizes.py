@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+from reference_sam import ReferenceDecoder
 
 from vots_hqtrack.encoder.frames import EncodedFrame
 from vots_hqtrack.frame import plan_frame
-from vots_hqtrack.sam.candidates import ReferenceDecoder
 from vots_hqtrack.sam.embed import OwnEmbedder
 from vots_hqtrack.sam.geometry import SamGeometry
 from vots_hqtrack.sam.models import Sam, SamPredictor, build_sam
@@ -39,12 +39,12 @@ def _sam(model: str, *, hq: bool) -> Sam:
     return sam.requires_grad_(False)
 
 
-def _coarse() -> torch.Tensor:
-    coarse = torch.zeros(3, *FRAME, dtype=torch.bool)
-    coarse[0, 22:58, 32:72] = True
-    coarse[1, 60:, 88:] = True
-    coarse[2, 10:14, 5:12] = True
-    return coarse
+def _initial() -> torch.Tensor:
+    initial = torch.zeros(3, *FRAME, dtype=torch.bool)
+    initial[0, 22:58, 32:72] = True
+    initial[1, 60:, 88:] = True
+    initial[2, 10:14, 5:12] = True
+    return initial
 
 
 def _random_embedding(sam: Sam) -> ImageEmbedding:
@@ -71,7 +71,7 @@ def _predictor(sam: Sam, embedding: ImageEmbedding) -> SamPredictor:
 def _one_by_one(predictor: SamPredictor, *, multimask: bool) -> Iterator[torch.Tensor]:
     """Yield each object's best mask logits ``(H, W)``."""
     geometry = SamGeometry(FRAME, Size(*predictor.input_size), side=1024, mask_side=256)
-    for mask in _coarse():
+    for mask in _initial():
         prompts = make_prompts(mask[None], geometry, kind="box", mask_logit=12.0)
         logits, scores, _ = predictor.predict_torch(
             None, None, boxes=prompts.boxes, multimask_output=multimask, return_logits=True
@@ -83,11 +83,11 @@ def _check(sam: Sam, embedding: ImageEmbedding, predictor: SamPredictor) -> None
     partly = 0
     for multimask in (False, True):
         refiner = SamRefiner(
-            ReferenceDecoder(sam.mask_decoder, sam.prompt_encoder),
+            ReferenceDecoder(sam),
             prompt="box",
             choice="predicted_iou" if multimask else "single",
         )
-        masks = refiner.refine(embedding, _coarse()).masks
+        masks = refiner.refine(embedding, _initial()).masks
         for mask, logits in zip(masks, _one_by_one(predictor, multimask=multimask), strict=True):
             differs = mask != (logits > 0)
             assert not (differs & (logits.abs() > ROUNDING)).any()

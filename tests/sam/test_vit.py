@@ -1,33 +1,20 @@
 """SAM's ViT walked block by block computes what the package's own forward computes."""
 
-import warnings
-
 import pytest
 import torch
 from torch import nn
 
 from vots_hqtrack.errors import ShapeError
-from vots_hqtrack.sam.models import build_empty_sam
+from vots_hqtrack.sam.models import ImageEncoderViT, build_empty_sam
 from vots_hqtrack.sam.vit import SamVitEncoder
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    from segment_anything_hq.modeling import ImageEncoderViT
 
 
 def build(seed: int = 0) -> ImageEncoderViT:
     torch.manual_seed(seed)
     network = ImageEncoderViT(
-        img_size=96,
-        patch_size=16,
-        embed_dim=48,
-        depth=5,
-        num_heads=3,
-        out_chans=16,
-        use_rel_pos=True,
-        window_size=4,
+        96, 16, embed_dim=48, depth=5, num_heads=3, out_chans=16, use_rel_pos=True, window_size=4,
         global_attn_indexes=(1, 4),
-    ).eval()
+    ).eval()  # fmt: skip
     for name, parameter in network.named_parameters():
         if "rel_pos" in name or name == "pos_embed":
             nn.init.normal_(parameter)
@@ -48,8 +35,8 @@ def test_values_are_those_of_the_package() -> None:
     assert (wanted - flat).abs().max() > 0.1, "relative positions must matter in this test"
     torch.testing.assert_close(found, wanted, atol=2e-5, rtol=1e-5)
     assert len(early) == len(wanted_early) == 2
-    for one, other in zip(early, wanted_early, strict=True):
-        torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-5)
+    for found_map, other in zip(early, wanted_early, strict=True):
+        torch.testing.assert_close(found_map, other, atol=2e-5, rtol=1e-5)
 
 
 def test_lower_precision_stays_near() -> None:
@@ -59,7 +46,7 @@ def test_lower_precision_stays_near() -> None:
         with torch.autocast("cpu", torch.bfloat16):
             found, _ = SamVitEncoder(network)(image)
             package, _ = network(image)
-    error, package_error = ((one - wanted).abs().mean() for one in (found, package))
+    error, package_error = ((found_map - wanted).abs().mean() for found_map in (found, package))
     assert error < 1.5 * package_error
 
 

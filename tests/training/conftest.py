@@ -1,4 +1,4 @@
-"""Small painted photographs, so that these tests need no data."""
+"""Small painted images and cached clips, so that these tests need no data."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 import packable
 import pytest
+from toy_run import write_clips
 
-from vots_hqtrack.training.adapters.packs.write import PackReport
+from vots_hqtrack.training.adapters.packs.writer import PackReport
 from vots_hqtrack.training.datasets import Photo
 
 
@@ -37,6 +38,12 @@ def paint_photo() -> Callable[[int], Photo]:
 @pytest.fixture
 def photos() -> list[Photo]:
     return [_paint_photo(seed) for seed in range(4)]
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with the cached clips of the toy task."""
+    return write_clips(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ def main() -> None:
     trainer.accumulate_gradients(part_stream(trainer.parts, 0, 0))
     if trainer.accelerator.is_main_process:
         named = trainer.network.named_parameters()
-        found = {name: one.grad.contiguous() for name, one in named if one.grad is not None}
+        found = {name: value.grad.contiguous() for name, value in named if value.grad is not None}
         save_file(found, path, {"processes": str(trainer.accelerator.num_processes)})
     trainer.accelerator.end_training()
 

@@ -1,4 +1,4 @@
-"""Writes one small made-up data set in each layout that the adapters read."""
+"""Writes one small data set in each layout that the adapters read."""
 
 from __future__ import annotations
 

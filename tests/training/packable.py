@@ -8,13 +8,14 @@ import layouts
 import numpy as np
 
 from vots_hqtrack.training.adapters.packs.codecs import CodecOptions
-from vots_hqtrack.training.adapters.packs.write import PackReport, pack_data
+from vots_hqtrack.training.adapters.packs.writer import PackReport, pack_data
+from vots_hqtrack.training.adapters.videos import Video
 
 FAST = CodecOptions(crf=18, speed="ultrafast", image_quality=80)
 WORST_PSNR = 27.0
 """Flat colours with sharp borders, the worst for half the chroma; measured: 29 to 38 decibels."""
 ODD = 45, 63
-LIMIT = 24 * 1024
+LIMIT = 10 * 1024
 KINDS = {"davis": "davis", "odd": "davis", "photos": "folder", "split": "davis"}
 
 
@@ -40,7 +41,7 @@ def write_split(root: Path) -> None:
 
 
 def write_photos(root: Path) -> None:
-    """Two photographs, which a table puts into another order than their names."""
+    """Two images, which a table puts into another order than their names."""
     layouts.write_folder(root)
     (root / "index.csv").write_text("name\nset/bee\nset/ant\n", encoding="utf-8")
     (root / "LICENSE.txt").write_text("Whatever you like.", encoding="utf-8")
@@ -52,10 +53,15 @@ def write_all(folder: Path) -> Path:
     write_odd(folder / "odd")
     write_photos(folder / "photos")
     write_split(folder / "split")
-    (folder / "README.md").write_text("Made up for tests.", encoding="utf-8")
+    (folder / "README.md").write_text("Written by tests.", encoding="utf-8")
     return folder
 
 
 def pack_all(data: Path, out: Path) -> PackReport:
     """Pack them into small parts."""
     return pack_data(data, out, options=FAST, max_mib=LIMIT / (1 << 20))
+
+
+def sum_of(video: Video) -> int:
+    """Sum up a frame and its label map; here, so that a spawned process imports little."""
+    return int(video.load(1).image.sum()) + int(video.read_ids(1).sum())

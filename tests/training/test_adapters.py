@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import functools
 import inspect
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import layouts
@@ -23,11 +26,27 @@ NUMBERS = {
 }
 
 
-def write(layout: str, root: Path) -> Path:
-    folder = root / "données"
-    folder.mkdir()
-    layouts.WRITERS[layout][1](folder)
-    return folder
+Write = Callable[[str], Path]
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Write:
+    """Folder of a layout, written once; only to be read."""
+
+    @functools.cache
+    def write_once(layout: str) -> Path:
+        folder = tmp_path_factory.mktemp(layout) / "données"
+        folder.mkdir()
+        layouts.WRITERS[layout][1](folder)
+        return folder
+
+    return write_once
+
+
+@pytest.fixture
+def write(written: Write, tmp_path: Path) -> Write:
+    """Copy of a layout's folder, to be changed."""
+    return lambda layout: Path(shutil.copytree(written(layout), tmp_path / "données"))
 
 
 def opened(layout: str, root: Path, **options: object):
@@ -45,8 +64,8 @@ def test_every_kind_has_a_layout():
 
 
 @pytest.mark.parametrize("layout", VIDEO_LAYOUTS)
-def test_values(layout, tmp_path):
-    dataset = opened(layout, write(layout, tmp_path))
+def test_values(layout, written):
+    dataset = opened(layout, written(layout))
     assert len(dataset) == 2
     places = ANNOTATED.get(layout, list(range(layouts.NUM_FRAMES)))
     for video in range(2):
@@ -61,14 +80,14 @@ def test_values(layout, tmp_path):
 
 
 @pytest.mark.parametrize("layout", ["coco", "folder"])
-def test_values_of_photographs(layout, tmp_path):
-    dataset = opened(layout, write(layout, tmp_path))
+def test_values_of_images(layout, written):
+    dataset = opened(layout, written(layout))
     assert [Path(name).stem for name in dataset.names] == ["ant", "bee"]
     for number in range(2):
         frame, ids = layouts.paint(number, 2)
         photo = dataset.load(number)
         assert photo.label_map.dtype == np.uint8
-        # COCO's objects lie the larger below the smaller, and keep their numbers.
+        # Of COCO's objects the smaller are on top, and they keep their numbers.
         assert np.array_equal(photo.label_map, ids)
         assert np.abs(photo.image.astype(int) - frame).mean() < 6
         clip = dataset.sample(number, 3, 1, np.random.default_rng(0))
@@ -76,8 +95,8 @@ def test_values_of_photographs(layout, tmp_path):
 
 
 @pytest.mark.parametrize("layout", sorted(layouts.WRITERS))
-def test_contract(layout, tmp_path):
-    dataset = opened(layout, write(layout, tmp_path))
+def test_contract(layout, written):
+    dataset = opened(layout, written(layout))
     assert dataset.name
     for seed in range(6):
         index = seed % len(dataset)
@@ -92,16 +111,16 @@ def test_contract(layout, tmp_path):
         assert np.array_equal(clip.labels, again.labels)
 
 
-def test_davis_2016_makes_one_object_of_all(tmp_path):
-    root = write("davis", tmp_path)
+def test_davis_2016_makes_one_object_of_all(write):
+    root = write("davis")
     dataset = open_dataset("davis", root, year=2016)
     assert np.array_equal(dataset.videos[0].read_ids(3), layouts.paint(0, 3)[1] > 0)
     with pytest.raises(ConfigError, match=r"one of \(2016, 2017\), got 2018"):
         open_dataset("davis", root, year=2018)
 
 
-def test_davis_splits(tmp_path):
-    root = write("davis", tmp_path)
+def test_davis_splits(write):
+    root = write("davis")
     assert [video.name for video in open_dataset("davis", root, split="val").videos] == ["bee"]
     # The video called train is one that this project measures itself by.
     assert [video.name for video in open_dataset("davis", root).videos] == ["ant", "bee"]
@@ -113,30 +132,30 @@ def test_davis_splits(tmp_path):
         open_dataset("davis", root, split="val")
 
 
-def test_davis_list_of_2016_names_files(tmp_path):
-    root = write("davis", tmp_path)
+def test_davis_list_of_2016_names_files(write):
+    root = write("davis")
     (root / "ImageSets" / "2016").rename(root / "ImageSets" / "480p")
     lines = [f"/JPEGImages/480p/bee/{i:05d}.jpg /Annotations/480p/bee/{i:05d}.png" for i in (0, 1)]
     (root / "ImageSets" / "480p" / "train.txt").write_text("\n".join(lines), encoding="utf-8")
     assert [video.name for video in open_dataset("davis", root, year=2016).videos] == ["bee"]
 
 
-def test_vipseg_without_stuff(tmp_path):
-    root = write("vipseg", tmp_path)
+def test_vipseg_without_stuff(write):
+    root = write("vipseg")
     ids = open_dataset("vipseg", root, stuff=False).videos[0].read_ids(3)
     assert np.unique(ids).tolist() == [0, layouts.VIPSEG_IDS[1], layouts.VIPSEG_IDS[2]]
 
 
-def test_mots_takes_named_videos(tmp_path):
-    root = write("mots-challenge", tmp_path)
+def test_mots_takes_named_videos(write):
+    root = write("mots-challenge")
     dataset = open_dataset("mots", root, videos=["MOTS20-05"])
     assert [video.name for video in dataset.videos] == ["MOTS20-05"]
     with pytest.raises(InputError, match="no video MOTS20-09; it has MOTS20-02, MOTS20-05"):
         open_dataset("mots", root, videos=["MOTS20-09"])
 
 
-def test_folder_takes_an_index_and_void_pixels(tmp_path):
-    root = write("folder", tmp_path)
+def test_folder_takes_an_index_and_void_pixels(write):
+    root = write("folder")
     (root / "index.csv").write_text("name\nset/bee\n", encoding="utf-8")
     ids = layouts.paint(1, 2)[1].astype(np.uint8)
     ids[0] = 255
@@ -157,7 +176,7 @@ BREAKS = [
     ("davis", "Annotations/480p", r"needs the folder .*480p"),
     ("davis", "Annotations/480p/ant/00003.png", None),
     ("folder", "Annotations", r"needs the folder .*Annotations"),
-    ("folder", "JPEGImages/set/ant.jpg", r"wanted the picture .*ant\.jpg"),
+    ("folder", "JPEGImages/set/ant.jpg", r"wanted the image .*ant\.jpg"),
     ("kitti-mots", "training/image_02", r"needs the folder .*image_02 or .*train/images"),
     ("kitti-mots", "training/image_02/0001/000003.png", r"needs the frame .*000003"),
     ("kitti-mots", "instances", r"needs the folder .*instances or the files .*gt\.txt"),
@@ -175,10 +194,10 @@ BREAKS = [
 
 
 @pytest.mark.parametrize(("layout", "broken", "message"), BREAKS)
-def test_exception_missing_file(layout, broken, message, tmp_path):
-    root = write(layout, tmp_path)
+def test_exception_missing_file(layout, broken, message, write, tmp_path):
+    root = write(layout)
     (root / broken).rename(tmp_path / "elsewhere")
-    if message is None:  # an unannotated frame is no error
+    if message is None:  # a frame may have no annotation
         assert len(opened(layout, root).videos[0]) == layouts.NUM_FRAMES - 1
         return
     with pytest.raises(InputError, match=message):
@@ -213,22 +232,22 @@ def test_exception_missing_file(layout, broken, message, tmp_path):
         ("youtube-vos", "train/meta.json", {"videos": [1]}, "wanted 'videos' as dict, got list"),
     ],
 )
-def test_exception_json(layout, path, table, message, tmp_path):
-    root = write(layout, tmp_path)
+def test_exception_json(layout, path, table, message, write):
+    root = write(layout)
     layouts.write_json(root / path, table)
     with pytest.raises(InputError, match=message):
         opened(layout, root)
 
 
-def test_exception_json_that_is_none(tmp_path):
-    root = write("coco", tmp_path)
+def test_exception_damaged_json(write):
+    root = write("coco")
     (root / "annotations" / "instances_train2017.json").write_text("{", encoding="utf-8")
     with pytest.raises(InputError, match="as JSON"):
         opened("coco", root)
 
 
-def test_exception_counts_that_do_not_match(tmp_path):
-    root = write("burst", tmp_path)
+def test_exception_counts_that_do_not_match(write):
+    root = write("burst")
     path = root / "annotations" / "train" / "train.json"
     table = json.loads(path.read_text(encoding="utf-8"))
     table["sequences"][1]["segmentations"].pop()
@@ -241,8 +260,8 @@ def test_exception_counts_that_do_not_match(tmp_path):
         opened("burst", root)
 
 
-def test_exception_masks_of_another_size(tmp_path):
-    root = write("ovis", tmp_path)
+def test_exception_masks_of_another_size(write):
+    root = write("ovis")
     path = root / "annotations_train.json"
     table = json.loads(path.read_text(encoding="utf-8"))
     table["annotations"][0]["segmentations"][0]["size"] = [2, 2]
@@ -255,8 +274,8 @@ def test_exception_masks_of_another_size(tmp_path):
         opened("ovis", root)
 
 
-def test_exception_line_of_mots_challenge(tmp_path):
-    root = write("mots-challenge", tmp_path)
+def test_exception_line_of_mots_challenge(write):
+    root = write("mots-challenge")
     path = root / "train" / "MOTS20-05" / "gt" / "gt.txt"
     path.write_text("1 2001 2 24 40\n", encoding="ascii")
     with pytest.raises(InputError, match=r"line 1: wanted 'frame object class height width runs'"):
@@ -267,8 +286,8 @@ def test_exception_line_of_mots_challenge(tmp_path):
 
 
 @pytest.mark.parametrize("layout", ["davis", "folder", "kitti-mots"])
-def test_exception_sizes_that_differ(layout, tmp_path):
-    root = write(layout, tmp_path)
+def test_exception_sizes_that_differ(layout, write):
+    root = write(layout)
     for path in (root / ("instances" if layout == "kitti-mots" else "Annotations")).rglob("*.png"):
         with Image.open(path) as picture:
             picture.crop((0, 0, 30, 20)).save(path)
@@ -276,8 +295,8 @@ def test_exception_sizes_that_differ(layout, tmp_path):
         opened(layout, root).sample(0, 2, 1, np.random.default_rng(0))
 
 
-def test_exception_damaged_label_maps(tmp_path):
-    root = write("vipseg", tmp_path)
+def test_exception_damaged_label_maps(write, tmp_path):
+    root = write("vipseg")
     (root / "panomasksRGB" / "ant" / "00000000.png").write_bytes(b"no picture")
     with pytest.raises(InputError, match="cannot read the label map"):
         opened("vipseg", root).videos[0].read_ids(0)
@@ -295,10 +314,10 @@ def test_exception_open_dataset(tmp_path):
     with pytest.raises(ConfigError, match="has no options, got 'split'"):
         open_dataset("folder", tmp_path, split="train")
     for kind, option, value, wanted in (
-        ("davis", "exclude", "lucia", "a list of texts"),
+        ("davis", "exclude", "lucia", "a list of strings"),
         ("davis", "year", "2016", "a whole number"),
         ("vipseg", "stuff", 1, "true or false"),
-        ("coco", "images", 5, "a text"),
+        ("coco", "images", 5, "a string"),
     ):
         with pytest.raises(ConfigError, match=f"option {option} of a {kind} .* must be {wanted}"):
             open_dataset(kind, tmp_path, **{option: value})

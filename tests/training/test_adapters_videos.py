@@ -8,18 +8,18 @@ import pytest
 
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.training.adapters.files import number_objects
-from vots_hqtrack.training.adapters.videos import FrameFiles, Video, VideoClips, draw_places
+from vots_hqtrack.training.adapters.videos import FrameFiles, Video, VideoClips, sample_positions
 
 
 def make_videos(maps: list[np.ndarray], tmp_path: Path) -> VideoClips:
-    paths = tuple(tmp_path / f"{place}.png" for place in range(len(maps)))
-    for place, path in enumerate(paths):
-        layouts.write_picture(path, np.full((*maps[place].shape, 3), place, np.uint8))
-    return VideoClips("made up", [Video("one", FrameFiles(paths), maps.__getitem__)])
+    paths = tuple(tmp_path / f"{position}.png" for position in range(len(maps)))
+    for position, path in enumerate(paths):
+        layouts.write_picture(path, np.full((*maps[position].shape, 3), position, np.uint8))
+    return VideoClips("small", [Video("one", FrameFiles(paths), maps.__getitem__)])
 
 
 def test_reference_shows_all_objects_where_it_can(tmp_path):
-    maps = [np.array([[0, 1, 2 if place % 2 else 1]], np.int32) for place in range(8)]
+    maps = [np.array([[0, 1, 2 if position % 2 else 1]], np.int32) for position in range(8)]
     clips = make_videos(maps, tmp_path)
     drawn = [clips.sample(0, 3, 1, np.random.default_rng(seed)) for seed in range(40)]
     # Half of all draws begin without object 2; five tries leave one in 32.
@@ -56,22 +56,22 @@ def test_later_objects_are_background(tmp_path):
     maps = [np.array([[1, 0]], np.int32), np.array([[1, 2]], np.int32)]
     clip = make_videos(maps, tmp_path).load(0, [0, 1], np.random.default_rng(0))
     assert clip.labels.tolist() == [[[1, 0]], [[1, 0]]]
-    assert clip.origin == "made up one: 0 1"
+    assert clip.origin == "small one: 0 1"
 
 
-def test_places_keep_the_gaps_and_turn_at_the_ends():
+def test_positions_keep_the_gaps_and_reflect_at_the_ends():
     directions = set()
     for seed in range(200):
         rng = np.random.default_rng(seed)
-        places = draw_places(5, 12, 5, 4, rng)
-        assert places[0] == 5
-        assert all(0 <= place < 12 for place in places)
-        gaps = np.abs(np.diff(places))
+        positions = sample_positions(5, 12, 5, 4, rng)
+        assert positions[0] == 5
+        assert all(0 <= position < 12 for position in positions)
+        gaps = np.abs(np.diff(positions))
         assert gaps.max() <= 4
-        directions.add(places[1] > places[0])
+        directions.add(positions[1] > positions[0])
     assert directions == {True, False}
-    assert draw_places(0, 1, 4, 3, np.random.default_rng(0)) == [0, 0, 0, 0]
-    assert draw_places(0, 2, 4, 1, np.random.default_rng(0)) == [0, 1, 0, 1]
+    assert sample_positions(0, 1, 4, 3, np.random.default_rng(0)) == [0, 0, 0, 0]
+    assert sample_positions(0, 2, 4, 1, np.random.default_rng(0)) == [0, 1, 0, 1]
 
 
 def test_exception_clip_of_nothing(tmp_path):

@@ -11,26 +11,26 @@ from layouts import write_picture
 from typer.testing import CliRunner
 
 from vots_hqtrack.cli.main import app
-from vots_hqtrack.composites.shots import open_videos
-from vots_hqtrack.confidence import score_evidence
 from vots_hqtrack.errors import ConfigError, InputError
+from vots_hqtrack.scoring import calibrated_score
 from vots_hqtrack.training import calibrate
 from vots_hqtrack.training.calibrate import Observation
 from vots_hqtrack.training.datasets import DEV_SPLIT
 from vots_hqtrack.training.dev import DEV_SETS, ONE_OBJECT
 from vots_hqtrack.training.recipe_files import load_recipe
-from vots_hqtrack.training.reliability_picture import draw_reliability
-from vots_hqtrack.training.trial_clips import (
+from vots_hqtrack.training.reliability_diagram import draw_reliability
+from vots_hqtrack.training.stress_clips import (
     FOLDS,
     KINDS,
     OBJECTS,
-    TrialData,
+    StressData,
     composed_clips,
-    open_trial_data,
+    open_stress_data,
     real_clips,
     stress_clips,
 )
-from vots_hqtrack.types import Evidence, Size
+from vots_hqtrack.types import ConfidenceFeatures, Size
+from vots_hqtrack.vot.composites import open_videos
 
 SIZE = Size(60, 100)
 COLOURS = np.array(
@@ -53,15 +53,15 @@ def write_videos(root: Path, count: int, num_frames: int) -> Path:
 
 
 def make_observations(count: int, seed: int = 0, videos: int = 6) -> list[Observation]:
-    """Draw masks whose chance to be good is a logistic function of margin and weak part."""
+    """Sample masks that are good with a logistic probability of margin and weak part."""
     generator = np.random.default_rng(seed)
     found = []
     for index in range(count):
         margin, weak = generator.uniform(0, 6), generator.uniform(0, 1)
-        chance = 1 / (1 + np.exp(-(-1.0 + 1.0 * margin - 3.0 * weak)))
-        is_good = bool(generator.random() < chance)
+        probability = 1 / (1 + np.exp(-(-1.0 + 1.0 * margin - 3.0 * weak)))
+        is_good = bool(generator.random() < probability)
         noise = 0.1 * np.abs(generator.normal(size=2))
-        evidence = Evidence(margin, weak, *noise.tolist())
+        evidence = ConfidenceFeatures(margin, weak, *noise.tolist())
         found.append(
             Observation(
                 clip=f"v{index % videos}:0/1",
@@ -71,7 +71,7 @@ def make_observations(count: int, seed: int = 0, videos: int = 6) -> list[Observ
                 evidence=evidence,
                 probability=0.95,
                 iou=0.8 if is_good else 0.2,
-                coarse_iou=0.7 if is_good else 0.2,
+                initial_iou=0.7 if is_good else 0.2,
                 is_visible=True,
                 is_reported=True,
             )
@@ -79,7 +79,7 @@ def make_observations(count: int, seed: int = 0, videos: int = 6) -> list[Observ
     return found
 
 
-class TestTrialClips:
+class TestStressClips:
     def test_one_of_every_kind_of_every_video(self, tmp_path: Path) -> None:
         videos = open_videos(write_videos(tmp_path, count=6, num_frames=24), ())
         clips = list(stress_clips(videos, 6, SIZE, seed=1))
@@ -101,7 +101,7 @@ class TestTrialClips:
         num_hidden = 0
         for clip in stress_clips(videos, 6, SIZE, seed=3):
             hidden = [not mask.any() for mask in clip.masks[0]]
-            if clip.kind in ("covered", "cutaway"):
+            if clip.kind in ("occlusion", "shot-change"):
                 assert True in hidden[1:]
                 assert hidden[-1] is False
             elif clip.kind == "fast":
@@ -110,9 +110,9 @@ class TestTrialClips:
             for index, frame in enumerate(clip.frames):
                 for video, track in zip(clip.origin.split(), clip.masks, strict=True):
                     shown = (frame == COLOURS[int(video[1])]).all(-1).sum()
-                    if clip.kind in ("fast", "cutaway"):
+                    if clip.kind in ("fast", "shot-change"):
                         assert shown == track[index].sum()
-                    elif clip.kind == "covered" and not track[index].any():
+                    elif clip.kind == "occlusion" and not track[index].any():
                         assert shown == 0
                         num_hidden += 1
         assert num_hidden > 6
@@ -152,9 +152,9 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def open_all(data: Path, *, held_out: str = "", **chosen: list[str]) -> TrialData:
+def open_all(data: Path, *, held_out: str = "", **chosen: list[str]) -> StressData:
     recipe = load_recipe(str(write_recipe(data / "recipe.toml", held_out=held_out)))
-    return open_trial_data(recipe, data, **chosen)
+    return open_stress_data(recipe, data, **chosen)
 
 
 class TestSeveralObjects:
@@ -237,14 +237,14 @@ class TestFit:
         model = calibrate.fit(make_observations(4000))
         for margin, weak in ((1.0, 0.7), (3.0, 0.5), (5.0, 0.1)):
             truth = 1 / (1 + np.exp(-(-1.0 + margin - 3.0 * weak)))
-            score = score_evidence(Evidence(margin, weak, 0.08, 0.08), model)
+            score = calibrated_score(ConfidenceFeatures(margin, weak, 0.08, 0.08), model)
             assert score == pytest.approx(truth, abs=0.06)
 
     def test_no_weight_has_the_wrong_sign(self) -> None:
         # Turned round: large margins and small weak parts are bad.
         wrong = [
-            dataclasses.replace(one, iou=0.8 if one.iou < 0.5 else 0.2)
-            for one in make_observations(500)
+            dataclasses.replace(each, iou=0.8 if each.iou < 0.5 else 0.2)
+            for each in make_observations(500)
         ]
         model = calibrate.fit(wrong)
         for name, sign in calibrate.SIGNS.items():
@@ -253,8 +253,8 @@ class TestFit:
 
     def test_scores_of_videos_left_out_are_calibrated(self) -> None:
         found = make_observations(3000)
-        truth = [one.is_good for one in found]
-        raw = calibrate.measure_reliability([one.probability for one in found], truth)
+        truth = [each.is_good for each in found]
+        raw = calibrate.measure_reliability([each.probability for each in found], truth)
         fitted = calibrate.measure_reliability(calibrate.cross_score(found), truth)
         assert fitted.calibration_error < 0.03 < raw.calibration_error
         assert fitted.brier < raw.brier
@@ -263,17 +263,17 @@ class TestFit:
     def test_videos_left_out_are_not_learned_from(self) -> None:
         found = make_observations(300, videos=3)
         flipped = [
-            dataclasses.replace(one, iou=0.0) if one.clip.startswith("v1:") else one
-            for one in found
+            dataclasses.replace(each, iou=0.0) if each.clip.startswith("v1:") else each
+            for each in found
         ]
         before, after = calibrate.cross_score(found), calibrate.cross_score(flipped)
-        held = [one.clip.startswith("v1:") for one in found]
+        held = [each.clip.startswith("v1:") for each in found]
         assert all(a == b for a, b, out in zip(before, after, held, strict=True) if out)
         assert any(a != b for a, b, out in zip(before, after, held, strict=True) if not out)
 
     def test_masks_without_a_pixel_do_not_count(self) -> None:
         found = make_observations(200)
-        empty = [dataclasses.replace(one, is_reported=False, iou=0.0) for one in found]
+        empty = [dataclasses.replace(each, is_reported=False, iou=0.0) for each in found]
         assert calibrate.fit(found) == calibrate.fit([*found, *empty])
 
     def test_every_clip_counts_alike(self) -> None:
@@ -289,23 +289,23 @@ class TestFit:
             )
 
     def test_exception_all_alike(self) -> None:
-        good = [one for one in make_observations(50) if one.is_good]
+        good = [each for each in make_observations(50) if each.is_good]
         with pytest.raises(InputError, match="needs good and bad masks"):
             calibrate.fit(good)
 
     def test_a_mask_where_no_object_is_cannot_be_good(self) -> None:
-        one = dataclasses.replace(make_observations(1)[0], iou=1.0, is_visible=False)
-        assert not one.is_good
-        assert dataclasses.replace(one, is_visible=True, iou=0.5).is_good
+        each = dataclasses.replace(make_observations(1)[0], iou=1.0, is_visible=False)
+        assert not each.is_good
+        assert dataclasses.replace(each, is_visible=True, iou=0.5).is_good
 
 
 class TestAbsence:
     def test_values(self) -> None:
-        one = dataclasses.replace(make_observations(1)[0], iou=0.6)
-        gone = dataclasses.replace(one, iou=0.0, is_visible=False)
-        missed = dataclasses.replace(one, iou=0.0, is_reported=False)
+        each = dataclasses.replace(make_observations(1)[0], iou=0.6)
+        gone = dataclasses.replace(each, iou=0.0, is_visible=False)
+        missed = dataclasses.replace(each, iou=0.0, is_reported=False)
         told = dataclasses.replace(gone, iou=1.0, is_reported=False)
-        found, scores = [one, one, missed, gone, told], [0.9, 0.2, 0.0, 0.1, 0.0]
+        found, scores = [each, each, missed, gone, told], [0.9, 0.2, 0.0, 0.1, 0.0]
         off = calibrate.trade_absence(found, scores, 0.0)
         assert (off.quality, off.nre, off.adq) == pytest.approx((2.2 / 5, 1 / 3, 1 / 2))
         low = calibrate.trade_absence(found, scores, 0.15)
@@ -325,7 +325,7 @@ class TestReliability:
             [0.05, 0.05, 0.95, 0.95, 1.0], [False, True, True, True, False]
         )
         assert found.counts.tolist() == [2, 0, 0, 0, 0, 0, 0, 0, 0, 3]
-        assert found.share_good[[0, 9]] == pytest.approx([0.5, 2 / 3])
+        assert found.fraction_good[[0, 9]] == pytest.approx([0.5, 2 / 3])
         assert found.mean_score[[0, 9]] == pytest.approx([0.05, 2.9 / 3])
         assert found.calibration_error == pytest.approx((2 * 0.45 + 3 * 0.3) / 5)
         assert found.ranking == pytest.approx(2.5 / 6)
@@ -339,7 +339,7 @@ class TestReliability:
         low = calibrate.measure_reliability([0.25, 0.25], [False, False])
         high = calibrate.measure_reliability([0.25, 0.25], [True, True])
         blue = [
-            (draw_reliability([("", one)]) == (94, 142, 196)).all(-1).sum() for one in (low, high)
+            (draw_reliability([("", each)]) == (94, 142, 196)).all(-1).sum() for each in (low, high)
         ]
         assert blue[1] > 4000 > 200 > blue[0]
         both = draw_reliability([("a", low), ("b", high)])
@@ -384,7 +384,7 @@ class TestCommands:
         result = CliRunner().invoke(app, ["calibrate", *arguments])
         assert result.exit_code == 0, result.output
         found = calibrate.read_observations(file)
-        assert [(one.clip, one.frame_index) for one in found] == [("v1:0/1", 1), ("v1:0/1", 2)]
-        assert all(one.is_good and one.probability > 0.5 for one in found)
-        assert all(one.evidence.mean_margin > 0 for one in found)
+        assert [(each.clip, each.frame_index) for each in found] == [("v1:0/1", 1), ("v1:0/1", 2)]
+        assert all(each.is_good and each.probability > 0.5 for each in found)
+        assert all(each.evidence.mean_margin > 0 for each in found)
         assert calibrate.without_refiner(found) == found

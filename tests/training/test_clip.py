@@ -10,7 +10,8 @@ from vots_hqtrack.config import MemoryConfig, VMOSConfig
 from vots_hqtrack.encoder.internimage import InternImage
 from vots_hqtrack.training.batch import ClipBatch
 from vots_hqtrack.training.clip import DEAD_LOGIT, shuffle_table, unroll_clip
-from vots_hqtrack.training.network import ClipNetwork, copy_average, update_average
+from vots_hqtrack.training.losses import StepOptions
+from vots_hqtrack.training.network import ClipNetwork
 from vots_hqtrack.training.recipe import RegularisationOptions
 from vots_hqtrack.training.regularise import regularise_encoder, regularise_vmos
 from vots_hqtrack.types import FrameFeatures
@@ -61,7 +62,7 @@ def small_batch(num_frames: int = 3) -> ClipBatch:
 
 
 def run(network: nn.Module, batch: ClipBatch, *, own: bool = True) -> list[Tensor]:
-    predicted: list[Tensor] = network(batch, use_own_labels=own, with_reference=True)
+    predicted: list[Tensor] = network(batch, StepOptions(with_reference=True, predicted_masks=own))
     return predicted
 
 
@@ -82,7 +83,7 @@ def test_logits_are_in_label_order_whatever_the_slots() -> None:
     ]
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         logits = unroll_clip(
-            small_vmos(), features, labels, batch.slots, MEMORY, use_own_labels=True
+            small_vmos(), features, labels, batch.slots, MEMORY, use_predicted_masks=True
         )
     assert len(logits) == 3
     assert logits[0].shape == (2, 3, 9, 13)
@@ -117,7 +118,9 @@ def test_gradients_reach_every_parameter_of_the_encoder() -> None:
     loss = sum(logits[:, :2].square().mean() for logits in run(network, small_batch())[1:])
     loss.backward()  # type: ignore[union-attr]
     silent = [
-        name for name, one in network.named_parameters() if one.grad is None or not one.grad.any()
+        name
+        for name, value in network.named_parameters()
+        if value.grad is None or not value.grad.any()
     ]
     assert silent == []
 
@@ -137,7 +140,7 @@ def test_recomputing_the_encoder_changes_no_gradient() -> None:
             )
         torch.manual_seed(5)
         run(network, batch)[2][:, :2].square().sum().backward()
-        found.append({name: one.grad for name, one in network.named_parameters()})
+        found.append({name: value.grad for name, value in network.named_parameters()})
     for name, gradient in found[0].items():
         assert (gradient is None) == (found[1][name] is None)
         if gradient is not None:
@@ -150,27 +153,17 @@ def test_frozen_encoder_stays_in_evaluation_and_gets_no_gradient() -> None:
     assert network.encoder is not None
     assert not network.encoder.training
     run(network, small_batch())[1].sum().backward()
-    assert all(one.grad is None for one in network.encoder.parameters())
-    assert copy_average(network).encoder is network.encoder
+    assert all(value.grad is None for value in network.encoder.parameters())
+    assert list(network.learning_modules()) == ["vmos"]
 
 
 def test_reference_can_be_left_out() -> None:
     network, batch = small_network().eval(), small_batch()
     with torch.no_grad():
-        without = network(batch, use_own_labels=True, with_reference=False)
+        without = network(batch, StepOptions(predicted_masks=True))
         whole = run(network, batch)
     assert without[0].numel() == 0
     assert torch.equal(without[2], whole[2])
-
-
-def test_average_moves_by_one_minus_the_decay() -> None:
-    network = small_network()
-    average = copy_average(network)
-    start = average.vmos.decoder.classify.weight.clone()
-    with torch.no_grad():
-        network.vmos.decoder.classify.weight.add_(1.0)
-    update_average(average, network, 0.75)
-    assert torch.allclose(average.vmos.decoder.classify.weight, start + 0.25)
 
 
 @pytest.mark.parametrize("name", ["dropout", "drop_path", "encoder_drop_path"])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
-from toy_run import Losses, toy_trainer, write_clips
+from toy_run import Losses, toy_trainer
 
 from vots_hqtrack.errors import WeightsError
 from vots_hqtrack.training import session, trainer
@@ -41,11 +41,6 @@ def time(monkeypatch: pytest.MonkeyPatch) -> SteppingTime:
     return stepping
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_clips(tmp_path_factory.mktemp("cache"))
-
-
 class Steps(Losses):
     """A callback that lets time pass with each step."""
 
@@ -60,15 +55,15 @@ class Steps(Losses):
 
 def test_values(cache: Path, tmp_path: Path, time: SteppingTime) -> None:
     """Rates, phases and weights on the way follow the time of the session."""
-    reporter = Steps(time)
+    callback = Steps(time)
     settings = [*CLOCK, "train.export_every_seconds=20", "train.keep_exports=true"]
-    made = toy_trainer(cache, tmp_path / "run", settings, reporter)
+    made = toy_trainer(cache, tmp_path / "run", settings, callback)
     time.now += 1000  # before the first step nothing counts
     assert made.run().step == 16
-    progress = [entry.progress for entry in reporter.entries]
+    progress = [entry.progress for entry in callback.entries]
     # The time of a step passes after it, here: it is seen by the second of the steps that follow.
     assert progress[:4] == pytest.approx([0, 0, SECONDS / 60, 2 * SECONDS / 60])
-    rates = [entry.learning_rate for entry in reporter.entries]
+    rates = [entry.learning_rate for entry in callback.entries]
     options = made.recipe.optimizer
     assert rates[0] == pytest.approx(options.min_learning_rate)
     assert max(rates) == rates[2]
@@ -78,15 +73,15 @@ def test_values(cache: Path, tmp_path: Path, time: SteppingTime) -> None:
 
 
 def test_lines_of_the_log(cache: Path, tmp_path: Path, time: SteppingTime) -> None:
-    reporter = Steps(time)
-    toy_trainer(cache, tmp_path / "run", [*CLOCK, "train.log_every=3"], reporter).run()
+    callback = Steps(time)
+    toy_trainer(cache, tmp_path / "run", [*CLOCK, "train.log_every=3"], callback).run()
     text = (tmp_path / "run" / "log.jsonl").read_text(encoding="utf-8")
     lines = [json.loads(line) for line in text.splitlines()]
     assert [line["step"] for line in lines] == [3, 6, 9, 12, 15, 16]
     assert [line["total_clips"] for line in lines] == [6, 12, 18, 24, 30, 32]
     assert [line["loss"] for line in lines] == pytest.approx(
         [
-            sum(reporter.losses[start : start + 3]) / len(reporter.losses[start : start + 3])
+            sum(callback.losses[start : start + 3]) / len(callback.losses[start : start + 3])
             for start in (0, 3, 6, 9, 12, 15)
         ]
     )

@@ -13,7 +13,7 @@ from vots_hqtrack.training.adapters import open_dataset
 from vots_hqtrack.training.adapters.photos import StaticInstances
 from vots_hqtrack.training.adapters.vos import Davis
 from vots_hqtrack.training.datasets import DEV_SPLIT, Clip
-from vots_hqtrack.training.synthesis.clips import paste_clip, synthesize_clip
+from vots_hqtrack.training.sources import CompositeClips, SyntheticClips
 
 DATA = Path(
     os.environ.get("VOTS_HQTRACK_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")
@@ -91,9 +91,9 @@ def test_broken_files(static_root):
         photos.load(1)
 
 
-def test_photograph_without_objects(static_root):
+def test_image_without_objects(static_root):
     write_labels(static_root / "Annotations" / "p0.png", np.zeros((240, 320), np.uint8), "P")
-    with pytest.raises(InputError, match="the photograph p0 of fotos-é shows no object"):
+    with pytest.raises(InputError, match="the image p0 of fotos-é shows no object"):
         StaticInstances(static_root).sample(0, 2, 1, np.random.default_rng(0))
 
 
@@ -134,11 +134,10 @@ def test_real_data():
     assert not {video.name for video in videos.videos} & set(DEV_SPLIT)
     assert len(videos) == 22
     rng = np.random.default_rng(0)
-    chosen = [photos.load(int(index)) for index in rng.integers(len(photos), size=4)]
-    clip = synthesize_clip(chosen[0], chosen[1:], rng, num_frames=3, size=(224, 336))
+    clip = SyntheticClips(photos, (224, 336)).sample(5, 3, 1, rng)
     assert clip.num_objects >= 1
-    pasted = paste_clip(videos.load(0, [0, 4], rng), videos.load(1, [0, 4], rng), rng)
-    assert pasted.num_objects == 2
+    pasted = CompositeClips(videos).sample(0, 2, 4, rng)
+    assert pasted.num_objects >= 1
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"no training data at {DATA}")

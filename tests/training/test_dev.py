@@ -40,6 +40,11 @@ def write_video(root: Path, num_frames: int = 3) -> None:
         cv2.imwrite(str(labels / f"{index}.png"), mask)
 
 
+@pytest.fixture(scope="module")
+def tracker() -> HQTracker:
+    return HQTracker.from_preset("lite-vmos", device="cpu")
+
+
 @pytest.mark.weights
 def test_shipped_weights_track_and_stay_as_they_are(tmp_path: Path) -> None:
     write_video(tmp_path / "davis")
@@ -48,8 +53,10 @@ def test_shipped_weights_track_and_stay_as_they_are(tmp_path: Path) -> None:
     before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
     config = tracker_config(model)
     split = DevSplit(DevOptions(root="davis", sequences=("discs",)), tmp_path)
-    tracker = dev_tracker(config, frame_encoder(network, config), network.vmos, DEVICE)
-    scores = dict(split.measure(tracker, split.videos))
+    trained = dev_tracker(
+        config, frame_encoder(network.encoder, config, DEVICE), network.vmos, DEVICE
+    )
+    scores = dict(split.measure(trained, split.videos))
     assert scores.keys() == {"discs"}
     assert scores["discs"].objects.keys() == {1, 2}
     assert scores["discs"].num_frames == 2
@@ -62,11 +69,11 @@ def test_shipped_weights_track_and_stay_as_they_are(tmp_path: Path) -> None:
     for key, tensor in before.items():
         assert after[key].dtype == tensor.dtype
         assert torch.equal(after[key], tensor), key
-    assert all(one.requires_grad for one in network.vmos.parameters())
+    assert all(parameter.requires_grad for parameter in network.vmos.parameters())
 
 
 class Scalars:
-    """A board that keeps the numbers."""
+    """A logger that keeps the numbers."""
 
     def __init__(self) -> None:
         self.found: dict[str, float] = {}
@@ -80,16 +87,16 @@ def test_the_trainer_reports_the_dev_split_and_keeps_the_best(tmp_path: Path) ->
     write_video(tmp_path / "davis")
     settings = ["dev.root=davis", "dev.sequences=discs,discs:1", "dev.frame_step=1"]
     recipe = load_recipe("lite", [*settings, "model.weights=vmos-lite", "train.precision=float32"])
-    reporter, board = Losses(), Scalars()
+    callback, scalars = Losses(), Scalars()
     source = ClipSampler([Source(write_clips(tmp_path / "clips"), 1.0, 1)], 0)
-    trainer = Trainer(recipe, tmp_path / "run", data=tmp_path, reporter=reporter, source=source)
-    trainer._evaluate(board)
-    ((step, mean, best),) = reporter.evaluations
+    trainer = Trainer(recipe, tmp_path / "run", data=tmp_path, callback=callback, source=source)
+    trainer.evaluate(scalars)  # type: ignore[arg-type]
+    ((step, mean, best),) = callback.evaluations
     assert (step, mean) == (0, best)
     assert 0.8 < mean <= 1
-    assert mean == pytest.approx((board.found["dev/discs"] + board.found["dev/discs:1"]) / 2)
-    assert board.found["dev/mean"] == mean
-    assert 0.8 < board.found["dev/mean J&F"] <= 1
+    assert mean == pytest.approx((scalars.found["dev/discs"] + scalars.found["dev/discs:1"]) / 2)
+    assert scalars.found["dev/mean"] == mean
+    assert 0.8 < scalars.found["dev/mean J&F"] <= 1
     assert (tmp_path / "run" / "best.safetensors").is_file()
 
 
@@ -145,7 +152,7 @@ def test_exception_frames(tmp_path: Path, name: str, error: type[Exception], tex
 
 
 @pytest.mark.weights
-def test_objects_are_measured_each_on_every_later_frame(tmp_path: Path) -> None:
+def test_objects_are_measured_each_on_every_later_frame(tmp_path: Path, tracker: HQTracker) -> None:
     """One disc is gone in the last frame; the same tracker, run by hand, gives the same means."""
     write_video(tmp_path / "davis", 4)
     last = tmp_path / "davis" / "Annotations" / "480p" / "discs" / "3.png"
@@ -153,7 +160,6 @@ def test_objects_are_measured_each_on_every_later_frame(tmp_path: Path) -> None:
     assert labels is not None
     cv2.imwrite(str(last), np.where(labels == 2, 0, labels))
     video = DevSplit(DevOptions("davis", (), ("discs:1",)), tmp_path).videos[0]
-    tracker = HQTracker.from_preset("lite-vmos", device="cpu")
     score = measure_video(tracker, video)
     assert score.num_frames == 2
     assert score.seconds > 0
@@ -169,13 +175,13 @@ def test_objects_are_measured_each_on_every_later_frame(tmp_path: Path) -> None:
     assert score.objects[2].region < 0.6 < 0.8 < score.objects[1].region
 
 
-def test_exception_no_object_in_the_first_frame(tmp_path: Path) -> None:
+def test_exception_no_object_in_the_first_frame(tmp_path: Path, tracker: HQTracker) -> None:
     write_video(tmp_path / "davis")
     first = tmp_path / "davis" / "Annotations" / "480p" / "discs" / "0.png"
     cv2.imwrite(str(first), np.zeros((96, 128), np.uint8))
     video = DevSplit(DevOptions("davis", (), ("discs",)), tmp_path).videos[0]
     with pytest.raises(InputError, match="discs shows no object"):
-        measure_video(HQTracker.from_preset("lite-vmos", device="cpu"), video)
+        measure_video(tracker, video)
 
 
 def test_dev_sets_are_left_out_of_training() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vots_hqtrack.config import MemoryConfig, VMOSConfig
 from vots_hqtrack.training.clip import shuffle_table, unroll_clip
-from vots_hqtrack.training.losses import LossWeights, clip_loss
+from vots_hqtrack.training.losses import StepOptions, clip_loss
 from vots_hqtrack.types import FrameFeatures
 from vots_hqtrack.vmos import build_vmos
 
@@ -37,19 +37,19 @@ def draw_labels() -> Tensor:
 
 
 def gradients(device: str, dtype: str) -> dict[str, Tensor]:
-    """Return the gradient of each parameter after one step without own labels, on the CPU."""
+    """Return the gradient of each parameter after a step with true masks, on the CPU."""
     torch.manual_seed(0)
     vmos = build_vmos(CONFIG, DIMS).to(device).train()
     generator = torch.Generator().manual_seed(1)
     features = [
-        FrameFeatures(*(x.to(device) for x in (one.s4, one.s8, one.s16)))
-        for one in draw_features(generator)
+        FrameFeatures(*(x.to(device) for x in (each.s4, each.s8, each.s16)))
+        for each in draw_features(generator)
     ]
     labels, slots = draw_labels().to(device), shuffle_table(2, generator).to(device)
     memory = MemoryConfig(capacity=2, gap=1, short_term_delay=1)
     with torch.autocast(device, getattr(torch, dtype), enabled=dtype != "float32"):
-        predicted = unroll_clip(vmos, features, labels, slots, memory, use_own_labels=False)
-        loss = clip_loss(predicted, labels, LossWeights(), align_corners=False)
+        predicted = unroll_clip(vmos, features, labels, slots, memory, use_predicted_masks=False)
+        loss = clip_loss(predicted, labels, StepOptions(), align_corners=False)
     loss.total.backward()
     named = vmos.named_parameters()
     return {name: x.grad.detach().cpu().double() for name, x in named if x.grad is not None}

@@ -12,12 +12,11 @@ from typing import Any
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from toy_run import Losses, toy_trainer, write_clips
+from toy_run import Losses, toy_trainer
 
 from vots_hqtrack.training.batch import ClipBatch, part_stream
-from vots_hqtrack.training.graph import WARM_UP_STEPS
-from vots_hqtrack.training.losses import LossWeights
-from vots_hqtrack.training.network import update_average
+from vots_hqtrack.training.losses import StepOptions
+from vots_hqtrack.training.passes import WARM_UP_STEPS
 from vots_hqtrack.training.trainer import Trainer
 
 ASKING = ("_local_scalar_dense", "aten.item", "nonzero", "is_nonzero", "aten.equal", "unique")
@@ -43,31 +42,29 @@ class RefuseQuestions(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_clips(tmp_path_factory.mktemp("cache"))
-
-
 def first_batch(trainer: Trainer) -> ClipBatch:
     drawn = next(part_stream(trainer.parts, 0, 0))
     return trainer.passes.prepare(trainer.parts.source, drawn)
 
 
-@pytest.mark.parametrize("own_labels", [False, True])
+@pytest.mark.parametrize("predicted_masks", [False, True])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_pass_asks_the_device_nothing(
-    cache: Path, tmp_path: Path, precision: str, own_labels: bool
+    cache: Path, tmp_path: Path, precision: str, predicted_masks: bool
 ) -> None:
     settings = [f"train.precision={precision}", *PLAIN]
     trainer = toy_trainer(cache, tmp_path / "run", settings)
     batch = first_batch(trainer)
-    weights = LossWeights(
-        fraction=torch.tensor(0.3), auxiliary=torch.tensor(0.5), with_reference=True
+    options = StepOptions(
+        fraction=torch.tensor(0.3),
+        auxiliary=torch.tensor(0.5),
+        with_reference=True,
+        predicted_masks=predicted_masks,
     )
     with RefuseQuestions():
-        result = trainer.passes.run(batch, weights, own_labels=own_labels)
+        result = trainer.passes.run(batch, options)
         trainer.accelerator.clip_grad_norm_(trainer.network.parameters(), 1.0)
-        update_average(trainer.average, trainer.network, 0.9)
+        trainer._update_average()
     assert torch.isfinite(result.loss.total)
 
 
@@ -76,7 +73,7 @@ def test_a_batch_of_unknown_size_asks(cache: Path, tmp_path: Path) -> None:
     trainer = toy_trainer(cache, tmp_path / "run")
     batch = dataclasses.replace(first_batch(trainer), num_objects=None)
     with RefuseQuestions(), pytest.raises(AskedError):
-        trainer.passes.run(batch, LossWeights(), own_labels=True)
+        trainer.passes.run(batch, StepOptions(predicted_masks=True))
 
 
 def test_more_channels_than_objects_change_nothing(cache: Path, tmp_path: Path) -> None:
@@ -86,8 +83,8 @@ def test_more_channels_than_objects_change_nothing(cache: Path, tmp_path: Path) 
     for number in (1, 10):
         trainer.network.zero_grad()
         few = dataclasses.replace(batch, num_objects=number)
-        result = trainer.passes.run(few, LossWeights(), own_labels=True)
-        gradient = trainer.network.vmos.pyramid.project_s8.weight.grad
+        result = trainer.passes.run(few, StepOptions(predicted_masks=True))
+        gradient = trainer.learning["vmos"].pyramid.project_s8.weight.grad
         assert gradient is not None
         found.append((result.loss.total, gradient.clone()))
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)
@@ -96,7 +93,7 @@ def test_more_channels_than_objects_change_nothing(cache: Path, tmp_path: Path) 
 def steps(trainer: Trainer, count: int) -> Iterator[float]:
     stream = part_stream(trainer.parts, 0, 0)
     for _ in range(count):
-        yield float(trainer.train_step(stream).loss.total)
+        yield float(trainer.train_step(stream).last.loss.total)
 
 
 @pytest.mark.gpu
@@ -107,7 +104,7 @@ def test_graphs_train_as_single_kernels_do(cache: Path, tmp_path: Path, precisio
         *PLAIN,
         f"train.precision={precision}",
         "train.steps=20",
-        "clip.own_labels_from=0.5",
+        "clip.predicted_masks_from=0.5",
         "loss.auxiliary_until=0.75",
         "optimizer.learning_rate=1e-4",
     ]
@@ -125,24 +122,26 @@ def test_graphs_draw_new_dropout_each_time(cache: Path, tmp_path: Path) -> None:
     settings += ["optimizer.min_learning_rate=0", "loss.auxiliary_until=0"]
     trainer = toy_trainer(cache, tmp_path / "run", settings)
     drawn = next(part_stream(trainer.parts, 0, 0))
-    losses = [float(trainer.train_step(iter([drawn])).loss.total) for _ in range(WARM_UP_STEPS + 3)]
+    losses = [
+        float(trainer.train_step(iter([drawn])).last.loss.total) for _ in range(WARM_UP_STEPS + 3)
+    ]
     assert trainer.passes.num_graphs == 1
     assert len(set(losses[WARM_UP_STEPS:])) == 3
 
 
 @pytest.mark.gpu
 def test_a_run_with_graphs_ends_and_says_what_it_took(cache: Path, tmp_path: Path) -> None:
-    reporter = Losses()
+    callback = Losses()
     settings = [
         "train.graph=auto",
         "train.steps=12",
-        "clip.own_labels_from=0",
+        "clip.predicted_masks_from=0",
         "train.log_every=4",
         *PLAIN,
     ]
     settings += ["loss.auxiliary_until=0"]
-    assert toy_trainer(cache, tmp_path / "run", settings, reporter).run().step == 12
-    last = reporter.entries[-1]
+    assert toy_trainer(cache, tmp_path / "run", settings, callback).run().step == 12
+    last = callback.entries[-1]
     assert last.graphs == 1
     assert last.milliseconds.keys() == {
         "data",
@@ -158,8 +157,8 @@ FAILING = """
 import logging
 import torch
 from vots_hqtrack.training.batch import ClipBatch
-from vots_hqtrack.training.graph import WARM_UP_STEPS, GraphedPasses, PassResult
-from vots_hqtrack.training.losses import ClipLoss, LossWeights
+from vots_hqtrack.training.passes import WARM_UP_STEPS, GraphedPasses, PassResult
+from vots_hqtrack.training.losses import Loss, StepOptions
 
 logging.basicConfig()
 weight = torch.nn.Parameter(torch.ones(3, device="cuda"))
@@ -167,16 +166,16 @@ labels = torch.ones(1, 2, 8, 8, dtype=torch.uint8, device="cuda")
 batch = ClipBatch(labels, labels.new_zeros(1, 11).long(), features=(), num_objects=1)
 asked = []
 
-def compute(given, weights, own_labels):
+def compute(given, options):
     loss = weight.sum() * given.labels.float().mean()
     loss.backward()
     asked.append(float(loss))  # a recording cannot wait for it
-    return PassResult(ClipLoss(*[loss.detach()] * 3), [])
+    return PassResult(Loss(*[loss.detach()] * 3), given, [])
 
 passes = GraphedPasses(compute, [weight])
 for _ in range(WARM_UP_STEPS + 2):
     weight.grad = None
-    passes(batch, LossWeights(), True)
+    passes(batch, StepOptions())
 assert asked == [3.0] * (WARM_UP_STEPS + 2), asked
 assert passes.num_graphs == 0
 assert weight.grad.tolist() == [1.0, 1.0, 1.0]

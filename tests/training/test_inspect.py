@@ -11,9 +11,9 @@ from vots_hqtrack.training.datasets import Clip
 from vots_hqtrack.training.inspect import contact_sheet, write_contact_sheets
 from vots_hqtrack.video.sheet import (
     CAPTION_HEIGHT,
-    CELL_HEIGHT,
     MARGIN,
     PAPER,
+    THUMBNAIL_HEIGHT,
 )
 
 
@@ -35,7 +35,7 @@ def test_shapes(tmp_path):
     clips = [make_clip(3, 400, 800), make_clip(6, 100, 50), make_clip(1, 300, 900)]
     contact_sheet(clips, tmp_path / "sheet.jpg")
     height, width = read(tmp_path / "sheet.jpg").shape[:2]
-    row = CAPTION_HEIGHT + CELL_HEIGHT + MARGIN
+    row = CAPTION_HEIGHT + THUMBNAIL_HEIGHT + MARGIN
     last = CAPTION_HEIGHT + round(300 * 400 / 900) + MARGIN
     assert height == 2 * row + last
     assert width == 3 * (400 + MARGIN) + MARGIN

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import tarfile
-import zlib
+import zipfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import cv2
 import layouts
 import numpy as np
 import pytest
-from packable import FAST, KINDS, LIMIT, ODD, WORST_PSNR
+from packable import FAST, KINDS, LIMIT, ODD, WORST_PSNR, sum_of
 
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.training.adapters import open_dataset
-from vots_hqtrack.training.adapters.packs.codecs import CodecOptions, psnr
-from vots_hqtrack.training.adapters.packs.write import WORK_FOLDER, pack_data
+from vots_hqtrack.training.adapters.packs.codecs import CodecOptions
+from vots_hqtrack.training.adapters.packs.writer import WORK_FOLDER, pack_data
 from vots_hqtrack.training.adapters.videos import Video, VideoClips
 from vots_hqtrack.training.dev import DevSplit
-from vots_hqtrack.training.mixture import draw_examples
 from vots_hqtrack.training.recipe import Recipe
 from vots_hqtrack.training.recipe_data import DevOptions
 from vots_hqtrack.training.recipe_files import build_recipe
+from vots_hqtrack.training.vmos_task import draw_examples
 
 pytest.importorskip("av", reason="packing needs PyAV")
 
@@ -32,7 +32,7 @@ LIMIT_MIB = LIMIT / (1 << 20)
 
 def open_both(data: Path, packs: Path, name: str, **options: object) -> tuple[VideoClips, ...]:
     both = [open_dataset(KINDS[name], folder / name, **options) for folder in (data, packs)]
-    assert all(isinstance(one, VideoClips) for one in both)
+    assert all(isinstance(dataset, VideoClips) for dataset in both)
     return tuple(both)
 
 
@@ -44,7 +44,7 @@ def check_videos(wanted: Video, found: Video) -> None:
     assert frames.shape == true_frames.shape == (*ids.shape, 3)
     assert np.array_equal(ids, true_ids)
     for place in range(len(found)):
-        assert psnr(true_frames[place], frames[place]) > WORST_PSNR
+        assert cv2.PSNR(true_frames[place], frames[place]) > WORST_PSNR
         photo = found.load(place)
         assert np.array_equal(photo.image, frames[place])
         assert np.array_equal(photo.label_map, true_ids[place])
@@ -52,9 +52,8 @@ def check_videos(wanted: Video, found: Video) -> None:
 
 
 def test_values_of_videos(packable_data, packed):
-    data = packable_data
     for options in ({}, {"exclude": []}, {"year": 2016}, {"split": "val"}):
-        folder, packs = open_both(data, packed[0], "davis", **options)
+        folder, packs = open_both(packable_data, packed[0], "davis", **options)
         assert (packs.name, len(packs)) == (folder.name, len(folder))
         for wanted, found in zip(folder.videos, packs.videos, strict=True):
             assert found.name == wanted.name
@@ -64,98 +63,81 @@ def test_values_of_videos(packable_data, packed):
 
 
 def test_odd_sides_and_frames_without_labels(packable_data, packed):
-    data = packable_data
-    folder, packs = open_both(data, packed[0], "odd")
+    folder, packs = open_both(packable_data, packed[0], "odd")
     assert folder.videos[0].frame(0, folder.videos[0].read_ids(0)).shape == (*ODD, 3)
     assert len(folder.videos[0]) == 4
     check_videos(folder.videos[0], packs.videos[0])
 
 
 def test_frames_of_another_data_set(packable_data, packed):
-    data = packable_data
-    folder = open_dataset("davis", data / "split", frames="../davis")
+    folder = open_dataset("davis", packable_data / "split", frames="../davis")
     packs = open_dataset("davis", packed[0] / "split", frames="../davis")
     assert len(folder.videos[0]) == 3
     assert np.unique(folder.videos[0].read_ids(0)).tolist() == [0, 2, 3]
     check_videos(folder.videos[0], packs.videos[0])
     shown = packs.videos[0].frames.read(2)
-    assert psnr(layouts.paint(1, 4)[0], shown) > WORST_PSNR
+    assert cv2.PSNR(layouts.paint(1, 4)[0], shown) > WORST_PSNR
     with pytest.raises(InputError, match=r"needs the folder .*JPEGImages"):
-        open_dataset("davis", data / "split")
+        open_dataset("davis", packable_data / "split")
 
 
-def test_values_of_photographs(packable_data, packed):
-    data = packable_data
-    folder, packs = (open_dataset("folder", root / "photos") for root in (data, packed[0]))
+def test_values_of_images(packable_data, packed):
+    folder, packs = (open_dataset("folder", root / "photos") for root in (packable_data, packed[0]))
     assert packs.names == folder.names == ["set/bee", "set/ant"]
     assert packs.name == folder.name == "photos"
     for index in range(2):
         wanted, found = folder.load(index), packs.load(index)
         assert np.array_equal(found.label_map, wanted.label_map)
-        assert psnr(wanted.image, found.image) > WORST_PSNR
+        assert cv2.PSNR(wanted.image, found.image) > WORST_PSNR
     clip = packs.sample(1, 2, 1, np.random.default_rng(0))
     assert np.array_equal(clip.labels[0], folder.load(1).label_map)
 
 
-def test_parts_are_small_and_describe_themselves(packed):
+def test_parts_are_small_and_describe_the_pack(packed):
     out, report = packed
     assert [path.name for path in report.parts] == sorted(path.name for path in out.iterdir())
     assert len(report.parts) >= 2
-    names = set()
-    for number, path in enumerate(report.parts):
+    members: set[str] = set()
+    indices = set()
+    for path in report.parts:
         assert path.stat().st_size <= LIMIT
-        with tarfile.open(path) as tar:
-            members = tar.getmembers()
-            contents = {one.name: tar.extractfile(one).read() for one in members}
-        assert members[0].name == "index.json"
-        start = members[1].offset  # what follows the index
-        index = json.loads(contents.pop("index.json"))
-        assert (index["part"], index["num_parts"]) == (number, len(report.parts))
-        assert index["encoders"]["crf"] == FAST.crf
-        assert index["notes"]["README.md"] == "Made up for tests."
-        assert index["notes"]["photos/LICENSE.txt"] == "Whatever you like."
-        by_name = {row["name"]: row for row in index["quality"]}
-        assert by_name["davis"]["min_psnr"] > WORST_PSNR
-        assert by_name["split"]["image_bytes"] == by_name["split"]["mean_psnr"] == 0
-        for name, table in index["sets"].items():
-            for item in table["items"]:
-                names.add((name, item["name"]))
-                for offset, size, crc in item["pieces"].values():
-                    piece = path.read_bytes()[start + offset :][:size]
-                    assert zlib.crc32(piece) == crc
-                    assert any(piece in content for content in contents.values())
-    videos = {("davis", name) for name in ("ant", "bee", "train")}
-    assert names == videos | {
-        ("odd", "odd one"),
-        ("split", "bee"),
-        ("photos", "set/ant"),
-        ("photos", "set/bee"),
-    }
-
-
-def test_report_counts_items_frames_and_bytes(packable_data, packed):
-    data = packable_data
-    rows = {one.name: one for one in packed[1].sets}
-    assert (rows["davis"].num_items, rows["davis"].num_frames) == (3, 18)
-    assert (rows["odd"].num_items, rows["odd"].num_frames) == (1, 4)
-    files = [*(data / "photos").rglob("*.jpg"), *(data / "photos").rglob("*.png")]
-    assert rows["photos"].source_bytes == sum(path.stat().st_size for path in files)
-    assert rows["photos"].mean_psnr >= rows["photos"].min_psnr > WORST_PSNR
+        with zipfile.ZipFile(path) as archive:
+            assert archive.testzip() is None
+            first, *others = archive.infolist()
+            assert first.filename == "index.json"
+            indices.add(archive.read(first))
+        assert {info.compress_type for info in others} == {zipfile.ZIP_STORED}
+        members |= {info.filename for info in others}
+    (index,) = map(json.loads, indices)
+    assert index["num_parts"] == len(report.parts)
+    assert index["encoders"]["crf"] == FAST.crf
+    assert index["notes"]["README.md"] == "Written by tests."
+    assert index["notes"]["photos/LICENSE.txt"] == "Whatever you like."
+    by_name = {row["name"]: row for row in index["quality"]}
+    assert by_name["davis"]["min_psnr"] > WORST_PSNR
+    assert by_name["split"]["image_bytes"] == by_name["split"]["mean_psnr"] == 0
+    items = {(name, item) for name, table in index["sets"].items() for item in table["items"]}
+    videos = {("davis", "ant"), ("davis", "bee"), ("davis", "train"), ("odd", "odd one")}
+    photos = {("photos", "set/ant"), ("photos", "set/bee")}
+    assert items == videos | photos | {("split", "bee")}
+    assert members == (
+        {f"{name}/images/{item}.mp4" for name, item in videos}
+        | {f"{name}/labels/{item}.xz" for name, item in {*videos, ("split", "bee")}}
+        | {f"{name}/{kind}/{item}.webp" for name, item in photos for kind in ("images", "labels")}
+    )
 
 
 def test_same_input_same_bytes(packable_data, packed, tmp_path):
-    data = packable_data
-    again = pack_data(data, tmp_path / "again", options=FAST, max_mib=LIMIT_MIB)
+    again = pack_data(packable_data, tmp_path / "again", options=FAST, max_mib=LIMIT_MIB)
     assert [path.read_bytes() for path in again.parts] == [
         path.read_bytes() for path in packed[1].parts
     ]
 
 
-def test_some_sets_and_large_photographs(packable_data, tmp_path):
-    data = packable_data
+def test_some_sets_and_large_images(packable_data, tmp_path):
     small = CodecOptions(image_quality=80, long_side=20)
-    report = pack_data(data, tmp_path / "out", ["photos"], options=small)
-    assert [path.name for path in report.parts] == ["part-00.tar"]
+    report = pack_data(packable_data, tmp_path / "out", ["photos"], options=small)
+    assert [path.name for path in report.parts] == ["part-00.zip"]
     photo = open_dataset("folder", tmp_path / "out" / "photos").load(0)
     assert photo.image.shape == (12, 20, 3)
     assert np.array_equal(photo.label_map, layouts.paint(1, 2)[1][1::2, 1::2])
@@ -164,13 +146,12 @@ def test_some_sets_and_large_photographs(packable_data, tmp_path):
 
 
 def test_avif(packable_data, tmp_path):
-    data = packable_data
     pytest.importorskip("PIL.AvifImagePlugin")
     options = CodecOptions(image_format="avif", image_quality=80)
-    report = pack_data(data, tmp_path / "out", ["photos"], options=options)
+    report = pack_data(packable_data, tmp_path / "out", ["photos"], options=options)
     assert report.sets[0].min_psnr > WORST_PSNR
     photo = open_dataset("folder", tmp_path / "out" / "photos").load(0)
-    assert psnr(layouts.paint(1, 2)[0], photo.image) > WORST_PSNR - 2  # the JPEG lost some too
+    assert cv2.PSNR(layouts.paint(1, 2)[0], photo.image) > WORST_PSNR - 2  # the JPEG lost some too
 
 
 class StoppedError(Exception):
@@ -178,7 +159,6 @@ class StoppedError(Exception):
 
 
 def test_a_run_cut_short_leaves_no_part_and_goes_on(packable_data, packed, tmp_path):
-    data = packable_data
     out = tmp_path / "out"
     encoded: list[str] = []
 
@@ -188,7 +168,7 @@ def test_a_run_cut_short_leaves_no_part_and_goes_on(packable_data, packed, tmp_p
             raise StoppedError
 
     with pytest.raises(StoppedError):
-        pack_data(data, out, options=FAST, max_mib=LIMIT_MIB, progress=stop)
+        pack_data(packable_data, out, options=FAST, max_mib=LIMIT_MIB, progress=stop)
     assert not list(out.glob("*part-*"))
     kept = {path: path.stat().st_mtime_ns for path in (out / WORK_FOLDER).iterdir()}
     assert len(kept) == 4
@@ -197,7 +177,7 @@ def test_a_run_cut_short_leaves_no_part_and_goes_on(packable_data, packed, tmp_p
     def watch(name: str, done: int, total: int) -> None:
         written.append(all(path.stat().st_mtime_ns == time for path, time in kept.items()))
 
-    report = pack_data(data, out, options=FAST, max_mib=LIMIT_MIB, progress=watch)
+    report = pack_data(packable_data, out, options=FAST, max_mib=LIMIT_MIB, progress=watch)
     assert written == [True] * 7
     assert not (out / WORK_FOLDER).exists()
     assert report.parts[0].read_bytes() == packed[1].parts[0].read_bytes()
@@ -242,18 +222,14 @@ def test_a_recipe_reads_packs_as_it_reads_folders(paint_photo, tmp_path):
     for wanted, found in zip(*both, strict=True):
         assert found.origin == wanted.origin
         assert np.array_equal(found.labels, wanted.labels)
-        assert psnr(wanted.frames, found.frames) > 24
+        assert cv2.PSNR(wanted.frames, found.frames) > 24
     split = DevSplit(DevOptions(root="six", sequences=("v3", "v1")), packs)
     assert [video.name for video in split.videos] == ["v3", "v1"]
     assert len(split.videos[0].video.load(3).image) == 120
 
 
-def _sum_of(video: Video) -> int:
-    return int(video.load(1).image.sum()) + int(video.read_ids(1).sum())
-
-
 def test_other_processes_read_the_same(packed):
     video = open_dataset("davis", packed[0] / "davis").videos[1]
-    here = _sum_of(video)
+    here = sum_of(video)
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        assert pool.submit(_sum_of, video).result(timeout=120) == here
+        assert pool.submit(sum_of, video).result(timeout=120) == here

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
-import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,32 +17,36 @@ from PIL import Image
 from vots_hqtrack.errors import ConfigError, InputError
 from vots_hqtrack.training.adapters import open_dataset
 from vots_hqtrack.training.adapters.packs.codecs import CodecOptions
-from vots_hqtrack.training.adapters.packs.write import pack_data
+from vots_hqtrack.training.adapters.packs.writer import pack_data
 
 pytest.importorskip("av", reason="packing needs PyAV")
 
 
-# what is broken, and what the message says
+# Each breaks something; the messages are below.
 def _cut(folder: Path) -> None:
-    path = folder / "part-01.tar"
+    path = folder / "part-01.zip"
     path.write_bytes(path.read_bytes()[:3000])
 
 
 def _lose(folder: Path) -> None:
-    (folder / "part-00.tar").unlink()
+    (folder / "part-00.zip").unlink()
 
 
 def _replace(folder: Path) -> None:
-    (folder / "part-01.tar").write_bytes(b"no archive")
+    (folder / "part-01.zip").write_bytes(b"no archive")
 
 
 def _foreign(folder: Path) -> None:
-    with tarfile.open(folder / "part-01.tar", "w") as tar:
-        tar.addfile(tarfile.TarInfo("other"))
+    with zipfile.ZipFile(folder / "part-01.zip", "w") as archive:
+        archive.writestr("other", "")
 
 
 def _mix(folder: Path) -> None:
-    _edit(folder, {"pack": "another"})
+    _edit(folder, {"notes": "another"})
+
+
+def _other_format(folder: Path) -> None:
+    _edit(folder, {"format": "pictures"})
 
 
 def _newer(folder: Path) -> None:
@@ -50,21 +54,21 @@ def _newer(folder: Path) -> None:
 
 
 def _edit(folder: Path, changes: dict[str, object]) -> None:
-    path = folder / "part-01.tar"
-    with tarfile.open(path) as tar:
-        index = json.loads(tar.extractfile("index.json").read())
-    content = json.dumps({**index, **changes}).encode()
-    (folder / "index.json").write_bytes(content)
-    with tarfile.open(path, "w") as tar:
-        tar.add(folder / "index.json", "index.json")
+    path = folder / "part-01.zip"
+    with zipfile.ZipFile(path) as archive:
+        index = json.loads(archive.read("index.json"))
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("index.json", json.dumps({**index, **changes}))
 
 
 BREAKS: list[tuple[Callable[[Path], None], str]] = [
-    (_lose, r"wanted the \d+ parts .* missing: part-00\.tar"),
-    (_replace, r"cannot read the part .*part-01\.tar"),
-    (_foreign, r"part-01\.tar is no part of a pack"),
+    (_lose, r"wanted the \d+ parts .* missing: part-00\.zip"),
+    (_replace, r"cannot read the part .*part-01\.zip"),
+    (_foreign, r"part-01\.zip is not a part of a pack: it has no index.json"),
+    (_other_format, r"part-01\.zip is not a part of a pack: its index is of another format"),
     (_mix, "of 2 different packs"),
-    (_newer, r"part-01\.tar has version 99, this program reads up to 1"),
+    (_newer, r"part-01\.zip has version 99, this program reads 2"),
+    (_cut, r"cannot read the part .*part-01\.zip"),
 ]
 
 
@@ -79,16 +83,17 @@ def test_exception_parts(packed, tmp_path, change, message):
 def test_exception_damaged_pieces(packed, tmp_path):
     folder = Path(shutil.copytree(packed[0], tmp_path / "packs"))
     for path in folder.iterdir():
-        with tarfile.open(path) as tar:
-            members = tar.getmembers()[1:]
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()[1:]
         content = bytearray(path.read_bytes())
         for member in members:
-            content[member.offset_data + member.size // 2] ^= 1
-            content[member.offset_data + member.size - 2] ^= 1
+            start = member.header_offset + len(member.FileHeader())
+            content[start + member.file_size // 2] ^= 1
+            content[start + member.file_size - 2] ^= 1
         path.write_bytes(content)
     video = open_dataset("davis", folder / "davis").videos[0]
     for read in (video.read_all, lambda: video.frames.read(0), lambda: video.read_ids(0)):
-        with pytest.raises(InputError, match=r"part-0\d\.tar is damaged: wanted \d+ bytes"):
+        with pytest.raises(InputError, match=r"part-0\d\.zip is damaged: wanted \d+ bytes"):
             read()
     with pytest.raises(InputError, match="is damaged"):
         [open_dataset("folder", folder / "photos").load(index) for index in range(2)]
@@ -104,36 +109,34 @@ def test_exception_kinds(packed):
 
 
 def test_exception_usage(packable_data, packed, tmp_path):
-    data = packable_data
     out = tmp_path / "out"
     with pytest.raises(InputError, match=r"wanted the data set bear .* has davis, odd, photos"):
-        pack_data(data, out, ["bear"])
+        pack_data(packable_data, out, ["bear"])
     with pytest.raises(InputError, match="found no folder"):
-        pack_data(data / "nowhere", out)
+        pack_data(packable_data / "nowhere", out)
     with pytest.raises(InputError, match=r"wanted data sets in .* it has no folder"):
-        pack_data(data / "odd" / "JPEGImages" / "odd one", out)
+        pack_data(packable_data / "odd" / "JPEGImages" / "odd one", out)
     with pytest.raises(InputError, match="without parts of a pack"):
-        pack_data(data, packed[0])
+        pack_data(packable_data, packed[0])
     with pytest.raises(InputError, match=r"odd/odd one takes .* MiB .* more than a part's"):
-        pack_data(data, out, ["odd"], options=FAST, max_mib=0.004)
+        pack_data(packable_data, out, ["odd"], options=FAST, max_mib=0.004)
     with pytest.raises(InputError, match=r"split has no JPEGImages: .* found none"):
-        pack_data(data, out, ["split", "odd"])
+        pack_data(packable_data, out, ["split", "odd"])
     with pytest.raises(InputError, match="cannot be packed: wanted Annotations and JPEGImages"):
-        pack_data(data / "odd", out, ["JPEGImages"])
+        pack_data(packable_data / "odd", out, ["JPEGImages"])
     with pytest.raises(ConfigError, match=r"above 0 MiB, got -1"):
-        pack_data(data, out, max_mib=-1)
+        pack_data(packable_data, out, max_mib=-1)
     with pytest.raises(ConfigError, match="crf must be from 0 to 51, got 60"):
         CodecOptions(crf=60)
     with pytest.raises(ConfigError, match="webp or avif, got 'gif'"):
         CodecOptions(image_format="gif")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="x265 refuses the speed 'warp'"):
-        pack_data(data, out, ["odd"], options=CodecOptions(speed="warp"))
+        pack_data(packable_data, out, ["odd"], options=CodecOptions(speed="warp"))
     assert not list(out.glob("part-*"))
 
 
 def test_exception_sizes_that_differ(packable_data, tmp_path):
-    data = packable_data
-    folder = Path(shutil.copytree(data / "odd", tmp_path / "data" / "odd"))
+    folder = Path(shutil.copytree(packable_data / "odd", tmp_path / "data" / "odd"))
     path = folder / "Annotations" / "odd one" / "00001.png"
     with Image.open(path) as picture:
         picture.crop((0, 0, 20, 20)).save(path)
@@ -146,11 +149,10 @@ def test_exception_sizes_that_differ(packable_data, tmp_path):
 
 
 def test_exception_extra_is_not_installed(packable_data, tmp_path, monkeypatch):
-    data = packable_data
     find = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "av" else find(name)
     )
     with pytest.raises(ConfigError, match=r"pip install 'vots-hqtrack\[train\]'"):
-        pack_data(data, tmp_path / "out")
-    assert len(pack_data(data, tmp_path / "out", ["photos"]).parts) == 1
+        pack_data(packable_data, tmp_path / "out")
+    assert len(pack_data(packable_data, tmp_path / "out", ["photos"]).parts) == 1

@@ -7,14 +7,12 @@ from pathlib import Path
 import pytest
 
 from vots_hqtrack.errors import ConfigError
+from vots_hqtrack.settings import flat_options, set_options
 from vots_hqtrack.training.recipe import OptimizerOptions, Recipe
 from vots_hqtrack.training.recipe_data import DataOptions, PhaseOptions
 from vots_hqtrack.training.recipe_files import (
-    KIND,
-    apply_to_tables,
+    build_any_recipe,
     build_recipe,
-    flat_options,
-    kind_of,
     load_recipe,
     read_tables,
     recipe_to_toml,
@@ -22,12 +20,11 @@ from vots_hqtrack.training.recipe_files import (
 )
 from vots_hqtrack.training.schedule import (
     RunProgress,
-    auxiliary_weight,
     average_decay,
     learning_rate,
     progress_of_steps,
     role_rates,
-    uses_own_labels,
+    step_options,
 )
 
 DATA = {"data": [{"kind": "folder", "root": "a"}, {"kind": "davis", "root": "b"}]}
@@ -36,8 +33,7 @@ DATA = {"data": [{"kind": "folder", "root": "a"}, {"kind": "davis", "root": "b"}
 def test_shipped_recipes_are_read() -> None:
     assert {"lite", "paper-stage1", "paper-stage2"} <= set(shipped_recipes())
     for name in shipped_recipes():
-        if kind_of(read_tables(name)) == KIND:
-            assert load_recipe(name).data
+        assert build_any_recipe(read_tables(name)).train.steps
 
 
 def test_values_of_the_paper() -> None:
@@ -49,7 +45,7 @@ def test_values_of_the_paper() -> None:
     assert rates == (2e-4, 1e-5)
     assert second.optimizer.weight_decay == 0.07
     assert (first.clip.merge_probability, second.clip.merge_probability) == (1.0, 0.3)
-    assert (first.clip.own_labels_from, second.clip.own_labels_from) == (1.0, 0.5)
+    assert (first.clip.predicted_masks_from, second.clip.predicted_masks_from) == (1.0, 0.5)
     assert (first.loss.auxiliary_until, second.loss.auxiliary_until) == (0.1, 1.0)
     for recipe in (first, second):
         assert recipe.phases == (PhaseOptions(1.0, 16, 5, (465, 465)),)
@@ -74,10 +70,12 @@ def test_written_recipe_is_read_back(tmp_path: Path) -> None:
 
 
 def test_settings_change_one_table_or_all() -> None:
-    tables = apply_to_tables(DATA, ["data.weight=2", "data.1.max_gap=7", "phases.crop=33,49"])
+    tables = set_options(DATA, ["data.weight=2", "data.1.max_gap=7", "phases.crop=33,49"])
     recipe = build_recipe(tables)
-    assert [(one.weight, one.max_gap) for one in recipe.data] == [(2.0, 3), (2.0, 7)]
+    assert [(table.weight, table.max_gap) for table in recipe.data] == [(2.0, 3), (2.0, 7)]
     assert recipe.phases[0].crop == (33, 49)
+    recipe = build_recipe(set_options(DATA, ["phases.0.batch_size=3"]))
+    assert [phase.batch_size for phase in recipe.phases] == [3]
     assert DATA["data"][0].keys() == {"kind", "root"}
 
 
@@ -104,7 +102,7 @@ def test_settings_change_one_table_or_all() -> None:
 )
 def test_exception_settings(setting: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        build_recipe(apply_to_tables(DATA, [setting]))
+        build_recipe(set_options(DATA, [setting]))
 
 
 def test_exception_files(tmp_path: Path) -> None:
@@ -140,19 +138,20 @@ def test_learning_rate_warms_up_and_falls() -> None:
 
 def test_roles_have_rates_of_their_own() -> None:
     options = OptimizerOptions(learning_rate=1.1, min_learning_rate=0.1, encoder_factor=0.1)
-    assert role_rates(options, progress_of_steps(5, 100), own_labels=False) == pytest.approx(
+    assert role_rates(options, progress_of_steps(5, 100), predicted_masks=False) == pytest.approx(
         {"encoder": 0.2, "bank": 1.1, "rest": 1.1}
     )
-    assert role_rates(options, progress_of_steps(5, 100), own_labels=True)["bank"] == 0.0
+    assert role_rates(options, progress_of_steps(5, 100), predicted_masks=True)["bank"] == 0.0
 
 
-def test_own_labels_and_auxiliary_loss_follow_the_steps() -> None:
-    recipe = load_recipe("paper-stage2")
-    own = [uses_own_labels(recipe.clip, step / 100) for step in (0, 49, 50, 99)]
-    assert own == [False, False, True, True]
-    first = load_recipe("paper-stage1")
-    assert not uses_own_labels(first.clip, 1.0)
-    assert [auxiliary_weight(first.loss, step / 100) for step in (0, 5, 10)] == [1.0, 0.5, 0.0]
+def test_memory_and_auxiliary_loss_follow_the_steps() -> None:
+    first, second = load_recipe("paper-stage1"), load_recipe("paper-stage2")
+    options = [step_options(second.loss, second.clip, step / 100) for step in (0, 49, 50, 99)]
+    assert [each.predicted_masks for each in options] == [False, False, True, True]
+    options = [step_options(first.loss, first.clip, step / 100) for step in (0, 5, 10, 100)]
+    assert not options[-1].predicted_masks
+    assert [each.auxiliary for each in options] == [1.0, 0.5, 0.0, 0.0]
+    assert [each.with_reference for each in options] == [True, True, False, False]
 
 
 def test_rate_of_a_clock_run_warms_up_by_steps_holds_and_reaches_its_end() -> None:

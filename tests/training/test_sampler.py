@@ -12,7 +12,7 @@ import torch
 from toy_run import toy_recipe, write_clips
 
 from vots_hqtrack.errors import InputError
-from vots_hqtrack.training.batch import PartDataset, Share, part_stream
+from vots_hqtrack.training.batch import PartDataset, part_places, part_stream
 from vots_hqtrack.training.features import NECK_CHANNELS, CachedClip, Window
 from vots_hqtrack.training.recipe_data import PhaseOptions
 from vots_hqtrack.training.sampler import ClipSampler, Source, renumber_visible
@@ -59,9 +59,9 @@ def test_a_window_larger_than_the_clips_takes_them_whole(cache: Path) -> None:
 def test_window_reads_the_same_place_at_all_scales(cache: Path) -> None:
     clip = CachedClip(cache / "0.safetensors")
     features, labels = clip.read([0], Window(2, 2, 4, 4))
-    object_cells = labels[0, 4::8, 4::8] == 1
+    is_object = labels[0, 4::8, 4::8] == 1
     s8 = features.s8[0].float()
-    inside, outside = s8[:, object_cells], s8[:, ~object_cells]
+    inside, outside = s8[:, is_object], s8[:, ~is_object]
     assert inside.std(1).mean() < 0.2
     assert (inside.mean(1) - outside.mean(1)).abs().mean() > 0.5
     assert features.s4.shape[-2:] == (8, 8)
@@ -79,9 +79,9 @@ def test_renumbering_keeps_objects_of_the_first_frame() -> None:
 
 
 def test_workers_draw_what_the_process_itself_would(cache: Path) -> None:
-    """After OpenCV's threads have run here, whose locks a fork would take along."""
+    """OpenCV's threads have run here before, and a fork would copy their locks."""
     cv2.GaussianBlur(np.zeros((512, 512, 3), np.uint8), (9, 9), 0)
-    parts = PartDataset(ClipSampler([Source(cache, 1.0, 1)], 3), toy_recipe(), Share())
+    parts = PartDataset(ClipSampler([Source(cache, 1.0, 1)], 3), toy_recipe())
     alone, helped = (list(islice(part_stream(parts, 1, workers), 2)) for workers in (0, 1))
     for left, right in zip(alone, helped, strict=True):
         assert torch.equal(left.labels, right.labels)
@@ -92,5 +92,7 @@ def test_workers_draw_what_the_process_itself_would(cache: Path) -> None:
 
 
 def test_processes_and_parts_share_a_batch_out() -> None:
-    shares = [Share(rank, 2).places(8, 2, part) for rank in (0, 1) for part in (0, 1)]
+    shares = [
+        part_places(8, 2, part, rank=rank, num_processes=2) for rank in (0, 1) for part in (0, 1)
+    ]
     assert sorted(place for share in shares for place in share) == list(range(8))

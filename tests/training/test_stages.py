@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from vots_hqtrack.training.recipe_files import apply_to_tables, build_recipe, read_tables
+from vots_hqtrack.settings import set_options
+from vots_hqtrack.training.recipe_files import build_recipe, read_tables
 from vots_hqtrack.training.trainer import RunResult, Trainer
 from vots_hqtrack.vot.registry import hqtrack_entry
 
@@ -34,7 +35,7 @@ SMALL = (
 
 
 def write_data(root: Path) -> None:
-    """One photograph with a disc, and a DAVIS folder with a video of a disc that moves."""
+    """One photo with a disc, and a DAVIS folder with a video of a disc that moves."""
     photo, video = root / "photos", root / "davis"
     folders = [photo, photo, video, video]
     names = ["JPEGImages", "Annotations", "JPEGImages/480p/disc", "Annotations/480p/disc"]
@@ -55,7 +56,7 @@ def write_data(root: Path) -> None:
 
 def run_stage(name: str, root: Path, settings: list[str], steps: int) -> RunResult:
     words = [*SMALL, f"train.steps={steps}", *settings]
-    tables = apply_to_tables({**read_tables(name), "data": [{"kind": "x", "root": "x"}]}, words)
+    tables = set_options({**read_tables(name), "data": [{"kind": "x", "root": "x"}]}, words)
     return Trainer(build_recipe(tables), root / name, data=root).run()
 
 
@@ -66,7 +67,7 @@ def test_first_stage_second_stage_demo(tmp_path: Path) -> None:
     if importlib.util.find_spec("skimage") is None:
         pytest.skip("needs the extra 'demo'")
     from vots_hqtrack.demo.run import run_demo
-    from vots_hqtrack.demo.scenes import SCENES
+    from vots_hqtrack.demo.scenes import load_scenes
 
     write_data(tmp_path)
     photos = ["data.kind=folder", "data.root=photos", "data.augment=photo"]
@@ -79,7 +80,7 @@ def test_first_stage_second_stage_demo(tmp_path: Path) -> None:
     assert 0 <= result.best <= 1
     weights = tmp_path / "paper-stage2" / "best.safetensors"
     tracker = hqtrack_entry(preset="lite-vmos", device="cpu", weights=weights, settings=NETWORK)
-    demo = run_demo(tmp_path / "demo", tracker, num_frames=3, scenes=SCENES[:1])
+    demo = run_demo(tmp_path / "demo", tracker, num_frames=3, scenes=load_scenes()[:1])
     quality = demo.evaluation.measures["HQTrack"].overall.quality
     assert quality is not None
     assert 0 <= quality <= 1
@@ -94,6 +95,6 @@ def test_second_stage_begins_with_the_first_ones_weights(tmp_path: Path) -> None
     weights = tmp_path / "first" / "last.safetensors"
     second = toy_trainer(cache, tmp_path / "second", [f"model.weights={weights}"])
     assert second.step == 0
-    given = first.average.state_dict()
-    for key, tensor in second.network.state_dict().items():
+    given = first.learnt.state_dict()
+    for key, tensor in second.learning.state_dict().items():
         np.testing.assert_allclose(tensor, given[key], atol=2e-3, err_msg=key)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from toy_run import Losses, toy_trainer, write_clips
+from toy_run import Losses, toy_trainer
 
 from vots_hqtrack.build import build_networks
 from vots_hqtrack.errors import WeightsError
@@ -29,25 +29,20 @@ STEADY = (
 """Nothing that depends on how far a session is."""
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_clips(tmp_path_factory.mktemp("cache"))
-
-
 def stepped(network: nn.Module, steps: int = 3) -> torch.optim.AdamW:
     """An optimiser that has seen gradients of very different sizes."""
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
     generator = torch.Generator().manual_seed(0)
     for _ in range(steps):
-        for one in network.parameters():
-            size = torch.rand(one.shape, generator=generator) ** 4
-            one.grad = 1e-3 * size * torch.randn(one.shape, generator=generator)
+        for value in network.parameters():
+            size = torch.rand(value.shape, generator=generator) ** 4
+            value.grad = 1e-3 * size * torch.randn(value.shape, generator=generator)
         optimizer.step()
     return optimizer
 
 
 def step_of(optimizer: torch.optim.AdamW, parameter: nn.Parameter) -> Tensor:
-    """What the next step would be in proportion to, without a new gradient."""
+    """Direction of the next step, without a new gradient."""
     state = optimizer.state[parameter]
     step: Tensor = state["exp_avg"] / (state["exp_avg_sq"].sqrt() + 1e-8)
     return step
@@ -67,9 +62,9 @@ def test_values_of_the_lite_preset(tmp_path: Path) -> None:
     other = build_networks(config)[1]
     later = torch.optim.AdamW(other.parameters(), lr=1e-4)
     restore_state(state, other, later, "the state")
-    for (name, one), two in zip(network.named_parameters(), other.parameters(), strict=True):
-        torch.testing.assert_close(two, one, rtol=1e-3, atol=1e-5, msg=name)
-        wanted = step_of(optimizer, one)
+    for (name, value), two in zip(network.named_parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(two, value, rtol=1e-3, atol=1e-5, msg=name)
+        wanted = step_of(optimizer, value)
         # Measured: 4 % at most; the two moments are rounded by 2 % each on average.
         assert (step_of(later, two) - wanted).norm() <= 0.06 * wanted.norm(), name
         assert float(later.state[two]["step"]) == 3
@@ -92,7 +87,7 @@ def test_tiny_second_moments_are_not_lost(tmp_path: Path) -> None:
 def differences(left: nn.Module, right: nn.Module, start: nn.Module) -> float:
     """Distance of two networks, relative to the way from the start."""
     triples = zip(left.parameters(), right.parameters(), start.parameters(), strict=True)
-    pairs = [((one - two).square().sum(), (one - old).square().sum()) for one, two, old in triples]
+    pairs = [((new - two).square().sum(), (new - old).square().sum()) for new, two, old in triples]
     apart, moved = (torch.stack(column).sum() for column in zip(*pairs, strict=True))
     return float((apart / moved).sqrt())
 
@@ -115,12 +110,12 @@ def sessions(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 
 def test_going_on_stays_close_to_never_having_stopped(sessions: dict[str, Trainer]) -> None:
     whole, first, second = (sessions[name] for name in ("whole", "first", "second"))
-    losses = {name: one.reporter.losses for name, one in sessions.items()}  # type: ignore[attr-defined]
+    losses = {name: session.callback.losses for name, session in sessions.items()}  # type: ignore[attr-defined]
     assert losses["first"] == losses["whole"][:12]
     assert losses["second"] == pytest.approx(losses["whole"][12:], rel=0.02)
     # Measured: 0.04 and 0.03.
     assert differences(whole.network, second.network, first.network) < 0.1
-    assert differences(whole.average, second.average, first.average) < 0.1
+    assert differences(whole.learnt, second.learnt, first.learnt) < 0.1
 
 
 def test_counters_add_up(sessions: dict[str, Trainer]) -> None:
@@ -162,15 +157,15 @@ def test_a_killed_second_session_goes_on_from_its_own_checkpoint(
     second.save()
     again = toy_trainer(cache, tmp_path / "second", settings, state=first.folder.state)
     assert (again.step, again.totals.steps, again.totals.sessions) == (2, 4, 2)
-    for one, two in zip(second.network.parameters(), again.network.parameters(), strict=True):
-        assert torch.equal(one, two)
+    for left, right in zip(second.network.parameters(), again.network.parameters(), strict=True):
+        assert torch.equal(left, right)
 
 
 def test_exception_state_of_another_network(tmp_path: Path) -> None:
     network, other = nn.Linear(3, 2), nn.Linear(3, 1)
     save_state(tmp_path / "state", network, stepped(network), Counters(), {})
     kept = other.weight.clone()
-    with pytest.raises(WeightsError, match=r"the state do not fit Linear; unfit: .*weight"):
+    with pytest.raises(WeightsError, match=r"the state do not fit the network; unfit: .*weight"):
         restore_state(load_state(tmp_path / "state"), other, stepped(other, 0), "the state")
     assert torch.equal(other.weight, kept)
 
@@ -178,7 +173,7 @@ def test_exception_state_of_another_network(tmp_path: Path) -> None:
 def test_exception_files(cache: Path, tmp_path: Path) -> None:
     first = toy_trainer(cache, tmp_path / "first", ["train.steps=1"])
     first.run()
-    with pytest.raises(WeightsError, match="is no state of a training"):
+    with pytest.raises(WeightsError, match="is not a training state"):
         load_state(tmp_path / "first" / "last.safetensors")
     with pytest.raises(WeightsError, match="cannot read"):
         load_state(tmp_path / "none.safetensors")

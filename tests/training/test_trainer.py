@@ -11,10 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from toy_run import Losses, toy_trainer, write_clips
+from toy_run import Losses, toy_trainer
 
 from vots_hqtrack.errors import ConfigError, HQTrackError, WeightsError
-from vots_hqtrack.training.batch import PartDataset, Share, part_stream
+from vots_hqtrack.training.batch import PartDataset, part_stream
 from vots_hqtrack.training.run_folder import read_checkpoint
 
 
@@ -26,23 +26,18 @@ def die() -> None:
     raise Killed
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_clips(tmp_path_factory.mktemp("cache"))
-
-
 def test_learns_a_toy_task(cache: Path, tmp_path: Path) -> None:
-    reporter = Losses()
-    settings = ["train.steps=40", "train.checkpoint_every=100", "clip.own_labels_from=0.5"]
-    result = toy_trainer(cache, tmp_path / "run", settings, reporter).run()
+    callback = Losses()
+    settings = ["train.steps=40", "train.checkpoint_every=100", "clip.predicted_masks_from=0.5"]
+    result = toy_trainer(cache, tmp_path / "run", settings, callback).run()
     assert (result.step, result.signal_number, result.best) == (40, None, None)
-    assert len(reporter.losses) == 40
-    assert sum(reporter.losses[-5:]) < 0.7 * sum(reporter.losses[:5])
+    assert len(callback.losses) == 40
+    assert sum(callback.losses[-5:]) < 0.7 * sum(callback.losses[:5])
 
 
 def test_killed_and_resumed_run_equals_an_uninterrupted_one(cache: Path, tmp_path: Path) -> None:
-    """Dropout, shuffled slots, own labels and the moving average included."""
-    settings = ["clip.own_labels_from=0.6"]
+    """Dropout, shuffled slots, predicted masks and the moving average included."""
+    settings = ["clip.predicted_masks_from=0.6"]
     whole = Losses()
     toy_trainer(cache, tmp_path / "whole", settings, whole).run()
 
@@ -70,20 +65,20 @@ def test_dropout_is_part_of_the_loss(cache: Path, tmp_path: Path) -> None:
     """Else the test above would prove less than it says."""
     runs = []
     for share in ("0.0", "0.5"):
-        reporter = Losses()
+        callback = Losses()
         settings = ["train.steps=1", f"regularisation.dropout={share}"]
-        toy_trainer(cache, tmp_path / share, settings, reporter).run()
-        runs += reporter.losses
+        toy_trainer(cache, tmp_path / share, settings, callback).run()
+        runs += callback.losses
     assert runs[0] != runs[1]
 
 
 def test_precision_is_that_of_the_recipe(cache: Path, tmp_path: Path) -> None:
     runs = []
     for name in ("bfloat16", "float32"):
-        reporter = Losses()
+        callback = Losses()
         settings = ["train.steps=1", f"train.precision={name}"]
-        toy_trainer(cache, tmp_path / name, settings, reporter).run()
-        runs += reporter.losses
+        toy_trainer(cache, tmp_path / name, settings, callback).run()
+        runs += callback.losses
     assert runs[0] != runs[1]
     assert runs[0] == pytest.approx(runs[1], rel=0.02)
 
@@ -119,20 +114,32 @@ def test_folder_keeps_the_newest_checkpoints_and_weights(cache: Path, tmp_path: 
         "state.safetensors",
     ]
     exported = load_file(tmp_path / "run" / "last.safetensors")
-    wanted = trainer.average.vmos.state_dict()
+    wanted = trainer.learnt["vmos"].state_dict()
     assert exported.keys() == wanted.keys()
     assert {tensor.dtype for tensor in exported.values()} == {torch.float16}
     assert all(torch.allclose(exported[key].float(), wanted[key], atol=1e-2) for key in wanted)
 
 
-def test_board_has_scalars_and_pictures(cache: Path, tmp_path: Path) -> None:
-    reporter = Losses()
-    trainer = toy_trainer(cache, tmp_path / "run", ["train.picture_every=3"], reporter)
+def test_average_moves_by_one_minus_the_decay(cache: Path, tmp_path: Path) -> None:
+    settings = ["optimizer.average_steps=4", "optimizer.average_warm_up=false"]
+    trainer = toy_trainer(cache, tmp_path / "run", settings)
+    weights = [part["vmos"].decoder.classify.weight for part in (trainer.learnt, trainer.learning)]
+    start = weights[0].clone()
+    with torch.no_grad():
+        weights[1].add_(1.0)
+    trainer._update_average()
+    assert torch.allclose(weights[0], start + 0.25)
+    assert torch.equal(weights[1], start + 1)
+
+
+def test_tensorboard_has_scalars_and_images(cache: Path, tmp_path: Path) -> None:
+    callback = Losses()
+    trainer = toy_trainer(cache, tmp_path / "run", ["train.image_every=3"], callback)
     trainer.run()
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
     total = events.Scalars("loss/total")
     assert [event.step for event in total] == [1, 2, 3, 4, 5, 6]
-    assert [event.value for event in total] == pytest.approx(reporter.losses)
+    assert [event.value for event in total] == pytest.approx(callback.losses)
     assert "optimizer/gradient_norm" in events.Tags()["scalars"]
     assert [event.step for event in events.Images("clip")] == [1, 3, 6]
 
@@ -169,7 +176,7 @@ def test_exception_folder_of_another_run(cache: Path, tmp_path: Path) -> None:
 def test_exception_loss_is_not_finite(cache: Path, tmp_path: Path) -> None:
     trainer = toy_trainer(cache, tmp_path / "run")
     with torch.no_grad():
-        trainer.network.vmos.pyramid.project_s8.weight.fill_(float("nan"))
+        trainer.learning["vmos"].pyramid.project_s8.weight.fill_(float("nan"))
     with pytest.raises(HQTrackError, match="loss is nan in step 1"):
         trainer.run()
 
@@ -183,10 +190,12 @@ def gradients(cache: Path, run: Path, settings: list[str]) -> dict[str, torch.Te
     """Gradients of the first step."""
     fixed = ["regularisation.dropout=0", "regularisation.drop_path=0", "phases.batch_size=4"]
     trainer = toy_trainer(cache, run, [*fixed, *settings])
-    stream = part_stream(PartDataset(trainer.parts.source, trainer.recipe, Share()), 0, 0)
+    stream = part_stream(PartDataset(trainer.parts.source, trainer.recipe), 0, 0)
     trainer.accumulate_gradients(stream)
     return {
-        name: one.grad for name, one in trainer.network.named_parameters() if one.grad is not None
+        name: value.grad
+        for name, value in trainer.network.named_parameters()
+        if value.grad is not None
     }
 
 
@@ -198,19 +207,21 @@ def test_accumulated_gradients_equal_those_of_the_whole_batch(cache: Path, tmp_p
         assert torch.allclose(gradient, parts[name], rtol=1e-4, atol=1e-6), name
 
 
-def test_every_parameter_learns_and_the_bank_rests_with_own_labels(
+def test_every_parameter_learns_and_the_bank_rests_with_predicted_masks(
     cache: Path, tmp_path: Path
 ) -> None:
     # Refinements that begin as identities would hide their first layers in the first step.
-    settings = ["clip.own_labels_from=0.5", "model.similarity_start=false"]
+    settings = ["clip.predicted_masks_from=0.5", "model.similarity_start=false"]
     trainer = toy_trainer(cache, tmp_path / "run", settings)
     stream = part_stream(trainer.parts, 0, 0)
 
     def moved() -> set[str]:
-        before = {name: one.detach().clone() for name, one in trainer.network.named_parameters()}
+        before = {
+            name: value.detach().clone() for name, value in trainer.network.named_parameters()
+        }
         trainer.train_step(stream)
         after = trainer.network.named_parameters()
-        return {name for name, one in after if not torch.equal(one, before[name])}
+        return {name for name, value in after if not torch.equal(value, before[name])}
 
     everything = {name for name, _ in trainer.network.named_parameters()}
     assert moved() == everything

@@ -52,7 +52,7 @@ def test_two_processes_have_the_gradients_of_one_with_twice_the_batch(tmp_path: 
     with safe_open(found_path, framework="pt") as file:
         assert file.metadata() == {"processes": "2"}
     found = load_file(found_path)
-    wanted = {name: one.grad for name, one in trainer.network.named_parameters()}
+    wanted = {name: value.grad for name, value in trainer.network.named_parameters()}
     assert found.keys() == wanted.keys()
     for name, gradient in wanted.items():
         assert gradient is not None

@@ -10,7 +10,7 @@ import torch
 
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.training.datasets import Clip, Photo
-from vots_hqtrack.training.drawing import ClipDrawer
+from vots_hqtrack.training.frame_sampler import FrameSampler
 from vots_hqtrack.training.recipe import ClipOptions
 from vots_hqtrack.training.recipe_data import AugmentOptions, DataOptions, PhaseOptions
 from vots_hqtrack.training.transforms import (
@@ -29,21 +29,21 @@ STILL = AugmentOptions(
 
 
 def coloured_clip(num_frames: int = 3) -> Clip:
-    """Label ``n`` is painted in a grey of ``60 n``, so that pictures tell their labels."""
+    """Label ``n`` is painted in a grey of ``60 n``, so that frames show their labels."""
     labels = np.zeros((num_frames, 120, 160), np.uint8)
     labels[:, 20:80, 20:70], labels[:, 50:110, 90:150] = 1, 2
     frames = np.repeat(60 * labels[..., None], 3, axis=3)
-    return Clip(frames, labels, "made up")
+    return Clip(frames, labels, "painted")
 
 
 def agreement(clip: Clip) -> float:
-    """Share of the pixels whose grey is that of their label."""
-    told = np.rint(clip.frames[..., 0] / 60)
-    return float((told == clip.labels).mean())
+    """Fraction of the pixels with the grey of their label."""
+    shown = np.rint(clip.frames[..., 0] / 60)
+    return float((shown == clip.labels).mean())
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_labels_follow_a_moved_photograph(seed: int) -> None:
+def test_labels_follow_a_moved_image(seed: int) -> None:
     options = AugmentOptions(jitter=0, grey=0, blur=0, fill=(0, 0, 0))
     with seeded(seed):
         varied = vary_photo(coloured_clip(), options, SIZE)
@@ -83,7 +83,7 @@ def test_colours_change_frame_by_frame_and_labels_do_not() -> None:
     assert not np.array_equal(varied.frames[0], varied.frames[1])
 
 
-def test_seeded_chance_leaves_the_callers_generator_alone() -> None:
+def test_seeding_leaves_the_callers_generator_alone() -> None:
     torch.manual_seed(3)
     wanted = torch.rand(2)
     torch.manual_seed(3)
@@ -128,7 +128,7 @@ def test_small_objects_become_background() -> None:
 
 
 class Still:
-    """A data set of one photograph."""
+    """A data set of one image."""
 
     name = "still"
 
@@ -145,8 +145,8 @@ class Still:
         return Clip(np.stack([image] * num_frames), np.stack([labels] * num_frames))
 
 
-def drawer(photo: Photo, **changes: object) -> ClipDrawer:
-    return ClipDrawer(
+def sampler(photo: Photo, **changes: object) -> FrameSampler:
+    return FrameSampler(
         [Still(photo)],
         [DataOptions(kind="folder", root="x", augment="photo")],
         ClipOptions(**changes),  # type: ignore[arg-type]
@@ -159,12 +159,12 @@ def drawer(photo: Photo, **changes: object) -> ClipDrawer:
 PHASE = PhaseOptions(batch_size=2, num_frames=2, crop=(64, 96))
 
 
-def test_a_batch_is_the_same_wherever_it_is_drawn(paint_photo: Callable[[int], Photo]) -> None:
-    source = drawer(paint_photo(0))
+def test_a_batch_is_the_same_wherever_it_is_sampled(paint_photo: Callable[[int], Photo]) -> None:
+    source = sampler(paint_photo(0))
     torch.manual_seed(0)
     both = source.draw(7, [0, 1], PHASE)
     torch.manual_seed(1)
-    second = drawer(paint_photo(0)).draw(7, [1], PHASE)
+    second = sampler(paint_photo(0)).draw(7, [1], PHASE)
     assert both.frames is not None
     assert second.frames is not None
     assert both.frames.shape == (2, 2, 3, 128, 192)
@@ -176,12 +176,16 @@ def test_a_batch_is_the_same_wherever_it_is_drawn(paint_photo: Callable[[int], P
 
 def test_merged_clips_have_more_objects(paint_photo: Callable[[int], Photo]) -> None:
     counts = [
-        int(drawer(paint_photo(0), merge_probability=share).draw(0, range(4), PHASE).labels.max())
-        for share in (0.0, 1.0)
+        int(
+            sampler(paint_photo(0), merge_probability=probability)
+            .draw(0, range(4), PHASE)
+            .labels.max()
+        )
+        for probability in (0.0, 1.0)
     ]
     assert counts[0] <= 4 < counts[1]
 
 
 def test_exception_nothing_left(paint_photo: Callable[[int], Photo]) -> None:
     with pytest.raises(InputError, match="no object of 400000 pixels was left"):
-        drawer(paint_photo(0), min_pixels=100_000).draw(0, [0], PHASE)
+        sampler(paint_photo(0), min_pixels=100_000).draw(0, [0], PHASE)

@@ -1,4 +1,4 @@
-"""A run small enough for tests: cached features in which a square moves one cell a frame."""
+"""A run small enough for tests: cached features in which a square moves one pixel a frame."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import torch
 from safetensors.torch import save_file
 
 from vots_hqtrack.encoder import register_encoder
+from vots_hqtrack.settings import set_options
+from vots_hqtrack.training.callback import Callback, LogEntry
 from vots_hqtrack.training.features import NECK_CHANNELS
 from vots_hqtrack.training.recipe import Recipe
-from vots_hqtrack.training.recipe_files import apply_to_tables, build_recipe
-from vots_hqtrack.training.run_log import LogEntry
+from vots_hqtrack.training.recipe_files import build_recipe
 from vots_hqtrack.training.sampler import ClipSampler, Source
 from vots_hqtrack.training.trainer import Trainer
 
@@ -21,7 +22,7 @@ register_encoder(
     "toy-run", channels=(8, NECK_CHANNELS, NECK_CHANNELS), strides=(8, 16, 32), of_refiner="sam"
 )(torch.nn.Identity)
 
-CELLS = (6, 8)
+SIZE_S8 = (6, 8)
 NUM_CLIPS = 6
 TABLES = {
     "train": {
@@ -48,20 +49,20 @@ TABLES = {
     "optimizer": {"learning_rate": 4e-3},
     "clip": {"memory_capacity": 3},
     "regularisation": {"encoder_drop_path": 0.0},
-    "phases": [{"batch_size": 2, "num_frames": 3, "crop": [CELLS[0] * 8, CELLS[1] * 8]}],
+    "phases": [{"batch_size": 2, "num_frames": 3, "crop": [SIZE_S8[0] * 8, SIZE_S8[1] * 8]}],
     "data": [{"kind": "davis", "root": "not-read"}],
 }
 
 
 def write_clip(path: Path, seed: int) -> None:
-    """Write a clip whose features tell the object."""
+    """Write a clip with features that tell the object."""
     generator = torch.Generator().manual_seed(seed)
     frames = 3
     colours = torch.randn(2, NECK_CHANNELS, generator=generator)
-    inside = torch.zeros(frames, *CELLS, dtype=torch.long)
+    inside = torch.zeros(frames, *SIZE_S8, dtype=torch.long)
     for index in range(frames):
         inside[index, 1:4, index + 1 : index + 4] = 1
-    noise = torch.randn(frames, *CELLS, NECK_CHANNELS, generator=generator)
+    noise = torch.randn(frames, *SIZE_S8, NECK_CHANNELS, generator=generator)
     s8 = colours[inside] + 0.1 * noise
     fine = inside.repeat_interleave(2, 1).repeat_interleave(2, 2)
     s4 = torch.randn(2, 8, generator=generator)[fine]
@@ -80,20 +81,17 @@ def write_clips(folder: Path) -> Path:
 
 def toy_recipe(settings: Iterable[str] = ()) -> Recipe:
     """Return the recipe of the toy task with settings on top."""
-    return build_recipe(apply_to_tables(TABLES, settings))
+    return build_recipe(set_options(TABLES, settings))
 
 
-class Losses:
-    """A reporter that keeps the losses and calls something after chosen steps."""
+class Losses(Callback):
+    """A callback that keeps the losses and calls something after chosen steps."""
 
     def __init__(self, **after: object) -> None:
         self.losses: list[float] = []
         self.entries: list[LogEntry] = []
         self.evaluations: list[tuple[int, float, float]] = []
         self._after = after
-
-    def cached(self, name: str, done: int, total: int) -> None:
-        """Nothing is kept of it."""
 
     def stepped(self, step: int, loss: float) -> None:
         self.losses.append(loss)
@@ -112,10 +110,10 @@ def toy_trainer(
     cache: Path,
     run: Path,
     settings: Iterable[str] = (),
-    reporter: Losses | None = None,
+    callback: Losses | None = None,
     state: Path | None = None,
 ) -> Trainer:
     """Build the trainer of the toy task."""
     recipe = toy_recipe(settings)
     source = ClipSampler([Source(cache, 1.0, 1)], recipe.train.seed)
-    return Trainer(recipe, run, data=run.parent, reporter=reporter, source=source, state=state)
+    return Trainer(recipe, run, data=run.parent, callback=callback, source=source, state=state)

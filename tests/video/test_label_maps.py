@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from vots_hqtrack.errors import InputError, ShapeError
-from vots_hqtrack.video.label_maps import palette, read_label_map, write_label_map
+from vots_hqtrack.video.label_maps import mask_box, palette, read_label_map, write_label_map
 
 LABELS = np.array([[0, 1, 2], [7, 0, 255]], dtype=np.uint8)
 
@@ -143,3 +143,12 @@ def test_only_label_maps_are_written(tmp_path, wrong):
     with pytest.raises(ShapeError, match=r"uint8 \(H, W\)"):
         write_label_map(tmp_path / "map.png", wrong)
     assert not list(tmp_path.iterdir())
+
+
+def test_mask_box():
+    mask = np.zeros((5, 7), dtype=np.bool_)
+    assert mask_box(mask) is None
+    mask[4, 6] = True
+    assert mask_box(mask) == (6, 4, 1, 1)
+    mask[0, 0] = True
+    assert mask_box(mask) == (0, 0, 7, 5)

@@ -124,12 +124,12 @@ def test_frame_that_is_cut_short_is_an_error(tmp_path, suffix, kept):
 
 
 def test_thumbnail_does_not_hide_that_a_jpeg_is_cut(tmp_path):
-    picture = save(tmp_path / "a.jpg", COLOURS).read_bytes()
-    thumbnail = b"\xff\xe1" + (len(picture) + 2).to_bytes(2, "big") + picture
+    image = save(tmp_path / "a.jpg", COLOURS).read_bytes()
+    thumbnail = b"\xff\xe1" + (len(image) + 2).to_bytes(2, "big") + image
     path = tmp_path / "b.jpg"
-    path.write_bytes(picture[:2] + thumbnail + picture[2:])
+    path.write_bytes(image[:2] + thumbnail + image[2:])
     assert read_frame(path).shape == COLOURS.shape
-    path.write_bytes(picture[:2] + thumbnail + picture[2:-2])
+    path.write_bytes(image[:2] + thumbnail + image[2:-2])
     with pytest.raises(InputError, match="cut short"):
         read_frame(path)
 
@@ -188,8 +188,8 @@ def test_missing_source_is_an_error(tmp_path):
         open_source(tmp_path / "nothing.mp4")
 
 
-def test_single_picture_is_an_error(tmp_path):
-    with pytest.raises(InputError, match="single picture"):
+def test_single_image_is_an_error(tmp_path):
+    with pytest.raises(InputError, match="single image"):
         open_source(save(tmp_path / "1.jpg", COLOURS))
 
 

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from vots_hqtrack.errors import InputError
-from vots_hqtrack.types import FrameResult
+from vots_hqtrack.result import FrameResult
 from vots_hqtrack.video import results
 from vots_hqtrack.video.reader import open_source
-from vots_hqtrack.video.results import ResultWriter, check_output, mask_box
+from vots_hqtrack.video.results import ResultWriter, check_output
 
 FRAME = np.full((20, 30, 3), 90, dtype=np.uint8)
 
@@ -24,7 +24,7 @@ def make_result(index, *, seen=True):
         frame_index=index,
         masks={1: first, 7: second},
         scores={1: 0.912345, 7: 0.5 if seen else 0.0},
-        sources={1: "refined", 7: "coarse" if seen else "absent"},
+        sources={1: "refined", 7: "initial" if seen else "absent"},
     )
 
 
@@ -55,7 +55,7 @@ def test_all_is_written(tmp_path):
     assert [frame["name"] for frame in tracks["frames"]] == ["a", "b"]
     second = tracks["frames"][1]
     assert (second["index"], second["seconds"]) == (1, 0.5)
-    lost = {key: one["lost_from"] for key, one in tracks["summary"]["objects"].items()}
+    lost = {key: entry["lost_from"] for key, entry in tracks["summary"]["objects"].items()}
     assert lost == {"1": None, "7": 1}
     assert second["objects"] == {
         "1": {"box": [4, 2, 7, 4], "area": 28, "score": 0.9123, "source": "refined"},
@@ -125,12 +125,3 @@ def test_output_folder_is_checked(tmp_path):
     check_output(tmp_path, overwrite=True)
     with pytest.raises(InputError, match="must be a folder, got the file"):
         check_output(tmp_path / "file", overwrite=True)
-
-
-def test_mask_box():
-    mask = np.zeros((5, 7), dtype=np.bool_)
-    assert mask_box(mask) is None
-    mask[4, 6] = True
-    assert mask_box(mask) == [6, 4, 1, 1]
-    mask[0, 0] = True
-    assert mask_box(mask) == [0, 0, 7, 5]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vots_hqtrack.errors import InputError, ShapeError
-from vots_hqtrack.video.sheet import CAPTION_HEIGHT, MARGIN, SheetRow, draw_cell, write_sheet
+from vots_hqtrack.video.sheet import CAPTION_HEIGHT, MARGIN, SheetRow, draw_thumbnail, write_sheet
 
 
 def grey(height: int, width: int, level: int = 100) -> np.ndarray:
@@ -17,19 +17,19 @@ def grey(height: int, width: int, level: int = 100) -> np.ndarray:
 @pytest.mark.parametrize(
     ("size", "wanted"), [((400, 600), (200, 300)), ((100, 1000), (40, 400)), ((50, 20), (200, 80))]
 )
-def test_cell_shapes(size, wanted):
-    cell = draw_cell(grey(*size), np.zeros(size, np.uint8))
-    assert cell.shape == (*wanted, 3)
-    assert (cell == 100).all()
+def test_thumbnail_shapes(size, wanted):
+    thumbnail = draw_thumbnail(grey(*size), np.zeros(size, np.uint8))
+    assert thumbnail.shape == (*wanted, 3)
+    assert (thumbnail == 100).all()
 
 
-def test_cell_values():
+def test_thumbnail_values():
     labels = np.zeros((200, 300), np.uint8)
     labels[100:180, 100:200] = 2
-    cell = draw_cell(grey(200, 300), labels).astype(int)
-    assert (cell[190, 290] == 100).all()
-    assert cell[150, 150, 1] > cell[150, 150, 0]  # object 2 is green
-    assert cell[150, 100, 1] > cell[150, 150, 1]  # its outline is lighter
+    thumbnail = draw_thumbnail(grey(200, 300), labels).astype(int)
+    assert (thumbnail[190, 290] == 100).all()
+    assert thumbnail[150, 150, 1] > thumbnail[150, 150, 0]  # object 2 is green
+    assert thumbnail[150, 100, 1] > thumbnail[150, 150, 1]  # its outline is lighter
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
@@ -46,9 +46,9 @@ def test_sheet(tmp_path: Path, suffix: str) -> None:
 
 def test_exception(tmp_path: Path) -> None:
     with pytest.raises(ShapeError, match=r"frame's size \(40, 90\), got \(40, 91\)"):
-        draw_cell(grey(40, 90), np.zeros((40, 91), np.uint8))
+        draw_thumbnail(grey(40, 90), np.zeros((40, 91), np.uint8))
     for rows in ([], [SheetRow("empty", [])]):
-        with pytest.raises(InputError, match="at least one picture in every row"):
+        with pytest.raises(InputError, match="at least one image in every row"):
             write_sheet(tmp_path / "sheet.png", rows)
     with pytest.raises(InputError, match=r"must end in \.jpg, .*got .*sheet\.gif"):
         write_sheet(tmp_path / "sheet.gif", [SheetRow("one", [grey(40, 90)])])

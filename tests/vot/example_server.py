@@ -15,7 +15,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from vots_hqtrack.errors import WeightsError
-from vots_hqtrack.types import FrameArray, FrameResult, MaskArray, ObjectId
+from vots_hqtrack.result import FrameResult
+from vots_hqtrack.types import FrameArray, MaskArray, ObjectId
 from vots_hqtrack.vot.server import run
 
 
@@ -31,7 +32,7 @@ class CopyTracker:
     def track(self, frame: FrameArray, state: dict[ObjectId, MaskArray]) -> FrameResult:
         scores = dict.fromkeys(state, 1.0)
         masks = {object_id: self.answer(mask) for object_id, mask in state.items()}
-        return FrameResult(0, masks, scores, dict.fromkeys(state, "coarse"))
+        return FrameResult(0, masks, scores, dict.fromkeys(state, "initial"))
 
     def add_objects(
         self, frame: FrameArray, masks: Mapping[int, MaskArray], state: dict[ObjectId, MaskArray]

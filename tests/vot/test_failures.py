@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from vots_hqtrack.cli.main import app
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.vot.failures import worst_frames, write_failures
+from vots_hqtrack.vot.results import read_tracked
 from vots_hqtrack.vot.sequences import write_sequence, write_sequence_list
-from vots_hqtrack.vot.tracked import read_tracked
 from vots_hqtrack.vot.workspace import Workspace
 
 HEIGHT, WIDTH, NUM_FRAMES = 20, 30, 5
@@ -59,7 +59,7 @@ def workspace(tmp_path: Path) -> Workspace:
 
 def test_tracked_frames(workspace: Workspace) -> None:
     frames = list(read_tracked(workspace, "T", workspace.sequences / "two"))
-    assert [frame.place for frame in frames] == list(range(NUM_FRAMES))
+    assert [frame.index for frame in frames] == list(range(NUM_FRAMES))
     assert frames[0].path.name == "00000001.jpg"
     assert frames[0].truth[2] is None
     assert not frames[0].masks[2].any()
@@ -70,9 +70,9 @@ def test_tracked_frames(workspace: Workspace) -> None:
 def test_worst_frames(workspace: Workspace) -> None:
     first, second = worst_frames(workspace, "T", 5)
     # Object 2 starts in frame 1 and counts from frame 2; it is absent in frame 4, rightly.
-    assert (first.sequence, first.frame.place, first.score) == ("one", 3, 0.5)
+    assert (first.sequence, first.frame.index, first.score) == ("one", 3, 0.5)
     assert first.mean == pytest.approx(3.5 / 4)
-    assert (second.sequence, second.frame.place, second.score) == ("two", 2, 0.5)
+    assert (second.sequence, second.frame.index, second.score) == ("two", 2, 0.5)
     assert second.mean == pytest.approx(3.5 / 4)
     assert len(worst_frames(workspace, "T", 1)) == 1
     with pytest.raises(InputError, match="1 frame or more, got 0"):

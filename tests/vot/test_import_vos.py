@@ -74,7 +74,7 @@ def test_davis_layout_with_binary_masks(tmp_path: Path) -> None:
 
 def test_broken_layouts(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with pytest.raises(InputError, match="no such folder"):
+    with pytest.raises(InputError, match="the folder is missing"):
         import_sequences(tmp_path / "gone", [], out)
     with pytest.raises(InputError, match=r"wanted JPEGImages/<sequence>/\*\.jpg"):
         import_sequences(tmp_path, [], out)

@@ -53,6 +53,7 @@ def test_runs_are_cut_at_the_frame(cut: np.ndarray, left: int, top: int) -> None
         ("m0,0,0,0,0", [[0, 0, 0], [0, 0, 0]]),
         ("0.6,0,1.5,1.0", [[0, 1, 0], [0, 0, 0]]),
         ("-4,-4,6,5\n", [[1, 1, 0], [0, 0, 0]]),
+        ("1,0,3,0,3,1,1,1", [[0, 1, 1], [0, 0, 0]]),
     ],
 )
 def test_decode_values(line: str, expected: list[list[int]]) -> None:
@@ -78,6 +79,8 @@ def test_unknown_is_none() -> None:
         "m0.5,0,2,2,1",
         "a,b,c,d",
         "1,2,3,4,5",
+        "1,2,3,4,5,6,7",
+        "0,0,3,0,nan,3",
         "inf,0,1,1",
     ],
 )

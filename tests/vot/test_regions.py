@@ -94,13 +94,42 @@ def test_rectangle_is_filled(bounds: tuple[float, ...], expected: np.ndarray) ->
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize(
+    ("points", "expected"),
+    [
+        ([(2, 1), (5, 1), (5, 3), (2, 3)], box(1, 3, 2, 5)),
+        ([(2, 3), (2, 1), (5, 1), (5, 3)], box(1, 3, 2, 5)),
+        ([(1.6, 0.6), (4.4, 0.6), (4.4, 2.4), (1.6, 2.4)], box(1, 2, 2, 4)),
+        ([(-9, -9), (30, -9), (30, 30), (-9, 30)], box(0, 6, 0, 8)),
+        ([(9, 0), (12, 0), (12, 6)], box(0, 0, 0, 0)),
+        ([(0, 2), (8, 2), (4, 2)], box(0, 0, 0, 0)),
+    ],
+)
+def test_polygon_is_filled(points: list[tuple[float, float]], expected: np.ndarray) -> None:
+    found = region_to_mask(trax.Polygon.create(points), SIZE)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_polygon_is_filled_where_pixel_centres_are_inside() -> None:
+    corners = np.array([(3.2, 1.1), (22.7, 4.9), (15.3, 18.4), (2.1, 12.6)])
+    centres = np.stack(np.meshgrid(np.arange(30), np.arange(20)), axis=-1) + 0.5
+    edges = np.roll(corners, -1, axis=0) - corners
+    offsets = centres[:, :, None] - corners
+    sides = edges[:, 0] * offsets[..., 1] - edges[:, 1] * offsets[..., 0]
+    inside = (sides > 0).all(axis=-1)
+    points = [tuple(point) for point in corners.tolist()]
+    np.testing.assert_array_equal(region_to_mask(trax.Polygon.create(points), Size(20, 30)), inside)
+
+
 def test_other_regions_are_refused_by_name() -> None:
     with pytest.raises(ProtocolError, match="got a special"):
         region_to_mask(trax.Special.create(1), SIZE)
-    with pytest.raises(ProtocolError, match="got a polygon"):
-        region_to_mask(trax.Polygon.create([(0, 0), (3, 0), (3, 3)]), SIZE)
-    with pytest.raises(ProtocolError, match="finite"):
-        region_to_mask(trax.Rectangle.create(float("nan"), 0, 1, 1), SIZE)
+    for region in (
+        trax.Rectangle.create(float("nan"), 0, 1, 1),
+        trax.Polygon.create([(0, 0), (float("inf"), 0), (3, 3)]),
+    ):
+        with pytest.raises(ProtocolError, match="finite"):
+            region_to_mask(region, SIZE)
 
 
 def test_report_is_cut_to_its_box() -> None:

@@ -100,7 +100,7 @@ def test_write_refuses_files(tmp_path: Path) -> None:
     mask = [square(0, 0)]
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no picture")
-    with pytest.raises(InputError, match=r"broken\.jpg: it is no image"):
+    with pytest.raises(InputError, match=r"broken\.jpg: not an image"):
         write_sequence(tmp_path / "a", [broken], {1: mask})
     with pytest.raises(InputError, match=r"missing\.jpg"):
         write_sequence(tmp_path / "b", [tmp_path / "missing.jpg"], {1: mask})
@@ -110,7 +110,7 @@ def test_write_refuses_files(tmp_path: Path) -> None:
     good = tmp_path / "ok" / "color" / "00000001.jpg"
     with pytest.raises(InputError, match=r"must all be \.jpg"):
         write_sequence(tmp_path / "d", [good, tmp_path / "x.png"], {1: mask})
-    with pytest.raises(InputError, match=r"gone\.jpg: there is no such file"):
+    with pytest.raises(InputError, match=r"gone\.jpg: the file is missing"):
         write_sequence(tmp_path / "e", [good, tmp_path / "gone.jpg"], {1: mask})
 
 

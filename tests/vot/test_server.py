@@ -19,7 +19,8 @@ from trax.client import Client
 
 from vots_hqtrack.config import StartOptions, options_from_environment
 from vots_hqtrack.errors import ConfigError, InputError, ProtocolError
-from vots_hqtrack.types import FrameArray, FrameResult, MaskArray, ObjectId, Size
+from vots_hqtrack.result import FrameResult
+from vots_hqtrack.types import FrameArray, MaskArray, ObjectId, Size
 from vots_hqtrack.vot.__main__ import read_options
 from vots_hqtrack.vot.regions import region_to_mask
 from vots_hqtrack.vot.sequences import write_jpeg
@@ -123,7 +124,7 @@ class MovingTracker:
         for object_id, mask in state.items():
             state[object_id] = np.roll(mask, object_id, axis=1)
         masks = {ObjectId(object_id): mask for object_id, mask in state.items()}
-        return FrameResult(0, masks, dict.fromkeys(masks, 1.0), dict.fromkeys(masks, "coarse"))
+        return FrameResult(0, masks, dict.fromkeys(masks, 1.0), dict.fromkeys(masks, "initial"))
 
     def add_objects(
         self, frame: FrameArray, masks: Mapping[int, MaskArray], state: dict[int, MaskArray]
@@ -159,7 +160,7 @@ def test_permuting_objects_permutes_answers(order: list[int]) -> None:
     np.testing.assert_array_equal(others, [answers[place] for place in order])
 
 
-def test_of_overlapping_objects_the_smaller_has_the_lower_id() -> None:
+def test_the_smaller_of_overlapping_objects_has_the_lower_id() -> None:
     tracker = MovingTracker()
     session = VideoSession(tracker)
     session.step(FRAME, [square(0, 0, 20), square(30, 30, 6), square(5, 5, 8)])
@@ -197,14 +198,16 @@ def test_a_conversation_of_several_videos(
     # This key would make the toolkit start the process twice per sequence.
     assert talk.client.get("vot") is None
     empty = trax.Mask.create(np.zeros((0, 0), dtype=np.uint8))
-    talk.initialize(frame_path, [region(30, 30), empty, trax.Rectangle.create(2, 3, 5, 6)])
+    assert set(talk.client.region_formats) == {"mask", "polygon", "rectangle"}
+    polygon = trax.Polygon.create([(2, 3), (7, 3), (7, 9), (2, 9)])
+    talk.initialize(frame_path, [region(30, 30), empty, trax.Rectangle.create(2, 3, 5, 6), polygon])
     first = talk.frame(frame_path, [region(-1, 62)])
     second = talk.frame(frame_path)
     cut = np.zeros(SIZE, dtype=bool)
     cut[:3, 62:] = True
     rectangle = np.zeros(SIZE, dtype=bool)
     rectangle[3:9, 2:7] = True
-    expected = [square(30, 30), np.zeros(SIZE, dtype=bool), rectangle, cut]
+    expected = [square(30, 30), np.zeros(SIZE, dtype=bool), rectangle, rectangle, cut]
     np.testing.assert_array_equal(first, expected)
     np.testing.assert_array_equal(second, expected)
     talk.initialize(frame_path, [region(5, 5)])

@@ -18,8 +18,8 @@ from vots_hqtrack.types import MaskArray, Size
 from vots_hqtrack.vot.regions import mask_to_region, region_to_mask
 from vots_hqtrack.vot.sequences import write_jpeg
 
-LENGTH = 4
-OPTIONS = ("--preset", "lite-vmos", "--set", "frame.long_edge=512")
+LENGTH = 3
+OPTIONS = ("--preset", "lite-vmos", "--set", "frame.long_edge=256")
 OVERLAP = 0.7
 
 

@@ -91,16 +91,20 @@ def make_frames(size: Size = SIZE) -> list[np.ndarray]:
 ELEVEN = {n: square(30 * ((n - 1) // 4), 30 * ((n - 1) % 4)) for n in range(1, 12)}
 LATE = square(70, 110)
 SINGLE = square(7, 8, size=LARGE)
+POLYGON = [(90, 5), (110, 5), (110, 25), (90, 25)]
 
 
 @pytest.fixture(scope="module")
 def good_run(tmp_path_factory: pytest.TempPathFactory) -> ToolkitRun:
-    """Trackers that do their job: 11 objects, one that begins empty, one that begins late."""
+    """Trackers that do their job: 11 objects, and such as begin empty, late or as a polygon."""
     workspace = make_workspace(tmp_path_factory.mktemp("good"), GOOD)
     first: dict[int, list[MaskArray | None]] = {n: [mask] for n, mask in ELEVEN.items()}
     late = [None, None, LATE, None]
     objects = first | {12: [np.zeros(SIZE, dtype=bool)], 13: late}
     write_sequence(workspace / "sequences" / "many objects", make_frames(), objects)
+    (workspace / "sequences" / "many objects" / "groundtruth_object14.txt").write_text(
+        ",".join(str(number) for corner in POLYGON for number in corner)
+    )
     write_sequence(workspace / "sequences" / "one", make_frames(LARGE), {1: [SINGLE]})
     write_sequence_list(workspace / "sequences", ["many objects", "one"])
     return evaluate(workspace, GOOD)
@@ -130,7 +134,8 @@ def make_workspace(folder: Path, trackers: Sequence[str]) -> Path:
 @pytest.mark.parametrize("tracker", ["copy", "noisy"])
 def test_every_object_gets_its_own_masks(good_run: ToolkitRun, tracker: str) -> None:
     results = good_run.results(tracker, "many objects")
-    assert len(results) == 13
+    assert len(results) == 14
+    np.testing.assert_array_equal(results["object14"][1:], [square(5, 90)] * (NUM_FRAMES - 1))
     for n, mask in ELEVEN.items():
         start, *rest = results[f"object{n}"]
         assert start is None
@@ -146,9 +151,9 @@ def test_every_object_gets_its_own_masks(good_run: ToolkitRun, tracker: str) -> 
 @pytest.mark.vot
 def test_a_mask_of_too_many_runs_is_stored(good_run: ToolkitRun) -> None:
     (masks,) = good_run.results("speckled", "one", LARGE).values()
-    board = np.indices(LARGE).sum(axis=0) % 2 == 0
+    checks = np.indices(LARGE).sum(axis=0) % 2 == 0
     for stored in masks[1:]:
-        assert not (stored & ~(SINGLE | board)).any()
+        assert not (stored & ~(SINGLE | checks)).any()
         assert (stored & SINGLE).sum() == SINGLE.sum()
         assert stored.sum() > 30_000
 
@@ -166,7 +171,7 @@ def test_masks_one_pixel_wide_or_tall_are_stored_as_they_are(good_run: ToolkitRu
 @pytest.mark.vot
 def test_absent_objects_are_stored_as_empty(good_run: ToolkitRun) -> None:
     results = good_run.results("empty", "many objects")
-    assert len(results) == 13
+    assert len(results) == 14
     for n in ELEVEN:
         assert not np.any(results[f"object{n}"][1:])
 
@@ -250,11 +255,14 @@ def test_the_shipped_registry_tells_of_a_wrong_preset(repository: Path, tmp_path
 @pytest.mark.vot
 @pytest.mark.weights
 @pytest.mark.slow
-def test_the_shipped_registry_tracks(repository: Path, tmp_path: Path) -> None:
+def test_the_shipped_registry_tracks(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Default weights, two plain discs that move over a shaded ground."""
+    monkeypatch.setenv("VOTS_HQTRACK_SETTINGS", "frame.long_edge=384")
     rows, columns = np.indices(SIZE)
     frames, masks = [], {1: [], 2: []}
-    for step in range(NUM_FRAMES):
+    for step in range(3):
         ground = (60 + rows // 2 + columns // 4).astype(np.uint8)
         frame = np.stack([ground, ground, ground], axis=2)
         for n, (top, left, colour) in enumerate([(30, 30, (220, 60, 40)), (65, 95, (50, 90, 230))]):

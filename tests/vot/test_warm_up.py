@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from vots_hqtrack.types import FrameArray, FrameResult, MaskArray, Size
+from vots_hqtrack.result import FrameResult
+from vots_hqtrack.types import FrameArray, MaskArray, Size
 from vots_hqtrack.vot import __main__ as program
-from vots_hqtrack.vot import warm_up as module
+from vots_hqtrack.vot.__main__ import warm_up
 from vots_hqtrack.vot.server import VideoTracker
-from vots_hqtrack.vot.warm_up import warm_up
 
 
 class Recorder:
@@ -44,10 +44,10 @@ def test_every_step_is_taken_once() -> None:
     assert tracker.steps == ["initialize", "track"]
 
 
-def test_where_steps_take_long_one_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "STEP_LIMIT_S", 0.0)
+def test_a_slow_first_step_is_not_followed_by_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "STEP_LIMIT_S", 0.0)
     tracker = Recorder()
-    warm_up(tracker)
+    warm_up(tracker, size=Size(36, 64))
     assert tracker.steps == ["initialize"]
 
 

@@ -1,1 +1,1 @@
-"""Measures where a frame's time goes; nothing of the tracker knows of it."""
+"""Measures the time of each stage of a frame, from outside the tracker."""

@@ -1,4 +1,4 @@
-"""What the machine can do and what the process holds: the scale that times are put on."""
+"""Matrix throughput, memory and description of the machine: the scale for measured times."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from vots_hqtrack.devices import device_clock
 
 SQUARE = 2048
 SQUARE_ON_GPU = 8192
-"""Side of the square matrices whose product is timed: large enough that size no longer matters."""
+"""Side of the square matrices of the timed product, large enough that size no longer matters."""
 
 _REPEATS = 3
-_GIGA = 1e9
 
 
 def matrix_throughput(
@@ -30,10 +29,10 @@ def matrix_throughput(
     """Time a large square matrix product.
 
     Args:
-        dtype: Number format.
-        device: Where.
-        side: Of the matrices; 0 takes one that is large enough for the device.
-        clock: Gives seconds; by default those of the wall, when the device has done its work.
+        dtype: Type of the elements.
+        device: Compute device.
+        side: Side of the matrices; 0 takes one that is large enough for the device.
+        clock: Returns seconds; by default wall-clock time, after the device has finished.
 
     Returns:
         GFLOP/s of the fastest of three; a multiplication and an addition count as two.
@@ -46,28 +45,27 @@ def matrix_throughput(
         started = read()
         left @ left
         fastest = min(fastest, read() - started)
-    return float(2 * side**3 / fastest / _GIGA)
+    return 2 * side**3 / fastest / 1e9
 
 
 def describe_hardware(device: torch.device) -> dict[str, object]:
-    """Say what the numbers were measured on: processor, cores, threads, memory, device."""
+    """Describe the machine: processor, cores, threads, vector instructions, device."""
     capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-    on_gpu = device.type == "cuda"
+    has_affinity = hasattr(os, "sched_getaffinity")
     return {
         "processor": _processor_name(),
         "system": f"{platform.system()} {platform.machine()}",
-        "cores": os.cpu_count() if cores is None else len(cores),
+        "cores": len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count(),
         "threads": torch.get_num_threads(),
         "formats": sorted(
             name for name, has in capabilities.items() if has and ("avx" in name or "amx" in name)
         ),
-        "device": torch.cuda.get_device_name(device) if on_gpu else str(device),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
     }
 
 
 def reset_peak(device: torch.device) -> None:
-    """Let the peak of resident memory begin anew, where the system can do that."""
+    """Reset the peak of resident memory, where the system supports it."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     if sys.platform == "linux":

@@ -1,24 +1,18 @@
-"""Time or floating point operations by stage, taken from outside the tracker's parts.
+"""Time or floating point operations by stage, measured from outside the tracker's parts.
 
-Encoder and refiner are wrapped and VMOS gets PyTorch's forward hooks, so that the tracker itself
-has no line for it and nothing stays behind when the measurement ends.
+Encoder and refiner are wrapped and VMOS gets PyTorch's forward hooks, so the tracker itself has no
+line for it, and nothing remains when the measurement ends.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
+from torch import nn
 
 from vots_hqtrack.build import TrackerParts
-from vots_hqtrack.encoder.frames import EncodedFrame, FrameEncoder
-from vots_hqtrack.frame import FrameGeometry
-from vots_hqtrack.refiner import Box, Refinement, Refiner
-from vots_hqtrack.types import FrameArray, Size
-from vots_hqtrack.vmos import VMOS
 
 STAGES = (
     "read file",
@@ -34,15 +28,15 @@ STAGES = (
     "write file",
     "write regions",
 )
-"""In the order of a frame's way. ``compose`` is what `HQTracker.track` does beside the others:
-logits to the frame, merging, selection, memory, report."""
+"""In the order of a frame's way. ``compose`` is the rest of `HQTracker.track`: logits to the frame,
+merging, selection, memory, report."""
 
 
 class StageMeter:
-    """Adds a growing reading up by stage; what an inner stage takes does not count for the outer.
+    """Adds up a growing counter by stage; an inner stage does not count for the outer one.
 
     Args:
-        read: The reading, such as a clock in seconds.
+        read: Returns the counter, such as a clock in seconds.
 
     Example:
         >>> ticks = iter([0.0, 1.0, 3.0, 6.0])
@@ -61,12 +55,12 @@ class StageMeter:
         self._since = 0.0
 
     def enter(self, stage: str) -> None:
-        """Begin a stage; the one that runs pauses."""
+        """Begin a stage; the running one pauses."""
         self._charge()
         self._running.append(stage)
 
     def leave(self) -> None:
-        """End the stage that runs; the one before it goes on."""
+        """End the running stage; the outer one continues."""
         self._charge()
         self._running.pop()
 
@@ -80,7 +74,7 @@ class StageMeter:
             self.leave()
 
     def take(self) -> dict[str, float]:
-        """Return the totals by stage since the last call, and begin anew."""
+        """Return the totals by stage since the last call, and reset them."""
         totals, self._totals = self._totals, {}
         return totals
 
@@ -92,89 +86,50 @@ class StageMeter:
         self._since = now
 
 
-class _MeteredEncoder:
-    """A ``FrameEncoder`` whose work is measured."""
+class _Metered:
+    """Wrapper of a tracker part; the named methods are measured as stages."""
 
-    def __init__(self, encoder: FrameEncoder, meter: StageMeter) -> None:
-        self._encoder = encoder
+    def __init__(self, part: object, meter: StageMeter, stages: dict[str, str]) -> None:
+        self._part = part
         self._meter = meter
+        self._stages = stages
 
-    def plan(self, frame_size: Size, scale: float = 1.0) -> FrameGeometry:
-        """Lay out a frame size."""
-        return self._encoder.plan(frame_size, scale)
-
-    def encode(self, frame: FrameArray, geometry: FrameGeometry) -> EncodedFrame:
-        """Encode a frame, and measure it."""
-        with self._meter.stage("encode"):
-            return self._encoder.encode(frame, geometry)
-
-
-class _MeteredRefiner:
-    """A ``Refiner`` whose work is measured."""
-
-    def __init__(self, refiner: Refiner, meter: StageMeter) -> None:
-        self._refiner = refiner
-        self._meter = meter
-        self.shared_encoder = refiner.shared_encoder
-
-    def embed(self, encoded: EncodedFrame) -> Any:  # noqa: ANN401 - the refiner's own
-        """Encode for the refiner, and measure it."""
-        with self._meter.stage("encode for refiner"):
-            return self._refiner.embed(encoded)
-
-    def refine(self, embedding: Any, masks: Tensor) -> Refinement:  # noqa: ANN401
-        """Refine masks, and measure it."""
-        with self._meter.stage("refine"):
-            return self._refiner.refine(embedding, masks)
-
-    def segment_boxes(self, embedding: Any, boxes: Sequence[Box]) -> Tensor:  # noqa: ANN401
-        """Segment boxes; it is not measured."""
-        return self._refiner.segment_boxes(embedding, boxes)
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - the part's own attribute
+        found = getattr(self._part, name)
+        stage = self._stages.get(name)
+        return found if stage is None else self._meter.stage(stage)(found)
 
 
 @contextlib.contextmanager
 def metered(parts: TrackerParts, meter: StageMeter) -> Iterator[TrackerParts]:
-    """Measure what a tracker's parts do as long as the body runs.
+    """Measure a tracker's parts for the duration of the body.
 
     Args:
-        parts: Of the tracker.
-        meter: Where to add it up.
+        parts: The parts to measure.
+        meter: Receives the measurements.
 
     Yields:
-        The parts to build a tracker of.
+        The parts to build a tracker from.
     """
-    staged = _stages_of(parts.vmos)
-    refiner = None if parts.refiner is None else _MeteredRefiner(parts.refiner, meter)
-    handles: list[RemovableHandle] = []
-    try:
-        for module, stage in staged:
-            handles += _watch(module, stage, meter)
-        yield parts._replace(encoder=_MeteredEncoder(parts.encoder, meter), refiner=refiner)
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _stages_of(vmos: VMOS) -> list[tuple[nn.Module, str]]:
+    encoder: Any = _Metered(parts.encoder, meter, {"encode": "encode"})
+    refiner: Any = parts.refiner
+    if refiner is not None:
+        refiner = _Metered(refiner, meter, {"embed": "encode for refiner", "refine": "refine"})
+    vmos = parts.vmos
     blocks = vmos.pyramid.blocks
-    is_single_scale = blocks[-1].stride == 16
-    return [
+    staged: list[tuple[nn.Module, str]] = [
         (vmos.identity, "identify"),
-        (vmos.pyramid, "propagate 1/16" if is_single_scale else "propagate 1/4"),
+        (vmos.pyramid, "propagate 1/16" if blocks[-1].stride == 16 else "propagate 1/4"),
         (vmos.decoder, "decode masks"),
         *((block, f"propagate 1/{block.stride}") for block in blocks),
     ]
-
-
-def _watch(module: nn.Module, stage: str, meter: StageMeter) -> list[RemovableHandle]:
-    def before(*_: Any) -> None:  # noqa: ANN401 - the module's own arguments
-        meter.enter(stage)
-
-    def after(*_: Any) -> None:  # noqa: ANN401 - the module's own arguments and output
-        meter.leave()
-
-    return [
-        module.register_forward_pre_hook(before),
-        # Also after an error, so that the meter's stack stays balanced.
-        module.register_forward_hook(after, always_call=True),
-    ]
+    with contextlib.ExitStack() as hooks:
+        for module, stage in staged:
+            hooks.enter_context(
+                module.register_forward_pre_hook(lambda *_, stage=stage: meter.enter(stage))
+            )
+            # Also after an error, so that the meter stays balanced.
+            hooks.enter_context(
+                module.register_forward_hook(lambda *_: meter.leave(), always_call=True)
+            )
+        yield parts._replace(encoder=encoder, refiner=refiner)

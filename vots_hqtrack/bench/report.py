@@ -1,4 +1,4 @@
-"""Measurements as JSON, and two of them side by side, each put on its own machine's scale."""
+"""Measurements as JSON, and the comparison of two runs, each on its own machine's scale."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from vots_hqtrack.bench.run import FLOPS_BY, CaseResult, StageResult
 from vots_hqtrack.errors import InputError
 
 FORMAT_VERSION = 1
 
-WEIGHTY = 0.05
-"""A stage that takes less of a frame than this cannot fail a comparison alone: it is noise."""
+MIN_FRACTION = 0.05
+"""A stage that takes less of a frame than this is noise, and cannot fail a comparison alone."""
+
+Record = TypeVar("Record", CaseResult, StageResult)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +26,10 @@ class Report:
     """Measurements of one run.
 
     Attributes:
-        made: When, as ISO 8601.
-        hardware: What on.
-        versions: Of what the numbers depend on.
-        cases: What was measured.
+        made: Date and time, ISO 8601.
+        hardware: Description of the machine.
+        versions: Versions of the packages that matter.
+        cases: One result per case.
     """
 
     made: str
@@ -48,9 +50,9 @@ class StageComparison:
     Attributes:
         case: Name of the case.
         stage: Name of the stage.
-        ratio: Work of the new run to that of the old one; seconds times matrix throughput of its
-            own run, so that another machine or a busy one counts less. Above 1 is slower.
-        is_regression: The ratio is above what is tolerated.
+        ratio: Work of the new run relative to the old one, above 1 is slower. Work is seconds times
+            the matrix throughput of the same run, so that another or a busy machine counts less.
+        is_regression: The ratio is above the tolerance.
     """
 
     case: str
@@ -63,7 +65,7 @@ def read_report(path: Path) -> Report:
     """Read a report that ``hqtrack bench --json`` wrote.
 
     Raises:
-        InputError: The file cannot be read, or is no such report.
+        InputError: The file cannot be read, or is not such a report.
     """
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -76,20 +78,20 @@ def read_report(path: Path) -> Report:
     except OSError as error:
         raise InputError(f"cannot read the report {path}: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is no report of hqtrack bench: {error}") from error
+        raise InputError(f"{path} is not a report of hqtrack bench: {error}") from error
 
 
 def compare(old: Report, new: Report, *, tolerance: float) -> list[StageComparison]:
     """Compare two runs case by case and stage by stage, by their fastest frames.
 
     Args:
-        old: What counts as 1.
-        new: What is to be judged.
-        tolerance: Largest ratio that is no regression, at least 1.
+        old: Baseline.
+        new: Run to be judged.
+        tolerance: Largest ratio that is not a regression, at least 1.
 
     Returns:
-        A line for every stage that both have, ``total`` last in each case. A stage of less than 5 %
-        of its frame in both is never a regression.
+        A line for every stage of both runs, ``total`` last in each case. A stage below 5 % of its
+        frame in both is never a regression.
 
     Raises:
         InputError: The runs have no case in common or other clocks, or the tolerance is below 1.
@@ -115,17 +117,22 @@ def _compare_case(old: CaseResult, new: CaseResult, *, tolerance: float) -> list
         if earlier is None or earlier.fastest <= 0:
             continue
         ratio = after.fastest * new.throughput / (earlier.fastest * old.throughput)
-        weight = max(_weight(old, stage), _weight(new, stage))
-        is_regression = ratio > tolerance and weight >= WEIGHTY
-        lines.append(StageComparison(new.name, stage, ratio, is_regression))
+        counts = max(_fraction(old, stage), _fraction(new, stage)) >= MIN_FRACTION
+        lines.append(StageComparison(new.name, stage, ratio, ratio > tolerance and counts))
     return lines
 
 
-def _weight(case: CaseResult, stage: str) -> float:
+def _fraction(case: CaseResult, stage: str) -> float:
     total = case.stages["total"].fastest
     return case.stages[stage].fastest / total if total > 0 else 0.0
 
 
 def _read_case(content: dict[str, Any]) -> CaseResult:
-    stages = {name: StageResult(**numbers) for name, numbers in content["stages"].items()}
-    return CaseResult(**{**content, "stages": stages})
+    stages = {name: _read(StageResult, numbers) for name, numbers in content["stages"].items()}
+    return _read(CaseResult, {**content, "stages": stages})
+
+
+def _read(kind: type[Record], content: Mapping[str, Any]) -> Record:
+    """Take the known fields; reports of earlier versions name some of the others differently."""
+    names = [field.name for field in dataclasses.fields(kind)]
+    return kind(**{name: content[name] for name in names if name in content})

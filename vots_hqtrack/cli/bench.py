@@ -1,4 +1,4 @@
-"""``hqtrack bench``: where a frame's time goes, and whether it has become more."""
+"""``hqtrack bench``: measures the stages of a frame, and compares two measurements."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 EXIT_REGRESSION = 1
 
-_SYNTHETIC_LENGTH = 12
+_MAX_FRAMES = 12
 _MIB = 2**20
 
 
@@ -37,7 +37,7 @@ SizesOption = Annotated[
     typer.Option(
         "--size",
         metavar="WIDTHxHEIGHT",
-        help="Size of made-up frames; may be repeated. [default: 854x480]",
+        help="Size of synthetic frames; may be repeated. [default: 854x480]",
     ),
 ]
 ObjectsOption = Annotated[
@@ -49,7 +49,7 @@ MemoryOption = Annotated[
     typer.Option(
         "--memory",
         metavar="full|N",
-        help="Frames that are remembered; may be repeated. [default: full]",
+        help="Memory frames; may be repeated. [default: full]",
     ),
 ]
 FormatsOption = Annotated[
@@ -78,7 +78,7 @@ ToolkitOption = Annotated[
 ]
 SourceOption = Annotated[
     str | None,
-    typer.Option("--source", metavar="SOURCE", help="Video or folder instead of made-up ones."),
+    typer.Option("--source", metavar="SOURCE", help="Video or folder instead of synthetic ones."),
 ]
 MaskOption = Annotated[
     Path | None,
@@ -125,32 +125,33 @@ def bench(
         _compare(*compare, tolerance=tolerance)
         return
     keep_freed_memory()
+    from vots_hqtrack.bench.run import run_case
+
     if mask is not None and source is None:
-        raise InputError("--mask goes with --source: made-up frames have their own objects")
-    choices = itertools.product(
+        raise InputError("--mask goes with --source: synthetic frames have their own objects")
+    done: list[CaseResult] = []
+    for name, capacity, number_type, frame_size, num_objects in itertools.product(
         preset or ["lite"],
         memory or ["full"],
         dtype or ["auto"],
         size or ["854x480"],
         objects or [3],
-    )
-    done: list[CaseResult] = []
-    for name, fill, number_format, picture_size, num_objects in choices:
-        case = _make_case(name, fill, number_format, settings or (), device)
+    ):
         case = dataclasses.replace(
-            case,
+            _make_case(name, capacity, number_type, settings or (), device),
             num_frames=frames,
             frame_index=frame_index,
             square=square,
             uses_processor_time=processor_time,
             for_toolkit=toolkit,
         )
-        done.append(_measure(case, source, mask, _parse_size(picture_size), num_objects))
+        video = _read_video(source, mask, _parse_size(frame_size), num_objects)
+        with err.status(f"measuring {name}"):
+            done.append(run_case(case, *video))
         _show(done[-1])
-    report = _report(done, device)
     _show_growth(done)
     if json_path is not None:
-        json_path.write_text(report.to_json(), encoding="utf-8")
+        json_path.write_text(_report(done, device).to_json(), encoding="utf-8")
 
 
 def _make_case(preset: str, memory: str, dtype: str, settings: Sequence[str], device: str) -> Case:
@@ -160,9 +161,9 @@ def _make_case(preset: str, memory: str, dtype: str, settings: Sequence[str], de
 
     if memory != "full" and not memory.isdecimal():
         raise ConfigError(f"--memory must be full or a number of frames, got {memory!r}")
-    fill = [] if memory == "full" else [f"memory.capacity={memory}"]
-    wanted = [*fill, *settings] if dtype == "auto" else [*fill, f"runtime.dtype={dtype}", *settings]
-    return Case(apply_settings(load_preset(preset), wanted), device)
+    wanted = [] if memory == "full" else [f"memory.capacity={memory}"]
+    wanted += [] if dtype == "auto" else [f"runtime.dtype={dtype}"]
+    return Case(apply_settings(load_preset(preset), [*wanted, *settings]), device)
 
 
 def _parse_size(text: str) -> Size:
@@ -174,35 +175,20 @@ def _parse_size(text: str) -> Size:
     return Size(int(height), int(width))
 
 
-def _measure(
-    case: Case, source: str | None, mask: Path | None, size: Size, num_objects: int
-) -> CaseResult:
-    from vots_hqtrack.bench.run import run_case
-
-    frames, masks = _read_source(source, mask, num_objects) if source else _draw(size, num_objects)
-    with err.status(f"measuring {case.config.preset}"):
-        return run_case(case, frames, masks)
-
-
-def _draw(size: Size, num_objects: int) -> tuple[list[FrameArray], Mapping[int, MaskArray]]:
-    from vots_hqtrack.bench.video import SyntheticVideo
-
-    video = SyntheticVideo(size, num_objects)
-    return [video.frame(index) for index in range(_SYNTHETIC_LENGTH)], video.masks(0)
-
-
-def _read_source(
-    source: str, mask: Path | None, num_objects: int
+def _read_video(
+    source: str | None, mask: Path | None, size: Size, num_objects: int
 ) -> tuple[list[FrameArray], Mapping[int, MaskArray]]:
-    """Read the first frames; without a mask the objects are discs in a grid."""
-    from vots_hqtrack.bench.video import SyntheticVideo
+    """Read or make the first frames; without a mask the objects are discs."""
     from vots_hqtrack.masks import split_label_map
+    from vots_hqtrack.synthetic.discs import SyntheticVideo
     from vots_hqtrack.types import check_frame
     from vots_hqtrack.video.label_maps import read_label_map
     from vots_hqtrack.video.reader import open_source
 
-    opened = open_source(source)
-    frames = [named.frame for named in itertools.islice(opened, _SYNTHETIC_LENGTH)]
+    if source is None:
+        video = SyntheticVideo(size, num_objects)
+        return [video.frame(index) for index in range(_MAX_FRAMES)], video.masks(0)
+    frames = [named.frame for named in itertools.islice(open_source(source), _MAX_FRAMES)]
     if not frames:
         raise InputError(f"no frame could be read from {source}")
     if mask is not None:
@@ -230,13 +216,13 @@ def _show(result: CaseResult) -> None:
         if name == "total":
             table.add_section()
         times = (f"{1000 * value:.1f}" for value in (stage.median, stage.fastest, stage.slowest))
-        gflop = (f"{stage.gflop:.1f}", f"{stage.share:.0%}") if stage.gflop >= 0.05 else ("", "")
+        gflop = (f"{stage.gflop:.1f}", f"{stage.fraction:.0%}") if stage.gflop >= 0.05 else ("", "")
         table.add_row(name, *times, *gflop)
     out.print(table)
     peak = ", ".join(f"{place} {number / _MIB:.0f} MiB" for place, number in result.peak.items())
     out.print(
         f"matrix product in {result.dtype}: {result.throughput:.0f} GFLOP/s; "
-        f"remembered {result.remembered / _MIB:.1f} MiB; peak {peak}; "
+        f"memory {result.memory_bytes / _MIB:.1f} MiB; peak {peak}; "
         f"objects seen {result.seen:.0%}; {result.num_frames} frames; {result.clock} time\n",
         markup=False,
         soft_wrap=True,

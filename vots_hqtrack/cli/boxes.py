@@ -1,4 +1,4 @@
-"""Boxes as they are typed: ``x,y,width,height`` in frame pixels."""
+"""Boxes of the command line: ``x,y,width,height`` in frame pixels."""
 
 from __future__ import annotations
 
@@ -34,32 +34,28 @@ def parse_box(text: str) -> Box:
         text: ``x,y,width,height``.
 
     Raises:
-        InputError: It is no four finite numbers, or a side is not above 0.
+        InputError: These are not four finite numbers, or a side is not above 0.
 
     Example:
         >>> parse_box("10,20,30.5,40").width
         30.5
     """
     try:
-        x, y, width, height = (float(part) for part in text.split(","))
-    except ValueError as error:
+        box = Box(*(float(part) for part in text.split(",")))
+    except (TypeError, ValueError) as error:
         raise InputError(f"a box reads x,y,width,height in pixels, got {text!r}") from error
-    if not all(math.isfinite(value) for value in (x, y, width, height)):
+    if not all(math.isfinite(value) for value in box):
         raise InputError(f"a box must have finite numbers, got {text!r}")
-    if width <= 0 or height <= 0:
+    if min(box.width, box.height) <= 0:
         raise InputError(f"a box must have a width and a height above 0, got {text!r}")
-    return Box(x, y, width, height)
+    return box
 
 
 def clip_box(box: Box, size: Size) -> Box:
-    """Cut a box to the frame; a box that reaches out of it is logged.
-
-    Args:
-        box: The box.
-        size: Frame size.
+    """Cut a box to the frame, with a warning if it reaches out of it.
 
     Raises:
-        InputError: The box lies outside the frame.
+        InputError: The box is outside the frame.
     """
     left, top = max(box.x, 0.0), max(box.y, 0.0)
     right = min(box.x + box.width, float(size.width))

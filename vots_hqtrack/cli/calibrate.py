@@ -1,9 +1,10 @@
-"""``hqtrack calibrate``: makes the scores of a preset mean something."""
+"""``hqtrack calibrate``: fits the scores of a preset, and checks them."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +17,7 @@ from vots_hqtrack.cli.options import DeviceOption, PresetOption, SettingsOption,
 
 if TYPE_CHECKING:
     from vots_hqtrack.training.calibrate import Observation, Reliability
-    from vots_hqtrack.training.trial_clips import TrialClip
+    from vots_hqtrack.training.stress_clips import StressClip
 
 calibrate_app = typer.Typer(
     name="calibrate",
@@ -24,29 +25,16 @@ calibrate_app = typer.Typer(
     no_args_is_help=True,
 )
 
-TRIAL_SIZE = 480, 854
+CLIP_SIZE = 480, 854
 COMPOSED_CLIPS = 60
+ALL_MASKS = ["confidence.kind=probability", "tracking.absence_score=0"]
+"""Settings by which every mask is reported, whatever its score."""
 ABSENCE_SCORES = 0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Observations.")]
 PlainOption = Annotated[
     bool, typer.Option("--without-refiner", help="As if VMOS's own masks had been reported.")
 ]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ClipChoice:
-    """Which clips to track."""
-
-    data: Path
-    recipe: str
-    sets: tuple[str, ...]
-    sequences: tuple[str, ...]
-    frames: int
-    step: int
-    composed: bool
-    count: int | None
-    seed: int
 
 
 @calibrate_app.command(no_args_is_help=True)
@@ -80,52 +68,40 @@ def observe(
     device: DeviceOption = "auto",
     settings: SettingsOption = None,
 ) -> None:
-    """Track hard clips made of videos, and note what the tracker knew and what came of it.
+    """Track stress-test clips made of videos, and record evidence and quality of the masks.
 
     As they are (--step), videos show all their objects; composed clips (--composed) show several;
-    otherwise each video counts as one of one object, and is thinned, crossed, covered and cut away.
-    Videos that the recipe holds out are tracked only where --sequences names them.
+    otherwise each video counts as one of one object, and is thinned, crossed, occluded and
+    interrupted. Videos that the recipe holds out are tracked only where --sequences names them.
     """
     from vots_hqtrack.tracker import HQTracker
-    from vots_hqtrack.training import calibrate
+    from vots_hqtrack.training import calibrate, stress_clips
+    from vots_hqtrack.training.recipe_files import load_recipe
+    from vots_hqtrack.types import Size
 
-    choice = ClipChoice(
-        data, recipe, _split(sets), _split(sequences), frames, step, composed, most, seed
-    )
-    clips = _open_clips(choice)
-    # All masks are wanted, and nobody's scores.
-    neutral = ["confidence.kind=probability", "tracking.absence_score=0"]
-    options = [*(settings or []), *neutral]
+    chosen = _split(sets), _split(sequences)
+    opened = stress_clips.open_stress_data(load_recipe(recipe), data, *chosen)
+    size = Size(*CLIP_SIZE)
+    clips: Iterator[StressClip]
+    if composed:
+        sources, count = opened.sources(), most or COMPOSED_CLIPS
+        clips = stress_clips.composed_clips(sources, count, frames, size, seed=seed)
+    elif step:
+        clips = stress_clips.real_clips(opened.parts(step), frames)
+    else:
+        clips = stress_clips.stress_clips(opened.single_objects(), frames, size, seed=seed)
+    options = [*(settings or []), *ALL_MASKS]
     tracker = HQTracker.from_preset(preset, device=device, weights=weights, settings=options)
     for clip in itertools.islice(clips, most):
         found = list(calibrate.observe(tracker, clip))
         calibrate.write_observations(to, found)
-        good = sum(one.is_good for one in found)
-        err.print(f"{clip.kind} {clip.origin}: {good} of {len(found)} masks good", markup=False)
+        good = f"{sum(each.is_good for each in found)} of {len(found)} masks good"
+        err.print(f"{clip.kind} {clip.origin}: {good}", markup=False)
     out.print(to, soft_wrap=True)
 
 
 def _split(names: str) -> tuple[str, ...]:
     return tuple(name for name in names.split(",") if name)
-
-
-def _open_clips(choice: ClipChoice) -> Iterator[TrialClip]:
-    """Open the data sets and say which clips they give."""
-    from vots_hqtrack.training import trial_clips
-    from vots_hqtrack.training.recipe_files import load_recipe
-    from vots_hqtrack.types import Size
-
-    recipe = load_recipe(choice.recipe)
-    opened = trial_clips.open_trial_data(recipe, choice.data, choice.sets, choice.sequences)
-    size = Size(*TRIAL_SIZE)
-    if choice.composed:
-        count = choice.count or COMPOSED_CLIPS
-        sources = opened.sources()
-        return trial_clips.composed_clips(sources, count, choice.frames, size, seed=choice.seed)
-    if choice.step:
-        return trial_clips.real_clips(opened.parts(choice.step), choice.frames)
-    videos = opened.single_objects()
-    return trial_clips.stress_clips(videos, choice.frames, size, seed=choice.seed)
 
 
 @calibrate_app.command(no_args_is_help=True)
@@ -134,14 +110,9 @@ def fit(file: FileArgument, without_refiner: PlainOption = False) -> None:
     from vots_hqtrack.training import calibrate
 
     found = _read(file, without_refiner)
-    seen = calibrate.reported(found)
-    model = calibrate.fit(seen)
     out.print("[confidence]", markup=False)
-    for option in dataclasses.fields(model):
-        value = getattr(model, option.name)
-        out.print(
-            f'{option.name} = "{value}"' if isinstance(value, str) else f"{option.name} = {value}"
-        )
+    for name, value in dataclasses.asdict(calibrate.fit(found)).items():
+        out.print(f"{name} = {json.dumps(value)}", markup=False)
     scores = calibrate.cross_score(found)
     _print_absences(found, scores)
     _print_reliability(found, scores)
@@ -157,19 +128,19 @@ def check(
     ] = None,
     settings: SettingsOption = None,
 ) -> None:
-    """Compare a preset's scores with what came true."""
+    """Compare a preset's scores with the quality of the masks."""
     from PIL import Image
 
-    from vots_hqtrack.confidence import score_evidence
     from vots_hqtrack.presets import load_preset
+    from vots_hqtrack.scoring import calibrated_score
     from vots_hqtrack.settings import apply_settings
-    from vots_hqtrack.training.reliability_picture import draw_reliability
+    from vots_hqtrack.training.reliability_diagram import draw_reliability
 
     config = apply_settings(load_preset(preset), settings or []).confidence
     found = _read(file, without_refiner)
     scores = None
     if config.kind == "calibrated":
-        scores = [score_evidence(one.evidence, config) for one in found]
+        scores = [calibrated_score(each.evidence, config) for each in found]
         _print_absences(found, scores)
     measures = _print_reliability(found, scores)
     if picture is not None:
@@ -181,8 +152,9 @@ def _print_absences(found: list[Observation], scores: list[float]) -> None:
 
     table = Table("absence_score", "Quality", "NRE", "ADQ", title=f"{len(found)} objects on frames")
     for threshold in ABSENCE_SCORES:
-        one = calibrate.trade_absence(found, scores, threshold)
-        table.add_row(f"{threshold:g}", f"{one.quality:.4f}", f"{one.nre:.4f}", f"{one.adq:.4f}")
+        effect = calibrate.trade_absence(found, scores, threshold)
+        numbers = effect.quality, effect.nre, effect.adq
+        table.add_row(f"{threshold:g}", *(f"{number:.4f}" for number in numbers))
     out.print(table)
 
 
@@ -196,39 +168,34 @@ def _read(file: Path, without_refiner: bool) -> list[Observation]:
 def _print_reliability(
     found: list[Observation], scores: list[float] | None
 ) -> dict[str, Reliability]:
-    """Print how scores compare with the truth, for clips of one and of several objects.
+    """Print the reliability of scores, for clips of one and of several objects.
 
     Args:
         found: Observations.
-        scores: Theirs, in the same order; None shows the mean probability alone.
+        scores: Their scores, in the same order; None shows the mean probability alone.
 
     Returns:
         The measures over all clips, by the kind of score.
     """
     from vots_hqtrack.training import calibrate
 
-    kinds = {"probability": [one.probability for one in found]}
+    kinds = {"probability": [each.probability for each in found]}
     if scores is not None:
         kinds["calibrated"] = scores
     table = Table("masks", "score", "error", "Brier", "ranking", "good of those above 0.9")
     overall: dict[str, Reliability] = {}
     groups = calibrate.split_by_count(found)
     for name, chosen in {"all": found, **(groups if len(groups) > 1 else {})}.items():
-        keys = {id(one) for one in chosen}
+        keys = {id(each) for each in chosen if each.is_reported}
         for kind, values in kinds.items():
             pairs = zip(found, values, strict=True)
-            rows = [
-                (score, one.is_good) for one, score in pairs if id(one) in keys and one.is_reported
-            ]
+            rows = [(score, each.is_good) for each, score in pairs if id(each) in keys]
             measured = calibrate.measure_reliability(
-                [s for s, _ in rows], [good for _, good in rows]
+                [score for score, _ in rows], [good for _, good in rows]
             )
-            overall[kind] = measured if name == "all" else overall[kind]
-            table.add_row(f"{len(rows)} of {name}", kind, *_cells(measured))
+            overall.setdefault(kind, measured)
+            numbers = measured.calibration_error, measured.brier, measured.ranking
+            columns = [f"{number:.4f}" for number in (*numbers, measured.sure_good)]
+            table.add_row(f"{len(rows)} of {name}", kind, *columns)
     out.print(table)
     return overall
-
-
-def _cells(one: Reliability) -> list[str]:
-    numbers = one.calibration_error, one.brier, one.ranking, one.sure_good
-    return [f"{number:.4f}" for number in numbers]

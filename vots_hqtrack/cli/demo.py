@@ -1,4 +1,4 @@
-"""``hqtrack demo``: scenes of free photographs, tracked and measured by the official toolkit."""
+"""``hqtrack demo``: scenes of free images, tracked and measured by the official toolkit."""
 
 from __future__ import annotations
 
@@ -21,36 +21,36 @@ def demo(
     device: DeviceOption = "auto",
     settings: SettingsOption = None,
     seed: Annotated[
-        int, typer.Option("--seed", min=0, help="Makes the scenes a little different.")
+        int, typer.Option("--seed", min=0, help="Seed of small differences of the scenes.")
     ] = 0,
 ) -> None:
-    """Show what the tracker does: draw three short videos, track them, measure the result.
+    """Render three short videos, track them, and measure the result.
 
     The videos show objects that cross, turn, grow, leave and come back, beside an
     untracked twin. The VOT toolkit (extra `toolkit`) runs the tracker and, for comparison,
-    one that repeats the first masks. Photographs come with the extra `demo`.
+    one that repeats the first masks. The images come with the extra `demo`.
     """
     from vots_hqtrack.checkpoints.manifest import resolve
     from vots_hqtrack.cli.options import build_config
-    from vots_hqtrack.demo.pictures import picture_folder
+    from vots_hqtrack.demo.images import image_folder
     from vots_hqtrack.demo.run import run_demo
     from vots_hqtrack.vot.registry import hqtrack_entry
     from vots_hqtrack.vot.toolkit import find_toolkit
 
-    # Whatever can be wrong is said before minutes of work.
+    # Errors of the configuration are raised before minutes of work.
     config = build_config(preset, config=None, settings=settings, refine=True)
     resolve(config.weights, weights)
-    picture_folder()
+    image_folder()
     find_toolkit()
     entry = hqtrack_entry(preset=preset, device=device, weights=weights, settings=settings or ())
     with show_steps() as on_step, show_tool_errors():
         result = run_demo(folder, entry, seed=seed, on_step=on_step)
     out.print(measures_table(result.evaluation))
-    for text, path in (
+    for name, path in (
         ("video", result.overlay_path),
         ("preview", result.preview_path),
         ("report", result.evaluation.report_path),
         ("submission", result.evaluation.archive_path),
         ("workspace", result.evaluation.workspace.folder),
     ):
-        out.print(f"{text + ':':12}{path}", markup=False, soft_wrap=True)
+        out.print(f"{name + ':':12}{path}", markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""``hqtrack gpu``: proves, measures and trains on this machine, within a time limit."""
+"""``hqtrack gpu``: tests, measures and trains on this machine, within a time limit."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from vots_hqtrack.cli.console import err, out
 from vots_hqtrack.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import FrameType
-
-    from vots_hqtrack.bench.gpu.results import ResultRow
 
 gpu_app = typer.Typer(
     name="gpu",
@@ -35,7 +34,7 @@ ModelsOption = Annotated[
 ]
 LimitsOption = Annotated[
     list[str] | None,
-    typer.Option("--limit", metavar="STEP=SECONDS", help="Of a step; may be repeated."),
+    typer.Option("--limit", metavar="STEP=SECONDS", help="Time limit; may be repeated."),
 ]
 WheelsOption = Annotated[
     Path | None,
@@ -113,14 +112,14 @@ def speed(
     from vots_hqtrack.bench.gpu.results import ResultFile
     from vots_hqtrack.bench.gpu.speed import run_speed
 
-    def show(row: ResultRow) -> None:
-        ms = row.values.get("ms")
-        said = row.values.get("error") or (f"{ms:.1f} ms" if isinstance(ms, float) else "")
-        err.print(f"{row.name}: {row.status} {said}", markup=False, soft_wrap=True)
+    def show(name: str, status: str, values: Mapping[str, object]) -> None:
+        ms = values.get("ms")
+        said = values.get("error") or (f"{ms:.1f} ms" if isinstance(ms, float) else "")
+        err.print(f"{name}: {status} {said}", markup=False, soft_wrap=True)
 
     out_folder.mkdir(parents=True, exist_ok=True)
     results = ResultFile(out_folder / "results.jsonl")
-    run_speed(results, device, is_quick=quick, models=tuple(model or ()), report=show)
+    run_speed(results, device, is_quick=quick, models=tuple(model or ()), callback=show)
 
 
 def _parse_limit(text: str) -> tuple[str, float]:

@@ -70,7 +70,7 @@ def read_attributes(documented: type) -> dict[str, str]:
     Example:
         >>> from vots_hqtrack.config import MemoryConfig
         >>> read_attributes(MemoryConfig)["capacity"]
-        'Long-term frames, the reference frame counted.'
+        'Maximum number of long-term frames, the reference frame included.'
     """
     lines = (inspect.getdoc(documented) or "").splitlines()
     if "Attributes:" not in lines:

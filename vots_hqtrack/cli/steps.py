@@ -1,10 +1,10 @@
-"""A long run's steps, measures and errors on the terminal."""
+"""Steps, measures and errors of a long run on the terminal."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -24,7 +24,7 @@ from vots_hqtrack.errors import ProtocolError
 
 if TYPE_CHECKING:
     from vots_hqtrack.measures import SegmentationMeasures
-    from vots_hqtrack.vot.evaluation import Measures
+    from vots_hqtrack.vot.measures import Measures
     from vots_hqtrack.vot.run import EvaluationResult, Step, StepCallback
 
 # Quality, accuracy and robustness are cut, so that 80 columns are enough.
@@ -41,33 +41,29 @@ MEASURE_NAMES: Mapping[str, str] = {
 @contextlib.contextmanager
 def show_steps() -> Iterator[StepCallback]:
     """Show each step of a run as a bar; without a terminal, as a line when it starts and ends."""
-    if err.is_terminal:
-        with Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[detail]}"),
-            console=err,
-        ) as progress:
-            yield _bars(progress)
-    else:
-        yield _lines()
-
-
-def _bars(progress: Progress) -> Callable[[Step], None]:
+    if not err.is_terminal:
+        yield _show_as_lines()
+        return
     tasks: dict[str, TaskID] = {}
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[detail]}"),
+        console=err,
+    ) as progress:
 
-    def show(step: Step) -> None:
-        if step.text not in tasks:
-            tasks[step.text] = progress.add_task(step.text, total=step.num_parts, detail="")
-        progress.update(tasks[step.text], completed=step.num_done, detail=step.detail)
+        def show(step: Step) -> None:
+            if step.text not in tasks:
+                tasks[step.text] = progress.add_task(step.text, total=step.num_parts, detail="")
+            progress.update(tasks[step.text], completed=step.num_done, detail=step.detail)
 
-    return show
+        yield show
 
 
-def _lines() -> Callable[[Step], None]:
+def _show_as_lines() -> StepCallback:
     started: dict[str, float] = {}
     done: set[str] = set()
 
@@ -85,7 +81,7 @@ def _lines() -> Callable[[Step], None]:
 
 @contextlib.contextmanager
 def show_tool_errors() -> Iterator[None]:
-    """Print the last words of toolkit and tracker, so that the error itself is one line."""
+    """Print the last lines of toolkit and tracker, so that the error itself is one line."""
     try:
         yield
     except ProtocolError as error:
@@ -98,12 +94,8 @@ def show_tool_errors() -> Iterator[None]:
 def measures_table(result: EvaluationResult) -> Table:
     """Lay out the measures: for every tracker all sequences together, then each one.
 
-    Args:
-        result: What an evaluation left.
-
-    Returns:
-        The table. J and F, as DAVIS defines them, are means over all frames after the one where an
-        object was given; the objects of a sequence have rows of their own where there are several.
+    J and F, as DAVIS defines them, are means over all frames after the one where an object was
+    given; the objects of a sequence have rows of their own where there are several.
     """
     from vots_hqtrack.measures import mean_measures
 
@@ -114,27 +106,26 @@ def measures_table(result: EvaluationResult) -> Table:
     for tracker, measured in result.measures.items():
         by_sequence = result.sequence_segmentation(tracker)
         seconds = result.seconds[tracker]
-        cells = _cells(measured.overall, mean_measures(by_sequence.values()))
-        time_cell = "-" if seconds is None else f"{seconds:.2f}"
-        table.add_row(tracker, *cells, time_cell, style="bold")
+        numbers = _numbers(measured.overall, mean_measures(by_sequence.values()))
+        speed = "-" if seconds is None else f"{seconds:.2f}"
+        table.add_row(tracker, *numbers, speed, style="bold")
         for name, measures in measured.sequences.items():
-            table.add_row(f" {name}", *_cells(measures, by_sequence.get(name)), "")
+            table.add_row(f" {name}", *_numbers(measures, by_sequence.get(name)), "")
             objects = result.segmentation[tracker].get(name, {})
             for number, found in objects.items() if len(objects) > 1 else ():
-                table.add_row(f"  {number}", *_cells(None, found), "", style="dim")
+                table.add_row(f"  {number}", *_numbers(None, found), "", style="dim")
         table.add_section()
     return table
 
 
-def _cells(measures: Measures | None, found: SegmentationMeasures | None) -> list[str]:
-    """Lay out one row's numbers; the VOTS measures are blank where the toolkit has none."""
-    if measures is None:
-        cells = [""] * len(MEASURE_NAMES)
-    else:
-        cells = [_cell(getattr(measures, name)) for name in MEASURE_NAMES]
+def _numbers(measures: Measures | None, found: SegmentationMeasures | None) -> list[str]:
+    """Format the numbers of a row; the VOTS measures are blank where the toolkit has none."""
+    shown = [""] * len(MEASURE_NAMES)
+    if measures is not None:
+        shown = [_number(getattr(measures, name)) for name in MEASURE_NAMES]
     values = (None,) * 3 if found is None else (found.region, found.boundary, found.mean)
-    return cells + [_cell(value) for value in values]
+    return shown + [_number(value) for value in values]
 
 
-def _cell(value: float | None) -> str:
+def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"

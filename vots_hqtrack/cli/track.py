@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vots_hqtrack.cli.boxes import Box, clip_box, parse_box
-from vots_hqtrack.cli.console import err, out
+from vots_hqtrack.cli.console import err, frame_progress, out
 from vots_hqtrack.cli.options import (
     ConfigOption,
     DeviceOption,
@@ -25,14 +25,12 @@ from vots_hqtrack.cli.options import (
     WeightsOption,
     build_config,
 )
-from vots_hqtrack.cli.progress import frame_progress
 from vots_hqtrack.errors import HQTrackError, InputError, ShapeError
 
 if TYPE_CHECKING:
     from vots_hqtrack.config import TrackerConfig
     from vots_hqtrack.tracker import HQTracker
-    from vots_hqtrack.types import FrameArray, FrameResult, MaskArray, ObjectId, Size
-    from vots_hqtrack.video.overlap import WriteBehind
+    from vots_hqtrack.types import MaskArray, ObjectId, Size
     from vots_hqtrack.video.reader import FrameSource, NamedFrame
     from vots_hqtrack.video.results import ResultWriter
 
@@ -57,7 +55,7 @@ BoxOption = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What shall be tracked, how, and where the results go."""
+    """Checked options of a run: source, output folder, prompts and configuration."""
 
     source: FrameSource
     folder: Path
@@ -76,14 +74,10 @@ class Job:
         return min(lengths, default=None)
 
     def facts(self, size: Size, device: str) -> dict[str, object]:
-        """Return what ``tracks.json`` says of the run as a whole."""
+        """Return the part of ``tracks.json`` that describes the run as a whole."""
         from vots_hqtrack.cli.versions import installed_versions
 
-        prompt = (
-            {"mask": str(self.mask_path)}
-            if self.mask_path
-            else {"boxes": {str(place): list(box) for place, box in enumerate(self.boxes, start=1)}}
-        )
+        boxes = {str(number): list(box) for number, box in enumerate(self.boxes, start=1)}
         return {
             "source": {
                 "location": self.source.location,
@@ -92,21 +86,12 @@ class Job:
                 "height": size.height,
                 "width": size.width,
             },
-            "prompt": prompt,
+            "prompt": {"mask": str(self.mask_path)} if self.mask_path else {"boxes": boxes},
             "device": device,
             "weights": str(self.weights or self.config.weights),
             "versions": installed_versions(),
             "config": dataclasses.asdict(self.config),
         }
-
-
-@dataclass(frozen=True, slots=True)
-class Tracked:
-    """A frame, what was found in it, and the seconds that this took."""
-
-    named: NamedFrame
-    result: FrameResult
-    seconds: float
 
 
 def track(
@@ -149,6 +134,7 @@ def track(
     An error or Ctrl-C midway loses nothing of what was done.
     """
     from vots_hqtrack.checkpoints.manifest import resolve
+    from vots_hqtrack.types import MAX_OBJECTS
     from vots_hqtrack.video.reader import open_source
     from vots_hqtrack.video.results import check_output
 
@@ -156,7 +142,9 @@ def track(
     if (mask is None) == (not box):
         got = "neither" if mask is None else "both"
         raise InputError(f"wanted either --mask or --box for the first frame, got {got}")
-    boxes = _parse_boxes(box or [])
+    if box and len(box) > MAX_OBJECTS:
+        raise InputError(f"at most {MAX_OBJECTS} objects fit one video, got {len(box)} boxes")
+    boxes = tuple(parse_box(text) for text in box or [])
     if fps is not None and not 0 < fps < math.inf:
         raise InputError(f"--fps must be a number above 0, got {fps}")
     check_output(out_folder, overwrite=overwrite)
@@ -166,16 +154,8 @@ def track(
     _run(Job(opened, out_folder, mask, boxes, built, device, weights, limit, overlay))
 
 
-def _parse_boxes(texts: Sequence[str]) -> tuple[Box, ...]:
-    from vots_hqtrack.types import MAX_OBJECTS
-
-    if len(texts) > MAX_OBJECTS:
-        raise InputError(f"at most {MAX_OBJECTS} objects fit one video, got {len(texts)} boxes")
-    return tuple(parse_box(text) for text in texts)
-
-
 def _check_apart(source: FrameSource, folder: Path) -> None:
-    """Refuse to read what the run would replace."""
+    """Refuse to read files that the run would replace."""
     from vots_hqtrack.video.results import MASKS_FOLDER, OVERLAY_NAME
 
     replaced = [(folder / name).resolve() for name in (MASKS_FOLDER, OVERLAY_NAME)]
@@ -186,10 +166,9 @@ def _check_apart(source: FrameSource, folder: Path) -> None:
 
 
 def _run(job: Job) -> None:
-    """Check the first frame and what is given for it, load the model, and track."""
+    """Check the first frame and its prompts, load the model, and track."""
     from vots_hqtrack.allocation import keep_freed_memory
-    from vots_hqtrack.types import check_frame
-    from vots_hqtrack.video.overlap import WriteBehind, read_ahead
+    from vots_hqtrack.types import ObjectId, check_frame
     from vots_hqtrack.video.results import ResultWriter
 
     keep_freed_memory()
@@ -204,18 +183,16 @@ def _run(job: Job) -> None:
             from vots_hqtrack.tracker import HQTracker
 
             tracker = HQTracker.from_config(job.config, device=job.device, weights=job.weights)
-        masks = masks or _segment_boxes(tracker, first.frame, boxes)
+        if boxes:
+            found = enumerate(tracker.masks_from_boxes(first.frame, boxes), start=1)
+            masks = {ObjectId(number): mask for number, mask in found}
         facts = job.facts(size, str(tracker.device))
         fps = job.source.fps if job.use_overlay else None
-        writer = ResultWriter(job.folder, facts, overlay_fps=fps)
         started = time.perf_counter()
+        writer = ResultWriter(job.folder, facts, overlay_fps=fps)
         try:
-            with writer, contextlib.ExitStack() as stack:
-                rest: Iterator[NamedFrame] = itertools.islice(frames, job.limit and job.limit - 1)
-                if job.source.kind != "camera":  # whose frames are worth less the older they are
-                    rest = stack.enter_context(contextlib.closing(read_ahead(rest)))
-                behind = stack.enter_context(WriteBehind(_writing(writer)))
-                _show_progress(_track_frames(tracker, first, rest, masks, behind), job.length)
+            with writer:
+                _track_frames(job, tracker, itertools.chain([first], frames), masks, writer)
         except (HQTrackError, OSError, KeyboardInterrupt):
             kept = _count(writer.num_frames, "frame")
             err.print(f"kept: {kept} in {job.folder}", markup=False, soft_wrap=True)
@@ -246,52 +223,41 @@ def _read_masks(path: Path, size: Size) -> dict[ObjectId, MaskArray]:
     return check_masks(dict(split_label_map(label_map).items()), size)
 
 
-def _segment_boxes(
-    tracker: HQTracker, frame: FrameArray, boxes: Sequence[Box]
-) -> dict[ObjectId, MaskArray]:
-    """Turn boxes into masks of the objects 1, 2, ..."""
-    from vots_hqtrack.types import ObjectId
-
-    masks = tracker.masks_from_boxes(frame, boxes)
-    return {ObjectId(number): mask for number, mask in enumerate(masks, start=1)}
-
-
-def _writing(writer: ResultWriter) -> Callable[[Tracked], None]:
-    return lambda done: writer.write(*done.named, done.result, seconds=done.seconds)
-
-
 def _track_frames(
+    job: Job,
     tracker: HQTracker,
-    first: NamedFrame,
-    frames: Iterable[NamedFrame],
+    frames: Iterator[NamedFrame],
     masks: Mapping[ObjectId, MaskArray],
-    behind: WriteBehind[Tracked],
-) -> Iterator[None]:
-    """Track frame by frame; yields after each, beginning with the first frame."""
-    from vots_hqtrack.types import FrameResult
+    writer: ResultWriter,
+) -> None:
+    """Track and write frame by frame under a progress bar; files are read and written in threads.
 
-    started = time.perf_counter()
-    state = tracker.initialize(first.frame, dict(masks.items()))
-    given = FrameResult(
-        frame_index=0,
-        masks=masks,
-        scores=dict.fromkeys(masks, 1.0),
-        sources=dict.fromkeys(masks, "given"),
-    )
-    behind.put(Tracked(first, given, time.perf_counter() - started))
-    yield
-    for named in frames:
-        started = time.perf_counter()
-        result = tracker.track(named.frame, state)
-        behind.put(Tracked(named, result, time.perf_counter() - started))
-        yield
+    A camera is not read ahead: the older its frames, the less they are worth.
+    """
+    from vots_hqtrack.result import FrameResult
+    from vots_hqtrack.video.background import BackgroundWriter, prefetch
 
-
-def _show_progress(steps: Iterable[None], total: int | None) -> None:
-    """Run all steps under a progress bar."""
-    with frame_progress() as progress:
-        task = progress.add_task("tracking", total=total)
-        for _ in steps:
+    state = None
+    limited: Iterable[NamedFrame] = itertools.islice(frames, job.limit)
+    with frame_progress() as progress, contextlib.ExitStack() as stack:
+        if job.source.kind != "camera":
+            limited = stack.enter_context(contextlib.closing(prefetch(iter(limited))))
+        background = stack.enter_context(BackgroundWriter(writer.write))
+        task = progress.add_task("tracking", total=job.length)
+        for named in limited:
+            started = time.perf_counter()
+            if state is None:
+                state = tracker.initialize(named.frame, dict(masks.items()))
+                result = FrameResult(
+                    frame_index=0,
+                    masks=masks,
+                    scores=dict.fromkeys(masks, 1.0),
+                    sources=dict.fromkeys(masks, "given"),
+                )
+            else:
+                result = tracker.track(named.frame, state)
+            seconds = time.perf_counter() - started
+            background.put(named.name, named.frame, result, seconds=seconds)
             progress.advance(task)
 
 

@@ -13,7 +13,7 @@ from vots_hqtrack.cli.console import err, out
 from vots_hqtrack.errors import ConfigError
 
 if TYPE_CHECKING:
-    from vots_hqtrack.training.adapters.packs.write import PackReport
+    from vots_hqtrack.training.adapters.packs.writer import PackReport
 
 MIB, KIB = 1 << 20, 1 << 10
 
@@ -22,7 +22,7 @@ DataOption = Annotated[
     Path, typer.Option("--data", metavar="DIR", help="Folder with the data sets' folders.")
 ]
 OutOption = Annotated[
-    Path, typer.Option("--out", metavar="PACKS", help="Folder for part-00.tar, part-01.tar, ..")
+    Path, typer.Option("--out", metavar="PACKS", help="Folder for part-00.zip, part-01.zip, ..")
 ]
 NamesArgument = Annotated[
     list[str] | None,
@@ -36,13 +36,13 @@ SpeedOption = Annotated[
     str, typer.Option("--speed", metavar="PRESET", help="Videos: x265's preset.")
 ]
 FormatOption = Annotated[
-    str, typer.Option("--images", metavar="FORMAT", help="Photographs: webp or avif.")
+    str, typer.Option("--images", metavar="FORMAT", help="Images: webp or avif.")
 ]
 QualityOption = Annotated[
-    int, typer.Option("--quality", min=0, max=100, help="Photographs: more is better.")
+    int, typer.Option("--quality", min=0, max=100, help="Images: more is better.")
 ]
 SideOption = Annotated[
-    int, typer.Option("--long-side", min=0, help="Photographs: longest side; 0 keeps all.")
+    int, typer.Option("--long-side", min=0, help="Images: longest side; 0 keeps all.")
 ]
 WorkOption = Annotated[
     Path | None,
@@ -64,12 +64,12 @@ def pack(
 ) -> None:
     """Pack data sets into few files, which --data PACKS reads like the folders.
 
-    Frames of videos become HEVC, photographs WebP or AVIF; label maps keep every pixel.
+    Frames of videos become HEVC, images WebP or AVIF; label maps keep every pixel.
 
-    The same command goes on after an interruption.
+    The same command continues after an interruption.
     """
     from vots_hqtrack.training.adapters.packs.codecs import CodecOptions
-    from vots_hqtrack.training.adapters.packs.write import pack_data
+    from vots_hqtrack.training.adapters.packs.writer import pack_data
 
     if image_format not in ("webp", "avif"):
         raise ConfigError(f"--images must be webp or avif, got {image_format!r}")
@@ -84,13 +84,13 @@ def pack(
     with Progress(*columns, console=err) as bar:
         tasks = {}
 
-        def tell(name: str, done: int, total: int) -> None:
+        def show(name: str, done: int, total: int) -> None:
             if name not in tasks:
                 tasks[name] = bar.add_task(name, total=total)
             bar.update(tasks[name], completed=done)
 
         report = pack_data(
-            data, to, names or (), options=options, max_mib=max_mib, work=work, progress=tell
+            data, to, names or (), options=options, max_mib=max_mib, work=work, progress=show
         )
     _show(report)
 
@@ -99,11 +99,11 @@ def _show(report: PackReport) -> None:
     table = Table(title="Packed", title_justify="left")
     for heading in ("data set", "items", "frames", "KiB before", "images", "labels", "PSNR", "min"):
         table.add_column(heading, justify="left" if heading == "data set" else "right")
-    for one in report.sets:
-        loss = [f"{one.mean_psnr:.1f}", f"{one.min_psnr:.1f}"] if one.mean_psnr else ["-", "-"]
-        sizes = one.source_bytes, one.image_bytes, one.label_bytes
+    for row in report.sets:
+        loss = [f"{row.mean_psnr:.1f}", f"{row.min_psnr:.1f}"] if row.mean_psnr else ["-", "-"]
+        sizes = row.source_bytes, row.image_bytes, row.label_bytes
         kib = [f"{size / KIB:.0f}" for size in sizes]
-        table.add_row(one.name, str(one.num_items), str(one.num_frames), *kib, *loss)
+        table.add_row(row.name, str(row.num_items), str(row.num_frames), *kib, *loss)
     out.print(table)
     for path in report.parts:
         size = f"{path.stat().st_size / MIB:.2f} MiB"

@@ -1,9 +1,8 @@
-"""How a training run shows on the terminal."""
+"""Progress of a training run on the terminal."""
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager
 
 from rich.progress import (
     BarColumn,
@@ -15,19 +14,17 @@ from rich.progress import (
 )
 
 from vots_hqtrack.cli.console import err
-
-if TYPE_CHECKING:
-    from vots_hqtrack.training.run_log import LogEntry
+from vots_hqtrack.training.callback import Callback, LogEntry
 
 LINES = 100
-"""Lines that a whole run prints where there is no terminal."""
+"""Lines of a whole run without a terminal."""
 
 
-class TrainProgress:
+class TrainProgress(Callback, AbstractContextManager["TrainProgress"]):
     """Bars on a terminal, lines elsewhere; nothing before the first news.
 
     Args:
-        steps: Of the whole run.
+        steps: Steps of the whole run.
         minutes: Length of the run where the clock decides, else 0.
     """
 
@@ -46,16 +43,7 @@ class TrainProgress:
         self._best = ""
         self._speed = ""
 
-    def __enter__(self) -> TrainProgress:
-        """Return the progress."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Leave the bars as they are."""
         if self._tasks:
             self._bars.stop()

@@ -23,6 +23,29 @@ vot_app = typer.Typer(
     name="vot", help="Work with the VOT toolkit and its sequences.", no_args_is_help=True
 )
 
+OutOption = Annotated[
+    Path, typer.Option("--out", metavar="DIR", help="Folder for the VOTS sequences.")
+]
+PartOption = Annotated[
+    str | None,
+    typer.Option("--part", metavar="NAME", help="Split or resolution: train, valid, 480p, ..."),
+]
+NamesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--sequences",
+        metavar="NAME ...",
+        help="Sequences to take, with blanks or commas between; all if it is left out.",
+    ),
+]
+SequencesOption = Annotated[
+    Path, typer.Option("--sequences", metavar="DIR", help="VOTS sequences with a list.txt.")
+]
+WorkspaceOption = Annotated[
+    Path, typer.Option("--workspace", metavar="DIR", help="The toolkit's workspace.")
+]
+SEQUENCES, WORKSPACE = Path("vots-sequences"), Path("vot-workspace")
+
 
 @vot_app.command("import-vos")
 def import_vos(
@@ -36,23 +59,12 @@ def import_vos(
         list[str] | None,
         typer.Argument(metavar="NAME", help="Sequences to take, as with --sequences."),
     ] = None,
-    sequences: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--sequences",
-            metavar="NAME ...",
-            help="Sequences to take, with blanks or commas between; all if it is left out.",
-        ),
-    ] = None,
-    folder: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Folder for the VOTS sequences.")
-    ] = Path("vots-sequences"),
-    part: Annotated[
-        str | None,
-        typer.Option("--part", metavar="NAME", help="Split or resolution: valid, 480p, ..."),
-    ] = None,
+    sequences: NamesOption = None,
+    folder: OutOption = SEQUENCES,
+    part: PartOption = None,
     fps: Annotated[
-        float, typer.Option("--fps", min=0.1, help="Frames a second, which such sets do not tell.")
+        float,
+        typer.Option("--fps", min=0.1, help="Frames per second; the data set has none."),
     ] = 24.0,
     link: Annotated[
         bool, typer.Option("--link", help="Link to the frames instead of copying them.")
@@ -61,18 +73,14 @@ def import_vos(
     """Turn DAVIS or YouTube-VOS sequences into VOTS sequences with a list.txt."""
     from vots_hqtrack.vot.import_vos import ImportedSequence, import_sequences
 
-    words = [word for text in [*(sequences or []), *(more or [])] for word in text.split(",")]
-    names = [word for word in words if word]
+    def report(done: ImportedSequence) -> None:
+        line = f"{done.name}: {done.num_frames} frames, {len(done.object_ids)} objects"
+        if done.num_skipped:
+            line += f", {done.num_skipped} frames before the first object left out"
+        err.print(line, markup=False)
 
-    def tell(done: ImportedSequence) -> None:
-        skipped = f", {done.num_skipped} frames before the first object left out"
-        err.print(
-            f"{done.name}: {done.num_frames} frames, {len(done.object_ids)} objects"
-            f"{skipped if done.num_skipped else ''}",
-            markup=False,
-        )
-
-    done = import_sequences(root, names, folder, part=part, fps=fps, link=link, on_sequence=tell)
+    names = _split_names([*(sequences or []), *(more or [])])
+    done = import_sequences(root, names, folder, part=part, fps=fps, link=link, on_sequence=report)
     out.print(f"{len(done)} sequences in {folder.absolute()}", markup=False, soft_wrap=True)
 
 
@@ -82,35 +90,23 @@ def composites(
         Path,
         typer.Argument(metavar="ROOT", help="Videos of one object each, as for import-vos."),
     ],
-    folder: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Folder for the VOTS sequences.")
-    ] = Path("composites"),
+    folder: OutOption = Path("composites"),
     count: Annotated[
         int, typer.Option("--count", min=1, metavar="N", help="Sequences to make.")
     ] = 8,
-    seed: Annotated[int, typer.Option("--seed", min=0, metavar="S", help="Of all chance.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, metavar="S", help="Seed of the random generator.")
+    ] = 0,
     num_frames: Annotated[
         int, typer.Option("--frames", min=2, metavar="N", help="Frames of each sequence at most.")
     ] = 40,
-    sequences: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--sequences",
-            metavar="NAMES",
-            help="Videos to take, with commas between; all if it is left out.",
-        ),
-    ] = None,
-    part: Annotated[
-        str | None,
-        typer.Option("--part", metavar="NAME", help="Split or resolution: train, 480p, ..."),
-    ] = None,
+    sequences: NamesOption = None,
+    part: PartOption = None,
 ) -> None:
     """Make VOTS sequences of two to five objects: videos side by side, and objects that cross."""
-    from vots_hqtrack.composites.write import Composite, write_composites
+    from vots_hqtrack.vot.composites import CompositeInfo, write_composites
 
-    names = [name for text in sequences or [] for name in text.split(",") if name]
-
-    def tell(done: Composite) -> None:
+    def report(done: CompositeInfo) -> None:
         shown = ", ".join(done.videos)
         err.print(f"{done.name}: {done.num_frames} frames of {shown}", markup=False)
 
@@ -119,20 +115,12 @@ def composites(
         folder,
         count=count,
         seed=seed,
-        names=names,
+        names=_split_names(sequences or []),
         part=part,
         num_frames=num_frames,
-        on_sequence=tell,
+        on_sequence=report,
     )
     out.print(f"{len(done)} sequences in {folder.absolute()}", markup=False, soft_wrap=True)
-
-
-BaselineOption = Annotated[
-    bool, typer.Option("--baseline", help="Also measure a copy of the first masks.")
-]
-ForceOption = Annotated[
-    bool, typer.Option("--force", help="Make results anew that are there already.")
-]
 
 
 @vot_app.command("evaluate")
@@ -141,12 +129,8 @@ def evaluate(
         str,
         typer.Argument(metavar="TRACKER", help="Name of this run, or of a tracker in --registry."),
     ] = "HQTrack",
-    sequences: Annotated[
-        Path, typer.Option("--sequences", metavar="DIR", help="VOTS sequences with a list.txt.")
-    ] = Path("vots-sequences"),
-    folder: Annotated[
-        Path, typer.Option("--workspace", metavar="DIR", help="The toolkit's workspace.")
-    ] = Path("vot-workspace"),
+    sequences: SequencesOption = SEQUENCES,
+    folder: WorkspaceOption = WORKSPACE,
     registry: Annotated[
         Path | None,
         typer.Option("--registry", metavar="FILE.ini", help="Your own trackers for the toolkit."),
@@ -158,13 +142,17 @@ def evaluate(
     weights: WeightsOption = None,
     device: DeviceOption = "auto",
     settings: SettingsOption = None,
-    baseline: BaselineOption = False,
-    force: ForceOption = False,
+    baseline: Annotated[
+        bool, typer.Option("--baseline", help="Also measure a copy of the first masks.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace results that are there already.")
+    ] = False,
 ) -> None:
     """Run a tracker through the toolkit: evaluate, analyse, report, pack, and print the measures.
 
-    Beside the toolkit's measures there are J, F and J&F, as DAVIS defines them. Sequences whose
-    results are there already are not run again.
+    Beside the toolkit's measures there are J, F and J&F, as DAVIS defines them. Sequences that have
+    results already are not run again.
     """
     from vots_hqtrack.checkpoints.manifest import resolve
     from vots_hqtrack.vot.registry import BASELINE_TRACKER, baseline_entry, hqtrack_entry
@@ -203,17 +191,13 @@ def worst(
     tracker: Annotated[
         str, typer.Argument(metavar="TRACKER", help="Name of an evaluated tracker.")
     ] = "HQTrack",
-    sequences: Annotated[
-        Path, typer.Option("--sequences", metavar="DIR", help="VOTS sequences with a list.txt.")
-    ] = Path("vots-sequences"),
-    folder: Annotated[
-        Path, typer.Option("--workspace", metavar="DIR", help="The toolkit's workspace.")
-    ] = Path("vot-workspace"),
+    sequences: SequencesOption = SEQUENCES,
+    folder: WorkspaceOption = WORKSPACE,
     count: Annotated[
-        int, typer.Option("--count", min=1, metavar="N", help="Frames to draw, one a sequence.")
+        int, typer.Option("--count", min=1, metavar="N", help="Frames to draw, one per sequence.")
     ] = 4,
-    picture: Annotated[
-        Path, typer.Option("--out", metavar="FILE", help="Picture to write: .webp, .jpg or .png.")
+    image: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="Image to write: .webp, .jpg or .png.")
     ] = Path("worst.webp"),
 ) -> None:
     """Draw the frames on which an evaluated tracker did worst, beside the truth."""
@@ -222,14 +206,29 @@ def worst(
 
     workspace = Workspace(folder.absolute(), sequences.absolute(), folder / "trackers.ini")
     failures = worst_frames(workspace, tracker, count)
-    write_failures(picture, failures)
+    write_failures(image, failures)
     for failure in failures:
         out.print(
-            f"{failure.sequence:24}frame {failure.frame.place:4}  J {failure.score:.3f}  "
+            f"{failure.sequence:24}frame {failure.frame.index:4}  J {failure.score:.3f}  "
             f"sequence {failure.mean:.3f}",
             markup=False,
         )
-    out.print(f"{picture.absolute()}", markup=False, soft_wrap=True)
+    out.print(f"{image.absolute()}", markup=False, soft_wrap=True)
+
+
+def _print_paths(result: EvaluationResult) -> None:
+    for title, path in (
+        ("measures", result.measures_path),
+        ("report", result.report_path),
+        ("submission", result.archive_path),
+        ("workspace", result.workspace.folder),
+    ):
+        out.print(f"{title + ':':12}{path}", markup=False, soft_wrap=True)
+
+
+def _split_names(given: list[str]) -> list[str]:
+    """Split names at commas."""
+    return [name for words in given for name in words.split(",") if name]
 
 
 def _register(path: Path, entry: TrackerEntry, *, force: bool) -> None:
@@ -244,7 +243,7 @@ def _register(path: Path, entry: TrackerEntry, *, force: bool) -> None:
         path.write_text(before, encoding="utf-8")
         raise ConfigError(
             f"the results of {entry.identifier} in {path.parent} were made with other options: "
-            "give --force to make them anew, or run under another name"
+            "give --force to replace them, or run under another name"
         )
 
 
@@ -257,13 +256,3 @@ def _check_registered(registry: Path, wanted: list[str]) -> None:
         raise ConfigError(
             f"{registry} has no tracker {', '.join(missing)}; it has {', '.join(known)}"
         )
-
-
-def _print_paths(result: EvaluationResult) -> None:
-    for text, path in (
-        ("measures", result.measures_path),
-        ("report", result.report_path),
-        ("submission", result.archive_path),
-        ("workspace", result.workspace.folder),
-    ):
-        out.print(f"{text + ':':12}{path}", markup=False, soft_wrap=True)

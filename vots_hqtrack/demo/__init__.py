@@ -1,1 +1,1 @@
-"""The demo: scenes made of free photographs, tracked and measured through the VOT toolkit."""
+"""The demo: scenes made of free images, tracked and measured through the VOT toolkit."""

@@ -1,4 +1,4 @@
-"""Scenes drawn frame by frame, with the exact mask of what is seen of every tracked object."""
+"""Rendering of the demo's scenes, with the exact mask of the visible part of every object."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vots_hqtrack.demo.scenes import Actor, Pose, Scene
-from vots_hqtrack.demo.sprites import FloatImage, Sprite, cut_sprite, make_backdrop
+from vots_hqtrack.demo.images import FloatImage, cut_out, make_background
+from vots_hqtrack.demo.scenes import Pose, Scene, SceneLayer
+from vots_hqtrack.synthetic.video_clips import visible_masks
 from vots_hqtrack.types import FrameArray, MaskArray, ObjectId, Size
 
 FRAME_SIZE = Size(360, 640)
@@ -29,7 +30,7 @@ Matrix = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class RenderedFrame:
-    """A frame and its truth.
+    """A frame and its ground truth.
 
     Attributes:
         frame: uint8 ``(H, W, 3)`` RGB.
@@ -43,43 +44,44 @@ class RenderedFrame:
 def render(
     scene: Scene, *, num_frames: int = NUM_FRAMES, size: Size = FRAME_SIZE, seed: int = 0
 ) -> Iterator[RenderedFrame]:
-    """Draw a scene.
+    """Render a scene.
 
     Args:
-        scene: What is seen.
-        num_frames: Frames to draw, at least 2.
+        scene: The scene.
+        num_frames: Number of frames, at least 2.
         size: Size of the frames; another than the default shows more or less of the scene.
-        seed: Chooses the small differences of ways, hand shake and noise.
+        seed: Seed of the small differences of paths, hand shake and noise.
 
     Yields:
-        The frames in order; the same arguments give the same ones.
+        The frames in order; the same arguments give the same frames.
     """
     random = np.random.default_rng([seed, *scene.name.encode()])
-    backdrop = make_backdrop(scene.picture, scale=scene.scale, tint=scene.tint)
-    ways = [_jitter(actor.poses, random) for actor in scene.actors]
-    sprites = [cut_sprite(actor.sprite, max(p.size for p in actor.poses)) for actor in scene.actors]
+    background = make_background(scene.image, scale=scene.scale, tint=scene.tint)
+    paths = [_jitter(layer.poses, random) for layer in scene.layers]
+    cutouts = [
+        cut_out(layer.outline, max(pose.size for pose in layer.poses)) for layer in scene.layers
+    ]
     shake = _smooth_noise(random, num_frames, HAND_SHAKE_PX)
-    for place in range(num_frames):
-        time = place / max(num_frames - 1, 1)
-        to_frame = _camera_matrix(pose_at(scene.camera, time), shake[place], size)
-        canvas = _warp(backdrop, to_frame, size)
-        masks: dict[ObjectId, MaskArray] = {}
-        for actor, way, sprite in zip(scene.actors, ways, sprites, strict=True):
-            matrix = to_frame @ _sprite_matrix(actor, pose_at(way, time), sprite)
-            layer = _warp(sprite.pixels, matrix, size)
-            canvas = _draw(canvas, layer, shadow=actor.shadow)
-            covered = layer[..., 3] >= 0.5
-            masks = {object_id: mask & ~covered for object_id, mask in masks.items()}
-            if actor.object_id is not None:
-                masks[actor.object_id] = covered
+    for index in range(num_frames):
+        time = index / max(num_frames - 1, 1)
+        to_frame = _camera_matrix(pose_at(scene.camera, time), shake[index], size)
+        output = _warp(background, to_frame, size)
+        covered: list[MaskArray] = []
+        for layer, path, cutout in zip(scene.layers, paths, cutouts, strict=True):
+            matrix = to_frame @ _layer_matrix(layer, pose_at(path, time), cutout.shape)
+            warped = _warp(cutout, matrix, size)
+            output = _paste(output, warped, shadow=layer.shadow)
+            covered.append(warped[..., 3] >= 0.5)
+        visible = zip(scene.layers, visible_masks(covered), strict=True)
+        masks = {layer.object_id: mask for layer, mask in visible if layer.object_id is not None}
         gain = 1 + scene.light * np.sin(2 * np.pi * (time + 0.2))
         noise = random.normal(0, NOISE, (*size, 3))
-        frame = np.clip(np.round(canvas * gain + noise), 0, 255).astype(np.uint8)
+        frame = np.clip(np.round(output * gain + noise), 0, 255).astype(np.uint8)
         yield RenderedFrame(frame, dict(sorted(masks.items())))
 
 
 def pose_at(poses: Sequence[Pose], time: float) -> Pose:
-    """Return where something is at a time, on a smooth way through its poses.
+    """Interpolate a smooth path.
 
     Args:
         poses: At least two, by ascending time.
@@ -89,34 +91,27 @@ def pose_at(poses: Sequence[Pose], time: float) -> Pose:
         >>> pose_at([Pose(0, 0, 0, 10), Pose(0.5, 10, 5, 10), Pose(1, 20, 10, 10)], 0.25)
         Pose(time=0.25, x=5.0, y=2.5, size=10.0, angle=0.0)
     """
-    times = np.array([pose.time for pose in poses])
-    values = np.array([(pose.x, pose.y, pose.size, pose.angle) for pose in poses])
+    times, values = np.array(poses)[:, 0], np.array(poses)[:, 1:]
     # Cubic Hermite: the speed at a pose is that between its neighbours.
     speeds = np.gradient(values, times, axis=0)
-    place = int(np.clip(np.searchsorted(times, time, side="right") - 1, 0, len(times) - 2))
-    span = times[place + 1] - times[place]
-    u = (time - times[place]) / span
-    weights = (
-        (1 + 2 * u) * (1 - u) ** 2,
-        u * (1 - u) ** 2 * span,
-        u**2 * (3 - 2 * u),
-        u**2 * (u - 1) * span,
-    )
-    parts = (values[place], speeds[place], values[place + 1], speeds[place + 1])
-    x, y, size, angle = sum(weight * part for weight, part in zip(weights, parts, strict=True))
-    return Pose(time, float(x), float(y), float(size), float(angle))
+    index = int(np.clip(np.searchsorted(times, time, side="right") - 1, 0, len(times) - 2))
+    span = times[index + 1] - times[index]
+    u = (time - times[index]) / span
+    value = (1 + 2 * u) * (1 - u) ** 2 * values[index]
+    value = value + u * (1 - u) ** 2 * span * speeds[index]
+    value = value + u**2 * (3 - 2 * u) * values[index + 1]
+    value = value + u**2 * (u - 1) * span * speeds[index + 1]
+    return Pose(time, *value.tolist())
 
 
 def _jitter(poses: Sequence[Pose], random: np.random.Generator) -> list[Pose]:
     shifts = random.normal(0, POSE_JITTER_PX, (len(poses), 2))
-    return [
-        Pose(pose.time, pose.x + dx, pose.y + dy, pose.size, pose.angle)
-        for pose, (dx, dy) in zip(poses, shifts, strict=True)
-    ]
+    pairs = zip(poses, shifts, strict=True)
+    return [pose._replace(x=pose.x + dx, y=pose.y + dy) for pose, (dx, dy) in pairs]
 
 
 def _smooth_noise(random: np.random.Generator, count: int, strength: float) -> Matrix:
-    """Draw ``(count, 2)`` shifts that change slowly from frame to frame."""
+    """Sample ``(count, 2)`` shifts that change slowly from frame to frame."""
     kernel = np.hanning(9)[1:-1]
     raw = random.normal(0, strength, (count + len(kernel) - 1, 2))
     columns = [
@@ -128,16 +123,16 @@ def _smooth_noise(random: np.random.Generator, count: int, strength: float) -> M
 def _camera_matrix(pose: Pose, shake: Matrix, size: Size) -> Matrix:
     """Map pixels of the background to the frame."""
     middle = (size.width / 2 + shake[0], size.height / 2 + shake[1])
-    return _shift(*middle) @ _turn(-pose.angle) @ _scale(pose.size) @ _shift(-pose.x, -pose.y)
+    return _shift(*middle) @ _rotate(-pose.angle) @ _scale(pose.size) @ _shift(-pose.x, -pose.y)
 
 
-def _sprite_matrix(actor: Actor, pose: Pose, sprite: Sprite) -> Matrix:
-    """Map pixels of a sprite to the background."""
-    lean = np.eye(3)
-    lean[0, 1] = actor.sway * np.sin(2 * np.pi * 2 * pose.time)
-    scale = _scale(pose.size / max(sprite.width, sprite.height))
-    centre = _shift(-sprite.width / 2, -sprite.height / 2)
-    return _shift(pose.x, pose.y) @ _turn(pose.angle) @ scale @ lean @ centre
+def _layer_matrix(layer: SceneLayer, pose: Pose, shape: tuple[int, ...]) -> Matrix:
+    """Map pixels of a cut-out to the background."""
+    shear = np.eye(3)
+    shear[0, 1] = layer.shear * np.sin(2 * np.pi * 2 * pose.time)
+    scale = _scale(pose.size / max(shape[:2]))
+    centre = _shift(-shape[1] / 2, -shape[0] / 2)
+    return _shift(pose.x, pose.y) @ _rotate(pose.angle) @ scale @ shear @ centre
 
 
 def _shift(x: float, y: float) -> Matrix:
@@ -148,23 +143,23 @@ def _scale(factor: float) -> Matrix:
     return np.diag([factor, factor, 1.0])
 
 
-def _turn(degrees: float) -> Matrix:
+def _rotate(degrees: float) -> Matrix:
     sine, cosine = np.sin(np.radians(degrees)), np.cos(np.radians(degrees))
     return np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]], dtype=np.float64)
 
 
-def _warp(layer: npt.NDArray[Any], matrix: Matrix, size: Size) -> FloatImage:
-    # OpenCV counts from pixel centres, the matrices from the picture's outer corner.
+def _warp(image: npt.NDArray[Any], matrix: Matrix, size: Size) -> FloatImage:
+    # OpenCV counts from pixel centres, the matrices from the image's outer corner.
     centred = _shift(-0.5, -0.5) @ matrix @ _shift(0.5, 0.5)
-    width_height = (size.width, size.height)
-    warped = cv2.warpAffine(layer, centred[:2], width_height, flags=cv2.INTER_LINEAR)
+    warped = cv2.warpAffine(image, centred[:2], (size.width, size.height), flags=cv2.INTER_LINEAR)
     return warped.astype(np.float32)
 
 
-def _draw(canvas: FloatImage, layer: FloatImage, *, shadow: float) -> FloatImage:
+def _paste(below: FloatImage, layer: FloatImage, *, shadow: float) -> FloatImage:
+    """Paste a layer, RGB multiplied by alpha and alpha, and the shadow below it."""
     alpha = layer[..., 3]
     if shadow > 0:
         moved = cv2.warpAffine(alpha, _shift(*SHADOW_SHIFT_PX)[:2], alpha.shape[::-1])
-        cast = cv2.GaussianBlur(moved, (0, 0), SHADOW_BLUR_PX)
-        canvas = canvas * (1 - shadow * cast[..., None])
-    return canvas * (1 - alpha[..., None]) + layer[..., :3]
+        blurred = cv2.GaussianBlur(moved, (0, 0), SHADOW_BLUR_PX)
+        below = below * (1 - shadow * blurred[..., None])
+    return below * (1 - alpha[..., None]) + layer[..., :3]

@@ -1,4 +1,4 @@
-"""The demo: scenes drawn, tracked through the official toolkit, measured, and shown as a video."""
+"""The demo: scenes rendered, tracked through the official toolkit, measured, shown as a video."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import numpy as np
 from PIL import Image
 
 from vots_hqtrack.demo.render import FPS, NUM_FRAMES, render
-from vots_hqtrack.demo.scenes import SCENES, Scene
+from vots_hqtrack.demo.scenes import Scene, load_scenes
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.types import FrameArray, MaskArray
 from vots_hqtrack.video.overlay import OverlayWriter, draw_overlay
 from vots_hqtrack.video.reader import read_frame
 from vots_hqtrack.vot.registry import BASELINE_TRACKER, TrackerEntry, baseline_entry, write_registry
+from vots_hqtrack.vot.results import read_tracked
 from vots_hqtrack.vot.run import EvaluationResult, Step, StepCallback, run_evaluation
 from vots_hqtrack.vot.sequences import (
     read_sequence_info,
@@ -24,12 +25,11 @@ from vots_hqtrack.vot.sequences import (
     write_sequence,
     write_sequence_list,
 )
-from vots_hqtrack.vot.tracked import read_tracked
 from vots_hqtrack.vot.workspace import Workspace, check_toolkit_path, make_workspace
 
 MARKER = "hqtrack-demo.txt"
 PREVIEW_STRIDE = 2
-PREVIEW_SHRINKING = 2
+PREVIEW_SCALE = 2
 PREVIEW_QUALITY = 55
 
 _PARTS = ("sequences", "workspace", "overlay.mp4", "preview.webp")
@@ -37,12 +37,12 @@ _PARTS = ("sequences", "workspace", "overlay.mp4", "preview.webp")
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """What the demo left.
+    """Results of the demo.
 
     Attributes:
         evaluation: Measures and the toolkit's files.
         overlay_path: Video of all scenes with the tracker's masks.
-        preview_path: The scenes side by side, as a small moving picture.
+        preview_path: Small animation of the scenes side by side.
     """
 
     evaluation: EvaluationResult
@@ -56,31 +56,31 @@ def run_demo(
     *,
     seed: int = 0,
     num_frames: int = NUM_FRAMES,
-    scenes: Sequence[Scene] = SCENES,
+    scenes: Sequence[Scene] | None = None,
     on_step: StepCallback = lambda step: None,
 ) -> DemoResult:
     """Run the demo.
 
     Args:
-        folder: Where everything goes; an earlier demo there is replaced.
+        folder: Output folder; an earlier demo there is replaced.
         tracker: The tracker, which is measured beside the copy of the first mask.
-        seed: Chooses small differences of the scenes.
+        seed: Seed of small differences of the scenes.
         num_frames: Frames of every scene.
-        scenes: The scenes.
-        on_step: Told what is being done.
+        scenes: The scenes; None takes all.
+        on_step: Progress callback.
 
     Returns:
-        The measures and where the files lie, all absolute.
+        The measures and the absolute paths of the files.
 
     Raises:
         InputError: The folder holds other things, or the toolkit cannot work there.
-        ConfigError: The toolkit or the pictures are not installed.
+        ConfigError: The toolkit or the images are not installed.
         ProtocolError: A step of the toolkit left no result.
     """
     folder = folder.absolute()
     prepare_folder(folder)
     sequences = folder / "sequences"
-    write_scenes(sequences, scenes, num_frames=num_frames, seed=seed, on_step=on_step)
+    _write_scenes(sequences, scenes or load_scenes(), num_frames, seed, on_step)
     registry = folder / "workspace" / "trackers.ini"
     registry.parent.mkdir()
     write_registry(registry, [tracker, baseline_entry()])
@@ -88,8 +88,8 @@ def run_demo(
     names = [tracker.identifier, BASELINE_TRACKER]
     evaluation = run_evaluation(workspace, names, on_step=on_step)
     overlay_path, preview_path = folder / "overlay.mp4", folder / "preview.webp"
-    write_overlay(overlay_path, workspace, tracker.identifier, on_step=on_step)
-    write_preview(preview_path, workspace, tracker.identifier)
+    _write_overlay(overlay_path, workspace, tracker.identifier, on_step)
+    _write_preview(preview_path, workspace, tracker.identifier)
     return DemoResult(evaluation, overlay_path, preview_path)
 
 
@@ -100,7 +100,7 @@ def prepare_folder(folder: Path) -> None:
         folder: An absolute path.
 
     Raises:
-        InputError: It holds things that no demo made, or the toolkit cannot work there.
+        InputError: It holds other files, or the toolkit cannot work there.
     """
     check_toolkit_path(folder)
     marker = folder / MARKER
@@ -113,58 +113,29 @@ def prepare_folder(folder: Path) -> None:
         else:
             part.unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
-    marker.write_text("made by: hqtrack demo, which may replace what lies here\n", "utf-8")
+    marker.write_text("made by: hqtrack demo, which may replace the files here\n", "utf-8")
 
 
-def write_scenes(
-    folder: Path,
-    scenes: Sequence[Scene],
-    *,
-    num_frames: int,
-    seed: int = 0,
-    on_step: StepCallback = lambda step: None,
+def _write_scenes(
+    folder: Path, scenes: Sequence[Scene], num_frames: int, seed: int, on_step: StepCallback
 ) -> None:
-    """Draw scenes and write them as VOTS sequences with ``list.txt``.
-
-    Args:
-        folder: Folder to be made.
-        scenes: The scenes.
-        num_frames: Frames of each.
-        seed: Chooses small differences.
-        on_step: Told how far it is.
-    """
+    """Render scenes and write them as VOTS sequences with ``list.txt``."""
     num_parts = num_frames * len(scenes)
-    num_done = 0
-    for scene in scenes:
-        drawn = []
+    for number, scene in enumerate(scenes):
+        frames: list[FrameArray] = []
+        masks: dict[int, list[MaskArray | None]] = {}
         for rendered in render(scene, num_frames=num_frames, seed=seed):
-            drawn.append(rendered)
-            num_done += 1
+            frames.append(rendered.frame)
+            for object_id, mask in rendered.masks.items():
+                masks.setdefault(int(object_id), []).append(mask)
+            num_done = number * num_frames + len(frames)
             on_step(Step("draw the sequences", num_done, num_parts, scene.name))
-        masks: dict[int, list[MaskArray | None]] = {
-            int(object_id): [rendered.masks[object_id] for rendered in drawn]
-            for object_id in drawn[0].masks
-        }
-        frames = [rendered.frame for rendered in drawn]
         write_sequence(folder / scene.name, frames, masks, fps=FPS)
     write_sequence_list(folder, [scene.name for scene in scenes])
 
 
-def write_overlay(
-    path: Path,
-    workspace: Workspace,
-    tracker: str,
-    *,
-    on_step: StepCallback = lambda step: None,
-) -> None:
-    """Write one video of all sequences with a tracker's masks drawn over them.
-
-    Args:
-        path: The video, ``*.mp4``.
-        workspace: Where the tracker was evaluated; its sequences have one frame size.
-        tracker: Its identifier.
-        on_step: Told how far it is.
-    """
+def _write_overlay(path: Path, workspace: Workspace, tracker: str, on_step: StepCallback) -> None:
+    """Write a video of all sequences with a tracker's masks drawn over them."""
     sequences = read_sequence_list(workspace.sequences)
     infos = [read_sequence_info(sequence) for sequence in sequences]
     num_parts = sum(len(info.frame_paths) for info in infos)
@@ -177,17 +148,11 @@ def write_overlay(
                 on_step(Step("draw the video", num_done, num_parts, sequence.name))
 
 
-def write_preview(path: Path, workspace: Workspace, tracker: str) -> None:
-    """Write all sequences side by side as a small animated WebP picture.
-
-    Args:
-        path: The picture.
-        workspace: Where the tracker was evaluated.
-        tracker: Its identifier.
-    """
+def _write_preview(path: Path, workspace: Workspace, tracker: str) -> None:
+    """Write all sequences side by side as a small animation in WebP."""
     sequences = read_sequence_list(workspace.sequences)
-    clips = [_shrunk_overlays(workspace, tracker, sequence) for sequence in sequences]
-    rows = [Image.fromarray(np.hstack(pictures)) for pictures in zip(*clips, strict=False)]
+    clips = [_small_overlays(workspace, tracker, sequence) for sequence in sequences]
+    rows = [Image.fromarray(np.hstack(images)) for images in zip(*clips, strict=False)]
     rows[0].save(
         path,
         save_all=True,
@@ -199,10 +164,10 @@ def write_preview(path: Path, workspace: Workspace, tracker: str) -> None:
     )
 
 
-def _shrunk_overlays(workspace: Workspace, tracker: str, sequence: Path) -> list[FrameArray]:
-    pictures = []
+def _small_overlays(workspace: Workspace, tracker: str, sequence: Path) -> list[FrameArray]:
+    images = []
     for shown in read_tracked(workspace, tracker, sequence):
-        if shown.place % PREVIEW_STRIDE == 0:
-            drawn = Image.fromarray(draw_overlay(read_frame(shown.path), shown.masks))
-            pictures.append(np.asarray(drawn.reduce(PREVIEW_SHRINKING)))
-    return pictures
+        if shown.index % PREVIEW_STRIDE == 0:
+            overlay = Image.fromarray(draw_overlay(read_frame(shown.path), shown.masks))
+            images.append(np.asarray(overlay.reduce(PREVIEW_SCALE)))
+    return images

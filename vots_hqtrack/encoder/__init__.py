@@ -13,12 +13,12 @@ Any other name is looked up among timm's feature extractors.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from vots_hqtrack.errors import ConfigError
+from vots_hqtrack.registry import Registry
 
 if TYPE_CHECKING:
     from torch import nn
@@ -51,12 +51,10 @@ class EncoderSpec:
 
 
 _Build = TypeVar("_Build", bound="Callable[[], nn.Module]")
-_SPECS: dict[str, EncoderSpec] = {}
-_BUILT_IN = {
-    "internimage-t": "vots_hqtrack.encoder.internimage",
-    "sam": "vots_hqtrack.sam.tiny_vit",
-}
-"""The module that registers each encoder of this package, imported when it is asked for."""
+_SPECS: Registry[EncoderSpec] = Registry(
+    "encoder.kind",
+    {"internimage-t": "vots_hqtrack.encoder.internimage", "sam": "vots_hqtrack.sam.tiny_vit"},
+)
 _REFINERS = {"sam": "sam"}
 """Encoders that are part of a refiner, with the refiner's name."""
 
@@ -80,7 +78,7 @@ def register_encoder(
         raise ConfigError(f"encoder {name!r}: strides must be 4,8,16 or 8,16,32, got {strides}")
 
     def register(build: _Build) -> _Build:
-        _SPECS[name] = EncoderSpec(name, channels, strides, build)
+        _SPECS.add(name, EncoderSpec(name, channels, strides, build))
         if of_refiner:
             _REFINERS[name] = of_refiner
         return build
@@ -102,19 +100,13 @@ def find_encoder(name: str) -> EncoderSpec:
     """Return an encoder by its name: a registered one, or one of timm's.
 
     Raises:
-        ConfigError: There is none of that name, or timm's gives no maps at strides 4, 8 and 16.
+        ConfigError: The name is unknown, or timm's encoder gives no maps at strides 4, 8 and 16.
     """
-    if name not in _SPECS and name in _BUILT_IN:
-        importlib.import_module(_BUILT_IN[name])
-    if name in _SPECS:
-        return _SPECS[name]
-    from vots_hqtrack.encoder.timm import find_timm_encoder
-
-    spec = find_timm_encoder(name)
+    spec = _SPECS.find(name)
     if spec is None:
-        known = ", ".join(sorted({*_SPECS, *_BUILT_IN}))
-        raise ConfigError(
-            f"unknown encoder.kind {name!r}; wanted one of: {known}, or a name of timm's such as "
-            "resnet50"
-        )
+        from vots_hqtrack.encoder.timm import find_timm_encoder
+
+        spec = find_timm_encoder(name)
+    if spec is None:
+        raise _SPECS.unknown(name, ", or a name of timm's such as resnet50")
     return spec

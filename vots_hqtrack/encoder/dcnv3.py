@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from vots_hqtrack.ops import deformable_sampling
 
 NORM_EPS = 1e-6
-"""Of every layer normalisation in InternImage; elsewhere in VMOS it is PyTorch's 1e-5."""
+"""Epsilon of every layer normalisation in InternImage; elsewhere in VMOS it is PyTorch's 1e-5."""
 KERNEL = 3
 LOG2_OF_E = math.log2(math.e)
 
 
 class DeformableConv(nn.Module):
-    """Where to look and what it weighs is read off the input by a depth-wise convolution.
+    """Deformable convolution; a depth-wise one of the input gives its offsets and weights.
 
     Args:
         width: Channels ``C``.
@@ -50,15 +50,15 @@ class DeformableConv(nn.Module):
         """
         guide = self.depthwise(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         guide = F.gelu(self.norm(guide))
-        offsets, weights = self._place(guide)
+        offsets, weights = self._offsets_and_weights(guide)
         sampled: Tensor = self.output(deformable_sampling(self.value(x), offsets, weights))
         return sampled
 
-    def _place(self, guide: Tensor) -> tuple[Tensor, Tensor]:
+    def _offsets_and_weights(self, guide: Tensor) -> tuple[Tensor, Tensor]:
         """Read offsets ``(B, H', W', G, P, 2)`` and weights ``(B, H', W', G, P)`` off the guide.
 
-        One product gives both; in its result all ``x`` of a cell lie side by side, and all ``y``,
-        which the sampling is fast with.
+        One matmul gives both; in its result all ``x`` of a pixel are side by side, and all ``y``,
+        which makes the sampling fast.
         """
         order = torch.arange(self.offsets.out_features, device=guide.device).view(-1, 2).T.flatten()
         placed = F.linear(
@@ -67,10 +67,10 @@ class DeformableConv(nn.Module):
             torch.cat([self.offsets.bias[order], self.weights.bias]),
         )
         placed = placed.unflatten(-1, (3, self.groups, -1))
-        return placed[..., :2, :, :].movedim(-3, -1), _share(placed[..., 2, :, :])
+        return placed[..., :2, :, :].movedim(-3, -1), _softmax(placed[..., 2, :, :])
 
 
-def _share(scores: Tensor) -> Tensor:
+def _softmax(scores: Tensor) -> Tensor:
     """Softmax over the last dimension; PyTorch's own is slow where that has a few entries."""
     powers = torch.exp2((scores - scores.detach().amax(-1, keepdim=True)) * LOG2_OF_E)
     return powers / powers.sum(-1, keepdim=True)

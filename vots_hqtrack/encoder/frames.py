@@ -1,4 +1,4 @@
-"""From a video frame to what VMOS and the refiner read of it."""
+"""From a video frame to the features that VMOS and the refiner read."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class EncodedFrame:
 
     Attributes:
         frame: uint8 ``(H, W, 3)`` RGB, for a refiner with an image encoder of its own.
-        geometry: How the frame was laid out for VMOS's encoder.
-        features: What VMOS reads; a refiner that shares the encoder reads it too.
+        geometry: Layout of the frame for VMOS's encoder.
+        features: Features for VMOS; a refiner that shares the encoder reads them too.
     """
 
     frame: FrameArray

@@ -1,6 +1,6 @@
 """InternImage-T as VMOS's encoder (paper section 2.1), built of deformable convolutions.
 
-The released model keeps the last of the four levels at stride 16 and at the third level's width,
+The released model keeps the last of the four stages at stride 16 and at the third one's width,
 where InternImage itself halves the map and doubles the width once more. Maps are channels-last
 inside.
 """
@@ -53,11 +53,11 @@ class Stem(nn.Module):
         return s4
 
 
-class Merge(nn.Module):
-    """From one level to the next: half the size, another width.
+class Downsample(nn.Module):
+    """From one stage to the next: half the size, another width.
 
     Args:
-        dim_in: Channels of the finer level.
+        dim_in: Channels of the finer stage.
         dim_out: Channels of the coarser one.
     """
 
@@ -68,8 +68,8 @@ class Merge(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, H', W', dim_in)`` to ``(B, H'/2, W'/2, dim_out)``, sizes rounded up."""
-        merged: Tensor = self.norm(self.conv(x.permute(0, 3, 1, 2)))
-        return merged
+        halved: Tensor = self.norm(self.conv(x.permute(0, 3, 1, 2)))
+        return halved
 
 
 class Block(nn.Module):
@@ -97,7 +97,7 @@ class Block(nn.Module):
         return torch.addcmul(x, self.mlp_scale, self.mlp(self.mlp_norm(x)))
 
 
-class Level(nn.Module):
+class Stage(nn.Module):
     """One InternImage stage: blocks followed by LayerNorm.
 
     Args:
@@ -118,11 +118,11 @@ class Level(nn.Module):
 
 
 class InternImage(nn.Module):
-    """Four levels at strides 4, 8, 16 and again 16.
+    """Four stages at strides 4, 8, 16 and again 16.
 
     Args:
-        widths: Channels of the first three levels; the fourth has the third's.
-        depths: Blocks of the four levels.
+        widths: Channels of the first three stages; the fourth has the third's.
+        depths: Blocks of the four stages.
         groups: Groups of their deformable convolutions.
     """
 
@@ -132,15 +132,15 @@ class InternImage(nn.Module):
         super().__init__()
         self.dims = widths
         self.stem = Stem(widths[0])
-        level_widths = (*widths, widths[-1])
+        stage_widths = (*widths, widths[-1])
         self.levels = nn.ModuleList(
-            Level(*sizes) for sizes in zip(level_widths, depths, groups, strict=True)
+            Stage(*sizes) for sizes in zip(stage_widths, depths, groups, strict=True)
         )
-        self.merges = nn.ModuleList([Merge(*widths[:2]), Merge(*widths[1:])])
+        self.merges = nn.ModuleList([Downsample(*widths[:2]), Downsample(*widths[1:])])
 
-    def levels_s16(self) -> list[Level]:
-        """Return the two levels at stride 16."""
-        return [level for level in list(self.levels)[2:] if isinstance(level, Level)]
+    def stages_s16(self) -> list[Stage]:
+        """Return the two stages at stride 16."""
+        return [stage for stage in list(self.levels)[2:] if isinstance(stage, Stage)]
 
     def forward(self, image: Tensor) -> FrameFeatures:
         """Encode images.
@@ -152,7 +152,7 @@ class InternImage(nn.Module):
             Maps at strides 4, 8 and 16, each size rounded up; normalised over their channels.
 
         Raises:
-            ShapeError: It is no such tensor.
+            ShapeError: The tensor is another one.
         """
         if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point():
             got = f"{str(image.dtype).removeprefix('torch.')} {tuple(image.shape)}"

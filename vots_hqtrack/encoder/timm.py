@@ -1,7 +1,8 @@
 """Convolutional backbones of timm as VMOS's encoder; ResNet-50 is the paper's baseline (Table 2).
 
 Stages coarser than stride 16 are not built: DeAOT never reads one. Batch normalisations are frozen,
-as in DeAOT: clips of a few frames are too small a batch to take statistics of.
+as in DeAOT: clips of a few frames are too small a batch to take statistics of. timm takes seconds
+to import, so that is done when one of its networks is asked for.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 
@@ -57,7 +57,7 @@ class TimmEncoder(nn.Module):
             Maps at strides 4, 8 and 16, each size rounded up.
 
         Raises:
-            ShapeError: It is no such tensor.
+            ShapeError: The tensor is another one.
         """
         if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point():
             got = f"{str(image.dtype).removeprefix('torch.')} {tuple(image.shape)}"
@@ -76,6 +76,8 @@ def find_timm_encoder(name: str) -> EncoderSpec | None:
         ConfigError: It gives no maps ``(B, C, H', W')`` at strides 4, 8 and 16 of an image of any
             size, each size rounded up.
     """
+    import timm
+
     if not timm.is_model(name):
         return None
     _, channels = _find_stages(name)
@@ -91,6 +93,8 @@ def build_timm_encoder(name: str) -> TimmEncoder:
     Raises:
         ConfigError: timm has no such backbone, or it does not suit; see :func:`find_timm_encoder`.
     """
+    import timm
+
     stages, _ = _find_stages(name)
     return TimmEncoder(
         timm.create_model(name, pretrained=False, features_only=True, out_indices=stages)
@@ -104,6 +108,8 @@ def _find_stages(name: str) -> tuple[tuple[int, ...], Triple]:
     Sizes are read from the maps of an empty image: what timm declares does not say how they are
     rounded.
     """
+    import timm
+
     if not timm.is_model(name):
         raise ConfigError(f"unknown backbone {name!r}: wanted a name of timm's, such as resnet50")
     height, width = PROBE_SIZE

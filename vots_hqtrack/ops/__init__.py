@@ -1,8 +1,9 @@
 """Heavy operations: a plain PyTorch reference of each, faster ones, and the choice between them.
 
-The choice is made once a process: Triton's kernels where Triton and a CUDA device are found,
-PyTorch elsewhere. ``VOTS_HQTRACK_OPS`` may say ``torch`` or ``triton`` instead of ``auto``. Where
-gradients are wanted, and for tensors on another device, PyTorch's version runs in any case.
+The choice is made once a process: Triton's kernels if Triton and a CUDA device are found, PyTorch
+elsewhere. ``VOTS_HQTRACK_OPS`` may say ``torch`` or ``triton`` instead of ``auto``. With gradients,
+and for tensors on another device, PyTorch's version runs in any case. Attention has a
+table of sizes, too (`ops.attention.FASTER_IN_TORCH`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import importlib.util
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from functools import cache
 from typing import Literal
 
 import torch
@@ -26,25 +26,21 @@ VARIABLE = "VOTS_HQTRACK_OPS"
 TRITON_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 _log = logging.getLogger(__name__)
+_backend: Backend | None = None
+"""The choice; a plain variable, which ``torch.compile`` can trace where a cache it cannot."""
 
 
-@cache
 def resolve_backend() -> Backend:
-    """Choose what computes the heavy operations.
+    """Return the backend of the heavy operations; the first call chooses it and logs it.
 
     Raises:
-        OpsError: The environment asks for what is unknown or not installed.
+        OpsError: The environment asks for an unknown backend, or for one that is not installed.
     """
-    wanted = os.environ.get(VARIABLE) or "auto"
-    if wanted not in ("auto", "torch", "triton"):
-        raise OpsError(f"{VARIABLE} must be auto, torch or triton, got {wanted!r}")
-    is_installed = importlib.util.find_spec("triton") is not None
-    if wanted == "triton" and not is_installed:
-        raise OpsError(f"{VARIABLE}=triton wants the package triton, which is not installed")
-    can_use = is_installed and torch.cuda.is_available()
-    backend: Backend = "triton" if wanted == "triton" or (wanted == "auto" and can_use) else "torch"
-    _log.info("heavy operations on CUDA devices: %s", backend)
-    return backend
+    global _backend
+    if _backend is None:
+        _backend = _checked(os.environ.get(VARIABLE) or "auto")
+        _log.info("heavy operations on CUDA devices: %s", _backend)
+    return _backend
 
 
 @contextlib.contextmanager
@@ -54,18 +50,23 @@ def use_backend(backend: Backend) -> Iterator[None]:
     Raises:
         OpsError: It is not installed.
     """
-    before = os.environ.get(VARIABLE)
-    os.environ[VARIABLE] = backend
-    resolve_backend.cache_clear()
+    global _backend
+    before = _backend
+    _backend = _checked(backend)
     try:
-        resolve_backend()
         yield
     finally:
-        if before is None:
-            del os.environ[VARIABLE]
-        else:
-            os.environ[VARIABLE] = before
-        resolve_backend.cache_clear()
+        _backend = before
+
+
+def _checked(wanted: str) -> Backend:
+    if wanted not in ("auto", "torch", "triton"):
+        raise OpsError(f"{VARIABLE} must be auto, torch or triton, got {wanted!r}")
+    is_installed = importlib.util.find_spec("triton") is not None
+    if wanted == "triton" and not is_installed:
+        raise OpsError(f"{VARIABLE}=triton wants the package triton, which is not installed")
+    can_use = is_installed and torch.cuda.is_available()
+    return "triton" if wanted == "triton" or (wanted == "auto" and can_use) else "torch"
 
 
 def deformable_sampling(value: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
@@ -81,11 +82,12 @@ def deformable_sampling(value: Tensor, offsets: Tensor, weights: Tensor) -> Tens
 def global_attention(query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
     """Attend to all tokens of several frames, as :func:`ops.attention.global_attention`.
 
-    Where gradients are wanted, as :func:`ops.attention.global_attention_reference`.
+    With gradients, as :func:`ops.attention.global_attention_reference`.
     """
     if torch.is_grad_enabled():
         return attention.global_attention_reference(query, keys, values)
-    if _takes_triton(query) and all(x.dtype in TRITON_DTYPES for x in (*keys, *values)):
+    in_triton = _takes_triton(query) and all(x.dtype in TRITON_DTYPES for x in (*keys, *values))
+    if in_triton and not attention.is_faster_in_torch(query, keys, values):
         from vots_hqtrack.ops.triton_attention import global_attention_triton
 
         attention.check_attention(query, keys, values)

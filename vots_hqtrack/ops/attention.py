@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,11 +20,11 @@ from vots_hqtrack.errors import ShapeError
 
 QUERY_BLOCK = 512
 KEY_BLOCK = 2048
-"""Rows and columns of the block of scores that exists at a time: 4 MiB, so that what one product
-writes the next still finds in the cache. Each key and value is copied once for each block of
+"""Rows and columns of the block of scores that exists at a time: 4 MiB, so that what one matmul
+writes is still in the cache for the next one. Each key and value is copied once for each block of
 queries, hence no smaller ones."""
 DEVICE_BLOCK = 8192
-"""Rows and columns on other devices than the CPU, where starting a product costs more than memory
+"""Rows and columns on other devices than the CPU, where starting a matmul costs more than memory
 does: 256 MiB of scores."""
 TAME = 60.0
 """Scores, in bits, between which and their negative all powers of 2 and their sums have their full
@@ -31,6 +32,38 @@ precision in float32 and bfloat16. If none can be beyond, none has to be looked 
 SLACK = 8.0
 """Bits by which a score may exceed the largest one seen before, before sums are rescaled. Weights
 then stay below 256, far from what any dtype holds."""
+
+
+class AttentionSizes(NamedTuple):
+    """Sizes of attention.
+
+    Attributes:
+        key_width: Channels of queries and keys.
+        value_width: Channels of values.
+        min_scores: Smallest number of scores: samples times queries times keys.
+        max_scores: Largest number of scores.
+    """
+
+    key_width: int
+    value_width: int
+    min_scores: int
+    max_scores: int
+
+
+FASTER_IN_TORCH: tuple[AttentionSizes, ...] = ()
+"""Sizes at which :func:`global_attention` was measured to be faster on CUDA than the Triton kernel.
+No size has been measured yet (docs/gpu.md); ``make gpu`` reports those of the presets."""
+
+
+def is_faster_in_torch(query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]) -> bool:
+    """Return whether the sizes are in `FASTER_IN_TORCH`."""
+    num_scores = query.shape[0] * query.shape[1] * sum(key.shape[1] for key in keys)
+    widths = query.shape[-1], values[0].shape[-1]
+    return any(
+        widths == (row.key_width, row.value_width)
+        and row.min_scores <= num_scores <= row.max_scores
+        for row in FASTER_IN_TORCH
+    )
 
 
 def global_attention_reference(
@@ -47,7 +80,7 @@ def global_attention_reference(
         ``(B, L, D)`` in the values' dtype.
 
     Raises:
-        ShapeError: There is no frame, or the shapes do not fit each other.
+        ShapeError: No frame is given, or the shapes do not fit each other.
     """
     check_attention(query, keys, values)
     scaled = query * query.shape[-1] ** -0.5
@@ -64,7 +97,7 @@ def global_attention_reference(
 def global_attention(query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
     """Attention in blocks of queries and keys with running sums, without gradients.
 
-    The formats of keys and values decide how much is rounded: scores are computed in that of the
+    The dtypes of keys and values decide how much is rounded: scores are computed in that of the
     keys, weights and their sums in float32, products with the values in that of the values, and
     what these give is summed in float32 from block to block.
 
@@ -94,41 +127,41 @@ def _attend(query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]) -> 
     scaled = (query * to_powers).to(keys[0].dtype)
     precise = torch.promote_types(scaled.dtype, torch.float32)
     readout = scaled.new_empty(batch, length, values[0].shape[-1], dtype=precise)
-    most_rows = QUERY_BLOCK if on_cpu else DEVICE_BLOCK
+    max_rows = QUERY_BLOCK if on_cpu else DEVICE_BLOCK
     blocks = list(_blocks(keys, values, KEY_BLOCK if on_cpu else DEVICE_BLOCK))
     longest = max(value.shape[1] for _, value in blocks)
-    workspace = _Workspace(scaled, values[0], min(length, most_rows), longest)
+    workspace = _Workspace(scaled, values[0], min(length, max_rows), longest)
     is_tame = _can_read(scaled) and _is_tame(scaled, keys, values[0].dtype)
     with torch.autocast(query.device.type, enabled=False):
-        for start in range(0, length, most_rows):
-            rows = slice(start, min(start + most_rows, length))
+        for start in range(0, length, max_rows):
+            rows = slice(start, min(start + max_rows, length))
             readout[:, rows] = workspace.attend(scaled[:, rows], blocks, is_tame=is_tame)
     return readout
 
 
 def _blocks(
-    keys: Sequence[Tensor], values: Sequence[Tensor], most_columns: int
+    keys: Sequence[Tensor], values: Sequence[Tensor], max_columns: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Cut frames into blocks of about equal length: keys ``(B, A, c)``, values ``(B, c, D)``."""
     for key, value in zip(keys, values, strict=True):
-        pieces = -(-key.shape[1] // most_columns)
+        pieces = -(-key.shape[1] // max_columns)
         for key_block, value_block in zip(
             key.chunk(pieces, dim=1), value.chunk(pieces, dim=1), strict=True
         ):
-            # A product of 16-bit numbers would transpose them anew for each block of queries.
+            # A 16-bit matmul would transpose them again for each block of queries.
             yield key_block.transpose(1, 2).contiguous(), value_block
 
 
 def _can_read(tensor: Tensor) -> bool:
-    """Tell whether the host may decide by a tensor's values.
+    """Return whether the host may decide by a tensor's values.
 
-    Elsewhere than on the CPU it would wait for the device, and a compiled graph has no host.
+    Elsewhere than on the CPU it would wait for the device, and a compiled graph runs without it.
     """
     return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def _is_tame(query: Tensor, keys: Sequence[Tensor], dtype: torch.dtype) -> bool:
-    """Tell whether no score can be so large that its power of 2 gets out of range.
+    """Return whether no score can be so large that its power of 2 gets out of range.
 
     A score is at most the product of the lengths of query and key. Float16 has no range to spare.
     """
@@ -139,13 +172,13 @@ def _is_tame(query: Tensor, keys: Sequence[Tensor], dtype: torch.dtype) -> bool:
 
 
 class _Workspace:
-    """Room for one block of scores and for the running sums of one block of queries.
+    """Buffers for one block of scores and for the running sums of one block of queries.
 
     Args:
-        query: ``(B, L, A)`` float; says the shape and the format of scores.
-        value: ``(B, L_t, D)`` float; says the shape and the format of readouts.
-        rows: Most queries of a block.
-        longest: Most tokens of a block.
+        query: ``(B, L, A)`` float; gives shape and dtype of scores.
+        value: ``(B, L_t, D)`` float; gives shape and dtype of readouts.
+        rows: Maximum number of queries of a block.
+        longest: Maximum number of tokens of a block.
     """
 
     def __init__(self, query: Tensor, value: Tensor, rows: int, longest: int) -> None:
@@ -219,7 +252,7 @@ def _raise_peak(scores: Tensor, peak: Tensor | None) -> Tensor:
 
 
 def _narrow_twin(room: Tensor, dtype: torch.dtype) -> Tensor | None:
-    """Room for the same numbers in another format, if it is another one."""
+    """Return a buffer of the same size in another dtype; None if it has that dtype."""
     return None if room.dtype == dtype else room.new_empty(room.shape, dtype=dtype)
 
 
@@ -228,7 +261,7 @@ def _view(room: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def check_attention(query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]) -> None:
-    """Raise ``ShapeError`` if there is no frame, or the shapes do not fit each other."""
+    """Raise ``ShapeError`` if no frame is given, or the shapes do not fit each other."""
     fits = (
         query.ndim == 3
         and len(keys) == len(values) > 0

@@ -1,14 +1,13 @@
 """Sampling step of the deformable convolution DCNv3: reference and fast version.
 
-Every cell of the output reads a 3 x 3 neighbourhood of the input, each of whose nine points is
-moved by a learnt offset, and sums what it finds there with learnt weights, group of channels by
-group:
+Every pixel of the output reads a 3 x 3 neighbourhood of the input. Each of its nine points is
+moved by a learnt offset; the samples are summed with learnt weights, group of channels by group:
 
     out[y, x, g] = sum_p weights[y, x, g, p] * value_g(y + dy_p + offset_y, x + dx_p + offset_x)
 
-``value_g`` is bilinear between cells and zero outside the map. Points are numbered column by
+``value_g`` is bilinear between pixels and zero outside the map. Points are numbered column by
 column: ``dx_p = p // side - 1`` and ``dy_p = p % side - 1`` for ``side`` 3; offsets are ``(x, y)``
-in cells.
+in pixels.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from torch import Tensor
 from vots_hqtrack.errors import ShapeError
 
 MARGIN = 2
-"""Cells of zeros around the map: a point outside lies between two of them."""
+"""Pixels of zeros around the map: a point outside is between two of them."""
 
 
 def deformable_sampling_reference(value: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
@@ -31,7 +30,7 @@ def deformable_sampling_reference(value: Tensor, offsets: Tensor, weights: Tenso
     Args:
         value: ``(B, H', W', C)`` float; group ``g`` of ``G`` owns channels ``g * C / G`` to ``(g +
             1) * C / G - 1``.
-        offsets: ``(B, H', W', G, P, 2)`` float, ``(x, y)`` in cells; ``P`` is the square of an odd
+        offsets: ``(B, H', W', G, P, 2)`` float, ``(x, y)`` in pixels; ``P`` is the square of an odd
             number.
         weights: ``(B, H', W', G, P)`` float.
 
@@ -56,21 +55,23 @@ def deformable_sampling_reference(value: Tensor, offsets: Tensor, weights: Tenso
         padding_mode="zeros",
         align_corners=False,
     )
-    share = weights.permute(0, 3, 1, 2, 4).reshape(batch * groups, 1, height * width, points)
-    total = (found * share).sum(-1)
+    point_weights = weights.permute(0, 3, 1, 2, 4).reshape(
+        batch * groups, 1, height * width, points
+    )
+    total = (found * point_weights).sum(-1)
     return total.view(batch, -1, height, width).permute(0, 2, 3, 1).to(value.dtype)
 
 
 def deformable_sampling(value: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
     """Sample by one weighted sum of gathered rows, without a copy of what is gathered.
 
-    A bilinear sample is a weighted sum of four cells, so an output cell and group is a weighted sum
-    of ``4 * P`` rows of the input. Offsets are split into whole cells and a fraction before the
-    cell's own place is added, so that the fraction does not lose digits far from the origin. A
-    frame of zeros around the map stands for all that lies outside, so no point needs a mask.
+    A bilinear sample is a weighted sum of four pixels, so an output pixel and group is a weighted
+    sum of ``4 * P`` rows of the input. Offsets are split into whole pixels and a fraction before
+    the pixel's own position is added, so that the fraction does not lose digits far from the
+    origin. A frame of zeros around the map stands for all outside, so no point needs a mask.
 
     Arguments, result and errors are those of :func:`deformable_sampling_reference`. It is fastest
-    where the ``x`` of a cell's offsets lie side by side in memory, and the ``y`` too.
+    if the ``x`` of a pixel's offsets are side by side in memory, and the ``y`` too.
     """
     batch, height, width, groups, points = check_sampling(value, offsets, weights)
     precise = torch.promote_types(offsets.dtype, torch.float32)
@@ -83,21 +84,21 @@ def deformable_sampling(value: Tensor, offsets: Tensor, weights: Tensor) -> Tens
     origin = _origin(batch, height, width, groups, points, value.device)
     first = torch.add(left, top, alpha=width + 2 * MARGIN).mul_(groups).add_(origin)
     below = first + row_step
-    cells = torch.cat([first, first + groups, below, below + groups], dim=-1)
+    rows = torch.cat([first, first + groups, below, below + groups], dim=-1)
 
     weights = weights.to(precise)
     low = weights * down
     high = weights - low
     low_right, high_right = low * to_the_right, high * to_the_right
-    shares = torch.cat([high - high_right, high_right, low - low_right, low_right], dim=-1)
+    corner_weights = torch.cat([high - high_right, high_right, low - low_right, low_right], dim=-1)
 
     # In full precision: PyTorch sums rows of 16-bit floats more slowly.
     margins = (0, 0, MARGIN, MARGIN, MARGIN, MARGIN)
     table = F.pad(value.to(torch.promote_types(value.dtype, torch.float32)), margins)
     sampled = F.embedding_bag(
-        cells.view(-1, 4 * points),
+        rows.view(-1, 4 * points),
         table.view(-1, value.shape[-1] // groups),
-        per_sample_weights=shares.view(-1, 4 * points).to(table.dtype),
+        per_sample_weights=corner_weights.view(-1, 4 * points).to(table.dtype),
         mode="sum",
     )
     return sampled.view(batch, height, width, -1).to(value.dtype)
@@ -109,12 +110,12 @@ def check_sampling(value: Tensor, offsets: Tensor, weights: Tensor) -> tuple[int
     Raises:
         ShapeError: The shapes do not fit each other.
     """
-    cells = tuple(value.shape[:-1])
+    positions = tuple(value.shape[:-1])
     shape = tuple(weights.shape)
     points = shape[-1] if shape else 0
     fits = (
         value.ndim == 4
-        and shape[:3] == cells
+        and shape[:3] == positions
         and len(shape) == 5
         and tuple(offsets.shape) == (*shape, 2)
         and value.shape[-1] % shape[3] == 0
@@ -145,7 +146,7 @@ def _grid(height: int, width: int, points: int, device: torch.device) -> tuple[T
 def _origin(
     batch: int, height: int, width: int, groups: int, points: int, device: torch.device
 ) -> Tensor:
-    """Int32 rows ``(B, 1, 1, G, P)`` of the table in which the maps' first cells lie."""
+    """Int32 rows ``(B, 1, 1, G, P)`` of the table, of the maps' first pixels."""
     image = torch.arange(batch, device=device, dtype=torch.int32)[:, None]
     group = torch.arange(groups, device=device, dtype=torch.int32)
     line = image * (height + 2 * MARGIN) + MARGIN
@@ -154,18 +155,18 @@ def _origin(
 
 
 def _split(offset: Tensor, start: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """Find the cell along one axis after which each point lies, and how far after.
+    """Split positions along one axis into the pixel before each point and the distance from it.
 
     Args:
-        offset: ``(B, H', W', G, P)`` float, in cells.
-        start: Int32 cells without offsets, of a shape that broadcasts to the offsets'.
-        length: Number of cells along the axis.
+        offset: ``(B, H', W', G, P)`` float, in pixels.
+        start: Float positions without offsets, of a shape that broadcasts to the offsets'.
+        length: Number of pixels along the axis.
 
     Returns:
-        Int32 cells, from ``-MARGIN`` to ``length``: one beyond the map on either side stands for
+        Int32 pixels, from ``-MARGIN`` to ``length``: one beyond the map on either side stands for
         all further ones, and so does the one after it. The fraction has the offsets' dtype.
     """
     whole = offset.detach().floor()
-    # An offset too large for an integer becomes the largest or the smallest, which is outside too.
-    cell = (whole + start).to(torch.int32).clamp_(-MARGIN, length)
-    return cell, offset - whole
+    # Offsets that overflow int32 saturate, which is outside too.
+    before = (whole + start).to(torch.int32).clamp_(-MARGIN, length)
+    return before, offset - whole

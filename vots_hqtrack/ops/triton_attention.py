@@ -3,7 +3,7 @@
 A program owns some queries and a part of the value's channels, and walks along the tokens of one
 frame with running sums, so that no score is ever written. The next frame's launch goes on from the
 sums that this one leaves: frames need not be joined, and there may be any number. Wide values are
-split, because their sums must fit the registers; each part computes the scores anew, which are
+split, because their sums must fit the registers; each part computes the scores again, which are
 narrow. Imported by ``ops`` alone, and only where Triton is installed.
 """
 

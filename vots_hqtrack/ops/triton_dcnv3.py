@@ -1,7 +1,7 @@
 """Sampling of the deformable convolution DCNv3 as one Triton kernel; ``ops.dcnv3`` says what of.
 
-A program owns some cells and one group of channels. It reads offsets and weights of its points once
-and gathers rows of the map from wherever they lie; nothing but the result is written. Imported by
+A program owns some pixels and one group of channels. It reads offsets and weights of its points
+once and gathers rows of the map from anywhere; nothing but the result is written. Imported by
 ``ops`` alone, and only where Triton is installed.
 """
 
@@ -10,8 +10,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-CELLS = 64
-"""Cells of a program."""
+PIXELS = 64
+"""Pixels of a program."""
 
 
 def deformable_sampling_triton(value: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
@@ -26,14 +26,14 @@ def deformable_sampling_triton(value: Tensor, offsets: Tensor, weights: Tensor) 
     if not _is_flat(weights):
         weights = weights.contiguous()
     sampled = torch.empty_like(value)
-    cells = batch * height * width
+    pixels = batch * height * width
     channels = value.shape[-1] // groups
-    _sample[(triton.cdiv(cells, CELLS), groups)](
+    _sample[(triton.cdiv(pixels, PIXELS), groups)](
         value,
         offsets,
         weights,
         sampled,
-        cells,
+        pixels,
         height,
         width,
         offsets.stride(2),
@@ -48,14 +48,14 @@ def deformable_sampling_triton(value: Tensor, offsets: Tensor, weights: Tensor) 
         channels_padded=triton.next_power_of_2(channels),
         points=points,
         side=round(points**0.5),
-        block=CELLS,
+        block=PIXELS,
         enable_fp_fusion=True,
     )
     return sampled
 
 
 def _is_flat(x: Tensor) -> bool:
-    """Tell whether the cells ``(B, H', W')`` of a tensor follow each other at even steps."""
+    """Return whether the pixels ``(B, H', W')`` of a tensor follow each other at even steps."""
     return x.stride(1) == x.shape[2] * x.stride(2) and (
         x.shape[0] == 1 or x.stride(0) == x.shape[1] * x.stride(1)
     )
@@ -67,14 +67,14 @@ def _sample(
     offsets: tl.tensor,
     weights: tl.tensor,
     sampled: tl.tensor,
-    num_cells: int,
+    num_pixels: int,
     height: int,
     width: int,
-    offset_cell_step: int,
+    offset_pixel_step: int,
     offset_group_step: int,
     offset_point_step: int,
     offset_axis_step: int,
-    weight_cell_step: int,
+    weight_pixel_step: int,
     weight_group_step: int,
     weight_point_step: int,
     groups: tl.constexpr,
@@ -84,22 +84,22 @@ def _sample(
     side: tl.constexpr,
     block: tl.constexpr,
 ) -> None:
-    cell = (tl.program_id(0) * block + tl.arange(0, block)).to(tl.int64)
+    pixel = (tl.program_id(0) * block + tl.arange(0, block)).to(tl.int64)
     group = tl.program_id(1)
-    is_cell = cell < num_cells
-    column = (cell % width).to(tl.int32)
-    row = (cell // width % height).to(tl.int32)
-    image = cell // (width * height)
+    is_pixel = pixel < num_pixels
+    column = (pixel % width).to(tl.int32)
+    row = (pixel // width % height).to(tl.int32)
+    image = pixel // (width * height)
     channel = tl.arange(0, channels_padded)
     is_channel = channel < channels
-    offset_at = offsets + cell * offset_cell_step + group * offset_group_step
-    weight_at = weights + cell * weight_cell_step + group * weight_group_step
+    offset_at = offsets + pixel * offset_pixel_step + group * offset_group_step
+    weight_at = weights + pixel * weight_pixel_step + group * weight_group_step
     total = tl.zeros((block, channels_padded), dtype=tl.float32)
     for point in range(points):
         at = offset_at + point * offset_point_step
-        shift_x = tl.load(at, mask=is_cell, other=0.0).to(tl.float32)
-        shift_y = tl.load(at + offset_axis_step, mask=is_cell, other=0.0).to(tl.float32)
-        weight = tl.load(weight_at + point * weight_point_step, mask=is_cell, other=0.0)
+        shift_x = tl.load(at, mask=is_pixel, other=0.0).to(tl.float32)
+        shift_y = tl.load(at + offset_axis_step, mask=is_pixel, other=0.0).to(tl.float32)
+        weight = tl.load(weight_at + point * weight_point_step, mask=is_pixel, other=0.0)
         whole_x, whole_y = tl.floor(shift_x), tl.floor(shift_y)
         right, down = shift_x - whole_x, shift_y - whole_y
         # Far outside is far enough: a huge offset would not fit an integer.
@@ -109,16 +109,14 @@ def _sample(
         top += tl.minimum(tl.maximum(whole_y, -2.0 * height - 2), 2.0 * height + 2).to(tl.int32)
         for corner in tl.static_range(4):
             x, y = left + corner % 2, top + corner // 2
-            share_x = right if corner % 2 else 1 - right
-            share_y = down if corner // 2 else 1 - down
-            is_inside = is_cell & (x >= 0) & (x < width) & (y >= 0) & (y < height)
+            weight_x = right if corner % 2 else 1 - right
+            weight_y = down if corner // 2 else 1 - down
+            is_inside = is_pixel & (x >= 0) & (x < width) & (y >= 0) & (y < height)
             line = ((image * height + y) * width + x) * (groups * channels) + group * channels
-            found = tl.load(
-                value + line[:, None] + channel[None, :],
-                mask=is_inside[:, None] & is_channel[None, :],
-                other=0.0,
-            )
-            share = weight.to(tl.float32) * share_x * share_y
-            total += share[:, None] * found.to(tl.float32)
-    place = sampled + cell[:, None] * (groups * channels) + group * channels + channel[None, :]
-    tl.store(place, total.to(sampled.dtype.element_ty), mask=is_cell[:, None] & is_channel[None, :])
+            source = value + line[:, None] + channel[None, :]
+            found = tl.load(source, mask=is_inside[:, None] & is_channel[None, :], other=0.0)
+            scale = weight.to(tl.float32) * weight_x * weight_y
+            total += scale[:, None] * found.to(tl.float32)
+    place = sampled + pixel[:, None] * (groups * channels) + group * channels + channel[None, :]
+    is_stored = is_pixel[:, None] & is_channel[None, :]
+    tl.store(place, total.to(sampled.dtype.element_ty), mask=is_stored)

@@ -84,36 +84,40 @@ def _attend(
     is_near = (across >= 0) & (across < side) & is_column[None, :] & is_query[:, None]
     a = tl.arange(0, key_width_padded)
     d = tl.program_id(2) * part + tl.arange(0, part)
-    cell = line * width + column
-    rows = load_rows(query, cell, is_query, a, key_width)
+    token = line * width + column
+    rows = load_rows(query, token, is_query, a, key_width)
     peak = tl.full((num_queries,), -1e30, dtype=tl.float32)
     total = tl.zeros((num_queries,), dtype=tl.float32)
     sums = tl.zeros((num_queries, part), dtype=tl.float32)
     for step in range(side):
         key_row = tl.full((reach,), 0, dtype=tl.int32) + row + step - radius
-        key_cell = (line + step - radius) * width + key_column
+        key_token = (line + step - radius) * width + key_column
         is_key = is_column & (key_row >= 0) & (key_row < height)
-        keys = tl.trans(load_rows(key, key_cell, is_key, a, key_width))
+        keys = tl.trans(load_rows(key, key_token, is_key, a, key_width))
         is_read = is_near & is_key[None, :]
-        bias_at = bias + cell[:, None] * (side * side) + step * side + across
+        bias_at = bias + token[:, None] * (side * side) + step * side + across
         more = tl.load(bias_at, mask=is_read, other=0.0)
         scores = tl.dot(rows, keys, input_precision="ieee") * scale + more.to(tl.float32)
         scores = tl.where(is_read, scores, -1e30)
-        values = load_rows(value, key_cell, is_key, d, value_width)
+        values = load_rows(value, key_token, is_key, d, value_width)
         peak, total, sums = add_values(scores, is_read, values, peak, total, sums)
     # A query beyond the row has no key; it is not stored, but must not divide by zero.
     sums = sums / tl.where(total > 0, total, 1.0)[:, None]
-    place = readout + cell[:, None] * value_width + d[None, :]
+    place = readout + token[:, None] * value_width + d[None, :]
     tl.store(place, sums, mask=is_query[:, None] & (d < value_width)[None, :])
 
 
 @triton.jit  # type: ignore[untyped-decorator] # Triton has no annotations
 def load_rows(
-    cells: tl.tensor, cell: tl.tensor, is_cell: tl.tensor, channel: tl.tensor, width: tl.constexpr
+    tokens: tl.tensor,
+    token: tl.tensor,
+    is_token: tl.tensor,
+    channel: tl.tensor,
+    width: tl.constexpr,
 ) -> tl.tensor:
-    """Load channels of cells of ``width`` channels each; zeros where there is no cell."""
-    is_here = is_cell[:, None] & (channel < width)[None, :]
-    place = cells + cell[:, None] * width + channel[None, :]
+    """Load channels of tokens of ``width`` channels each; zeros elsewhere."""
+    is_here = is_token[:, None] & (channel < width)[None, :]
+    place = tokens + token[:, None] * width + channel[None, :]
     return tl.load(place, mask=is_here, other=0.0)
 
 

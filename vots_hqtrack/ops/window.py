@@ -1,9 +1,8 @@
-"""Attention of every cell to a square window of another frame: reference and tiled version.
+"""Attention of every token to a square window of another frame: reference and tiled version.
 
-Used by the short-term memory (paper section 2.1; 15 x 15 cells there). Both versions compute
+Used by the short-term memory (paper section 2.1; 15 x 15 tokens there). Both versions compute
 
-    softmax_j(scale * q . k_j + bias_j) @ v_j    over the cells j of the window that lie inside the
-    frame.
+    softmax_j(scale * q . k_j + bias_j) @ v_j    over the tokens j of the window inside the frame.
 """
 
 from __future__ import annotations
@@ -13,10 +12,10 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor
 
 TILE = (8, 16)
-"""Rows and columns of queries that share one dense product. Wider tiles waste products on cells
+"""Rows and columns of queries that share one dense matmul. Wider tiles waste work on tokens
 outside the windows, narrower ones copy the keys more often."""
 DEVICE_TILE = (20, 32)
-"""The same on other devices than the CPU, where starting a product costs more than its waste."""
+"""The same on other devices than the CPU, where starting a matmul costs more than its waste."""
 
 
 def local_attention_reference(
@@ -28,9 +27,9 @@ def local_attention_reference(
         query: ``(B, H', W', A)`` float.
         key: ``(B, H', W', A)`` float, the other frame.
         value: ``(B, H', W', D)`` float.
-        bias: ``(B, H', W', (2 * radius + 1) ** 2)`` float, added to the scores; window cells row by
-            row.
-        radius: Reach of the window in cells.
+        bias: ``(B, H', W', (2 * radius + 1) ** 2)`` float, added to the scores, row by
+            row of the window.
+        radius: Reach of the window in tokens.
         scale: Factor of the products.
 
     Returns:
@@ -39,8 +38,8 @@ def local_attention_reference(
     height, width = query.shape[1:3]
     side = 2 * radius + 1
 
-    def windows(cells: Tensor) -> Tensor:
-        padded = F.pad(cells, (0, 0, radius, radius, radius, radius))
+    def windows(tokens: Tensor) -> Tensor:
+        padded = F.pad(tokens, (0, 0, radius, radius, radius, radius))
         unfolded = padded.unfold(1, side, 1).unfold(2, side, 1)
         return unfolded.flatten(4).movedim(-1, 3)
 
@@ -59,7 +58,7 @@ def local_attention(
     """
     height, width = query.shape[1:3]
     side = 2 * radius + 1
-    grid_bias = bias.unflatten(-1, (side, side))
+    window_bias = bias.unflatten(-1, (side, side))
     tile_height, tile_width = TILE if query.device.type == "cpu" else DEVICE_TILE
     rows = []
     for top in range(0, height, tile_height):
@@ -69,7 +68,7 @@ def local_attention(
             right = min(left + tile_width, width)
             key_rows = slice(max(top - radius, 0), min(bottom + radius, height))
             key_columns = slice(max(left - radius, 0), min(right + radius, width))
-            dense_bias = _absolute_bias(grid_bias[:, top:bottom, left:right])
+            dense_bias = _absolute_bias(window_bias[:, top:bottom, left:right])
             dense_bias = dense_bias[
                 ...,
                 key_rows.start - (top - radius) : key_rows.stop - (top - radius),

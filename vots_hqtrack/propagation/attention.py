@@ -1,4 +1,4 @@
-"""The three gated attentions of a block, and what follows each (paper section 2.1)."""
+"""The three gated attentions of a block, and their output layers (paper section 2.1)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def memory_attention(query: Tensor, keys: Sequence[Tensor], values: Sequence[Ten
         ``(B, H', W', D)`` float.
 
     Raises:
-        ShapeError: There is no memory frame, or the shapes do not fit each other.
+        ShapeError: No memory frame is given, or the shapes do not fit each other.
     """
     readout = global_attention(
         query.flatten(1, 2),
@@ -65,7 +65,7 @@ class WindowAttention(nn.Module):
 
 
 class GatedOutput(nn.Module):
-    """What follows each attention: a depth-wise 5 x 5 convolution, then a projection.
+    """Output layers of each attention: a depth-wise 5 x 5 convolution, then a projection.
 
     Args:
         dim_in: Channels of the gated readout.

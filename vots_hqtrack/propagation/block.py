@@ -42,7 +42,7 @@ class GatedPropagationBlock(nn.Module):
 
     Args:
         width: Channels ``C`` of each stream; keys have ``C / 2``, values ``2C`` for each stream.
-        stride: Of the feature map, in pixels of the network image.
+        stride: Stride of the feature map, in pixels of the network image.
         layer: Index of the block's part of a memory entry.
         is_first: The block gets no identity stream.
         window_radius: Reach of the short-term attention in tokens.

@@ -51,9 +51,9 @@ class Fusion(nn.Module):
     """Brings a stream to a finer stride: reduce, resize, add the encoder's features, refine.
 
     Args:
-        dim_in: Channels of the coarser stream.
+        dim_in: Channels of the stream at the larger stride.
         width: Channels at the finer stride.
-        align_corners: How the stream is resized.
+        align_corners: Rule of resizing the stream.
     """
 
     def __init__(self, dim_in: int, width: int, *, align_corners: bool) -> None:

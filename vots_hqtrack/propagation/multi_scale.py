@@ -28,7 +28,7 @@ class MultiScalePropagation(nn.Module):
         width_s4: Channels of each stream at stride 4.
         num_blocks_s16: Propagation blocks at stride 16.
         window_radius: Reach of the short-term attention in tokens.
-        align_corners: How maps are resized between strides.
+        align_corners: Rule of resizing maps between strides.
     """
 
     def __init__(
@@ -90,4 +90,4 @@ class MultiScalePropagation(nn.Module):
         visual = self.visual_to_s4(output.visual, projected)
         identity = self.identity_to_s4(output.identity, projected)
         embedding = self.norm(to_map(torch.cat([visual, identity], dim=-1)))
-        return PropagationOutput(embedding, tuple(one.proposal for one in outputs))
+        return PropagationOutput(embedding, tuple(output.proposal for output in outputs))

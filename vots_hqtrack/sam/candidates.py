@@ -1,31 +1,26 @@
-"""SAM's prompt encoder and mask decoder, part by part: the reference of the fused decoder.
+"""Prompt encoder and mask decoder of ``segment_anything_hq``, part by part.
 
 The package's HQ decoder adds its HQ token's mask to the one SAM mask that it picks itself. Here its
 parts are called one by one, so that the caller can pick by another rule; sum and order of
-operations are the package's, so the masks are the same to the last bit.
+operations are the package's, so the masks are the same to the last bit. Training of the HQ head
+uses them, and tests of `sam.mask_decoder`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vots_hqtrack.config import HQOutput
-from vots_hqtrack.sam.geometry import SamGeometry, input_sides
-from vots_hqtrack.sam.models import MaskDecoderHQ
 from vots_hqtrack.sam.prompts import Prompts
 from vots_hqtrack.types import ImageEmbedding
-
-SINGLE, MULTIMASK = slice(0, 1), slice(1, 4)
-"""SAM's mask tokens: one for clear prompts, three for prompts that could mean several things."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedPrompts:
-    """What SAM's prompt encoder makes of N objects' prompts.
+    """Encoded prompts of N objects.
 
     Attributes:
         sparse: ``(N, K, 256)`` float, tokens of boxes and points.
@@ -36,20 +31,6 @@ class EncodedPrompts:
     sparse: Tensor
     dense: Tensor
     image_pe: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class Candidates:
-    """Masks that SAM offers for N objects.
-
-    Attributes:
-        logits: ``(N, K, H', W')`` float32, from the first row and column of SAM's square on: all of
-            it, or the part that the frame covers and at least one mask pixel more.
-        predicted_iou: ``(N, K)`` float32, SAM's IoU predictions; the HQ token has none of its own.
-    """
-
-    logits: Tensor
-    predicted_iou: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,67 +49,6 @@ class DecodedMasks:
     predicted_iou: Tensor
 
 
-class PromptedDecoder(Protocol):
-    """What the refiner asks of a network with prompts.
-
-    Attributes:
-        side: Side of its square input in pixels.
-        mask_side: Side of its low-resolution masks in pixels.
-    """
-
-    side: int
-    mask_side: int
-
-    def precompute(self, embedding: Any, geometry: SamGeometry) -> Any:  # noqa: ANN401
-        """Compute what all objects of a frame share."""
-
-    def __call__(self, cache: Any, prompts: Prompts, *, multimask: bool) -> Candidates:  # noqa: ANN401
-        """Decode N objects: K = 3 candidates of each, or 1."""
-
-
-class ReferenceDecoder(nn.Module):
-    """The package's modules as they are.
-
-    Args:
-        decoder: The package's ``MaskDecoder`` or ``MaskDecoderHQ``.
-        prompt_encoder: The package's ``PromptEncoder``.
-        hq_output: An HQ decoder's masks: SAM's plus the HQ token's, or the latter alone, which is
-            one mask under each of SAM's scores. A plain decoder has only SAM's.
-    """
-
-    def __init__(
-        self, decoder: nn.Module, prompt_encoder: nn.Module, *, hq_output: HQOutput = "sum"
-    ) -> None:
-        super().__init__()
-        self.decoder = decoder
-        self.prompt_encoder = prompt_encoder
-        self.hq_output = hq_output
-        self.side, self.mask_side = input_sides(prompt_encoder)
-
-    def precompute(self, embedding: ImageEmbedding, geometry: SamGeometry) -> ImageEmbedding:
-        """Return the embedding: nothing is computed ahead."""
-        return embedding
-
-    def forward(self, cache: ImageEmbedding, prompts: Prompts, *, multimask: bool) -> Candidates:
-        """Decode the prompts of N objects, N at least 1, in one call.
-
-        Args:
-            cache: SAM's image embedding of the frame.
-            prompts: Boxes, and masks and points if there are any.
-            multimask: True for SAM's three masks, False for its single one.
-
-        Returns:
-            K = 3 candidates of each object, or 1.
-        """
-        chosen = MULTIMASK if multimask else SINGLE
-        masks = decode_masks(self.decoder, cache, encode_prompts(self.prompt_encoder, prompts))
-        logits = masks.sam[:, chosen]
-        if masks.hq is not None:
-            is_sum = self.hq_output == "sum"
-            logits = logits + masks.hq if is_sum else masks.hq.expand_as(logits)
-        return Candidates(logits, masks.predicted_iou[:, chosen])
-
-
 def decode_masks(
     decoder: nn.Module, embedding: ImageEmbedding, prompts: EncodedPrompts
 ) -> DecodedMasks:
@@ -137,7 +57,7 @@ def decode_masks(
     Args:
         decoder: The package's ``MaskDecoder`` or ``MaskDecoderHQ``.
         embedding: SAM's image embedding of the frame.
-        prompts: Of N objects, N at least 1.
+        prompts: Prompts of N objects, N at least 1.
     """
     parts: Any = decoder
     arguments = {
@@ -146,7 +66,7 @@ def decode_masks(
         "sparse_prompt_embeddings": prompts.sparse,
         "dense_prompt_embeddings": prompts.dense,
     }
-    if not isinstance(decoder, MaskDecoderHQ):
+    if not hasattr(decoder, "hf_token"):
         masks, scores = parts.predict_masks(**arguments)
         return DecodedMasks(masks.float(), None, scores.float())
     masks, scores = parts.predict_masks(**arguments, hq_features=hq_features(decoder, embedding))
@@ -161,28 +81,12 @@ def encode_prompts(prompt_encoder: nn.Module, prompts: Prompts) -> EncodedPrompt
         prompts: Boxes, and masks and foreground points if there are any.
     """
     parts: Any = prompt_encoder
-    sparse, dense = parts(
-        points=_labelled_points(prompts), boxes=prompts.boxes, masks=prompts.masks
-    )
+    points = None
+    if prompts.points is not None:
+        # All are points of the foreground, which has the label 1.
+        points = prompts.points, torch.ones_like(prompts.points[..., 0], dtype=torch.int)
+    sparse, dense = parts(points=points, boxes=prompts.boxes, masks=prompts.masks)
     return EncodedPrompts(sparse, dense, parts.get_dense_pe())
-
-
-def encode_tokens(prompt_encoder: nn.Module, prompts: Prompts) -> Tensor:
-    """Run SAM's prompt encoder on boxes and points alone.
-
-    Args:
-        prompt_encoder: The package's ``PromptEncoder``.
-        prompts: Of N objects.
-
-    Returns:
-        ``(N, K, 256)`` float tokens.
-    """
-    parts: Any = prompt_encoder
-    sparse: Tensor
-    # Autocast would round coordinates to a hundredth of the frame and worse.
-    with torch.autocast(prompts.boxes.device.type, enabled=False):
-        sparse, _ = parts(points=_labelled_points(prompts), boxes=prompts.boxes, masks=None)
-    return sparse
 
 
 def hq_features(decoder: nn.Module, embedding: ImageEmbedding) -> Tensor:
@@ -200,11 +104,3 @@ def hq_features(decoder: nn.Module, embedding: ImageEmbedding) -> Tensor:
     last: Tensor = parts.embedding_encoder(embedding.embedding.float())
     first: Tensor = parts.compress_vit_feat(early)
     return last + first
-
-
-def _labelled_points(prompts: Prompts) -> tuple[Tensor, Tensor] | None:
-    """Return the points and the label of each, which is that of the foreground."""
-    points = prompts.points
-    if points is None:
-        return None
-    return points, torch.ones(points.shape[:2], dtype=torch.int, device=points.device)

@@ -17,7 +17,7 @@ from vots_hqtrack.types import FrameArray, ImageEmbedding, Size
 
 
 class SharedEmbedder:
-    """Makes the embedding of what the shared encoder gave VMOS.
+    """Makes the embedding from the features that the shared encoder gave VMOS.
 
     Args:
         encoder: That encoder, which returns ``SharedFeatures``; in evaluation mode.
@@ -80,7 +80,7 @@ def sam_image(frame: FrameArray, device: torch.device) -> tuple[Tensor, Size]:
 
     Args:
         frame: uint8 ``(H, W, 3)`` RGB.
-        device: Where the image goes.
+        device: Device of the result.
 
     Returns:
         ``(1, 3, 1024, 1024)`` float32, SAM-normalised, and the size of the frame inside it.

@@ -1,14 +1,14 @@
-"""Where a video frame is in SAM's square input, and how to map to it and back."""
+"""Position of a video frame in SAM's square input; maps to it and back."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
-from torch import Tensor, nn
+from torch import Tensor
 
 from vots_hqtrack.masks import mask_boxes
 from vots_hqtrack.types import Size
@@ -34,7 +34,7 @@ class LinearIndices(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SamGeometry:
-    """Where a video frame is in SAM's square input: resized, then padded right and below.
+    """Position of a video frame in SAM's square input: resized, then padded right and below.
 
     Attributes:
         frame_size: Size of the video frame.
@@ -60,22 +60,12 @@ class SamGeometry:
         return Size(-(-height // self.mask_stride), -(-width // self.mask_stride))
 
 
-def input_sides(prompt_encoder: nn.Module) -> tuple[int, int]:
-    """Return the sides of SAM's input and of its low-resolution masks, in pixels.
-
-    Args:
-        prompt_encoder: The package's ``PromptEncoder``.
-    """
-    parts: Any = prompt_encoder
-    return int(parts.input_image_size[0]), int(parts.mask_input_size[0])
-
-
 def scale_points(points: Tensor, geometry: SamGeometry) -> Tensor:
     """Bring pixel indices from the frame into SAM's input, as SAM does.
 
     Args:
         points: ``(..., 2)`` float, ``(x, y)`` in frame pixels.
-        geometry: Where the frame is in SAM's input.
+        geometry: The frame's position in SAM's input.
 
     Returns:
         ``(..., 2)`` float32, ``(x, y)`` in pixels of SAM's input.
@@ -104,12 +94,12 @@ def masks_in_frame(logits: Tensor, geometry: SamGeometry) -> Tensor:
     """Bring low-resolution logits to the frame and threshold them, as SAM does.
 
     SAM's way is bilinear to its input's size, the padding cut off, bilinear to the frame. Here it
-    is computed only round the pixels above the threshold: elsewhere there is no mask.
+    is computed only round the pixels above the threshold: elsewhere all is background.
 
     Args:
         logits: ``(N, H', W')`` float32: SAM's mask pixels from the first row and column on, all of
             them or those that the frame covers and one more each way.
-        geometry: Where the frame is in SAM's input.
+        geometry: The frame's position in SAM's input.
 
     Returns:
         ``(N, H, W)`` bool, frame pixels.
@@ -145,8 +135,8 @@ def masks_in_frame(logits: Tensor, geometry: SamGeometry) -> Tensor:
 def _cut(frame_side: int, input_side: int, start: int, length: int) -> tuple[LinearIndices, int]:
     """Keep what reads within ``length`` samples from ``start`` on; also returns its first pixel."""
     low, high, weight = linear_indices(frame_side, input_side)
-    first = int(torch.searchsorted(low, start))
-    last = int(torch.searchsorted(high, start + length))
+    first = int(torch.searchsorted(low, start).numpy())
+    last = int(torch.searchsorted(high, start + length).numpy())
     cut = slice(first, last)
     return LinearIndices(low[cut] - start, high[cut] - start, weight[cut]), first
 

@@ -1,35 +1,32 @@
-"""The refiner's network, built by the ``segment-anything-hq`` package (paper section 2.2).
+"""SAM networks as the ``segment-anything-hq`` package builds them (paper section 2.2).
 
-Importing that package warns: it uses old names of timm, and registers TinyViT models under timm's
-own names (so ``timm.create_model("tiny_vit_21m_512")`` gives the package's model from then on). The
-import below silences exactly those messages. It has to be the first one in the process, so take the
-package's classes from here.
+The larger SAMs' image encoders are its modules, and the HQ head is trained on its modules; the tiny
+SAM does without it. Importing the package takes seconds, so it is done when it is needed. It warns,
+as it uses old names of timm, and registers TinyViT models under timm's own names (so
+``timm.create_model("tiny_vit_21m_512")`` gives the package's model from then on). The import here
+silences exactly those messages. It has to be the first one in the process, so take the package's
+classes from here.
 """
 
 from __future__ import annotations
 
+import importlib
 import warnings
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from vots_hqtrack.errors import ConfigError
 from vots_hqtrack.frame import PIXEL_MEAN, PIXEL_STD
 
-with warnings.catch_warnings():
-    warnings.filterwarnings(
-        "ignore", r"Importing from timm\.models\.(layers|registry) is deprecated", FutureWarning
-    )
-    warnings.filterwarnings("ignore", r"Overwriting tiny_vit_\w+ in registry", UserWarning)
-    from segment_anything_hq import (
-        SamPredictor,
-        sam_model_registry,
-        sam_model_registry_baseline,
-    )
-    from segment_anything_hq.modeling import MaskDecoderHQ, Sam
+if TYPE_CHECKING:
+    from segment_anything_hq import SamPredictor
+    from segment_anything_hq.modeling import ImageEncoderViT, Sam
 
 __all__ = [
     "HQ_DECODER_PARTS",
-    "MaskDecoderHQ",
+    "UNUSED_ENCODER_PARTS",
+    "ImageEncoderViT",
     "Sam",
     "SamPredictor",
     "build_empty_sam",
@@ -46,7 +43,16 @@ HQ_DECODER_PARTS = (
     "embedding_encoder",
     "embedding_maskfeature",
 )
-"""What HQ-SAM's mask decoder has beyond SAM's: the HQ token, its MLP, the fusing convolutions."""
+"""Parts of HQ-SAM's mask decoder beyond SAM's: the HQ token, its MLP, the fusing convolutions."""
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the package has
+    """Give the package's classes, which are imported at first use."""
+    if name == "SamPredictor":
+        return _import("segment_anything_hq").SamPredictor
+    if name in ("Sam", "ImageEncoderViT"):
+        return getattr(_import("segment_anything_hq.modeling"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def build_sam(model: str, *, hq: bool = False) -> Sam:
@@ -65,10 +71,11 @@ def build_sam(model: str, *, hq: bool = False) -> Sam:
     Raises:
         ConfigError: The package has no such network.
     """
-    registry = sam_model_registry if hq else sam_model_registry_baseline
+    package = _import("segment_anything_hq")
+    registry = package.sam_model_registry if hq else package.sam_model_registry_baseline
     if model not in registry:
         raise ConfigError(f"unknown SAM {model!r}; wanted one of: {', '.join(sorted(registry))}")
-    sam = registry[model]()
+    sam: Sam = registry[model]()
     for part in UNUSED_ENCODER_PARTS:
         if hasattr(sam.image_encoder, part):
             delattr(sam.image_encoder, part)
@@ -96,3 +103,12 @@ def build_empty_sam(model: str, *, hq: bool = False) -> Sam:
     for name, values in (("pixel_mean", PIXEL_MEAN), ("pixel_std", PIXEL_STD)):
         sam.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
     return sam
+
+
+def _import(name: str) -> Any:  # noqa: ANN401 - a package without annotations
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", r"Importing from timm\.models\.(layers|registry) is deprecated", FutureWarning
+        )
+        warnings.filterwarnings("ignore", r"Overwriting tiny_vit_\w+ in registry", UserWarning)
+        return importlib.import_module(name)

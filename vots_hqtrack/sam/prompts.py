@@ -45,8 +45,8 @@ def make_prompts(
 
     Args:
         initial: ``(N, H, W)`` bool, frame pixels; each with a pixel at least.
-        geometry: Where the frame is in SAM's input.
-        kind: Which prompts to make.
+        geometry: The frame's position in SAM's input.
+        kind: Kinds of prompts.
         mask_logit: Logit of a mask pixel wholly inside; wholly outside it is the negative.
     """
     boxes = scale_points(prompt_boxes(initial).view(-1, 2, 2), geometry).view(-1, 4)
@@ -88,7 +88,7 @@ def prompt_points(masks: Tensor) -> Tensor:
         ``(N, 2)`` float32, ``(x, y)`` pixel indices. ``(0, 0)`` for an empty mask.
     """
     check_mask_stack(masks)
-    points = [_deepest_pixel(mask.cpu().numpy()) for mask in masks]
+    points = [_deepest_pixel(mask) for mask in masks.cpu().numpy()]
     return torch.tensor(points, dtype=torch.float32, device=masks.device).view(-1, 2)
 
 
@@ -97,7 +97,7 @@ def prompt_masks(masks: Tensor, geometry: SamGeometry, *, mask_logit: float) -> 
 
     Args:
         masks: ``(N, H, W)`` bool, frame pixels.
-        geometry: Where the frame is in SAM's input.
+        geometry: The frame's position in SAM's input.
         mask_logit: Logit of a mask pixel wholly inside; wholly outside it is the negative.
 
     Returns:

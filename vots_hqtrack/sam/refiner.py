@@ -8,26 +8,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from vots_hqtrack.checkpoints.load import load_into
+from vots_hqtrack.checkpoints.manifest import resolve
 from vots_hqtrack.config import CandidateChoice, PromptKind, RefinerConfig
 from vots_hqtrack.encoder.frames import EncodedFrame
 from vots_hqtrack.errors import ConfigError, InputError, ShapeError
 from vots_hqtrack.masks import check_mask_stack, has_pixels
 from vots_hqtrack.refiner import Box, Refinement, RefinerOptions, register_refiner
-from vots_hqtrack.sam.candidates import PromptedDecoder
 from vots_hqtrack.sam.components import clean_logits
 from vots_hqtrack.sam.embed import OwnEmbedder, SharedEmbedder
-from vots_hqtrack.sam.fused_decoder import FusedMaskDecoder
-from vots_hqtrack.sam.fused_tiny_vit import FusedSamEncoder
 from vots_hqtrack.sam.geometry import SamGeometry, masks_in_frame, scale_points
-from vots_hqtrack.sam.models import build_sam
+from vots_hqtrack.sam.layers import SamWeights
+from vots_hqtrack.sam.mask_decoder import Candidates, MaskDecoder
+from vots_hqtrack.sam.models import build_empty_sam, build_sam
 from vots_hqtrack.sam.prompts import Prompts, make_prompts, prompt_masks
+from vots_hqtrack.sam.tiny_vit import TinyViT
 from vots_hqtrack.sam.vit import SamVitEncoder
-from vots_hqtrack.sam.weights import load_sam
+from vots_hqtrack.sam.weights import load_sam_weights
 from vots_hqtrack.types import Size
 
 MASK_LOGIT = 20.0
@@ -35,6 +37,24 @@ MASK_LOGIT = 20.0
 
 OBJECTS_PER_CALL = 16
 """Objects that one decoder call takes: it needs about 45 MB each, and gains nothing from more."""
+
+
+class PromptedDecoder(Protocol):
+    """A network with prompts, as the refiner calls it.
+
+    Attributes:
+        side: Side of its square input in pixels.
+        mask_side: Side of its low-resolution masks in pixels.
+    """
+
+    side: int
+    mask_side: int
+
+    def precompute(self, embedding: Any, geometry: SamGeometry) -> Any:  # noqa: ANN401
+        """Compute what all objects of a frame share."""
+
+    def __call__(self, cache: Any, prompts: Prompts, *, multimask: bool) -> Candidates:  # noqa: ANN401
+        """Decode N objects: K = 3 candidates of each, or 1."""
 
 
 class SamRefiner(nn.Module):
@@ -93,7 +113,7 @@ class SamRefiner(nn.Module):
         """Refine the masks of N objects.
 
         Args:
-            embedding: Of the frame.
+            embedding: Embedding of the frame.
             masks: ``(N, H, W)`` bool, frame pixels.
 
         Returns:
@@ -130,7 +150,7 @@ class SamRefiner(nn.Module):
         """Segment what boxes enclose; of three candidates, that with the best predicted IoU.
 
         Args:
-            embedding: Of the frame.
+            embedding: Embedding of the frame.
             boxes: ``(x, y, width, height)`` in frame pixels, pixel edges; cut to the frame.
 
         Returns:
@@ -188,11 +208,11 @@ def build_sam_refiner(config: RefinerConfig, options: RefinerOptions) -> SamRefi
     """Build SAM or HQ-SAM, fused for inference.
 
     Args:
-        config: Which network, which prompts and which candidate.
-        options: What it is built for.
+        config: Network, prompts and choice of the candidate.
+        options: Device, dtype and the like.
 
     Raises:
-        ConfigError: There is no such network, or VMOS is to read an encoder other than vit_tiny.
+        ConfigError: The network is unknown, or VMOS is to read an encoder other than vit_tiny.
         WeightsError: Weights are missing, damaged, or do not fit.
     """
     device, dtype = options.device, options.dtype
@@ -201,13 +221,8 @@ def build_sam_refiner(config: RefinerConfig, options: RefinerOptions) -> SamRefi
             f"encoder.kind=sam needs refiner.model=vit_tiny, got {config.model!r}: VMOS reads no "
             "other encoder of SAM's"
         )
-    sam = load_sam(config) if options.has_weights else build_sam(config.model, hq=config.hq)
-    decoder = FusedMaskDecoder(
-        sam.mask_decoder, sam.prompt_encoder, dtype, hq_output=config.hq_output
-    )
-    is_tiny = config.model == "vit_tiny"
-    fuse = FusedSamEncoder if is_tiny else SamVitEncoder
-    encoder = fuse(sam.image_encoder, dtype).to(device).eval()
+    encoder, decoder = _build_networks(config, dtype, has_weights=options.has_weights)
+    encoder = encoder.to(device).eval()
     if options.shares_encoder:
         embed: Callable[[EncodedFrame], Any] = SharedEmbedder(encoder)
     else:
@@ -216,6 +231,35 @@ def build_sam_refiner(config: RefinerConfig, options: RefinerOptions) -> SamRefi
         decoder, config, embed=embed, shared_encoder=encoder if options.shares_encoder else None
     )
     return refiner.to(device).eval()
+
+
+def _build_networks(
+    config: RefinerConfig, dtype: torch.dtype, *, has_weights: bool
+) -> tuple[nn.Module, MaskDecoder]:
+    """Build the image encoder and the mask decoder, in one dtype."""
+    tensors = None
+    if has_weights:
+        tensors = load_sam_weights(config.weights, hq=config.hq, head=config.head)
+    source = str(resolve(config.weights)) if has_weights else ""
+    if config.model == "vit_tiny":
+        weights = SamWeights(tensors, source=source)
+        encoder: nn.Module = TinyViT(weights.part("image_encoder"), dtype)
+        decoder = MaskDecoder(weights, dtype, hq=config.hq, hq_output=config.hq_output)
+        weights.require_all("SAM")
+        return encoder, decoder
+    if tensors is None:
+        sam = build_sam(config.model, hq=config.hq)
+    else:
+        sam = build_empty_sam(config.model, hq=config.hq)
+        load_into(sam, tensors, source=source)
+    decoder = MaskDecoder(
+        SamWeights(sam.state_dict()),
+        dtype,
+        hq=config.hq,
+        hq_output=config.hq_output,
+        early_channels=sam.image_encoder.pos_embed.shape[-1],
+    )
+    return SamVitEncoder(sam.image_encoder, dtype), decoder
 
 
 def sam_refiner(

@@ -23,8 +23,8 @@ from vots_hqtrack.errors import ConfigError
 from vots_hqtrack.frame import NETWORK_STRIDE, FrameGeometry, frame_to_image
 from vots_hqtrack.precision import MATMUL_LAYERS, cast_layers
 from vots_hqtrack.refiner import RefinerOptions, register_refiner
-from vots_hqtrack.sam.candidates import Candidates
 from vots_hqtrack.sam.geometry import SamGeometry
+from vots_hqtrack.sam.mask_decoder import Candidates
 from vots_hqtrack.sam.prompts import Prompts
 from vots_hqtrack.sam.refiner import SamRefiner, sam_refiner
 from vots_hqtrack.types import Size
@@ -39,7 +39,7 @@ def _hiera(
     late_windows: tuple[int, int] = (14, 7),
     background: int = 7,
 ) -> dict[str, Any]:
-    """Options of a Hiera encoder, whose width and heads double from stage to stage."""
+    """Options of a Hiera encoder; width and heads double from stage to stage."""
     return {
         "hidden_size": width,
         "embed_dim_per_stage": [width * 2**stage for stage in range(4)],
@@ -119,13 +119,13 @@ class Sam2Decoder(nn.Module):
         count = len(prompts.boxes)
         points = None if prompts.points is None else prompts.points[:, None]
         output: Any = self.model(
-            image_embeddings=[level.expand(count, -1, -1, -1) for level in cache.maps],
+            image_embeddings=[scale.expand(count, -1, -1, -1) for scale in cache.maps],
             input_boxes=prompts.boxes[:, None],
             input_points=points,
             input_masks=prompts.masks,
             multimask_output=multimask,
         )
-        return Candidates(output.pred_masks[:, 0].float(), output.iou_scores[:, 0].float())
+        return Candidates(output["pred_masks"][:, 0].float(), output["iou_scores"][:, 0].float())
 
 
 class Sam2Embedder:
@@ -156,7 +156,7 @@ class Sam2Embedder:
             encoded.frame, FrameGeometry(size, square, square, network), self._device
         )
         maps: list[Tensor] = self._encode(image)
-        return Sam2Embedding(tuple(level.float() for level in maps), square, size)
+        return Sam2Embedding(tuple(scale.float() for scale in maps), square, size)
 
 
 @register_refiner("sam2")
@@ -164,11 +164,11 @@ def build_sam2_refiner(config: RefinerConfig, options: RefinerOptions) -> SamRef
     """Build SAM 2 as refiner.
 
     Args:
-        config: Which network, which prompts and which candidate.
-        options: What it is built for.
+        config: Network, prompts and choice of the candidate.
+        options: Device, dtype and the like.
 
     Raises:
-        ConfigError: ``transformers`` is not installed, or there is no such size.
+        ConfigError: ``transformers`` is not installed, or the size is unknown.
         WeightsError: Weights are missing, damaged, or do not fit.
     """
     if options.has_weights:
@@ -184,7 +184,7 @@ def build_sam2_refiner(config: RefinerConfig, options: RefinerOptions) -> SamRef
 def sam2_refiner(model: nn.Module, config: RefinerConfig, options: RefinerOptions) -> SamRefiner:
     """Wrap a ``Sam2Model`` as refiner; arguments as for :func:`build_sam2_refiner`."""
     parts: Any = model
-    layers = [one for one in parts.vision_encoder.modules() if isinstance(one, MATMUL_LAYERS)]
+    layers = [part for part in parts.vision_encoder.modules() if isinstance(part, MATMUL_LAYERS)]
     cast_layers(model, layers, options.dtype)
     model = model.to(options.device).eval()
     decoder = Sam2Decoder(model)
@@ -199,7 +199,7 @@ def build_sam2(size: str) -> nn.Module:
         size: ``tiny``, ``small``, ``base-plus`` or ``large``.
 
     Raises:
-        ConfigError: There is no such size, or ``transformers`` is not installed.
+        ConfigError: The size is unknown, or ``transformers`` is not installed.
     """
     if size not in SIZES:
         raise ConfigError(f"refiner.model must be one of {', '.join(SIZES)} of SAM 2, got {size!r}")
@@ -232,7 +232,7 @@ def sam2_shapes(size: str) -> dict[str, Tensor]:
     """Return empty tensors under the keys and with the shapes of a ``Sam2Model``.
 
     Raises:
-        ConfigError: There is no such size, or ``transformers`` is not installed.
+        ConfigError: The size is unknown, or ``transformers`` is not installed.
     """
     with torch.device("meta"):
         return dict(build_sam2(size).state_dict())

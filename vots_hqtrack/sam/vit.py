@@ -23,7 +23,7 @@ class SamVitEncoder(nn.Module):
     Args:
         image_encoder: The package's ``ImageEncoderViT`` with relative positions; it is used in
             place, so its weights stay under their names.
-        dtype: Of its matmuls; the residual stream and the norms stay in float32.
+        dtype: Dtype of its matmuls; the residual stream and the norms stay in float32.
     """
 
     def __init__(self, image_encoder: nn.Module, dtype: torch.dtype = torch.float32) -> None:
@@ -76,7 +76,7 @@ def _attend_globally(attention: nn.Module, x: Tensor) -> Tensor:
     parts: Any = attention
     batch, height, width, _ = x.shape
     qkv = parts.qkv(x).unflatten(-1, (3, parts.num_heads, -1)).permute(3, 0, 4, 1, 2, 5)
-    query, key, value = (one.flatten(1, 2) for one in qkv.flatten(1, 2).unbind(0))
+    query, key, value = (part.flatten(1, 2) for part in qkv.flatten(1, 2).unbind(0))
     queries = query.unflatten(1, (height, width))
     rows = torch.einsum("nhwc,hkc->nhwk", queries, _by_distance(parts.rel_pos_h, height))
     columns = torch.einsum("nhwc,wkc->nhwk", queries, _by_distance(parts.rel_pos_w, width))

@@ -1,4 +1,4 @@
-"""SAM weights whose HQ head is in a file of its own: put together at load, or written as one.
+"""SAM weights with the HQ head in a file of its own: joined at load, or written as one.
 
 The shipped tiny SAM serves with and without the HQ head, so that the 9.8 million numbers they share
 are stored once.
@@ -14,12 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vots_hqtrack.checkpoints.load import load_into, load_weights, require_fit
-from vots_hqtrack.checkpoints.manifest import resolve
-from vots_hqtrack.config import RefinerConfig
+from vots_hqtrack.checkpoints.load import load_weights, require_fit
 from vots_hqtrack.errors import ConfigError, WeightsError
 from vots_hqtrack.io import atomic_path
-from vots_hqtrack.sam.models import HQ_DECODER_PARTS, Sam, build_empty_sam, build_sam
+from vots_hqtrack.sam.models import HQ_DECODER_PARTS, build_empty_sam
 
 SAM_NAME = re.compile(r"sam(?P<hq>-hq)?-(?P<model>vit-(?:tiny|b|l|h))")
 """Names of SAM weights, which say what network they are of."""
@@ -27,7 +25,7 @@ _PREFIXES = tuple(f"mask_decoder.{part}." for part in HQ_DECODER_PARTS)
 
 
 def has_hq_head(tensors: Mapping[str, Tensor]) -> bool:
-    """Tell whether SAM weights have tensors of an HQ head.
+    """Return whether SAM weights have tensors of an HQ head.
 
     Args:
         tensors: By the keys of a whole ``Sam``.
@@ -41,14 +39,14 @@ def load_sam_weights(weights: str, *, hq: bool, head: str) -> dict[str, Tensor]:
     Args:
         weights: Name of the SAM's weights.
         hq: True for HQ-SAM.
-        head: Name of the HQ head's weights, read for an HQ-SAM whose own weights have no head;
+        head: Name of the HQ head's weights, read for an HQ-SAM if its own weights have no head;
             empty if there are none.
 
     Returns:
         Tensors on the CPU by the keys of a whole ``Sam``, in the files' dtypes.
 
     Raises:
-        WeightsError: Weights are missing or damaged, or the second file is no HQ head.
+        WeightsError: Weights are missing or damaged, or the second file is not an HQ head.
     """
     tensors = load_weights(weights)
     if not hq or not head or has_hq_head(tensors):
@@ -61,27 +59,15 @@ def load_sam_weights(weights: str, *, hq: bool, head: str) -> dict[str, Tensor]:
     return {**tensors, **extra}
 
 
-def load_sam(config: RefinerConfig) -> Sam:
-    """Build a SAM network with its weights, in evaluation mode.
-
-    Args:
-        config: Names the network and its weights.
-
-    Raises:
-        WeightsError: They are missing, damaged, or do not fit.
-    """
-    sam = build_empty_sam(config.model, hq=config.hq)
-    tensors = load_sam_weights(config.weights, hq=config.hq, head=config.head)
-    load_into(sam, tensors, source=str(resolve(config.weights)))
-    return sam
-
-
 def export_weights(name: str, path: Path, *, head: str = "", force: bool = False) -> None:
     """Write SAM weights that are here as one checkpoint that ``segment_anything_hq`` reads.
 
+    The checkpoint is in float32. Of the package's own keys only those of TinyViT's ImageNet
+    classifier are missing, which nobody calls.
+
     Args:
         name: Name of the SAM's weights, such as ``sam-vit-tiny``.
-        path: The file to write.
+        path: The file to write, such as ``sam_hq_vit_tiny.pth``; its folder must exist.
         head: Name of an HQ head to put into it, or empty.
         force: True replaces a file that is there.
 
@@ -95,31 +81,11 @@ def export_weights(name: str, path: Path, *, head: str = "", force: bool = False
             f"only SAM weights can be exported, such as sam-vit-tiny or sam-hq-vit-h; got {name!r}"
         )
     tensors = load_sam_weights(name, hq=bool(found["hq"] or head), head=head)
-    model = found["model"].replace("-", "_")
-    export_sam(path, tensors, model=model, hq=has_hq_head(tensors), force=force)
-
-
-def export_sam(
-    path: Path, tensors: Mapping[str, Tensor], *, model: str, hq: bool, force: bool = False
-) -> None:
-    """Write SAM weights as one checkpoint that ``segment_anything_hq`` reads, in float32.
-
-    Of the package's own keys only those of TinyViT's ImageNet classifier are missing, which nobody
-    calls.
-
-    Args:
-        path: The file, such as ``sam_hq_vit_tiny.pth``; its folder must exist.
-        tensors: What `load_sam_weights` returned.
-        model: The package's name of the network.
-        hq: True for HQ-SAM.
-        force: True replaces a file that is there.
-
-    Raises:
-        WeightsError: A key is missing, unknown or of another shape, or the file cannot be written.
-    """
     if path.exists() and not force:
         raise WeightsError(f"{path} is there already; give --force to replace it")
-    require_fit(build_sam(model, hq=hq).state_dict(), tensors, source="to export", model=model)
+    model = found["model"].replace("-", "_")
+    own = build_empty_sam(model, hq=has_hq_head(tensors)).state_dict()
+    require_fit(own, tensors, source="to export", model=model)
     wide = {
         key: value.float() if value.is_floating_point() else value for key, value in tensors.items()
     }

@@ -1,7 +1,7 @@
-"""Batches of clips, and the order in which a run draws them.
+"""Batches, and the order in which a run samples them.
 
-A clip depends on the seed, the step and its index in the batch alone. So a run goes on exactly
-where it stopped, and any number of processes draws the same clips.
+An item depends on the seed, the step and its index in the batch alone. So a run goes on exactly
+where it stopped, and any number of processes samples the same items.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 import pickle
 import signal
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -20,16 +21,41 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vots_hqtrack.errors import ConfigError
+from vots_hqtrack.training.hq.recipe import HQRecipe
 from vots_hqtrack.training.recipe import Recipe
 from vots_hqtrack.training.recipe_data import PhaseOptions
 from vots_hqtrack.types import FrameFeatures
 
+BatchType = TypeVar("BatchType", bound="TensorBatch")
 Drawn = TypeVar("Drawn")
-"""What a source's workers hand to the training process."""
+"""A source's message from a worker to the training process."""
+
+
+class TensorBatch(ABC):
+    """A batch of a task: clips of VMOS, or images of the HQ head. Subclasses are dataclasses."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of items."""
+
+    def to(self: BatchType, device: torch.device) -> BatchType:
+        """Return the batch on a device; from page-locked memory, nobody waits for the copy."""
+        return self.map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self: BatchType) -> BatchType:
+        """Return the batch in page-locked memory, from which a GPU copies by itself."""
+        return self.map(lambda tensor: tensor.pin_memory())
+
+    def map(self: BatchType, change: Callable[[Tensor], Tensor]) -> BatchType:
+        """Return the batch with all tensors changed."""
+        changed: BatchType = _map_tensors(self, change)
+        return changed
 
 
 @dataclass(frozen=True, slots=True)
-class ClipBatch:
+class ClipBatch(TensorBatch):
     """Clips of one size.
 
     Attributes:
@@ -38,9 +64,9 @@ class ClipBatch:
         slots: ``(B, 11)`` int64: entry ``i`` is the slot of label ``i``; the background keeps 0.
         frames: ``(B, T, 3, H, W)`` uint8 RGB at the encoder's size; None where only features are
             there.
-        features: Of each frame, ``T`` times batch ``B``; None where the frames are to be encoded.
-        num_objects: Largest label that may occur, 1..10; None finds it in the labels, for which the
-            host waits.
+        features: Features of each frame, ``T`` times batch ``B``; None for frames to be encoded.
+        num_objects: Maximum label that may occur, 1..10; None finds it in the labels, for which
+            the host waits.
         has_void: Labels may be 255, which the loss leaves out.
     """
 
@@ -51,101 +77,92 @@ class ClipBatch:
     num_objects: int | None = None
     has_void: bool = True
 
-    def to(self, device: torch.device) -> ClipBatch:
-        """Return the batch on a device; from page-locked memory, nobody waits for the copy."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+    def __len__(self) -> int:
+        """Return the number of clips."""
+        return len(self.labels)
 
-    def pin_memory(self) -> ClipBatch:
-        """Return the batch in page-locked memory, from which a GPU copies by itself."""
-        return self._map(lambda tensor: tensor.pin_memory())
 
-    def _map(self, change: Callable[[Tensor], Tensor]) -> ClipBatch:
-        features = self.features
-        if features is not None:
-            features = tuple(
-                FrameFeatures(change(one.s4), change(one.s8), change(one.s16)) for one in features
-            )
-        return dataclasses.replace(
-            self,
-            labels=change(self.labels),
-            slots=change(self.slots),
-            frames=None if self.frames is None else change(self.frames),
-            features=features,
-        )
+def _map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:  # noqa: ANN401 - any field
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, tuple):
+        return tuple(_map_tensors(each, change) for each in value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = dataclasses.fields(value)
+        values = {item.name: _map_tensors(getattr(value, item.name), change) for item in fields}
+        return dataclasses.replace(value, **values)
+    return value
 
 
 class ClipSource(Protocol[Drawn]):
-    """Where batches come from."""
+    """Source of batches."""
 
     def draw(self, step: int, places: Sequence[int], phase: PhaseOptions) -> Drawn:
-        """Draw a part of a step's batch, or a plan of it; runs in worker processes.
+        """Sample a part of a step's batch, or a plan of it; runs in worker processes.
 
         Args:
             step: Number of the step.
-            places: Which clips of the batch.
-            phase: Shapes.
+            places: Indices of the items in the batch.
+            phase: Shapes of the clips.
 
         Returns:
             Something that can be pickled, with the methods ``to`` and ``pin_memory``.
 
         Raises:
-            InputError: The data give no clip with an object.
+            InputError: The data have no item with an object.
         """
 
-    def finish(self, drawn: Drawn, device: torch.device) -> ClipBatch:
+    def finish(self, drawn: Drawn, device: torch.device) -> TensorBatch:
         """Make the batch of what was drawn; runs in the training process.
 
         Args:
             drawn: From :meth:`draw`.
-            device: Where the batch is wanted. The host does not wait for it.
+            device: Device of the batch. The host does not wait for it.
         """
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
-    """Which part of each batch a process computes.
+def part_places(
+    batch_size: int, accumulate: int, part: int, *, rank: int = 0, num_processes: int = 1
+) -> range:
+    """Return the indices in the batch that make a micro-batch of a process.
 
-    Attributes:
-        rank: Number of the process, from 0.
-        num_processes: How many there are.
+    Example:
+        >>> [list(part_places(8, 2, part, rank=1, num_processes=2)) for part in (0, 1)]
+        [[4, 5], [6, 7]]
     """
-
-    rank: int = 0
-    num_processes: int = 1
-
-    def places(self, batch_size: int, accumulate: int, part: int) -> range:
-        """Return the clips of one accumulated part.
-
-        Example:
-            >>> [list(Share(1, 2).places(8, 2, part)) for part in (0, 1)]
-            [[4, 5], [6, 7]]
-        """
-        each = batch_size // (self.num_processes * accumulate)
-        first = (self.rank * accumulate + part) * each
-        return range(first, first + each)
+    each = batch_size // (num_processes * accumulate)
+    first = (rank * accumulate + part) * each
+    return range(first, first + each)
 
 
 class PartDataset(Dataset[Any]):
-    """All accumulated parts of a run, one after the other.
+    """All micro-batches ("parts") of a run, one after the other.
 
     Args:
-        source: Where clips come from.
-        recipe: Of the run.
-        share: Of this process.
-        first_step: Steps of earlier sessions, whose clips are not drawn again.
+        source: Source of batches.
+        recipe: Recipe of the run.
+        first_step: Steps of earlier sessions; their clips are not sampled again.
+        rank: Number of the process, from 0.
+        num_processes: Number of processes.
 
     Attributes:
         progress: ``()`` float64 in shared memory, in which workers see how far the run is where the
             clock drives it.
 
     Raises:
-        ConfigError: A phase's batch cannot be shared out evenly.
+        ConfigError: A phase's batch cannot be split evenly.
     """
 
     def __init__(
-        self, source: ClipSource[Any], recipe: Recipe, share: Share, first_step: int = 0
+        self,
+        source: ClipSource[Any],
+        recipe: Recipe | HQRecipe,
+        first_step: int = 0,
+        *,
+        rank: int = 0,
+        num_processes: int = 1,
     ) -> None:
-        parts = share.num_processes * recipe.train.accumulate
+        parts = num_processes * recipe.train.accumulate
         for phase in recipe.phases:
             if phase.batch_size % parts:
                 raise ConfigError(
@@ -154,8 +171,8 @@ class PartDataset(Dataset[Any]):
                 )
         self.source = source
         self.recipe = recipe
-        self.share = share
         self.first_step = first_step
+        self.process = {"rank": rank, "num_processes": num_processes}
         self.progress = torch.zeros((), dtype=torch.float64).share_memory_()
 
     def indices(self, first_step: int) -> Iterable[int]:
@@ -167,28 +184,28 @@ class PartDataset(Dataset[Any]):
         return range(first, train.steps * train.accumulate)
 
     def __getitem__(self, index: int) -> object:
-        """Draw the part with a number."""
+        """Sample the part with a number."""
         train = self.recipe.train
         step, part = divmod(index, train.accumulate)
         progress = float(self.progress) if train.max_minutes else step / train.steps
         phase = self.recipe.phase(progress)
-        places = self.share.places(phase.batch_size, train.accumulate, part)
+        places = part_places(phase.batch_size, train.accumulate, part, **self.process)
         return self.source.draw(self.first_step + step, places, phase)
 
 
 def part_stream(
     parts: PartDataset, first_step: int, workers: int, *, pin_memory: bool = False
 ) -> Iterator[Any]:
-    """Draw the parts in order from a step on.
+    """Sample the parts in order from a step on.
 
     Args:
         parts: All parts.
-        first_step: Where to begin.
-        workers: Processes that draw ahead; 0 draws when asked.
+        first_step: Step of the first part.
+        workers: Processes that sample ahead; 0 samples when asked.
         pin_memory: Hand them on in page-locked memory, for a GPU.
 
     Returns:
-        What the source's ``draw`` gives, part by part.
+        Results of the source's ``draw``, part by part.
     """
     loader = DataLoader(
         _SharedParts(parts) if workers else parts,

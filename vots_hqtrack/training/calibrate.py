@@ -1,7 +1,7 @@
-"""Fits the scores: what a tracker knew of its masks, and whether they were good (decision 0019).
+"""Calibration of scores by tracked masks of known quality (decision 0019).
 
-A run of the tracker over trial clips gives observations, which a file keeps; the fit, its check by
-videos left out, and the reliability curve are made of that file.
+A run of the tracker over stress-test clips gives observations, which a file keeps. Fit, check by
+videos left out, and reliability diagram are made of that file.
 """
 
 from __future__ import annotations
@@ -16,38 +16,38 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from vots_hqtrack.confidence import GOOD_IOU, score_evidence
 from vots_hqtrack.config import ConfidenceConfig
 from vots_hqtrack.errors import ConfigError, InputError
 from vots_hqtrack.measures import jaccard
+from vots_hqtrack.scoring import GOOD_IOU, calibrated_score
 from vots_hqtrack.tracker import HQTracker
-from vots_hqtrack.training.trial_clips import TrialClip
-from vots_hqtrack.types import Evidence, ObjectId
+from vots_hqtrack.training.stress_clips import StressClip
+from vots_hqtrack.types import ConfidenceFeatures, ObjectId
 
 FloatArray = npt.NDArray[np.float64]
 
-NAMES = Evidence._fields
+NAMES = ConfidenceFeatures._fields
 SIGNS = {"mean_margin": 1, "weak_fraction": -1, "ambiguity": -1, "shrinkage": -1}
-"""Which way each part of the evidence may speak: 1 for a good mask, -1 against."""
+"""Sign of the weight of each part of the evidence: 1 for a good mask, -1 against."""
 RIDGE = 0.01
 BINS = 10
 SURE = 0.9
-"""Of masks with a higher score, users expect that nearly all are good."""
+"""Users expect that nearly all masks with a higher score are good."""
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One mask that a tracker reported, and what came of it.
+    """A mask that a tracker reported, and its quality.
 
     Attributes:
-        clip: Which clip; its first word is the video that is left out together in checks.
-        kind: What made the clip hard.
-        frame_index: Place in the clip.
-        object_id: Which object.
-        evidence: What the tracker knew.
+        clip: Origin of the clip; its first word is the video, which checks leave out as a whole.
+        kind: Difficulty of the clip.
+        frame_index: Index in the clip.
+        object_id: Id of the object.
+        evidence: Evidence of the tracker.
         probability: VMOS's mean probability inside the mask.
         iou: IoU of the reported mask with the truth; 0 if the object is not there.
-        coarse_iou: The same of VMOS's mask.
+        initial_iou: The same of VMOS's mask.
         is_visible: Whether the object is there.
         is_reported: Whether the mask has a pixel.
     """
@@ -56,10 +56,10 @@ class Observation:
     kind: str
     frame_index: int
     object_id: int
-    evidence: Evidence
+    evidence: ConfidenceFeatures
     probability: float
     iou: float
-    coarse_iou: float
+    initial_iou: float
     is_visible: bool
     is_reported: bool
 
@@ -69,11 +69,11 @@ class Observation:
         return self.is_visible and self.iou >= GOOD_IOU
 
 
-def observe(tracker: HQTracker, clip: TrialClip) -> Iterator[Observation]:
+def observe(tracker: HQTracker, clip: StressClip) -> Iterator[Observation]:
     """Track a clip and yield an observation for every frame but the first and every object.
 
     Args:
-        tracker: One that scores by ``probability``.
+        tracker: A tracker that scores by ``probability``.
         clip: The clip; object ``i`` of it gets the id ``i + 1``.
     """
     first = {number: track[0] for number, track in enumerate(clip.masks, start=1)}
@@ -81,89 +81,85 @@ def observe(tracker: HQTracker, clip: TrialClip) -> Iterator[Observation]:
     for index, frame in enumerate(clip.frames[1:], start=1):
         result = tracker.track(frame, state)
         for number, track in enumerate(clip.masks, start=1):
-            one, truth = ObjectId(number), track[index]
+            object_id, truth = ObjectId(number), track[index]
             yield Observation(
                 clip=clip.origin,
                 kind=clip.kind,
                 frame_index=index,
                 object_id=number,
-                evidence=result.evidence[one],
-                probability=result.scores[one],
-                iou=jaccard(result.masks[one], truth),
-                coarse_iou=jaccard(result.coarse_masks[one], truth),
+                evidence=result.confidence_features[object_id],
+                probability=result.scores[object_id],
+                iou=jaccard(result.masks[object_id], truth),
+                initial_iou=jaccard(result.initial_masks[object_id], truth),
                 is_visible=bool(truth.any()),
-                is_reported=bool(result.masks[one].any()),
+                is_reported=bool(result.masks[object_id].any()),
             )
 
 
 def write_observations(path: Path, observations: Iterable[Observation]) -> None:
     """Add observations to a file, a line of JSON each."""
     with path.open("a", encoding="utf-8") as file:
-        for one in observations:
-            file.write(json.dumps({**asdict(one), "evidence": one.evidence._asdict()}) + "\n")
+        for observation in observations:
+            fields = {**asdict(observation), "evidence": observation.evidence._asdict()}
+            file.write(json.dumps(fields) + "\n")
 
 
 def read_observations(path: Path) -> list[Observation]:
     """Read what :func:`write_observations` wrote.
 
     Raises:
-        InputError: The file cannot be read, or a line is no observation.
+        InputError: The file cannot be read, or a line is malformed.
     """
     found = []
     try:
         for line in path.read_text(encoding="utf-8").splitlines():
             fields = json.loads(line)
-            found.append(Observation(**{**fields, "evidence": Evidence(**fields["evidence"])}))
+            found.append(
+                Observation(**{**fields, "evidence": ConfidenceFeatures(**fields["evidence"])})
+            )
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path}: wanted lines of observations, got: {error}") from error
     return found
 
 
 def without_refiner(observations: Iterable[Observation]) -> list[Observation]:
-    """Return what the same tracker would have observed without its refiner.
+    """Return the observations of the same tracker without its refiner.
 
-    VMOS's masks and the evidence are the same where the memory holds its own labels.
+    VMOS's masks and the evidence are the same where the memory holds VMOS's masks.
     """
-    return [dataclasses.replace(one, iou=one.coarse_iou) for one in observations]
+    return [dataclasses.replace(each, iou=each.initial_iou) for each in observations]
 
 
 def split_by_count(observations: Sequence[Observation]) -> dict[str, list[Observation]]:
-    """Tell clips of one object from clips of several.
-
-    Returns:
-        The observations under ``one object`` and ``several objects``; what there is none of is left
-        out.
-    """
-    objects = Counter(clip for clip, _ in {(one.clip, one.object_id) for one in observations})
-    found: dict[str, list[Observation]] = {}
-    for one in sorted(observations, key=lambda one: objects[one.clip] > 1):
-        name = "several objects" if objects[one.clip] > 1 else "one object"
-        found.setdefault(name, []).append(one)
-    return found
+    """Group observations into ``one object`` and ``several objects`` a clip; no group is empty."""
+    counts = Counter(clip for clip, _ in {(each.clip, each.object_id) for each in observations})
+    groups: dict[str, list[Observation]] = {"one object": [], "several objects": []}
+    for each in observations:
+        groups["several objects" if counts[each.clip] > 1 else "one object"].append(each)
+    return {name: group for name, group in groups.items() if group}
 
 
 def fit(observations: Sequence[Observation]) -> ConfidenceConfig:
     """Fit the logistic model to all masks that have a pixel.
 
-    Least cross-entropy, in which every clip counts alike, with a small ridge on the standardised
-    weights; no weight may have the sign that its evidence cannot have, so that a larger margin
-    never lowers a score.
+    The minimum of a cross-entropy in which every clip has the same weight, with a small ridge on
+    the standardised weights. Signs of weights are fixed: a larger margin never lowers a score.
 
     Args:
-        observations: Of masks; those without a pixel do not count.
+        observations: Observations; masks without a pixel do not count.
 
     Raises:
         ConfigError: SciPy is not installed.
         InputError: There are no good masks, or no bad ones.
     """
-    rows = reported(observations)
-    good = np.array([one.is_good for one in rows], np.float64)
+    rows = [each for each in observations if each.is_reported]
+    good = np.array([row.is_good for row in rows], np.float64)
     if not len(good) or good.min() == good.max():
         raise InputError(f"a fit needs good and bad masks, got {int(good.sum())} of {len(good)}")
-    sizes = Counter(one.clip for one in rows)
-    counts = np.array([1.0 / sizes[one.clip] for one in rows], np.float64)
+    sizes = Counter(row.clip for row in rows)
+    counts = np.array([1.0 / sizes[row.clip] for row in rows], np.float64)
     counts /= counts.sum()
-    evidence = np.array([one.evidence for one in rows], np.float64)
+    evidence = np.array([row.evidence for row in rows], np.float64)
     centre = counts @ evidence
     spread = np.sqrt(counts @ (evidence - centre) ** 2)
     scale = np.where(spread > 0, spread, 1.0)
@@ -175,44 +171,42 @@ def fit(observations: Sequence[Observation]) -> ConfidenceConfig:
 
 
 def cross_score(observations: Sequence[Observation]) -> list[float]:
-    """Score every observation by a model that never saw a clip about its video.
+    """Score every observation by a model that was fitted without its video.
 
     Args:
-        observations: Of masks.
+        observations: Observations of several videos.
 
     Raises:
         ConfigError: SciPy is not installed.
         InputError: Without one video there are no good masks left, or no bad ones.
     """
-    videos = [_video(one) for one in observations]
-    scores = [0.0] * len(observations)
-    for video in sorted(set(videos)):
-        rest = [one for one, name in zip(observations, videos, strict=True) if name != video]
-        model = fit(rest)
-        for index, one in enumerate(observations):
-            if videos[index] == video:
-                scores[index] = score_evidence(one.evidence, model)
-    return scores
+    videos = [each.clip.split(":")[0] for each in observations]
+    models = {
+        video: fit([each for each, name in zip(observations, videos, strict=True) if name != video])
+        for video in set(videos)
+    }
+    pairs = zip(observations, videos, strict=True)
+    return [calibrated_score(each.evidence, models[video]) for each, video in pairs]
 
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """How scores compare with what came true.
+    """Reliability of scores.
 
     Attributes:
-        mean_score: ``(BINS,)`` float64, of the masks in each bin of scores; 0 in an empty one.
-        share_good: ``(BINS,)`` float64, of the same masks.
+        mean_score: ``(BINS,)`` float64, of the masks in each bin of scores; 0 in an empty bin.
+        fraction_good: ``(BINS,)`` float64, of the same masks.
         counts: ``(BINS,)`` int64, masks in each bin.
-        calibration_error: Expected calibration error: mean of the bins' differences, each weighed
-            by its masks.
+        calibration_error: Expected calibration error: mean of the bins' differences, weighted
+            by their masks.
         brier: Mean squared difference of score and truth, mask by mask.
-        sure_good: Share of good masks among those with a score above `SURE`; NaN without such.
+        sure_good: Fraction of good masks among those with a score above `SURE`; NaN without such.
         ranking: Probability that a good mask has a higher score than a bad one (area under the
             ROC curve); NaN if all are alike.
     """
 
     mean_score: FloatArray
-    share_good: FloatArray
+    fraction_good: FloatArray
     counts: npt.NDArray[np.int64]
     calibration_error: float
     brier: float
@@ -228,7 +222,7 @@ def measure_reliability(scores: Sequence[float], is_good: Sequence[bool]) -> Rel
         is_good: The truth about the same masks.
 
     Raises:
-        InputError: There is no mask, or the numbers differ.
+        InputError: Masks are missing, or the numbers differ.
 
     Example:
         >>> round(measure_reliability([0.9, 0.9, 0.1], [True, False, False]).calibration_error, 3)
@@ -241,27 +235,25 @@ def measure_reliability(scores: Sequence[float], is_good: Sequence[bool]) -> Rel
     counts = np.bincount(bins, minlength=BINS)
     some = np.maximum(counts, 1)
     mean_score = np.bincount(bins, values, BINS) / some
-    share_good = np.bincount(bins, truth, BINS) / some
-    error = float((np.abs(mean_score - share_good) * counts).sum() / len(values))
+    fraction_good = np.bincount(bins, truth, BINS) / some
+    error = float((np.abs(mean_score - fraction_good) * counts).sum() / len(values))
     brier = float(((values - truth) ** 2).mean())
     sure = truth[values > SURE]
     sure_good = float(sure.mean()) if len(sure) else float("nan")
     ranking = _ranking(values, truth > 0)
-    return Reliability(mean_score, share_good, counts, error, brier, sure_good, ranking)
+    return Reliability(mean_score, fraction_good, counts, error, brier, sure_good, ranking)
 
 
 @dataclass(frozen=True, slots=True)
 class AbsenceTrade:
-    """What a threshold of ``tracking.absence_score`` would have done, by VOTS's measures.
+    """Effect of a threshold ``tracking.absence_score`` on VOTS's measures.
 
     Attributes:
-        absence_score: The threshold.
         quality: Mean overlap over all frames; 1 where an absent object is called absent.
-        nre: Share of the frames with the object on which it would be called absent.
-        adq: Share of the frames without the object on which it would be; NaN without such frames.
+        nre: Fraction of the frames with the object on which it would be called absent.
+        adq: The same of the frames without the object; NaN without such frames.
     """
 
-    absence_score: float
     quality: float
     nre: float
     adq: float
@@ -270,50 +262,41 @@ class AbsenceTrade:
 def trade_absence(
     observations: Sequence[Observation], scores: Sequence[float], absence_score: float
 ) -> AbsenceTrade:
-    """Work out what a threshold would have done; reports do not act on later frames.
+    """Compute the effect of a threshold; reports do not act on later frames.
 
     Args:
-        observations: Of all frames, those without a mask too.
-        scores: Theirs, in the same order.
+        observations: Observations of all frames, those without a mask too.
+        scores: Their scores, in the same order.
         absence_score: The threshold.
 
     Raises:
-        InputError: There is no observation with a visible object, or the numbers differ.
+        InputError: No object is visible, or the numbers differ.
     """
-    is_visible = np.array([one.is_visible for one in observations], np.bool_)
+    is_visible = np.array([each.is_visible for each in observations], np.bool_)
     if len(scores) != len(observations) or not is_visible.any():
         raise InputError(
             f"wanted a score for each observation and some visible objects, got {len(scores)} "
             f"scores and {int(is_visible.sum())} visible of {len(observations)} objects"
         )
-    is_there = np.array([one.is_reported for one in observations], np.bool_)
+    is_there = np.array([each.is_reported for each in observations], np.bool_)
     is_called = ~is_there | (np.array(scores) < absence_score)
-    overlap = np.array([one.iou for one in observations], np.float64)
+    overlap = np.array([each.iou for each in observations], np.float64)
     overlap = np.where(is_called, np.where(is_visible, 0.0, 1.0), overlap)
     absent = is_called[~is_visible]
     return AbsenceTrade(
-        absence_score=absence_score,
         quality=float(overlap.mean()),
         nre=float(is_called[is_visible].mean()),
         adq=float(absent.mean()) if len(absent) else float("nan"),
     )
 
 
-def reported(observations: Iterable[Observation]) -> list[Observation]:
-    """Return the observations of masks that have a pixel."""
-    return [one for one in observations if one.is_reported]
-
-
 def _minimise(inputs: FloatArray, good: FloatArray, counts: FloatArray) -> tuple[FloatArray, float]:
-    """Minimise the penalised cross-entropy under the bounds that `SIGNS` sets.
+    """Return ``(K,)`` weights and the constant of the minimum under the signs of `SIGNS`.
 
     Args:
         inputs: ``(M, K)`` standardised evidence.
         good: ``(M,)`` 1 for a good mask, 0 for a bad one.
-        counts: ``(M,)`` how much each mask counts; they sum to 1.
-
-    Returns:
-        ``(K,)`` weights, and the constant.
+        counts: ``(M,)`` weights of the masks; they sum to 1.
     """
     try:
         from scipy.optimize import minimize
@@ -339,7 +322,3 @@ def _ranking(scores: FloatArray, good: npt.NDArray[np.bool_]) -> float:
         return float("nan")
     high, low = scores[good][:, None], scores[~good][None]
     return float(((high > low) + 0.5 * (high == low)).mean())
-
-
-def _video(observation: Observation) -> str:
-    return observation.clip.split(":")[0]

@@ -1,7 +1,7 @@
-"""Unrolls a training clip through the VMOS and the memory code of inference (paper section 3).
+"""Unrolling of a training clip through VMOS and the memory code of inference (paper section 3).
 
-The first frame of a clip carries the given labels. On the others VMOS predicts, and either its own
-labels or the true ones go to the memory.
+The first frame of a clip carries the given labels. On the others VMOS predicts, and either the
+predicted masks or the true ones are written to the memory.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vots_hqtrack.config import MemoryConfig
 from vots_hqtrack.masks import one_hot_slots
-from vots_hqtrack.memory.state import new_group
+from vots_hqtrack.memory import new_group
 from vots_hqtrack.types import SLOTS_PER_GROUP, FrameFeatures, PropagationOutput
 from vots_hqtrack.vmos import VMOS
 
@@ -23,11 +23,11 @@ DEAD_LOGIT = -1e4
 
 
 def shuffle_table(batch: int, generator: torch.Generator) -> Tensor:
-    """Draw which slot each object takes, so that no slot learns a meaning of its own.
+    """Sample the slot of each object, so that no slot learns a meaning of its own.
 
     Args:
         batch: Number of clips.
-        generator: Source of chance.
+        generator: Random generator.
 
     Returns:
         ``(B, 11)`` int64: entry ``i`` is the slot of label ``i``; the background keeps 0.
@@ -43,7 +43,7 @@ def unroll_clip(
     slots: Tensor,
     memory: MemoryConfig,
     *,
-    use_own_labels: bool,
+    use_predicted_masks: bool,
     align_corners: bool = False,
     with_reference: bool = True,
     num_objects: int | None = None,
@@ -52,13 +52,13 @@ def unroll_clip(
 
     Args:
         vmos: The network.
-        features: Of each frame, ``T`` times batch ``B``.
+        features: Encoder features of each frame, ``T`` times batch ``B``.
         labels: ``(B, T, H', W')`` uint8 at network size; 0 is the background, 1..10 the objects.
         slots: From :func:`shuffle_table`.
         memory: Memory rules of the training.
-        use_own_labels: VMOS's own hard labels go to the memory instead of the true ones, and no
-            gradient flows through their identity embedding.
-        align_corners: How logits are resized to the labels.
+        use_predicted_masks: Write the predicted masks to the memory instead of the true ones (no
+            teacher forcing); no gradient flows through their identity embedding.
+        align_corners: Interpolation of logits to the labels' size.
         with_reference: Decode the reference frame too; without, its logits are an empty tensor.
         num_objects: Largest label ``N``, 1..10; None finds it, for which the host waits.
 
@@ -80,26 +80,26 @@ def unroll_clip(
 
     group = new_group(memory)
     embedding = vmos.encode_masks(embed(labels[:, 0]))
-    output = vmos.propagate_reference(features[0], embedding)
-    group.start(vmos.write_memory(0, output.proposals, embedding))
+    output = vmos.propagate(features[0], embedding)
+    group.write_reference(vmos.write_memory(0, output.proposals, embedding))
     empty = labels.new_zeros(0).float()
     predicted = [read(output) if with_reference else empty]
     for index in range(1, len(features)):
-        output = vmos.propagate(features[index], group.long_term.entries, group.short_term[0])
+        output = vmos.propagate(features[index], group.read())
         predicted.append(read(output))
         if index == len(features) - 1:
             break
-        if use_own_labels:
-            kept = _hard_labels(predicted[-1], labels, align_corners=align_corners)
-            embedding = vmos.encode_masks(embed(kept)).detach()
+        if use_predicted_masks:
+            hard = _hard_labels(predicted[-1], labels, align_corners=align_corners)
+            embedding = vmos.encode_masks(embed(hard)).detach()
         else:
             embedding = vmos.encode_masks(embed(labels[:, index]))
-        group.commit(vmos.write_memory(index, output.proposals, embedding), memory.gap)
+        group.write(vmos.write_memory(index, output.proposals, embedding))
     return predicted
 
 
 def _dead_channels(labels: Tensor, num_objects: int | None) -> Tensor:
-    """Which labels a clip's first frame lacks, ``(B, N + 1)`` bool; never the background."""
+    """Labels that a clip's first frame lacks, ``(B, N + 1)`` bool; never the background."""
     if num_objects is None:
         num_objects = int(labels.max())
     dead = one_hot_slots(labels.long()).flatten(2).amax(2)[:, : num_objects + 1] == 0
@@ -108,7 +108,7 @@ def _dead_channels(labels: Tensor, num_objects: int | None) -> Tensor:
 
 
 def _hard_labels(logits: Tensor, labels: Tensor, *, align_corners: bool) -> Tensor:
-    """The most probable label of each pixel, ``(B, H', W')`` int64, at the labels' size."""
+    """Most probable label of each pixel, ``(B, H', W')`` int64, at the labels' size."""
     size = (int(labels.shape[-2]), int(labels.shape[-1]))
     fine = F.interpolate(logits.detach(), size, mode="bilinear", align_corners=align_corners)
     return fine.argmax(1)

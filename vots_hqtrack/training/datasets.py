@@ -1,7 +1,4 @@
-"""What training data is: photographs with instance masks, clips, and data sets of either.
-
-`vots_hqtrack.training.adapters` reads them from disk; ``synthesis`` makes clips of photographs.
-"""
+"""Types of training data: images with instance masks, clips, and data sets of either."""
 
 from __future__ import annotations
 
@@ -61,28 +58,27 @@ class Clip:
 
 
 class ClipDataset(Protocol):
-    """A data set that clips are drawn from; `vots_hqtrack.training.adapters` opens them."""
+    """A data set that clips are sampled from; `vots_hqtrack.training.adapters` opens them."""
 
     name: str
-    """What captions and logs call it."""
+    """Name for captions and logs."""
 
     def __len__(self) -> int:
-        """Return the number of videos or photographs."""
+        """Return the number of videos or images."""
 
     def sample(
         self, index: int, num_frames: int, max_gap: int, generator: np.random.Generator
     ) -> Clip:
-        """Draw a clip of one video, or the same photograph ``num_frames`` times.
+        """Sample a clip of one video, or repeat an image ``num_frames`` times.
 
         Args:
-            index: Video or photograph, ``0 <= index < len(self)``.
+            index: Video or image, ``0 <= index < len(self)``.
             num_frames: ``T``, at least 1; the first frame is the reference.
             max_gap: Largest number of annotated frames from one frame of the clip to the next.
-            generator: Source of chance; nothing else decides.
+            generator: Random generator; nothing else decides.
 
         Returns:
-            A clip whose objects are seen in its first frame, at least one and at most 10, numbered
-            from 1 without gaps.
+            A clip of 1 to 10 objects, all shown by its first frame, numbered from 1 without gaps.
 
         Raises:
             InputError: A file is missing or damaged, or no frame shows an object.
@@ -90,7 +86,7 @@ class ClipDataset(Protocol):
 
 
 class Photo(NamedTuple):
-    """A photograph with its instances, or one frame of a video.
+    """An image with its instances, or one frame of a video.
 
     Attributes:
         image: uint8 ``(H, W, 3)`` RGB.

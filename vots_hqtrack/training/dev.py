@@ -1,4 +1,4 @@
-"""Tracks the dev sequences, which are never trained on, by the tracker of inference."""
+"""Tracking of the dev sequences, which are never trained on, by the tracker of inference."""
 
 from __future__ import annotations
 
@@ -23,8 +23,6 @@ from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.training.adapters import open_dataset
 from vots_hqtrack.training.adapters.videos import Video
 from vots_hqtrack.training.adapters.vos import Davis
-from vots_hqtrack.training.network import ClipNetwork, frame_encoder, tracker_config
-from vots_hqtrack.training.recipe import ModelOptions
 from vots_hqtrack.training.recipe_data import DevOptions
 from vots_hqtrack.training.sources import adapter_options
 from vots_hqtrack.types import ObjectId
@@ -51,7 +49,7 @@ DEV_SETS: Mapping[str, tuple[DevOptions, ...]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class SequenceScore:
-    """How well one sequence was tracked.
+    """Scores of a sequence.
 
     Attributes:
         objects: Means over the frames after the first, for each object of the first frame.
@@ -77,7 +75,7 @@ class DevVideo:
 
     Attributes:
         name: As in `DevOptions.sequences`.
-        video: Where the frames are read.
+        video: The video itself.
         places: Their indices; the first one is the reference frame.
     """
 
@@ -89,13 +87,17 @@ class DevVideo:
 class DevSplit:
     """Some sequences and how they are measured.
 
+    Attributes:
+        videos: The sequences.
+        every: Steps between two evaluations.
+
     Args:
-        options: Which, and how much of them.
+        options: Sequences and frames.
         base: Folder that a relative root is looked up in.
 
     Raises:
         ConfigError: An option is unknown, or the name of a sequence is malformed.
-        InputError: The folder is no DAVIS folder, lacks a sequence, or one is too short.
+        InputError: The folder is not a DAVIS folder, lacks a sequence, or one is too short.
     """
 
     def __init__(self, options: DevOptions, base: Path) -> None:
@@ -116,6 +118,7 @@ class DevSplit:
                 raise InputError(f"the dev sequence {entry} needs two frames, got {len(places)}")
             videos.append(DevVideo(entry, known[name], places))
         self.videos = tuple(videos)
+        self.every = options.every
 
     def measure(
         self, tracker: HQTracker, videos: Sequence[DevVideo]
@@ -163,7 +166,7 @@ def dev_tracker(
 ) -> HQTracker:
     """Wrap trained modules as a tracker without refiner, which reports every mask.
 
-    The preset's scores were fitted to other weights, so that they decide nothing here.
+    The preset's scores were fitted to other weights: they decide nothing here.
     """
     tracking = dataclasses.replace(config.tracking, absence_score=0.0)
     plain = dataclasses.replace(config, refiner=RefinerConfig(enabled=False), tracking=tracking)
@@ -172,18 +175,6 @@ def dev_tracker(
     dtype = pick_dtype(config.runtime.dtype, device)
     cast_to_low_precision(vmos, dtype, config.runtime.low_precision)
     return HQTracker(plain, encoder, vmos, None, device)
-
-
-def average_tracker(average: ClipNetwork, model: ModelOptions) -> HQTracker:
-    """Wrap averaged weights as the tracker of :func:`dev_tracker`.
-
-    Args:
-        average: On its device.
-        model: Of the recipe.
-    """
-    config = tracker_config(model)
-    device = next(average.vmos.parameters()).device
-    return dev_tracker(config, frame_encoder(average, config), average.vmos, device)
 
 
 def parse_sequence(entry: str) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""What Accelerate does for a run: devices, processes, precision; and how a run is asked to stop."""
+"""Accelerate in a run: devices, processes, precision; and requests to stop."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import contextlib
 import signal
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import timedelta
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 import torch
@@ -16,8 +17,8 @@ from accelerate.state import AcceleratorState
 
 from vots_hqtrack.devices import pick_dtype
 
-PATIENCE = timedelta(hours=6)
-"""How long processes wait for one another: one may fill the feature cache meanwhile."""
+PROCESS_TIMEOUT = timedelta(hours=6)
+"""Processes wait that long for one another: one may fill the feature cache meanwhile."""
 PRECISIONS = {torch.float32: "no", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 
@@ -30,10 +31,10 @@ def start_accelerator(precision: str) -> Accelerator:
     Raises:
         ConfigError: The device does not compute in that format.
     """
-    state = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
+    state = PartialState(cpu=not torch.cuda.is_available(), timeout=PROCESS_TIMEOUT)
     dtype = pick_dtype(precision, state.device)
     if state.num_processes > 1:
-        # Said of depth-wise kernels, whose one input channel makes two strides the same layout.
+        # About depth-wise kernels: with one input channel two strides are the same layout.
         warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     # Accelerate keeps the precision of a process's first run; each run has its own.
     AcceleratorState._reset_state()
@@ -41,21 +42,21 @@ def start_accelerator(precision: str) -> Accelerator:
 
 
 def compute_dtype(accelerator: Accelerator) -> torch.dtype:
-    """Return the dtype in which heavy products run."""
+    """Return the dtype of matrix multiplications and convolutions."""
     return next(dtype for dtype, name in PRECISIONS.items() if name == accelerator.mixed_precision)
 
 
 @contextlib.contextmanager
 def fast_kernels(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
-    """Let a GPU round to TF32 the float32 products that mixed precision leaves.
+    """Let a GPU round to TF32 the float32 matmuls that mixed precision leaves.
 
     Where all was asked to be float32, nothing is rounded. cuDNN does not search for the fastest
     kernels: with large batches that takes minutes, which a run by the clock does not have.
     PyTorch's settings are as before afterwards.
 
     Args:
-        device: Of the training.
-        dtype: In which heavy products run.
+        device: Device of the training.
+        dtype: Dtype of matrix multiplications and convolutions.
     """
     if device.type != "cuda":
         yield
@@ -72,52 +73,49 @@ def fast_kernels(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
         cudnn.allow_tf32 = before[1]
 
 
+@dataclass
 class StopRequest:
-    """Notes SIGINT and SIGTERM instead of dying of them, while it is open.
+    """Request to stop a run.
 
-    A second signal of a kind acts as usual. Only the main thread may open it.
+    Attributes:
+        signal_number: SIGINT or SIGTERM, or None before there is one.
     """
 
-    def __init__(self) -> None:
-        self.signal_number: int | None = None
-        self._former: dict[int, Any] = {}
+    signal_number: int | None = None
 
-    def __enter__(self) -> StopRequest:
-        """Listen."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._former[number] = signal.signal(number, self._note)
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Let signals act as before."""
-        for number, former in self._former.items():
-            signal.signal(number, former)
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[StopRequest]:
+    """Record SIGINT and SIGTERM instead of dying of them, in the main thread.
 
-    @property
-    def is_set(self) -> bool:
-        """Whether a signal came."""
-        return self.signal_number is not None
+    A second signal of a kind acts as usual.
+    """
+    request = StopRequest()
+    former: dict[int, Any] = {}
 
-    def _note(self, number: int, _: FrameType | None) -> None:
-        self.signal_number = number
-        signal.signal(number, self._former[number])
+    def record(number: int, _: FrameType | None) -> None:
+        request.signal_number = number
+        signal.signal(number, former[number])
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        former[number] = signal.signal(number, record)
+    try:
+        yield request
+    finally:
+        for name, handler in former.items():
+            signal.signal(name, handler)
 
 
 def agree_to_stop(accelerator: Accelerator, stop: StopRequest) -> bool:
-    """Say whether a run stops now: a signal came to any of its processes.
+    """Return whether a signal came to any of the processes.
 
     Args:
-        accelerator: Of all processes; each must call this after the same step.
-        stop: Of this process.
+        accelerator: Accelerate's; each process must call this after the same step.
+        stop: Requests to this process.
     """
     if accelerator.num_processes == 1:
-        return stop.is_set
+        return stop.signal_number is not None
     # A signal reaches the processes at different steps; they must leave in the same one.
-    if stop.is_set:
+    if stop.signal_number is not None:
         accelerator.set_trigger()
     return bool(accelerator.check_trigger())

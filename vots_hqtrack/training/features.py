@@ -1,8 +1,8 @@
 """Encoder features of training clips, computed once and kept on disk while the encoder is frozen.
 
-A clip's file holds, in bfloat16 and channels last so that a window of cells is a short read: ``s4``
+A clip's file holds, in bfloat16 and channels last so that a window is a short read: ``s4``
 ``(T, 2h, 2w, 128)``, ``s8`` ``(T, h, w, 576)`` and ``labels`` uint8 ``(T, 8h, 8w)`` at network
-size. The map at 1/16 is the mean of four cells of the second half of ``s8`` and is not stored.
+size. The map at 1/16 is the mean of four pixels of the second half of ``s8`` and is not stored.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from vots_hqtrack.io import atomic_path
 from vots_hqtrack.types import FrameArray, FrameFeatures, LabelArray, Size, check_frame
 
 NECK_CHANNELS = 256
-CELL = 8
-"""Network pixels of one cell of ``s8``."""
+STRIDE_S8 = 8
+"""Network pixels of a pixel of ``s8``, each way."""
 
 
 def cache_clip(
@@ -61,7 +61,7 @@ def cache_clip(
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A rectangle of ``s8`` cells; sides and corners are even so that 1/16 cells stay whole."""
+    """A rectangle in pixels of ``s8``; sides and corners are even for whole pixels of 1/16."""
 
     top: int
     left: int
@@ -77,7 +77,7 @@ class CachedClip:
 
     @property
     def shape(self) -> tuple[int, Size]:
-        """Number of frames and the size in ``s8`` cells."""
+        """Number of frames, and size in pixels of ``s8``."""
         with safe_open(self.path, framework="pt") as file:
             frames, height, width, _ = file.get_slice("s8").get_shape()
         return frames, Size(height, width)
@@ -93,7 +93,7 @@ class CachedClip:
 
         Args:
             frames: Frame numbers in the order wanted.
-            window: Cells of ``s8``.
+            window: Rectangle in ``s8``.
 
         Returns:
             Features with the frames along the batch axis, bfloat16, and labels uint8 ``(T, 8h,
@@ -102,7 +102,7 @@ class CachedClip:
         with safe_open(self.path, framework="pt") as file:
             s8 = _cut(file.get_slice("s8"), frames, window, 1)
             s4 = _cut(file.get_slice("s4"), frames, window, 2)
-            labels = _cut(file.get_slice("labels"), frames, window, CELL)
+            labels = _cut(file.get_slice("labels"), frames, window, STRIDE_S8)
         features = features_from_cache(s4.permute(0, 3, 1, 2), s8.permute(0, 3, 1, 2))
         return features, labels
 
@@ -112,7 +112,7 @@ def features_from_cache(s4: Tensor, s8: Tensor) -> FrameFeatures:
     return FrameFeatures(s4=s4, s8=s8, s16=F.avg_pool2d(s8[:, -NECK_CHANNELS:], 2))
 
 
-def _cut(stored: object, frames: Sequence[int], window: Window, cell: int) -> Tensor:
-    rows = slice(window.top * cell, (window.top + window.height) * cell)
-    columns = slice(window.left * cell, (window.left + window.width) * cell)
+def _cut(stored: object, frames: Sequence[int], window: Window, stride: int) -> Tensor:
+    rows = slice(window.top * stride, (window.top + window.height) * stride)
+    columns = slice(window.left * stride, (window.left + window.width) * stride)
     return torch.cat([stored[i : i + 1, rows, columns] for i in frames])  # type: ignore[index]

@@ -1,4 +1,4 @@
-"""What fresh weights of VMOS start from."""
+"""Initial weights of VMOS."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vots_hqtrack.vmos import VMOS
 QUERY_GAIN = 1.4
 """Makes the score of a token with itself about 15, so that the softmax tells it from some thousand
 others."""
-NEAR_CELLS = 4.0
+NEAR_DISTANCE = 4.0
 
 
 @torch.no_grad()
@@ -22,7 +22,7 @@ def start_as_similarity(vmos: VMOS) -> None:
     """Initialise so that matching begins as plain feature similarity.
 
     Projections to queries and keys are orthogonal, which keeps angles; refinements begin as
-    identities; the short-term attention begins with a preference for near cells.
+    identities; the short-term attention begins with a preference for near tokens.
 
     Raises:
         ConfigError: The network has single-scale propagation.
@@ -48,5 +48,5 @@ def _start_block(block: GatedPropagationBlock) -> None:
     radius = block.short_term.radius
     offset = torch.arange(-radius, radius + 1, dtype=torch.float32)
     distance = offset[:, None] ** 2 + offset**2
-    block.short_term.relative_bias.bias.copy_(-distance.flatten() / (2 * NEAR_CELLS**2))
+    block.short_term.relative_bias.bias.copy_(-distance.flatten() / (2 * NEAR_DISTANCE**2))
     nn.init.zeros_(block.short_term.relative_bias.weight)

@@ -1,8 +1,7 @@
 """Losses of the training recipe (paper section 3): bootstrapped cross-entropy and soft Jaccard.
 
 Both take logits of the background and of every object, in the order of the labels. Channels without
-an object are the caller's business: a very negative logit there leaves values and gradients alone.
-Half precision is computed in float32.
+an object get a very negative logit from the caller, which leaves values and gradients alone.
 """
 
 from __future__ import annotations
@@ -14,39 +13,22 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor
 
-from vots_hqtrack.errors import ShapeError
-
 IGNORE_INDEX = 255
 EPSILON = 1e-6
 
 
-def bootstrap_fraction(progress: float, *, share: float = 0.15, until: float = 0.5) -> float:
-    """Fraction of the hardest pixels: falls from 1 over the first part of the training.
-
-    Args:
-        progress: How far the training is, from 0 to 1.
-        share: Where it falls to.
-        until: Fraction of the training over which it falls.
-
-    Example:
-        >>> [bootstrap_fraction(progress) for progress in (0, 0.25, 0.5, 1)]
-        [1.0, 0.575, 0.15, 0.15]
-    """
-    done = min(1.0, progress / until) if until else 1.0
-    return done * share + (1.0 - done)
-
-
 @dataclass(frozen=True, slots=True)
-class LossWeights:
-    """What the loss of one step counts.
+class StepOptions:
+    """Variable options of a step: weights of the loss, and the masks in the memory.
 
     Attributes:
         cross_entropy: Weight of the bootstrapped cross-entropy.
         jaccard: Weight of the soft Jaccard loss.
-        fraction: Share of the pixels that the cross-entropy counts, the hardest; a ``()`` tensor
-            where one CUDA graph serves all shares.
+        fraction: Fraction of the pixels, the hardest ones, in the cross-entropy; a ``()`` tensor
+            where one CUDA graph serves all fractions.
         auxiliary: Weight of the reference frame, likewise.
-        with_reference: The reference frame counts at all.
+        with_reference: Count the reference frame at all.
+        predicted_masks: Predicted masks go to the memory instead of the true ones.
     """
 
     cross_entropy: float = 0.5
@@ -54,14 +36,15 @@ class LossWeights:
     fraction: float | Tensor = 1.0
     auxiliary: float | Tensor = 0.0
     with_reference: bool = False
+    predicted_masks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class ClipLoss:
-    """Loss of a batch of clips, each value ``()`` float32.
+class Loss:
+    """Loss of a batch, each value ``()`` float32.
 
     Attributes:
-        total: To be minimised.
+        total: The minimised loss.
         cross_entropy: Mean over the tracked frames, without gradient.
         jaccard: The same of the soft Jaccard loss.
     """
@@ -74,106 +57,79 @@ class ClipLoss:
 def clip_loss(
     predicted: Sequence[Tensor],
     labels: Tensor,
-    weights: LossWeights,
+    options: StepOptions,
     *,
     align_corners: bool,
     has_void: bool = True,
-) -> ClipLoss:
+) -> Loss:
     """Mean loss of the tracked frames, and the fading one of the reference frame.
 
     Args:
         predicted: For each frame ``(B, N + 1, H'/4, W'/4)`` float logits, the reference frame
             first.
         labels: ``(B, T, H', W')`` uint8 at network size.
-        weights: Of the parts.
-        align_corners: How logits are resized to the labels.
+        options: Weights of the parts.
+        align_corners: Convention of resizing logits to the labels.
         has_void: Labels may be ``IGNORE_INDEX``.
     """
-    first = 0 if weights.with_reference else 1
+    first = 0 if options.with_reference else 1
     logits = torch.stack(list(predicted[first:]), dim=1).flatten(0, 1)
     size = (int(labels.shape[-2]), int(labels.shape[-1]))
     fine = F.interpolate(logits, size, mode="bilinear", align_corners=align_corners)
     target = labels[:, first:].flatten(0, 1).long()
-    log_prob = _widen(fine).log_softmax(1)
-    samples = [
-        _cross_entropies(log_prob, target, weights.fraction, _ignored(has_void)),
-        _jaccards(log_prob.exp(), target, _ignored(has_void)),
-    ]
-    cross_entropy, jaccard = (one.unflatten(0, (len(labels), -1)).mean(0) for one in samples)
-    frames = weights.cross_entropy * cross_entropy + weights.jaccard * jaccard
+    ignored = IGNORE_INDEX if has_void else None
+    samples = sample_losses(fine, target, fraction=options.fraction, ignore_index=ignored)
+    cross_entropy, jaccard = (loss.unflatten(0, (len(labels), -1)).mean(0) for loss in samples)
+    frames = options.cross_entropy * cross_entropy + options.jaccard * jaccard
     total = frames[1 - first :].mean()
-    if weights.with_reference:
-        total = total + weights.auxiliary * frames[0]
-    means = [one.detach()[1 - first :].mean() for one in (cross_entropy, jaccard)]
-    return ClipLoss(total, means[0], means[1])
+    if options.with_reference:
+        total = total + options.auxiliary * frames[0]
+    means = [loss.detach()[1 - first :].mean() for loss in (cross_entropy, jaccard)]
+    return Loss(total, means[0], means[1])
 
 
-def bootstrapped_cross_entropy(
+def sample_losses(
     logits: Tensor,
     labels: Tensor,
     *,
     fraction: float | Tensor,
     ignore_index: int | None = IGNORE_INDEX,
-) -> Tensor:
-    """Cross-entropy of the hardest pixels of each sample.
+) -> tuple[Tensor, Tensor]:
+    """Bootstrapped cross-entropy and soft Jaccard loss of each sample.
+
+    The former is the mean over the hardest pixels. The latter is one minus the soft intersection
+    over union, the mean over the classes that the labels hold, the background included. A sample
+    without a counted pixel gives 0.
 
     Args:
         logits: ``(B, N, H, W)`` float, channel = label.
         labels: ``(B, H, W)`` int64 in ``0..N-1``, or ``ignore_index``.
-        fraction: Share of each sample's counted pixels that makes the loss, in ``(0, 1]``; at least
-            one pixel does. As a ``()`` float tensor it may change without any shape changing.
+        fraction: Fraction of each sample's counted pixels in the cross-entropy, in ``(0, 1]``; at
+            least one pixel. As a ``()`` float tensor it may change without any shape changing.
         ignore_index: Label of pixels that never count; None where there are none.
 
     Returns:
-        ``()`` mean over the samples; a sample without a counted pixel gives 0.
-
-    Raises:
-        ShapeError: The shapes or dtypes are others, or ``fraction`` is out of range.
+        Two times ``(B,)``.
 
     Example:
         >>> logits = torch.tensor([[[[9.0, 0.0]], [[0.0, 0.0]]]])
-        >>> labels = torch.tensor([[[0, 1]]])
-        >>> bootstrapped_cross_entropy(logits, labels, fraction=0.5)
-        tensor(0.6931)
+        >>> sample_losses(logits, torch.tensor([[[0, 1]]]), fraction=0.5)
+        (tensor([0.6931]), tensor([0.4167]))
     """
-    _check(logits, labels)
-    if isinstance(fraction, float | int) and not 0.0 < fraction <= 1.0:
-        raise ShapeError(f"the fraction of hard pixels must be in (0, 1], got {fraction}")
-    log_prob = _widen(logits).log_softmax(1)
-    return _cross_entropies(log_prob, labels, fraction, ignore_index).mean()
-
-
-def soft_jaccard(
-    logits: Tensor, labels: Tensor, *, ignore_index: int | None = IGNORE_INDEX
-) -> Tensor:
-    """One minus the soft intersection over union of the classes that a sample's labels hold.
-
-    Args:
-        logits: ``(B, N, H, W)`` float, channel = label.
-        labels: ``(B, H, W)`` int64 in ``0..N-1``, or ``ignore_index``.
-        ignore_index: Label of pixels that never count; None where there are none.
-
-    Returns:
-        ``()`` in ``[0, 1]``: mean over the classes present (the background is one), then over the
-        samples. A sample without a counted pixel gives 0.
-
-    Raises:
-        ShapeError: The shapes or dtypes are others.
-
-    Example:
-        >>> logits = torch.tensor([[[[9.0, 0.0]], [[0.0, 0.0]]]])
-        >>> soft_jaccard(logits, torch.tensor([[[0, 1]]]))
-        tensor(0.4167)
-    """
-    _check(logits, labels)
-    return _jaccards(_widen(logits).softmax(1), labels, ignore_index).mean()
+    # Half precision is computed in float32.
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    log_prob = wide.log_softmax(1)
+    return (
+        _cross_entropies(log_prob, labels, fraction, ignore_index),
+        _jaccards(log_prob.exp(), labels, ignore_index),
+    )
 
 
 def hardest_mean(losses: Tensor, count: Tensor) -> Tensor:
-    """Mean of the largest values of each row, how many of them being known to the device alone.
+    """Mean of the largest values of each row; only the device knows their number.
 
     The smallest value that counts is found by halving the range of its bits, which for numbers of 0
-    and more are in the order of the numbers. Values equal to it share what is left of the count.
+    and more are in the order of the numbers. Values equal to it share the rest of the count.
 
     Args:
         losses: ``(S, P)`` float32 or float64, 0 or more.
@@ -190,12 +146,12 @@ def hardest_mean(losses: Tensor, count: Tensor) -> Tensor:
     wanted = count[:, None]
     with torch.no_grad():
         bits = (losses.detach() + 0.0).view(integer)  # the sum turns -0 into 0
-        least = torch.zeros_like(wanted, dtype=integer)
+        threshold = torch.zeros_like(wanted, dtype=integer)
         for bit in reversed(range(num_bits)):
-            trial = least | (1 << bit)
+            trial = threshold | (1 << bit)
             is_enough = (bits >= trial).sum(1, keepdim=True) >= wanted
-            least = torch.where(is_enough, trial, least)
-        is_above, is_equal = bits > least, bits == least
+            threshold = torch.where(is_enough, trial, threshold)
+        is_above, is_equal = bits > threshold, bits == threshold
         rest = wanted - is_above.sum(1, keepdim=True)
         weights = is_above + is_equal * (rest / is_equal.sum(1, keepdim=True))
     return (losses * weights.to(losses.dtype)).sum(1) / count
@@ -237,21 +193,3 @@ def _jaccards(prob: Tensor, labels: Tensor, ignore_index: int | None) -> Tensor:
     is_present = pixels > 0
     misses = (1.0 - intersection / (union + EPSILON)) * is_present
     return misses.sum(1) / is_present.sum(1).clamp(min=1)
-
-
-def _ignored(has_void: bool) -> int | None:
-    return IGNORE_INDEX if has_void else None
-
-
-def _widen(logits: Tensor) -> Tensor:
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
-
-
-def _check(logits: Tensor, labels: Tensor) -> None:
-    wanted = (logits.shape[0], *logits.shape[2:])
-    if logits.ndim != 4 or labels.shape != wanted or logits.numel() == 0:
-        got = f"{tuple(logits.shape)} and {tuple(labels.shape)}"
-        raise ShapeError(f"logits must be (B, N, H, W) and labels (B, H, W), got {got}")
-    if labels.dtype != torch.int64 or not logits.is_floating_point():
-        got = f"{logits.dtype} and {labels.dtype}"
-        raise ShapeError(f"logits must be floating point and labels int64, got {got}")

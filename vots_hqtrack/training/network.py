@@ -1,8 +1,7 @@
-"""What is trained: an encoder and VMOS, unrolled over clips in one forward pass."""
+"""Encoder and VMOS in training, unrolled over clips in one forward pass."""
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,14 +19,16 @@ from vots_hqtrack.devices import pick_dtype
 from vots_hqtrack.encoder import find_encoder
 from vots_hqtrack.encoder.frames import FrameEncoder, NetworkEncoder
 from vots_hqtrack.errors import ConfigError, ShapeError
-from vots_hqtrack.frame import ALIGNED_GRID, PIXEL_MEAN, PIXEL_STD
+from vots_hqtrack.frame import ALIGNED_STRIDE, PIXEL_MEAN, PIXEL_STD
 from vots_hqtrack.presets import load_preset
-from vots_hqtrack.refiner import RefinerOptions, build_refiner
+from vots_hqtrack.refiner import RefinerOptions, build_refiner, shared_encoder_of
 from vots_hqtrack.settings import apply_settings
 from vots_hqtrack.training.batch import ClipBatch
 from vots_hqtrack.training.clip import unroll_clip
 from vots_hqtrack.training.initialise import start_as_similarity
+from vots_hqtrack.training.losses import Loss, StepOptions, clip_loss
 from vots_hqtrack.training.recipe import ClipOptions, ModelOptions
+from vots_hqtrack.training.task import TrainedNetwork
 from vots_hqtrack.types import FrameFeatures, Size
 from vots_hqtrack.vmos import VMOS
 
@@ -35,7 +36,7 @@ IMAGES_AT_ONCE = 96
 """Images that a frozen encoder takes together: enough for any GPU, and 4 GB of maps at most."""
 
 
-class ClipNetwork(nn.Module):
+class ClipNetwork(TrainedNetwork):
     """Encoder and VMOS.
 
     Args:
@@ -43,10 +44,10 @@ class ClipNetwork(nn.Module):
             features.
         vmos: The segmenter.
         memory: Memory rules of the training.
-        align_corners: How logits are resized to the labels.
+        align_corners: Convention of resizing logits to the labels.
         train_encoder: Off, no gradient is computed for the encoder, and it stays in evaluation.
-        shares_encoder: The encoder is the refiner's, whose weights are not VMOS's to save.
-        recompute_encoder: The backward pass computes the encoder anew, one frame at a time.
+        shares_encoder: The encoder is the refiner's; its weights are not saved with VMOS's.
+        recompute_encoder: Recompute the encoder in the backward pass, one frame at a time.
     """
 
     pixel_mean: Tensor
@@ -84,23 +85,40 @@ class ClipNetwork(nn.Module):
             self.encoder.eval()
         return self
 
-    def forward(
-        self, batch: ClipBatch, *, use_own_labels: bool, with_reference: bool
-    ) -> list[Tensor]:
+    def forward(self, batch: ClipBatch, options: StepOptions) -> list[Tensor]:
         """Track through a batch; see :func:`~vots_hqtrack.training.clip.unroll_clip`."""
         features = self._encode(batch.frames) if batch.features is None else batch.features
         if not torch.is_autocast_enabled(batch.labels.device.type):
-            features = _widen(features)
+            # Cached features are bfloat16.
+            features = tuple(
+                FrameFeatures(each.s4.float(), each.s8.float(), each.s16.float())
+                for each in features
+            )
         return unroll_clip(
             self.vmos,
             features,
             batch.labels,
             batch.slots,
             self.memory,
-            use_own_labels=use_own_labels,
+            use_predicted_masks=options.predicted_masks,
             align_corners=self.align_corners,
-            with_reference=with_reference,
+            with_reference=options.with_reference,
             num_objects=batch.num_objects,
+        )
+
+    def loss(
+        self,
+        predicted: Sequence[Tensor],
+        batch: ClipBatch,
+        options: StepOptions,
+    ) -> Loss:
+        """Return the loss of the tracked frames, and the fading one of the reference frame."""
+        return clip_loss(
+            predicted,
+            batch.labels,
+            options,
+            align_corners=self.align_corners,
+            has_void=batch.has_void,
         )
 
     @torch.no_grad()
@@ -109,7 +127,7 @@ class ClipNetwork(nn.Module):
 
         Args:
             batch: With frames, and without features.
-            dtype: Of the features: that in which products are computed.
+            dtype: Dtype of the features: that of the matrix multiplications.
 
         Returns:
             The batch with features, its frames too. It comes back as it is where it has features,
@@ -118,7 +136,7 @@ class ClipNetwork(nn.Module):
         if batch.features is not None or self.train_encoder or batch.frames is None:
             return batch
         count = batch.frames.shape[1]
-        # Frame by frame, so that the maps of all clips' frame i lie side by side.
+        # Frame by frame, so that the maps of all clips' frame i are side by side.
         images = batch.frames.transpose(0, 1).flatten(0, 1)
         with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
             encoded = [self._encode_images(part) for part in images.split(IMAGES_AT_ONCE)]
@@ -126,49 +144,27 @@ class ClipNetwork(nn.Module):
             torch.cat([getattr(part, name).to(dtype) for part in encoded]).unflatten(0, (count, -1))
             for name in ("s4", "s8", "s16")
         ]
-        features = tuple(FrameFeatures(*(one[index] for one in maps)) for index in range(count))
+        features = tuple(FrameFeatures(*(each[index] for each in maps)) for index in range(count))
         return dataclasses.replace(batch, features=features)
 
+    def learning_modules(self) -> nn.ModuleDict:
+        """Return VMOS, and an encoder that learns."""
+        encoder = {"encoder": self.encoder} if self.encoder and self.train_encoder else {}
+        return nn.ModuleDict({**encoder, "vmos": self.vmos})
+
+    def export_tensors(self, learnt: nn.ModuleDict) -> dict[str, Tensor]:
+        """Return encoder and VMOS, or VMOS alone where the encoder is the refiner's."""
+        if self._own_encoder is None:
+            return dict(learnt["vmos"].state_dict())
+        return nn.ModuleDict({"encoder": self._own_encoder, **learnt}).state_dict()
+
+    def load_export(self, tensors: Mapping[str, Tensor], source: str) -> None:
+        """Load what :meth:`export_tensors` returned."""
+        load_segmenter(self._own_encoder, self.vmos, tensors, source=source)
+
     @property
-    def own_encoder(self) -> nn.Module | None:
-        """The encoder whose weights are saved with VMOS's; None where it is the refiner's."""
+    def _own_encoder(self) -> nn.Module | None:
         return None if self.shares_encoder else self.encoder
-
-    def trained_tensors(self) -> dict[str, Tensor]:
-        """Return what a weights file of the preset holds: encoder and VMOS, or VMOS alone."""
-        if self.own_encoder is None:
-            return dict(self.vmos.state_dict())
-        parts = {"encoder": self.own_encoder, "vmos": self.vmos}
-        return {
-            f"{name}.{key}": tensor
-            for name, part in parts.items()
-            for key, tensor in part.state_dict().items()
-        }
-
-    def load_trained(self, tensors: Mapping[str, Tensor], source: str) -> None:
-        """Take what :meth:`trained_tensors` returned.
-
-        Raises:
-            WeightsError: The tensors do not fit.
-        """
-        load_segmenter(self.own_encoder, self.vmos, tensors, source=source)
-
-    def learning_state(self) -> dict[str, Tensor]:
-        """Return all that training changes; a frozen encoder is left out."""
-        return {name: one for name, one in self.state_dict().items() if self._changes(name)}
-
-    def load_learning_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take what :meth:`learning_state` returned.
-
-        Raises:
-            RuntimeError: The tensors do not fit.
-        """
-        frozen = {name: one for name, one in self.state_dict().items() if not self._changes(name)}
-        given = {name: one for name, one in tensors.items() if self._changes(name)}
-        self.load_state_dict({**frozen, **given})
-
-    def _changes(self, name: str) -> bool:
-        return self.train_encoder or not name.startswith("encoder.")
 
     def _encode(self, frames: Tensor | None) -> tuple[FrameFeatures, ...]:
         if frames is None or self.encoder is None:
@@ -181,7 +177,7 @@ class ClipNetwork(nn.Module):
             )
         encoded = self._encode_images(frames.flatten(0, 1))
         s4, s8, s16 = (
-            one.unflatten(0, (batch, num_frames)) for one in (encoded.s4, encoded.s8, encoded.s16)
+            each.unflatten(0, (batch, num_frames)) for each in (encoded.s4, encoded.s8, encoded.s16)
         )
         return tuple(FrameFeatures(s4[:, i], s8[:, i], s16[:, i]) for i in range(num_frames))
 
@@ -204,10 +200,10 @@ def build_network(
     """Build the network of a recipe with the weights that it starts from.
 
     Args:
-        model: Of the recipe.
-        clip: Of the recipe.
-        encoder_dtype: In which SAM's frozen encoder computes.
-        compile_encoder: Let ``torch.compile`` translate a frozen encoder.
+        model: Options of the network.
+        clip: Options of the memory.
+        encoder_dtype: Dtype of SAM's frozen encoder.
+        compile_encoder: Compile a frozen encoder by ``torch.compile``.
 
     Raises:
         ConfigError: The preset cannot be trained that way.
@@ -237,14 +233,14 @@ def build_network(
         recompute_encoder=model.recompute_encoder,
     )
     if model.weights:
-        network.load_trained(load_named(model.weights), model.weights)
+        network.load_export(load_named(model.weights), model.weights)
     if compile_encoder and network.encoder is not None and not model.train_encoder:
         network.encoder.compile(dynamic=False)
     return network
 
 
 def tracker_config(model: ModelOptions) -> TrackerConfig:
-    """Return the configuration of the tracker whose network is trained."""
+    """Return the configuration of the tracker that is trained."""
     return apply_settings(load_preset(model.preset), model.settings)
 
 
@@ -258,16 +254,17 @@ def load_named(name: str) -> dict[str, Tensor]:
     return load_weights(name, Path(name) if is_path else None)
 
 
-def frame_encoder(network: ClipNetwork, config: TrackerConfig) -> FrameEncoder:
-    """Wrap the network's encoder as the tracker wants it.
+def frame_encoder(
+    encoder: nn.Module | None, config: TrackerConfig, device: torch.device
+) -> FrameEncoder:
+    """Wrap an encoder as the tracker wants it.
 
     Args:
-        network: With an encoder, or trained on cached features of SAM's.
-        config: Of the tracker.
+        encoder: The encoder; None builds SAM's, for a network trained on cached features.
+        config: Configuration of the tracker.
+        device: Device of a new encoder.
     """
-    encoder = network.encoder
     if encoder is None:
-        device = next(network.vmos.parameters()).device
         encoder = build_shared_encoder(config, device, pick_dtype(config.runtime.dtype, device))
     strides = find_encoder(config.encoder.kind).strides
     return NetworkEncoder(encoder.eval(), config.frame, strides=strides)
@@ -279,18 +276,16 @@ def build_shared_encoder(
     """Build the encoder that both stages share, as the tracker runs it.
 
     Args:
-        config: Of the tracker.
-        device: Where to compute.
-        dtype: Of the encoder.
+        config: Configuration of the tracker.
+        device: Device of the encoder.
+        dtype: Dtype of the encoder.
 
     Raises:
         ConfigError: The refiner's encoder cannot be shared.
         WeightsError: The refiner's weights are missing, damaged, or do not fit.
     """
     refiner = build_refiner(config.refiner, RefinerOptions(device, dtype, shares_encoder=True))
-    if refiner.shared_encoder is None:
-        raise ConfigError(f"the refiner {config.refiner.kind!r} has no encoder that VMOS can read")
-    return refiner.shared_encoder
+    return shared_encoder_of(refiner, config.refiner.kind)
 
 
 def check_crop(crop: tuple[int, int], config: TrackerConfig) -> Size:
@@ -301,44 +296,12 @@ def check_crop(crop: tuple[int, int], config: TrackerConfig) -> Size:
     """
     is_aligned = find_encoder(config.encoder.kind).input_scale == 1
     rest = 1 if is_aligned else 0
-    if any(side % ALIGNED_GRID != rest for side in crop):
-        wanted = f"sides of {ALIGNED_GRID} k" + (" + 1" if is_aligned else "")
+    if any(side % ALIGNED_STRIDE != rest for side in crop):
+        wanted = f"sides of {ALIGNED_STRIDE} k" + (" + 1" if is_aligned else "")
         raise ConfigError(
             f"phases.crop must have {wanted} for the preset {config.preset}, got {crop}"
         )
     return Size(*crop)
-
-
-def copy_average(network: ClipNetwork) -> ClipNetwork:
-    """Return a copy for the moving average; a frozen encoder is shared."""
-    shared = {} if network.train_encoder else {id(network.encoder): network.encoder}
-    average = copy.deepcopy(network, shared)
-    return average.requires_grad_(False).eval()
-
-
-@torch.no_grad()
-def update_average(average: ClipNetwork, network: ClipNetwork, decay: float) -> None:
-    """Move the average towards the network; what does not learn is copied.
-
-    Args:
-        average: From :func:`copy_average`.
-        network: What learns.
-        decay: How much of the average is kept, from 0 to 1.
-    """
-    # A copy has its tensors in the same order; those of a frozen encoder are the same ones.
-    kept = [*average.parameters(), *average.buffers()]
-    pairs = list(zip(kept, [*network.parameters(), *network.buffers()], strict=True))
-    moving = [pair for pair in pairs if pair[1].requires_grad]
-    if moving:
-        torch._foreach_lerp_([one for one, _ in moving], [one for _, one in moving], 1 - decay)
-    for own, new in pairs:
-        if own is not new and not new.requires_grad:
-            own.copy_(new)
-
-
-def _widen(features: Sequence[FrameFeatures]) -> tuple[FrameFeatures, ...]:
-    # Cached features are bfloat16; autocast narrows them again where products run in it.
-    return tuple(FrameFeatures(one.s4.float(), one.s8.float(), one.s16.float()) for one in features)
 
 
 def _encoder_of(

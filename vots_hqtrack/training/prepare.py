@@ -1,7 +1,7 @@
-"""Fills the feature cache: whole videos, and clips of everything else.
+"""Filling of the feature cache: whole videos, and clips of everything else.
 
-Each clip depends only on the seed and its own number, so an interrupted run goes on where it
-stopped and gives the same files.
+Each clip depends only on the seed and its number, so an interrupted run continues where it stopped
+and gives the same files.
 """
 
 from __future__ import annotations
@@ -27,17 +27,14 @@ SAM_EDGE = 1024
 """Long side that SAM's encoder sees of a real frame."""
 
 Progress = Callable[[str, int, int], None]
-"""Called with a data set's name, the clips encoded so far, and how many there are."""
+"""Called with a data set's name, the clips encoded so far, and the number of all."""
 
 
 @dataclass(frozen=True, slots=True)
 class CachePlan:
-    """What is cached of one data set.
+    """A data set to be cached, its table in the recipe, and the folder of its cached clips.
 
-    Attributes:
-        dataset: The data set.
-        data: Its table in the recipe.
-        folder: Where its files lie; the name changes with everything that changes the files.
+    The folder's name changes with everything that changes the files.
     """
 
     dataset: ClipDataset
@@ -46,12 +43,12 @@ class CachePlan:
 
 
 def plan_cache(datasets: list[ClipDataset], recipe: Recipe, folder: Path) -> list[CachePlan]:
-    """Say what is to be cached where.
+    """Choose the cache folders of data sets.
 
     Args:
-        datasets: Opened, in the order of the recipe.
-        recipe: Of the run.
-        folder: Of all caches.
+        datasets: Opened data sets, in the order of the recipe.
+        recipe: The run's recipe.
+        folder: Folder of all caches.
     """
     return [
         CachePlan(dataset, data, folder / _folder_name(data, recipe))
@@ -65,13 +62,13 @@ def fill_cache(
     recipe: Recipe,
     progress: Progress | None = None,
 ) -> None:
-    """Encode what is not there yet.
+    """Encode the clips that are not cached yet.
 
     Args:
         encoder: Builds the encoder on its device; called only if there is something to do.
         plans: From :func:`plan_cache`.
-        recipe: Of the run.
-        progress: Told of every clip.
+        recipe: The run's recipe.
+        progress: Called after every clip.
     """
     built: nn.Module | None = None
     for plan in plans:
@@ -105,14 +102,14 @@ def _rounds(plan: CachePlan) -> int:
 
 
 def _frames(plan: CachePlan, number: int, recipe: Recipe) -> Iterator[Photo]:
-    """The frames of one cached clip: a whole video, or a drawn clip."""
+    """Yield the frames of one cached clip: a whole video, or a sampled clip."""
     if isinstance(plan.dataset, VideoClips):
         video = plan.dataset.videos[number]
-        for place in range(0, len(video), recipe.cache.frame_step):
-            yield video.load(place)
+        for position in range(0, len(video), recipe.cache.frame_step):
+            yield video.load(position)
         return
-    turn, index = divmod(number, len(plan.dataset))
-    generator = np.random.default_rng((recipe.train.seed, turn, index))
+    round_number, index = divmod(number, len(plan.dataset))
+    generator = np.random.default_rng((recipe.train.seed, round_number, index))
     clip = plan.dataset.sample(index, recipe.cache.num_frames, plan.data.max_gap, generator)
     for frame, labels in zip(clip.frames, clip.labels, strict=True):
         yield Photo(frame, labels)

@@ -1,4 +1,4 @@
-"""Options of a recipe that concern data: where clips come from, their shapes, how pictures vary."""
+"""Options of a recipe that concern data: sources of clips, their shapes, augmentation."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from vots_hqtrack.training.datasets import DEV_SPLIT
 
 @dataclass(frozen=True, slots=True)
 class AugmentOptions:
-    """How pictures are varied; probabilities and ranges.
+    """Augmentation of frames: probabilities and ranges.
 
-    The first group holds for all data, the second for photographs (every frame is a copy of one
-    picture, moved by itself), the third for videos.
+    The first group holds for all data, the second for still images (every frame is a copy of one
+    image, moved by itself), the third for videos.
 
     Attributes:
         flip: Mirroring of a whole clip.
@@ -25,17 +25,17 @@ class AugmentOptions:
         hue: Its strength.
         grey: Loss of colour.
         blur: Gaussian blur.
-        blur_sigma: Its width in pixels, least and largest.
-        fill: Colour of what lies outside a picture.
-        frame_flip: Photographs: mirroring of a later frame.
-        degrees: Photographs: largest rotation of a later frame.
-        translate: Photographs: largest shift of a later frame, relative to the picture.
-        scale: Photographs: least and largest scale of a later frame.
-        shear: Photographs: largest shear of a later frame in degrees.
-        crop_scale: Photographs: area of the crop, relative to the picture.
-        crop_ratio: Photographs: width to height of the crop.
+        blur_sigma: Its width in pixels, minimum and maximum.
+        fill: Colour outside an image.
+        frame_flip: Images: mirroring of a later frame.
+        degrees: Images: largest rotation of a later frame.
+        translate: Images: largest shift of a later frame, relative to the image.
+        scale: Images: minimum and maximum scale of a later frame.
+        shear: Images: largest shear of a later frame in degrees.
+        crop_scale: Images: area of the crop, relative to the image.
+        crop_ratio: Images: width to height of the crop.
         short_edge: Videos: short side that frames are resized to, times ``resize``.
-        resize: Videos: least and largest scale of it.
+        resize: Videos: minimum and maximum scale of it.
         crop_attempts: Videos: crops tried for one that shows an object in the first frame.
     """
 
@@ -71,7 +71,7 @@ class AugmentOptions:
 
 @dataclass(frozen=True, slots=True)
 class DevOptions:
-    """Sequences that are tracked now and then with the averaged weights, to choose the best.
+    """Sequences that are tracked at intervals with the averaged weights, to choose the best.
 
     Attributes:
         root: DAVIS folder; a relative one is looked up in the data folder. Empty: none.
@@ -79,7 +79,7 @@ class DevOptions:
         sequences: Names of the sequences, or from a frame on, as ``street:61``.
         every: Steps between two evaluations; one more is made at the end.
         max_frames: Frames tracked of each sequence; 0 is all.
-        frame_step: Every how many frames of the video are tracked.
+        frame_step: Step between tracked frames of the video.
     """
 
     root: str = ""
@@ -100,10 +100,10 @@ class CacheOptions:
     """Features on disk (``model.features = "cached"``).
 
     Attributes:
-        folder: Where they lie, to be shared between runs; empty is in the run's folder.
+        folder: Folder shared between runs; empty is in the run's folder.
         num_frames: Frames of a cached clip, except of whole videos.
         clip_size: Height and width of synthetic clips in the encoder's pixels.
-        frame_step: Every how many frames of a whole video are kept.
+        frame_step: Step between kept frames of a whole video.
     """
 
     folder: str = ""
@@ -122,14 +122,14 @@ class DataOptions:
     """One data set of the mixture.
 
     Attributes:
-        kind: How the folder is read: an adapter's name, ``synthetic``, ``composites`` or
+        kind: Layout of the folder, an adapter's name, or ``synthetic``, ``composites`` or
             ``crossings``.
         root: Folder; a relative one is looked up in the data folder.
-        weight: How often a clip comes from here, relative to the other sets.
+        weight: Sampling weight, relative to the other sets.
         max_gap: Largest number of video frames from one frame of a clip to the next.
-        augment: The recipe for photographs or that for videos.
+        augment: Augmentation for still images or for videos.
         options: ``name=value`` options of the adapter.
-        rounds: Cached features: clips made of each photograph, or of each video of ``composites``
+        rounds: Cached features: clips made of each image, or of each video of ``composites``
             and ``crossings``.
     """
 
@@ -154,17 +154,17 @@ class DataOptions:
 class ComposerOptions:
     """Clips composed on the device from the footage of all data sets, every clip new.
 
-    The data sets' ``weight`` then says how often one of their photographs or videos is chosen;
-    their other options for clips have no meaning, nor have ``[augment]``, ``clip.min_pixels`` and
-    ``clip.merge_probability``: the composer varies clips by itself.
+    The data sets' ``weight`` is then the sampling weight of their images or videos; their other
+    options for clips have no effect, nor have ``[augment]``, ``clip.min_pixels`` and
+    ``clip.merge_probability``: the composer augments clips by itself.
 
     Attributes:
-        enabled: Compose clips instead of drawing them from the data sets.
-        kinds: How often each kind of clip is composed, as ``meetings=0.2``; empty takes the
-            default. The kinds are those of ``training.synthetic.kinds``.
+        enabled: Compose clips instead of sampling them from the data sets.
+        kinds: Sampling weight of each kind of clip, as ``meetings=0.2``; empty takes the
+            default. The kinds are those of ``synthetic.kinds``.
         held_out: Names of videos that are not used, or from a frame on, as ``street:61``.
         max_side: Larger footage is scaled down to this long side.
-        threads: Files are read by so many threads.
+        threads: Threads that read files.
     """
 
     enabled: bool = False
@@ -181,11 +181,11 @@ class ComposerOptions:
 
 @dataclass(frozen=True, slots=True)
 class PhaseOptions:
-    """A stretch of the training with one batch shape.
+    """A phase of the training with one batch shape.
 
     Attributes:
-        until: Share of all steps at which it ends.
-        batch_size: Clips a step, over all devices and accumulated parts.
+        until: Fraction of all steps at which it ends.
+        batch_size: Clips a step, over all devices and micro-batches.
         num_frames: Frames a clip, the reference frame counted.
         crop: Height and width of the network image.
     """

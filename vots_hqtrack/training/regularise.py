@@ -1,7 +1,6 @@
-"""What training drops by chance, hung on the network from outside as forward hooks.
+"""Dropout and drop path as forward hooks, which act in training mode alone.
 
-The network's own code has no dropout, so what inference runs is what it says. A hook acts only
-while its module is in training mode.
+The network's own code has no dropout: it is the code of inference.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ def regularise_vmos(vmos: VMOS, options: RegularisationOptions) -> None:
 
     Args:
         vmos: The network; its modules get hooks.
-        options: How much is dropped.
+        options: Probabilities.
     """
     for module in vmos.modules():
         if isinstance(module, GatedOutput) and options.dropout:
@@ -41,7 +40,7 @@ def regularise_encoder(encoder: nn.Module, options: RegularisationOptions) -> No
 
     Args:
         encoder: The network; its modules get hooks.
-        options: How much is dropped.
+        options: Probabilities.
 
     Raises:
         ConfigError: The encoder has no such blocks.
@@ -54,24 +53,24 @@ def regularise_encoder(encoder: nn.Module, options: RegularisationOptions) -> No
             "regularisation.encoder_drop_path must be 0: this encoder has no InternImage blocks"
         )
     for number, block in enumerate(blocks):
-        share = options.encoder_drop_path * number / max(len(blocks) - 1, 1)
-        if share:
-            block.conv.register_forward_hook(_drop_samples(share))
-            block.mlp.register_forward_hook(_drop_samples(share))
+        probability = options.encoder_drop_path * number / max(len(blocks) - 1, 1)
+        if probability:
+            block.conv.register_forward_hook(_drop_samples(probability))
+            block.mlp.register_forward_hook(_drop_samples(probability))
 
 
-def _drop_channels(share: float) -> Hook:
+def _drop_channels(probability: float) -> Hook:
     def hook(module: nn.Module, _: object, output: Tensor) -> Tensor:
-        return F.dropout2d(output, share, training=module.training)
+        return F.dropout2d(output, probability, training=module.training)
 
     return hook
 
 
-def _drop_samples(share: float) -> Hook:
+def _drop_samples(probability: float) -> Hook:
     def hook(module: nn.Module, _: object, output: Tensor) -> Tensor:
         if not module.training:
             return output
-        kept = output.new_empty(len(output), *(1,) * (output.ndim - 1)).bernoulli_(1 - share)
-        return output * kept / (1 - share)
+        kept = output.new_empty(len(output), *(1,) * (output.ndim - 1)).bernoulli_(1 - probability)
+        return output * kept / (1 - probability)
 
     return hook

@@ -1,15 +1,15 @@
-"""What a run leaves on disk: its recipe, checkpoints, weights and scalars.
+"""Folder of a run: its recipe, checkpoints, weights and scalars.
 
 ::
 
     RUN/config.toml            the recipe with every option
-    RUN/checkpoints/*.pt       what a run goes on from; the newest few
+    RUN/checkpoints/*.pt       exact state; the newest few
     RUN/last.safetensors       averaged weights, as of the last minute or checkpoint
     RUN/state.safetensors      compact state of that moment, for --from
     RUN/minute-03.fp16.safetensors  copies of the averaged weights, with train.keep_exports
     RUN/log.jsonl              losses, speed, and where the time goes
     RUN/best.safetensors       averaged weights that did best on the dev split
-    RUN/tensorboard/           scalars and pictures
+    RUN/tensorboard/           scalars and images
 
 Every file gets its name when it is complete.
 """
@@ -28,13 +28,10 @@ from torch import Tensor
 from vots_hqtrack.checkpoints.load import save_tensors
 from vots_hqtrack.errors import ConfigError, WeightsError
 from vots_hqtrack.io import atomic_path
+from vots_hqtrack.settings import flat_options
+from vots_hqtrack.training.hq.recipe import HQRecipe
 from vots_hqtrack.training.recipe import Recipe
-from vots_hqtrack.training.recipe_files import (
-    build_recipe,
-    flat_options,
-    read_tables,
-    recipe_to_toml,
-)
+from vots_hqtrack.training.recipe_files import build_any_recipe, read_tables, recipe_to_toml
 
 CONTENT = {"step", "network", "average", "optimizer", "scaler", "best"}
 FREE_OPTIONS = {
@@ -43,14 +40,14 @@ FREE_OPTIONS = {
     "train.checkpoint_every",
     "train.keep_checkpoints",
     "train.log_every",
-    "train.picture_every",
+    "train.image_every",
     "train.export_every_seconds",
     "train.keep_exports",
     "train.graph",
     "train.compile_encoder",
     "cache.folder",
 }
-"""Options that a resumed run may have otherwise: they leave its numbers alone."""
+"""Options that a resumed run may change: they leave its numbers alone."""
 FREE_ENDINGS = (".root",)
 
 
@@ -67,7 +64,7 @@ class RunFolder:
         self.tensorboard = path / "tensorboard"
         self.state = path / "state.safetensors"
 
-    def open(self, recipe: Recipe) -> None:
+    def open(self, recipe: Recipe | HQRecipe) -> None:
         """Make the folder and keep the recipe, which must be that of the checkpoints there.
 
         Raises:
@@ -76,8 +73,7 @@ class RunFolder:
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         kept_path = self.path / "config.toml"
         if kept_path.exists() and self.newest() is not None:
-            kept = build_recipe(read_tables(str(kept_path)))
-            _require_same(kept, recipe, self.path)
+            _require_same(build_any_recipe(read_tables(str(kept_path))), recipe, self.path)
         with atomic_path(kept_path) as temporary:
             temporary.write_text(recipe_to_toml(recipe), encoding="utf-8")
 
@@ -91,7 +87,7 @@ class RunFolder:
 
         Args:
             content: Its ``step`` names the file.
-            keep: How many stay.
+            keep: Number of checkpoints that stay.
         """
         path = self.checkpoints / f"step-{content['step']:08d}.pt"
         with atomic_path(path, durable=True) as temporary:
@@ -104,9 +100,9 @@ class RunFolder:
         """Write weights for ``hqtrack track --weights``.
 
         Args:
-            name: ``last``, ``best`` or that of a copy.
-            tensors: Of the averaged network.
-            facts: For the file's header.
+            name: ``last``, ``best``, or the name of a copy.
+            tensors: Averaged weights.
+            facts: Entries of the file's header.
         """
         path = self.path / f"{name}.safetensors"
         save_tensors(path, tensors, facts)
@@ -122,7 +118,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read what :meth:`RunFolder.save` wrote.
 
     Raises:
-        WeightsError: The file is damaged or no checkpoint of a training.
+        WeightsError: The file is damaged or not a training checkpoint.
     """
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
@@ -130,11 +126,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise WeightsError(f"cannot read the checkpoint {path}: {error}") from error
     missing = CONTENT - set(content)
     if missing:
-        raise WeightsError(f"{path} is no checkpoint of a training: it lacks {sorted(missing)}")
+        raise WeightsError(f"{path} is not a training checkpoint: it lacks {sorted(missing)}")
     return content
 
 
-def _require_same(kept: Recipe, wanted: Recipe, folder: Path) -> None:
+def _require_same(kept: Recipe | HQRecipe, wanted: Recipe | HQRecipe, folder: Path) -> None:
     before, now = flat_options(kept), flat_options(wanted)
     for name in sorted(before.keys() | now.keys()):
         if name in FREE_OPTIONS or name.endswith(FREE_ENDINGS) or name.startswith("dev."):

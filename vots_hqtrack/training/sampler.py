@@ -1,4 +1,4 @@
-"""Draws batches of clip windows from the feature cache."""
+"""Sampling of batches of clip windows from the feature cache."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch import Tensor
 
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.training.batch import ClipBatch
-from vots_hqtrack.training.drawing import draw_slots
-from vots_hqtrack.training.features import CELL, CachedClip, Window
+from vots_hqtrack.training.features import STRIDE_S8, CachedClip, Window
+from vots_hqtrack.training.frame_sampler import sample_slots
 from vots_hqtrack.training.recipe_data import PhaseOptions
 from vots_hqtrack.types import SLOTS_PER_GROUP, FrameFeatures, Size
 
 MIN_PIXELS = 48
-"""Smallest object in the first frame of a window, in network pixels: less than one cell of 1/8
-cannot be told."""
+"""Smallest object in the first frame of a window, in network pixels: less than a pixel at stride 8
+cannot be told apart."""
 WINDOW_ATTEMPTS = 6
 CLIP_ATTEMPTS = 200
 
@@ -30,8 +30,8 @@ class Source:
     """A folder of cached clips.
 
     Attributes:
-        folder: Where the clips lie.
-        weight: How often the source is drawn, relative to the others.
+        folder: The folder.
+        weight: Sampling weight, relative to the other sources.
         max_step: Largest number of cached frames between two frames of a training clip.
     """
 
@@ -44,8 +44,8 @@ class ClipSampler:
     """A source of batches of features.
 
     Args:
-        sources: Where clips come from.
-        seed: Of all chance.
+        sources: Folders of clips.
+        seed: Seed of all sampling.
         shuffle_slots: Objects take random slots.
 
     Raises:
@@ -64,27 +64,27 @@ class ClipSampler:
             self.clips.append([CachedClip(path) for path in paths])
 
     def draw(self, step: int, places: Sequence[int], phase: PhaseOptions) -> ClipBatch:
-        """Draw a part of a step's batch; see ``ClipSource``.
+        """Sample a part of a step's batch; see ``ClipSource``.
 
         All clips of a step come from one source and have one size: that of the phase, or less where
-        the clip drawn first is smaller.
+        the first clip is smaller.
         """
         rng = np.random.default_rng((self.seed, step))
         weights = np.array([source.weight for source in self.sources])
         number = int(rng.choice(len(self.sources), p=weights / weights.sum()))
         source, clips = self.sources[number], self.clips[number]
-        size = self._draw_size(clips, rng, phase)
+        size = self._sample_size(clips, rng, phase)
         chosen: list[tuple[FrameFeatures, Tensor]] = []
         slots = []
         for place in places:
             own = np.random.default_rng((self.seed, step, place))
-            chosen.append(_draw_fitting(clips, own, phase.num_frames, size, source))
-            slots.append(draw_slots(own, shuffle=self.shuffle_slots))
+            chosen.append(_sample_clip(clips, own, phase.num_frames, size, source))
+            slots.append(sample_slots(own, shuffle=self.shuffle_slots))
         features = tuple(
             FrameFeatures(
-                s4=torch.stack([one.s4[i] for one, _ in chosen]),
-                s8=torch.stack([one.s8[i] for one, _ in chosen]),
-                s16=torch.stack([one.s16[i] for one, _ in chosen]),
+                s4=torch.stack([clip.s4[i] for clip, _ in chosen]),
+                s8=torch.stack([clip.s8[i] for clip, _ in chosen]),
+                s16=torch.stack([clip.s16[i] for clip, _ in chosen]),
             )
             for i in range(phase.num_frames)
         )
@@ -101,11 +101,13 @@ class ClipSampler:
         """Bring a batch to the device; see ``ClipSource``."""
         return drawn.to(device)
 
-    def _draw_size(
+    def _sample_size(
         self, clips: list[CachedClip], rng: np.random.Generator, phase: PhaseOptions
     ) -> Size:
         _, size = clips[int(rng.integers(len(clips)))].shape
-        return Size(*(min(side // CELL, own) for side, own in zip(phase.crop, size, strict=True)))
+        return Size(
+            *(min(side // STRIDE_S8, own) for side, own in zip(phase.crop, size, strict=True))
+        )
 
 
 def renumber_visible(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -121,26 +123,26 @@ def renumber_visible(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return table[labels]
 
 
-def _draw_fitting(
+def _sample_clip(
     clips: list[CachedClip],
     rng: np.random.Generator,
     num_frames: int,
     size: Size,
     source: Source,
 ) -> tuple[FrameFeatures, Tensor]:
-    """Draw clips until one is large and long enough and shows an object."""
+    """Sample clips until one is large and long enough and shows an object."""
     for _ in range(CLIP_ATTEMPTS):
         clip = clips[int(rng.integers(len(clips)))]
-        drawn = _draw_window(clip, rng, num_frames, size, source.max_step)
+        drawn = _sample_window(clip, rng, num_frames, size, source.max_step)
         if drawn is not None:
             return drawn
     raise InputError(
         f"none of {CLIP_ATTEMPTS} clips drawn from {source.folder} has {num_frames} frames and "
-        f"shows an object of {MIN_PIXELS} pixels in a window of {size} cells"
+        f"shows an object of {MIN_PIXELS} pixels in a window of {size} at stride {STRIDE_S8}"
     )
 
 
-def _draw_window(
+def _sample_window(
     clip: CachedClip,
     rng: np.random.Generator,
     num_frames: int,
@@ -159,8 +161,8 @@ def _draw_window(
     for _ in range(WINDOW_ATTEMPTS):
         top = int(rng.integers(0, (size.height - window.height) // 2 + 1)) * 2
         left = int(rng.integers(0, (size.width - window.width) // 2 + 1)) * 2
-        rows = slice(top * CELL, (top + window.height) * CELL)
-        columns = slice(left * CELL, (left + window.width) * CELL)
+        rows = slice(top * STRIDE_S8, (top + window.height) * STRIDE_S8)
+        columns = slice(left * STRIDE_S8, (left + window.width) * STRIDE_S8)
         labels = renumber_visible(all_labels[:, rows, columns])
         if labels[0].any():
             features, _ = clip.read([int(i) for i in frames], Window(top, left, *window))

@@ -1,17 +1,18 @@
-"""What depends on how far a run is: learning rates, loss weights, the moving average's decay.
+"""Schedules of a run: learning rates, options of a step, the moving average's decay.
 
-Steps or the clock drive a run; both say so by a number from 0 to 1.
+Steps or the clock drive a run; its progress is a number from 0 to 1.
 """
 
 from __future__ import annotations
 
 import fnmatch
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from torch import nn
 
-from vots_hqtrack.training.losses import LossWeights, bootstrap_fraction
+from vots_hqtrack.training.losses import StepOptions
 from vots_hqtrack.training.recipe import ClipOptions, LossOptions, OptimizerOptions
 
 ENCODER, BANK, REST = "encoder", "bank", "rest"
@@ -21,12 +22,12 @@ IDENTITY_BANK = ("vmos.identity.bank_s16.*", "vmos.identity.bank_s8.*")
 
 @dataclass(frozen=True, slots=True)
 class RunProgress:
-    """How far a run is.
+    """Progress of a run.
 
     Attributes:
         fraction: From 0 at the start to 1 at the end, of the steps or of the time.
         step: Optimiser steps made in this session.
-        step_fraction: How far one step brings the run; 0 where the clock decides.
+        step_fraction: Progress that a step makes; 0 where the clock decides.
         earlier_steps: Steps of the sessions that this one goes on from.
     """
 
@@ -37,18 +38,12 @@ class RunProgress:
 
 
 def progress_of_steps(step: int, steps: int, earlier_steps: int = 0) -> RunProgress:
-    """Return the progress of a run whose steps are counted.
-
-    Args:
-        step: Steps made.
-        steps: Of the whole run.
-        earlier_steps: Steps of the sessions that this one goes on from.
-    """
+    """Return the progress after ``step`` steps of a run of ``steps``."""
     return RunProgress(step / steps, step, 1 / steps, earlier_steps)
 
 
 def learning_rate(options: OptimizerOptions, progress: RunProgress) -> float:
-    """Warm up linearly from the least rate, hold, then fall as a power of what is left.
+    """Warm up linearly from the minimum, hold, then fall to it.
 
     Example:
         >>> options = OptimizerOptions(learning_rate=1.0, min_learning_rate=0.0, power=1.0)
@@ -59,68 +54,61 @@ def learning_rate(options: OptimizerOptions, progress: RunProgress) -> float:
     if options.warm_up_steps:
         warmth, fall_from = min(progress.step / options.warm_up_steps, 1.0), options.hold
     else:
-        # The first step always has the least rate, or moments of one step would decide how far all
-        # parameters go.
+        # The first step always has the minimum rate: moments of a single step say little.
         warm_up = max(options.warm_up, progress.step_fraction)
         warmth = min(progress.fraction / warm_up, 1.0) if warm_up else 1.0
         fall_from = warm_up + options.hold
     left = 1.0
     if progress.fraction > fall_from:
         left = max(1 - (progress.fraction - fall_from) / (1 - fall_from), 0.0)
-    return low + (high - low) * warmth * float(left**options.power)
+    fall = left**options.power
+    if options.decay == "cosine":
+        fall = 0.5 * (1 - math.cos(math.pi * left))
+    return low + (high - low) * warmth * float(fall)
 
 
 def role_rates(
-    options: OptimizerOptions, progress: RunProgress, *, own_labels: bool
+    options: OptimizerOptions, progress: RunProgress, *, predicted_masks: bool
 ) -> dict[str, float]:
     """Return the learning rate of each role.
 
     Args:
         options: The schedule.
-        progress: Of the run.
-        own_labels: VMOS's own labels go to the memory, so that the identity bank rests.
+        progress: Progress of the run.
+        predicted_masks: Predicted masks go to the memory; the identity bank then does not learn.
     """
     rate, low = learning_rate(options, progress), options.min_learning_rate
     return {
         ENCODER: low + (rate - low) * options.encoder_factor,
-        BANK: 0.0 if own_labels else rate,
+        BANK: 0.0 if predicted_masks else rate,
         REST: rate,
     }
 
 
-def uses_own_labels(options: ClipOptions, progress: float) -> bool:
-    """Tell whether VMOS's own labels go to the memory at a progress from 0 to 1."""
-    return options.own_labels_from < 1 and progress >= options.own_labels_from
+def step_options(loss: LossOptions, clip: ClipOptions, progress: float) -> StepOptions:
+    """Return the options of a step at a progress from 0 to 1.
 
-
-def auxiliary_weight(options: LossOptions, progress: float) -> float:
-    """Weight of the reference frame's loss: falls from 1 to 0.
+    The fraction of hard pixels falls from 1, the weight of the reference frame from 1 to 0.
 
     Example:
-        >>> [auxiliary_weight(LossOptions(), progress) for progress in (0, 0.05, 0.5)]
-        [1.0, 0.5, 0.0]
+        >>> done = [step_options(LossOptions(), ClipOptions(), part) for part in (0, 0.05, 0.25, 1)]
+        >>> [(step.fraction, step.auxiliary) for step in done]
+        [(1.0, 1.0), (0.915, 0.5), (0.575, 0.0), (0.15, 0.0)]
     """
-    if not options.auxiliary_until:
-        return 0.0
-    return max(1 - progress / options.auxiliary_until, 0.0)
-
-
-def loss_weights(options: LossOptions, progress: float) -> LossWeights:
-    """Return how the parts of the loss count at a progress from 0 to 1."""
-    auxiliary = auxiliary_weight(options, progress)
-    return LossWeights(
-        cross_entropy=options.cross_entropy,
-        jaccard=options.jaccard,
-        fraction=bootstrap_fraction(
-            progress, share=options.hardest_share, until=options.hardest_until
-        ),
+    fallen = min(1.0, progress / loss.hardest_until) if loss.hardest_until else 1.0
+    auxiliary = max(1 - progress / loss.auxiliary_until, 0.0) if loss.auxiliary_until else 0.0
+    return StepOptions(
+        cross_entropy=loss.cross_entropy,
+        jaccard=loss.jaccard,
+        fraction=fallen * loss.hardest_fraction + (1.0 - fallen),
         auxiliary=auxiliary,
         with_reference=auxiliary > 0,
+        predicted_masks=clip.predicted_masks_from < 1 and progress >= clip.predicted_masks_from,
     )
 
 
 def average_decay(options: OptimizerOptions, progress: RunProgress) -> float:
-    """Return how much of the moving average is kept in a step.
+    """Return the decay of the moving average in a step.
 
     Example:
         >>> average_decay(OptimizerOptions(), progress_of_steps(0, 1000))
@@ -130,17 +118,17 @@ def average_decay(options: OptimizerOptions, progress: RunProgress) -> float:
     """
     reach = float(options.average_steps)
     if not options.average_steps:
-        reach = options.average_share / progress.step_fraction if progress.step_fraction else 1.0
+        reach = options.average_fraction / progress.step_fraction if progress.step_fraction else 1.0
     limit = 1 - 1 / max(reach, 1)
     step = progress.earlier_steps + progress.step
     return min(limit, (1 + step) / (10 + step)) if options.average_warm_up else limit
 
 
 def parameter_groups(network: nn.Module, options: OptimizerOptions) -> list[dict[str, object]]:
-    """Sort the learning parameters by role and by whether their weights decay.
+    """Group the learning parameters by role and weight decay.
 
     Args:
-        network: With children ``encoder`` and ``vmos``.
+        network: The modules that learn; an encoder is the child ``encoder``.
         options: Weight decay and its exemptions.
 
     Returns:

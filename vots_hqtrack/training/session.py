@@ -1,4 +1,4 @@
-"""A session of a run: what is counted, the clock that may drive it, where a step's time goes."""
+"""A session of a run: its counters, the clock that may drive it, the times of a step's parts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STEPS_AHEAD = 2
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """What the sessions of a run have done, all together.
+    """Totals of the sessions of a run.
 
     Attributes:
         steps: Optimiser steps.
@@ -48,10 +48,10 @@ class Counters:
 
         Args:
             header: It may hold other entries too.
-            source: What to call the file in errors.
+            source: Name of the file in errors.
 
         Raises:
-            WeightsError: A counter is missing, or is no number.
+            WeightsError: A counter is missing or malformed.
         """
         try:
             return Counters(
@@ -87,10 +87,10 @@ class RunClock:
 
 
 class StepTimer:
-    """Measures the parts of a step where they run: on a GPU by its own clock.
+    """Times the parts of a step where they run: on a GPU by its own clock.
 
     Args:
-        device: Where the parts run.
+        device: Device of the training.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -124,10 +124,10 @@ class StepTimer:
 
 
 class HostLead:
-    """Keeps the host from running away from a GPU, whose queue it would fill for seconds.
+    """Keeps the host from filling a GPU's queue with seconds of work.
 
     Args:
-        device: Of the training.
+        device: Device of the training.
     """
 
     def __init__(self, device: torch.device) -> None:

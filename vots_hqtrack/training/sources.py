@@ -1,8 +1,7 @@
 """Data sets that make their clips of others', and the mixture that a recipe names.
 
-``synthetic`` makes moving scenes of photographs, ``composites`` pastes videos over one another,
-``crossings`` lets the objects of several videos cross in one; all other kinds are layouts that
-``adapters`` reads.
+``synthetic`` composes clips of still images, ``composites`` of pieces of two videos; ``crossings``
+lets the objects of several videos cross in one; other kinds are layouts that ``adapters`` reads.
 """
 
 from __future__ import annotations
@@ -10,66 +9,64 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from vots_hqtrack.composites.collage import GRIDS, NUM_OBJECTS, make_crossing, make_panels
-from vots_hqtrack.composites.shots import ObjectVideo, draw_shot
 from vots_hqtrack.errors import ConfigError, InputError
+from vots_hqtrack.synthetic.composites import GRIDS, NUM_OBJECTS, make_crossing, make_mosaic
+from vots_hqtrack.synthetic.footage import LabelledFrames, Source
+from vots_hqtrack.synthetic.video_clips import ObjectVideo, sample_clip
 from vots_hqtrack.training.adapters import KINDS, open_dataset
 from vots_hqtrack.training.adapters.photos import PhotoClips, StaticInstances
 from vots_hqtrack.training.adapters.videos import Video, VideoClips
+from vots_hqtrack.training.composer import compose_clip, keep_visible, list_sources
 from vots_hqtrack.training.datasets import Clip, ClipDataset
 from vots_hqtrack.training.recipe_data import DataOptions
-from vots_hqtrack.training.synthesis.clips import keep_visible, paste_clip, synthesize_clip
 from vots_hqtrack.types import FrameArray, MaskArray, Size
 
 SYNTHETIC, COMPOSITES, CROSSINGS = "synthetic", "composites", "crossings"
+COMPOSITE_KIND = "meetings"
+"""Kind of composed clips of ``composites``."""
 NUM_OTHERS = 3
-"""Photographs that a synthetic clip may take objects from, besides its own."""
+"""Other images that a synthetic clip may take objects from."""
 PARTNER_ATTEMPTS = 20
-PANELS_PROBABILITY, TWIN_PROBABILITY = 0.25, 0.3
+MOSAIC_PROBABILITY, TWIN_PROBABILITY = 0.25, 0.3
 MAX_STRETCH = 3
 
 
 class SyntheticClips:
-    """Scenes under a moving camera, made of photographs with objects of others in them.
+    """Composed clips of still images.
 
     Args:
-        photos: Where pictures and objects come from.
+        photos: Images with instances.
         size: Height and width of the clips.
     """
 
     def __init__(self, photos: PhotoClips, size: tuple[int, int]) -> None:
         self.name = f"{photos.name} in motion"
-        self._photos = photos
+        self._sources = list(list_sources([photos], [1.0], ()))
         self._size = size
 
     def __len__(self) -> int:
-        """Return the number of photographs."""
-        return len(self._photos)
+        """Return the number of images."""
+        return len(self._sources)
 
     def sample(
         self, index: int, num_frames: int, max_gap: int, generator: np.random.Generator
     ) -> Clip:
-        """Make a clip of a photograph; see `vots_hqtrack.training.datasets.ClipDataset`."""
-        others = generator.integers(0, len(self._photos), NUM_OTHERS)
-        clip = synthesize_clip(
-            self._photos.load(index),
-            [self._photos.load(int(other)) for other in others],
-            generator,
-            num_frames=num_frames,
-            size=self._size,
-        )
-        return replace(clip, origin=f"{self.name}: {self._photos.names[index]}")
+        """Compose a clip of an image and some others; see `ClipDataset`."""
+        others = generator.integers(0, len(self), NUM_OTHERS)
+        sources = [self._sources[number] for number in (index, *others)]
+        return compose_clip(sources, generator, num_frames=num_frames, size=self._size)
 
 
 class CompositeClips:
-    """Videos with the objects of other videos pasted over them.
+    """Composed clips of pieces of two videos.
 
     Args:
-        videos: Where clips come from.
+        videos: Videos with objects.
     """
 
     def __init__(self, videos: VideoClips) -> None:
@@ -83,23 +80,24 @@ class CompositeClips:
     def sample(
         self, index: int, num_frames: int, max_gap: int, generator: np.random.Generator
     ) -> Clip:
-        """Paste a clip of another video of the same size over one of this video.
+        """Compose a clip of a piece of this video and a piece of another.
 
         Raises:
-            InputError: No video of that size was found, or no object is left.
+            InputError: No object is left, or a file is damaged.
         """
-        for _ in range(PARTNER_ATTEMPTS):
-            base = self._videos.sample(index, num_frames, max_gap, generator)
-            other = int(generator.integers(len(self._videos)))
-            top = self._videos.sample(other, num_frames, max_gap, generator)
-            if other != index and base.frames.shape == top.frames.shape:
-                clip = paste_clip(base, top, generator)
-                if clip.num_objects:
-                    return clip
-        raise InputError(
-            f"{self.name}: no clip with an object came of video {index} and another of its size "
-            f"in {PARTNER_ATTEMPTS} attempts"
+        clips = [
+            self._videos.sample(number, num_frames, max_gap, generator)
+            for number in (index, int(generator.integers(len(self))))
+        ]
+        sources = [Source(clip.origin, partial(_labelled, clip), 1.0) for clip in clips]
+        size = Size(*clips[0].labels.shape[1:])
+        return compose_clip(
+            sources, generator, num_frames=num_frames, size=size, kind=COMPOSITE_KIND
         )
+
+
+def _labelled(clip: Clip) -> LabelledFrames:
+    return clip.frames, clip.labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +178,9 @@ class CrossingClips:
     def _draw(
         self, index: int, num_frames: int, max_gap: int, generator: np.random.Generator
     ) -> Clip:
-        is_panels = generator.random() < PANELS_PROBABILITY
+        is_mosaic = generator.random() < MOSAIC_PROBABILITY
         num_objects = int(generator.choice(NUM_OBJECTS))
-        rows, columns = GRIDS[num_objects] if is_panels else (1, num_objects)
+        rows, columns = GRIDS[num_objects] if is_mosaic else (1, num_objects)
         others = [int(n) for n in generator.permutation(len(self._videos)) if n != index]
         cast = [index, *others[: rows * columns - 1]]
         if generator.random() < TWIN_PROBABILITY:
@@ -194,21 +192,21 @@ class CrossingClips:
         length = num_frames * int(generator.integers(1, most + 1))
         gap = max(min(max_gap, (shortest - 1) // length), 1)
         step = int(generator.integers(1, gap + 1))
-        shots = [draw_shot(video.thin(step), length, generator) for video in videos]
+        clips = [sample_clip(video.thin(step), length, generator) for video in videos]
         size = Size(*videos[0].frame(0).shape[:2])
-        if is_panels:
+        if is_mosaic:
             tracked = sorted(int(n) for n in generator.permutation(len(cast))[:num_objects])
-            collage = make_panels(shots, tracked, size)
+            composite = make_mosaic(clips, tracked, size)
         else:
-            collage = make_crossing(shots, size, generator)
+            composite = make_crossing(clips, size, generator)
         first = int(generator.integers(length - num_frames + 1))
         places = range(first, first + num_frames)
-        frames = np.stack([collage.frames[place] for place in places])
+        frames = np.stack([composite.frames[place] for place in places])
         labels = np.zeros(frames.shape[:3], np.uint8)
-        for number, track in enumerate(collage.masks, start=1):
+        for number, track in enumerate(composite.masks, start=1):
             for label_map, place in zip(labels, places, strict=True):
                 label_map[track[place]] = number
-        origin = f"{self.name}: {' '.join(shot.video.name for shot in shots)}, every {step}"
+        origin = f"{self.name}: {' '.join(clip.video.name for clip in clips)}, every {step}"
         return Clip(frames, keep_visible(labels), origin)
 
 

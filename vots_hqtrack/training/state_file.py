@@ -1,14 +1,14 @@
-"""The compact state of a training: a small file from which a later session goes on.
+"""Compact state of a training: a small file from which a later session goes on.
 
 It holds the raw weights in float16 and AdamW's two moments in eight bits each; the averaged weights
-lie beside it, in the file that the tracker reads. A checkpoint, which goes on exactly, has four
+are beside it, in the file that the tracker reads. A checkpoint, which goes on exactly, has four
 times the size.
 
 Moments are stored as float8 with 3 bits of mantissa (e4m3), each tensor with a power of 2 as its
 own scale. Of the second moments the square roots are stored, which is what a step divides by. Their
 precision matters more than their range: e4m3 rounds by 6 % at most where the wider e5m2 rounds by
-12 %, and its range of 2**18 holds all but roots so small that they are raised to the least number
-above 0. A root that is too large only shortens steps; one rounded to 0 would make them jump.
+12 %, and its range of 2**18 holds all but roots so small that they are raised to the smallest
+number above 0. A root that is too large only shortens steps; one rounded to 0 would make them jump.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from vots_hqtrack.training.session import Counters
 
 KIND = "training state"
 AVERAGES = ("last.safetensors", "last.fp16.safetensors")
-"""Names under which averaged weights lie beside a state."""
+"""Names under which averaged weights are beside a state."""
 PARAMETER, MEAN, ROOT = "parameter.", "mean.", "root."
 MEAN_EXPONENTS, ROOT_EXPONENTS = "mean_exponents", "root_exponents"
 """Exponents of the scales, in the order of the sorted names of parameters."""
 FLOAT8 = torch.float8_e4m3fn
-LARGEST, LEAST = 448.0, 2.0**-9
+MAX, MIN = 448.0, 2.0**-9
 """Range of the float8 numbers above 0."""
 TINIEST_EXPONENT = -126
 """Exponent of the smallest scale: that of the smallest normal float32."""
@@ -41,14 +41,14 @@ TINIEST_EXPONENT = -126
 
 @dataclass(frozen=True, slots=True)
 class TrainingState:
-    """What a state file holds.
+    """Content of a state file.
 
     Attributes:
         parameters: Raw weights by name, float16.
         means: AdamW's first moments by name, float32; empty before the first step.
         squares: Its second moments, likewise.
         optimizer_steps: Steps that the moments have been averaged for.
-        counters: Of all sessions.
+        counters: Totals of all sessions.
     """
 
     parameters: Mapping[str, Tensor]
@@ -71,14 +71,14 @@ def save_state(
         path: The file; its folder must exist.
         network: Its parameters that learn are written.
         optimizer: AdamW over those parameters.
-        counters: Of all sessions.
+        counters: Totals of all sessions.
         facts: More for the file's header.
 
     Raises:
         WeightsError: A weight does not fit float16, some parameters have moments and others not, or
             the file cannot be written.
     """
-    learning = {name: one for name, one in network.named_parameters() if one.requires_grad}
+    learning = {name: value for name, value in network.named_parameters() if value.requires_grad}
     names = sorted(learning)
     tensors: dict[str, Tensor] = {PARAMETER + name: learning[name] for name in names}
     states = {name: optimizer.state.get(learning[name], {}) for name in names}
@@ -92,8 +92,8 @@ def save_state(
             (MEAN, MEAN_EXPONENTS, [states[name]["exp_avg"] for name in names]),
             (ROOT, ROOT_EXPONENTS, [states[name]["exp_avg_sq"].sqrt() for name in names]),
         ):
-            packed = [_to_float8(one.cpu(), is_root=start == ROOT) for one in moments]
-            tensors |= {start + name: one for name, (one, _) in zip(names, packed, strict=True)}
+            packed = [_to_float8(moment.cpu(), is_root=start == ROOT) for moment in moments]
+            tensors |= {start + name: bits for name, (bits, _) in zip(names, packed, strict=True)}
             scales = [exponent for _, exponent in packed]
             tensors[exponents] = torch.tensor(scales, dtype=torch.int32)
     header = {**facts, **counters.to_strings(), "kind": KIND, "optimizer_steps": str(steps)}
@@ -104,7 +104,7 @@ def load_state(path: Path) -> TrainingState:
     """Read what :func:`save_state` wrote.
 
     Raises:
-        WeightsError: The file is missing or damaged, or no state of a training.
+        WeightsError: The file is missing, damaged, or not a training state.
     """
     tensors = load_tensors(path, expected_sha256=None)
     try:
@@ -114,7 +114,7 @@ def load_state(path: Path) -> TrainingState:
         raise WeightsError(f"cannot read the state {path}: {error}") from error
     if header.get("kind") != KIND:
         raise WeightsError(
-            f"{path} is no state of a training: wanted the file state.safetensors of a run, got "
+            f"{path} is not a training state: wanted the file state.safetensors of a run, got "
             f"one of kind {header.get('kind', 'unknown')!r}"
         )
     parameters = _part(tensors, PARAMETER)
@@ -158,16 +158,16 @@ def restore_state(
         state: From :func:`load_state`.
         network: Its parameters that learn take the state's.
         optimizer: AdamW over those parameters.
-        source: What to call the state in errors.
+        source: Name of the state in errors.
 
     Raises:
         WeightsError: The state is one of another network; nothing is changed then.
     """
-    learning = {name: one for name, one in network.named_parameters() if one.requires_grad}
-    require_fit(learning, state.parameters, source=source, model=type(network).__name__)
+    learning = {name: value for name, value in network.named_parameters() if value.requires_grad}
+    require_fit(learning, state.parameters, source=source, model="the network")
     for moments in (state.means, state.squares):
         if moments:
-            require_fit(learning, moments, source=source, model=type(network).__name__)
+            require_fit(learning, moments, source=source, model="the network")
     is_fused = any(group.get("fused") for group in optimizer.param_groups)
     for name, parameter in learning.items():
         parameter.copy_(state.parameters[name])
@@ -186,10 +186,10 @@ def _to_float8(moment: Tensor, *, is_root: bool) -> tuple[Tensor, int]:
     largest = float(moment.abs().max()) if moment.numel() else 0.0
     exponent = TINIEST_EXPONENT
     if largest > 0:
-        exponent = max(math.frexp(largest / LARGEST)[1], TINIEST_EXPONENT)
-    scaled = (moment.float() * 2.0**-exponent).clamp(-LARGEST, LARGEST)
+        exponent = max(math.frexp(largest / MAX)[1], TINIEST_EXPONENT)
+    scaled = (moment.float() * 2.0**-exponent).clamp(-MAX, MAX)
     if is_root:
-        scaled = torch.where(moment > 0, scaled.clamp(min=LEAST), scaled)
+        scaled = torch.where(moment > 0, scaled.clamp(min=MIN), scaled)
     return scaled.to(FLOAT8).view(torch.uint8), exponent
 
 
@@ -198,4 +198,4 @@ def _from_float8(packed: Tensor, exponent: int) -> Tensor:
 
 
 def _part(tensors: Mapping[str, Tensor], start: str) -> dict[str, Tensor]:
-    return {key[len(start) :]: one for key, one in tensors.items() if key.startswith(start)}
+    return {key[len(start) :]: value for key, value in tensors.items() if key.startswith(start)}

@@ -1,4 +1,4 @@
-"""Trains VMOS (paper section 3): steps, moving average, checkpoints, dev split, on any devices.
+"""Training of a network (paper section 3): steps, moving average, checkpoints, dev split.
 
 Everything random in a step depends on the seed, the step and the index in the batch, so a run that
 goes on from a checkpoint is the run that was never interrupted. Steps or the clock drive it. A step
@@ -8,6 +8,7 @@ never waits for the device: losses stay there until a line of the log is due.
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import time
 from collections.abc import Iterator
@@ -17,42 +18,37 @@ from typing import Any
 
 import torch
 from accelerate.utils import broadcast, gather_object
+from torch import Tensor
 
 from vots_hqtrack.checkpoints.load import load_tensors
 from vots_hqtrack.errors import WeightsError
-from vots_hqtrack.training.batch import ClipSource, PartDataset, Share, part_stream
-from vots_hqtrack.training.board import Board, open_board
-from vots_hqtrack.training.dev import DevSplit, average_tracker
+from vots_hqtrack.training.batch import ClipSource, PartDataset, part_stream
+from vots_hqtrack.training.callback import Callback
 from vots_hqtrack.training.engine import (
-    StopRequest,
     agree_to_stop,
     compute_dtype,
     fast_kernels,
     start_accelerator,
+    stop_on_signals,
 )
-from vots_hqtrack.training.losses import ClipLoss
-from vots_hqtrack.training.mixture import open_mixture
-from vots_hqtrack.training.network import (
-    build_network,
-    copy_average,
-    update_average,
-)
-from vots_hqtrack.training.passes import Gradients, Passes
+from vots_hqtrack.training.hq.recipe import HQRecipe
+from vots_hqtrack.training.losses import Loss
+from vots_hqtrack.training.passes import Passes, PassResult
 from vots_hqtrack.training.recipe import Recipe
-from vots_hqtrack.training.regularise import regularise_encoder, regularise_vmos
 from vots_hqtrack.training.run_folder import RunFolder, read_checkpoint
-from vots_hqtrack.training.run_log import Reporter, RunLog, Silence, StepResult
+from vots_hqtrack.training.run_log import RunLog, StepResult
 from vots_hqtrack.training.schedule import (
     RunProgress,
     average_decay,
-    loss_weights,
     parameter_groups,
     progress_of_steps,
     role_rates,
-    uses_own_labels,
 )
 from vots_hqtrack.training.session import Counters, HostLead, RunClock, StepTimer
 from vots_hqtrack.training.state_file import find_average, load_state, restore_state, save_state
+from vots_hqtrack.training.task import Task
+from vots_hqtrack.training.tensorboard import TensorBoardLogger, open_logger
+from vots_hqtrack.training.vmos_task import VMOSTask
 
 SEED_STRIDE = 1_000_003
 """Keeps the seeds of steps and processes apart."""
@@ -60,7 +56,7 @@ SEED_STRIDE = 1_000_003
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """How a run ended.
+    """End of a run.
 
     Attributes:
         step: Steps made.
@@ -77,11 +73,11 @@ class Trainer:
     """One session of a run.
 
     Args:
-        recipe: What to do.
-        folder: Where the run is kept; it goes on from the newest checkpoint there.
+        recipe: Recipe of the run.
+        folder: Folder of the run; it goes on from the newest checkpoint there.
         data: Folder that relative data roots are looked up in.
-        reporter: Callback, on the main process.
-        source: Where batches come from; None opens the recipe's data.
+        callback: Called on the main process.
+        source: Source of batches; None opens the recipe's data.
         state: Compact state of an earlier session that this one goes on from, with a schedule of
             its own; a checkpoint in the folder goes before it.
         average: Averaged weights that go with the state; None looks beside it.
@@ -94,11 +90,11 @@ class Trainer:
 
     def __init__(
         self,
-        recipe: Recipe,
+        recipe: Recipe | HQRecipe,
         folder: Path,
         *,
         data: Path,
-        reporter: Reporter | None = None,
+        callback: Callback | None = None,
         source: ClipSource[Any] | None = None,
         state: Path | None = None,
         average: Path | None = None,
@@ -109,11 +105,11 @@ class Trainer:
         self.accelerator = start_accelerator(recipe.train.precision)
         self.device: torch.device = self.accelerator.device
         is_main = self.accelerator.is_main_process
-        self.reporter: Reporter = reporter if reporter is not None and is_main else Silence()
+        self.callback = callback if callback is not None and is_main else Callback()
         self.folder = RunFolder(folder)
         with self.accelerator.main_process_first():
             self.folder.open(recipe)
-        self.dev = DevSplit(recipe.dev, data) if recipe.dev.root else None
+        self.task = _open_task(recipe, data)
         self.timer = StepTimer(self.device)
         self._build()
         self.step, self.clips, self.fraction = 0, 0, 0.0
@@ -125,11 +121,18 @@ class Trainer:
             self.load(newest)
         elif state is not None:
             self.go_on_from(state, average)
-        share = Share(self.accelerator.process_index, self.accelerator.num_processes)
-        source = source or open_mixture(recipe, data, self.folder, self.accelerator, self.reporter)
-        self.parts = PartDataset(source, recipe, share, self.earlier.steps)
+        if source is None:
+            cache = self.folder.path / "cache"
+            source = self.task.open_source(cache, self.accelerator, self.callback.cached)
+        self.parts = PartDataset(
+            source,
+            recipe,
+            self.earlier.steps,
+            rank=self.accelerator.process_index,
+            num_processes=self.accelerator.num_processes,
+        )
         self.lead = HostLead(self.device)
-        self.log = RunLog(recipe.train, self.folder, self.accelerator, self.reporter, self.timer)
+        self.log = RunLog(recipe.train, self.folder, self.accelerator, self.callback, self.timer)
 
     def run(self) -> RunResult:
         """Train to the end, or until SIGINT or SIGTERM; then a checkpoint is left.
@@ -137,11 +140,11 @@ class Trainer:
         Raises:
             HQTrackError: The loss is not finite.
         """
-        options = self.recipe.train
+        options, dev = self.recipe.train, self.task.dev
         folder = self.folder.tensorboard if self.accelerator.is_main_process else None
         with (
-            StopRequest() as stop,
-            open_board(folder, self.step + 1) as board,
+            stop_on_signals() as stop,
+            open_logger(folder, self.step + 1) as tensorboard,
             fast_kernels(self.device, compute_dtype(self.accelerator)),
         ):
             stream = part_stream(
@@ -149,9 +152,9 @@ class Trainer:
             )
             exported = time.monotonic()
             while not self.is_done:
-                self._report(self.train_step(stream), board)
-                if self.is_done or self.step % self.recipe.dev.every == 0:
-                    self._evaluate(board)
+                self._report(self.train_step(stream), tensorboard)
+                if dev is not None and (self.is_done or self.step % dev.every == 0):
+                    self.evaluate(tensorboard)
                 is_stopping = agree_to_stop(self.accelerator, stop)
                 every, waited = options.export_every_seconds, time.monotonic() - exported
                 if self.is_done or is_stopping or self.step % options.checkpoint_every == 0:
@@ -172,7 +175,7 @@ class Trainer:
 
     @property
     def progress(self) -> RunProgress:
-        """How far the session is, as its schedule sees it."""
+        """Progress of the session in the eyes of its schedule."""
         train = self.recipe.train
         if not train.max_minutes:
             return progress_of_steps(self.step, train.steps, self.earlier.steps)
@@ -188,61 +191,80 @@ class Trainer:
         """Make one optimiser step; the host does not wait for the device.
 
         Args:
-            stream: Gives the step's parts next, as the source draws them.
+            stream: Gives the step's micro-batches next, as the source draws them.
         """
         options, progress = self.recipe.optimizer, self.progress
         self.timer.begin(measure=self.log.is_due(self.step + 1))
-        own_labels = uses_own_labels(self.recipe.clip, progress.fraction)
-        rates = role_rates(options, progress, own_labels=own_labels)
+        predicted_masks = self.task.step_options(progress.fraction).predicted_masks
+        rates = role_rates(options, progress, predicted_masks=predicted_masks)
         for group in self.optimizer.param_groups:
             group["lr"] = rates[group["role"]]
-        found = self.accumulate_gradients(stream)
+        result = self.accumulate_gradients(stream)
         norm = self.accelerator.clip_grad_norm_(self.network.parameters(), options.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        update_average(self.average, self.network, average_decay(options, progress))
+        self._update_average()
         self.timer.mark("optimizer")
         self.lead.end_step()
         self.step += 1
-        parts = self.accelerator.num_processes * self.recipe.train.accumulate
-        self.clips += len(found.batch.labels) * parts
+        num_parts = self.accelerator.num_processes * self.recipe.train.accumulate
+        self.clips += len(result.batch) * num_parts
         self._measure_progress()
         norm = torch.zeros((), device=self.device) if norm is None else norm
-        return StepResult(found.loss, norm, rates["rest"], progress, found.batch, found.predicted)
+        return StepResult(result, norm, rates["rest"], progress)
 
-    def accumulate_gradients(self, stream: Iterator[Any]) -> Gradients:
-        """Run the parts of the present step forwards and backwards; gradients are left behind.
+    def accumulate_gradients(self, stream: Iterator[Any]) -> PassResult:
+        """Run the micro-batches of a step forwards and backwards; gradients are left behind.
 
         Args:
-            stream: Gives the parts next, as the source draws them.
+            stream: Gives the micro-batches next, as the source draws them.
+
+        Returns:
+            The last micro-batch, with the mean loss of all.
         """
-        recipe, num_parts = self.recipe, self.recipe.train.accumulate
-        process = self.accelerator.process_index
-        torch.manual_seed(
-            (recipe.train.seed * SEED_STRIDE + self.earlier.steps + self.step) * SEED_STRIDE
-            + process
-        )
-        weights = loss_weights(recipe.loss, self.progress.fraction)
-        own_labels = uses_own_labels(recipe.clip, self.progress.fraction)
+        train, count = self.recipe.train, self.recipe.train.accumulate
+        step_seed = train.seed * SEED_STRIDE + self.earlier.steps + self.step
+        torch.manual_seed(step_seed * SEED_STRIDE + self.accelerator.process_index)
+        options = self.task.step_options(self.progress.fraction)
         self.model.train()
-        losses = []
-        for part in range(num_parts):
+        losses: list[Loss] = []
+        for part in range(count):
             drawn = next(stream)
             self.clock.start()
             self.timer.mark("data")
             batch = self.passes.prepare(self.parts.source, drawn)
-            waits = part < num_parts - 1
+            waits = part < count - 1
             with self.accelerator.no_sync(self.model) if waits else contextlib.nullcontext():
-                result = self.passes.run(batch, weights, own_labels=own_labels)
+                result = self.passes.run(batch, options)
             losses.append(result.loss)
-        mean = [
-            torch.stack([getattr(one, name) for one in losses]).mean(0)
+        total, entropy, jaccard = (
+            torch.stack([getattr(loss, name) for loss in losses]).mean(0)
             for name in ("total", "cross_entropy", "jaccard")
-        ]
-        return Gradients(ClipLoss(*mean), batch, result.predicted)
+        )
+        return dataclasses.replace(result, loss=Loss(total, entropy, jaccard))
+
+    def evaluate(self, tensorboard: TensorBoardLogger | None) -> None:
+        """Track the dev split, its sequences shared by the processes, and keep the best weights."""
+        if self.task.dev is None:
+            return
+        tracker = self.task.dev_tracker(self.network, self.learnt)
+        process, processes = self.accelerator.process_index, self.accelerator.num_processes
+        measured = self.task.dev.measure(tracker, self.task.dev.videos[process::processes])
+        scores = dict(gather_object([(name, score.mean) for name, score in measured]))
+        mean = sum(score.region for score in scores.values()) / len(scores)
+        if self.best is None or mean > self.best:
+            self.best = mean
+            if self.accelerator.is_main_process:
+                self._export("best")
+        if tensorboard is not None:
+            boundary = sum(score.boundary for score in scores.values()) / len(scores)
+            regions = {f"dev/{name}": score.region for name, score in scores.items()}
+            means = {"dev/mean": mean, "dev/mean J&F": (mean + boundary) / 2}
+            tensorboard.scalars(self.step, regions | means)
+        self.callback.evaluated(self.step, mean, self.best)
 
     def save(self) -> None:
-        """Write a checkpoint with everything that goes on changing, and what :meth:`export` does.
+        """Write a checkpoint of everything that changes, and what :meth:`export` does.
 
         Raises:
             HQTrackError: The loss is not finite.
@@ -252,8 +274,8 @@ class Trainer:
             scaler = self.accelerator.scaler
             content = {
                 "step": self.step,
-                "network": self.network.learning_state(),
-                "average": self.average.learning_state(),
+                "network": self.learning.state_dict(),
+                "average": self.learnt.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": None if scaler is None else scaler.state_dict(),
                 "best": self.best,
@@ -277,7 +299,7 @@ class Trainer:
         self._export("last")
         if self.recipe.train.keep_exports:
             self._export(f"minute-{round(self.clock.elapsed / 60):02d}.fp16")
-        save_state(self.folder.state, self.network, self._adamw, self.totals, self._facts())
+        save_state(self.folder.state, self.learning, self._adamw, self.totals, self._facts())
 
     def load(self, path: Path) -> None:
         """Go on from what :meth:`save` wrote.
@@ -287,8 +309,8 @@ class Trainer:
         """
         content = read_checkpoint(path)
         try:
-            self.network.load_learning_state(content["network"])
-            self.average.load_learning_state(content["average"])
+            self.learning.load_state_dict(content["network"])
+            self.learnt.load_state_dict(content["average"])
             self.optimizer.load_state_dict(content["optimizer"])
             if self.accelerator.scaler is not None:
                 self.accelerator.scaler.load_state_dict(content["scaler"])
@@ -312,34 +334,39 @@ class Trainer:
         """
         state = load_state(path)
         weights = find_average(path) if average is None else average
-        tensors = load_tensors(weights, expected_sha256=None)
-        for network in (self.network, self.average):
-            network.load_trained(tensors, str(weights))
-        restore_state(state, self.network, self._adamw, str(path))
+        self.network.load_export(load_tensors(weights, expected_sha256=None), str(weights))
+        self.learnt.load_state_dict(self.learning.state_dict())
+        restore_state(state, self.learning, self._adamw, str(path))
         self.earlier = state.counters
 
     def _build(self) -> None:
-        """Make network, average, optimiser, and what runs batches."""
-        recipe = self.recipe
-        torch.manual_seed(recipe.train.seed)
-        self.network = build_network(
-            recipe.model,
-            recipe.clip,
-            encoder_dtype=compute_dtype(self.accelerator),
-            compile_encoder=recipe.train.compile_encoder,
-        ).to(self.device)
-        self.average = copy_average(self.network)
-        regularise_vmos(self.network.vmos, recipe.regularisation)
-        if self.network.encoder is not None and self.network.train_encoder:
-            regularise_encoder(self.network.encoder, recipe.regularisation)
-        groups = parameter_groups(self.network, recipe.optimizer)
+        """Build network, moving average, optimiser and passes."""
+        torch.manual_seed(self.recipe.train.seed)
+        network = self.task.build_network(compute_dtype(self.accelerator))
+        self.network = network.to(self.device)
+        self.learning = network.learning_modules()
+        # PyTorch's AveragedModel makes the host wait for the device in every step.
+        self.learnt = copy.deepcopy(self.learning).requires_grad_(False).eval()
+        groups = parameter_groups(self.learning, self.recipe.optimizer)
         fused = True if self.device.type == "cuda" else None
         self._adamw = torch.optim.AdamW(groups, fused=fused)
         self.model, self.optimizer = self.accelerator.prepare(self.network, self._adamw)
-        self.passes = Passes(recipe.train, self.network, self.model, self.accelerator, self.timer)
+        self.passes = Passes(
+            self.recipe.train, self.network, self.model, self.accelerator, self.timer
+        )
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        """Move the average towards the network; buffers are copied."""
+        decay = average_decay(self.recipe.optimizer, self.progress)
+        averaged: list[Tensor] = list(self.learnt.parameters())
+        current: list[Tensor] = list(self.learning.parameters())
+        torch._foreach_lerp_(averaged, current, 1 - decay)
+        for kept, new in zip(self.learnt.buffers(), self.learning.buffers(), strict=True):
+            kept.copy_(new)
 
     def _measure_progress(self) -> None:
-        """See how far the session is; all processes see the same."""
+        """Measure the progress; all processes get the same."""
         fraction = self._own_fraction()
         if self.recipe.train.max_minutes and self.accelerator.num_processes > 1:
             shared = torch.tensor(fraction, dtype=torch.float64, device=self.device)
@@ -353,7 +380,7 @@ class Trainer:
             return min(self.clock.elapsed / (60 * train.max_minutes), 1.0)
         return self.step / train.steps
 
-    def _report(self, result: StepResult, board: Board | None) -> None:
+    def _report(self, result: StepResult, tensorboard: TensorBoardLogger | None) -> None:
         self.log.add(
             result,
             step=self.step,
@@ -361,36 +388,25 @@ class Trainer:
             minutes=self.clock.elapsed / 60,
             graphs=self.passes.num_graphs,
             is_last=self.is_done,
-            board=board,
+            tensorboard=tensorboard,
         )
 
-    def _evaluate(self, board: Board | None) -> None:
-        """Track the dev split, the sequences shared out over the processes."""
-        if self.dev is None:
-            return
-        tracker = average_tracker(self.average, self.recipe.model)
-        process, processes = self.accelerator.process_index, self.accelerator.num_processes
-        found = self.dev.measure(tracker, self.dev.videos[process::processes])
-        scores = dict(gather_object([(name, one.mean) for name, one in found]))
-        mean = sum(one.region for one in scores.values()) / len(scores)
-        if self.best is None or mean > self.best:
-            self.best = mean
-            if self.accelerator.is_main_process:
-                self._export("best")
-        if board is not None:
-            board.scalars(self.step, {f"dev/{name}": one.region for name, one in scores.items()})
-            boundary = sum(one.boundary for one in scores.values()) / len(scores)
-            board.scalars(self.step, {"dev/mean": mean, "dev/mean J&F": (mean + boundary) / 2})
-        self.reporter.evaluated(self.step, mean, self.best)
-
     def _export(self, name: str) -> None:
-        self.folder.export(name, self.average.trained_tensors(), self._facts())
+        tensors: dict[str, Tensor] = self.network.export_tensors(self.learnt)
+        self.folder.export(name, tensors, self._facts())
 
     def _facts(self) -> dict[str, str]:
         return {
             "step": str(self.step),
-            "preset": self.recipe.model.preset,
-            "settings": " ".join(self.recipe.model.settings),
+            **self.task.facts(),
             "dev_mean_j": "" if self.best is None else f"{self.best:.4f}",
             **self.totals.to_strings(),
         }
+
+
+def _open_task(recipe: Recipe | HQRecipe, data: Path) -> Task:
+    if isinstance(recipe, Recipe):
+        return VMOSTask(recipe, data)
+    from vots_hqtrack.training.hq.task import HQHeadTask
+
+    return HQHeadTask(recipe, data)

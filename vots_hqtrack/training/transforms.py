@@ -1,7 +1,7 @@
-"""How the paper's recipe varies pictures: clips out of photographs, crops of videos, merged clips.
+"""Augmentation of the paper's recipe: clips of still images, crops of videos, merged clips.
 
-The transforms are torchvision's; this file chooses and orders them. Those of torchvision draw from
-PyTorch's global generator, so callers seed it for every clip (``seeded``).
+The transforms are torchvision's; this file chooses and orders them. They sample from PyTorch's
+global generator, so callers seed it for every clip (``seeded``).
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ BLUR_SIDE = 9
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed PyTorch's CPU generator for a while; afterwards it goes on as if nothing had been."""
+    """Seed PyTorch's CPU generator for a while; afterwards it has its former state again."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
 
 
 def vary_photo(clip: Clip, options: AugmentOptions, size: Size) -> Clip:
-    """Make a moving clip of copies of one photograph (the paper's first stage).
+    """Make a moving clip of copies of one image (the paper's first stage).
 
     Each later frame is mirrored, rotated, shifted, scaled and sheared by itself; each frame gets
     its own colours and crop.
 
     Args:
-        clip: The photograph, once for each frame.
+        clip: The image, once for each frame.
         options: Probabilities and ranges.
-        size: Of the result.
+        size: Size of the result.
 
     Returns:
-        A clip whose labels may have vanished; they are not renumbered.
+        The clip. Labels may have vanished; they are not renumbered.
     """
     flipped = _flip_clip(clip, options.flip)
     moves, looks = _photo_moves(options), _looks(options)
@@ -58,11 +58,11 @@ def vary_photo(clip: Clip, options: AugmentOptions, size: Size) -> Clip:
     )
     frames, labels = [], []
     for index in range(len(clip.frames)):
-        picture, mask = _open(flipped, index)
+        image, mask = _open(flipped, index)
         if index:
-            picture, mask = moves(picture, mask)
-        picture, mask = crop(looks(picture), mask)
-        frames.append(np.asarray(picture))
+            image, mask = moves(image, mask)
+        image, mask = crop(looks(image), mask)
+        frames.append(np.asarray(image))
         labels.append(mask[0].numpy())
     return Clip(np.stack(frames), np.stack(labels), clip.origin)
 
@@ -70,17 +70,17 @@ def vary_photo(clip: Clip, options: AugmentOptions, size: Size) -> Clip:
 def vary_video(clip: Clip, options: AugmentOptions, size: Size, min_pixels: int) -> Clip:
     """Scale and crop a clip of a video, all frames alike (the paper's second stage).
 
-    Of a few crops the first is taken whose first frame shows an object; each frame gets its own
-    colours.
+    Of a few crops the first is taken that shows an object in its first frame; each frame gets its
+    own colours.
 
     Args:
         clip: Some frames of a video.
         options: Probabilities and ranges.
-        size: Of the result.
-        min_pixels: What counts as showing an object.
+        size: Size of the result.
+        min_pixels: Pixels from which an object counts as shown.
 
     Returns:
-        A clip whose labels may have vanished; they are not renumbered.
+        The clip. Labels may have vanished; they are not renumbered.
     """
     low, high = options.resize
     short = options.short_edge * float(torch.empty(()).uniform_(low, high))
@@ -98,8 +98,8 @@ def vary_video(clip: Clip, options: AugmentOptions, size: Size, min_pixels: int)
     top, left = _choose_crop(masks[0], size, options.crop_attempts, min_pixels)
     looks = _looks(options)
     frames = []
-    for picture, _ in opened:
-        resized = ops.resize(picture, scaled, v2.InterpolationMode.BICUBIC)
+    for image, _ in opened:
+        resized = ops.resize(image, scaled, v2.InterpolationMode.BICUBIC)
         padded = ops.pad(resized, padding, fill=list(options.fill))
         frames.append(np.asarray(looks(ops.crop(padded, top, left, *size))))
     cropped = masks[:, top : top + size[0], left : left + size[1]]
@@ -134,9 +134,9 @@ def keep_objects(
     Args:
         frames: uint8 ``(T, H, W, 3)``.
         labels: uint8 ``(T, H, W)``.
-        min_pixels: What counts as showing an object.
+        min_pixels: Pixels from which an object counts as shown.
         generator: Chooses among more than ten.
-        origin: Of the clip.
+        origin: The clip's origin.
     """
     areas = np.bincount(labels[0].ravel(), minlength=256)
     areas[0] = 0
@@ -148,7 +148,7 @@ def keep_objects(
 
 
 def _open(clip: Clip, index: int) -> tuple[Image.Image, tv_tensors.Mask]:
-    """One frame as what torchvision's transforms tell apart: a picture and a mask."""
+    """Convert one frame to the types that torchvision tells apart: an image and a mask."""
     mask = torch.from_numpy(np.ascontiguousarray(clip.labels[index]))
     return Image.fromarray(clip.frames[index]), tv_tensors.Mask(mask[None])
 
@@ -164,7 +164,7 @@ def _flip_clip(clip: Clip, probability: float) -> Clip:
 
 
 def _choose_crop(labels: torch.Tensor, size: Size, attempts: int, needed: int) -> tuple[int, int]:
-    """Draw the corner of a crop, if possible one that shows an object."""
+    """Sample the corner of a crop, if possible one that shows an object."""
     height, width = labels.shape
     top = left = 0
     for _ in range(attempts):

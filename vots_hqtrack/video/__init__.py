@@ -1,1 +1,1 @@
-"""Frames in, label maps and pictures out."""
+"""Frames in; label maps, overlay videos and contact sheets out."""

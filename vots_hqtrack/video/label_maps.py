@@ -1,4 +1,4 @@
-"""Label maps as image files, and the colours by which objects are told apart.
+"""Label maps as image files, the colours of objects, and the boxes of masks.
 
 Written files are indexed PNGs as in DAVIS and YouTube-VOS: the pixel value is the object id, 0 is
 the background, and the palette only makes them pleasant to look at.
@@ -10,13 +10,14 @@ import functools
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from vots_hqtrack.errors import InputError, ShapeError
 from vots_hqtrack.io import atomic_path
-from vots_hqtrack.types import MAX_OBJECTS, FrameArray, LabelArray
+from vots_hqtrack.types import MAX_OBJECTS, FrameArray, LabelArray, MaskArray
 
 _LOSSLESS = ("PNG", "BMP", "TIFF", "GIF")
 _WHITE = (255, 65535)
@@ -24,13 +25,10 @@ _WHITE = (255, 65535)
 
 @functools.lru_cache(maxsize=1)
 def palette() -> FrameArray:
-    """Return the colours of the labels, those of the DAVIS and PASCAL VOC annotations.
+    """Colours of the labels in DAVIS and PASCAL VOC annotations: ``(256, 3)`` uint8 RGB, read-only.
 
-    The bits of a label are dealt out to red, green and blue in turn, the lowest bits becoming the
-    highest ones of the colour, so that neighbouring labels look far apart.
-
-    Returns:
-        ``(256, 3)`` uint8 RGB, read-only; label 0 is black.
+    The bits of a label go to red, green and blue in turn, the lowest bits becoming the highest ones
+    of the colour, so that neighbouring labels look far apart. Label 0 is black.
 
     Example:
         >>> palette()[:4].tolist()
@@ -38,8 +36,8 @@ def palette() -> FrameArray:
     """
     labels = np.arange(256)
     colours = np.zeros((256, 3), dtype=np.uint8)
-    for place in range(8):
-        colours[:, place % 3] |= ((labels >> place & 1) << (7 - place // 3)).astype(np.uint8)
+    for bit in range(8):
+        colours[:, bit % 3] |= ((labels >> bit & 1) << (7 - bit // 3)).astype(np.uint8)
     colours.setflags(write=False)
     return colours
 
@@ -47,11 +45,11 @@ def palette() -> FrameArray:
 def read_label_map(path: Path) -> LabelArray:
     """Read a label map from an image file.
 
-    What a pixel means depends on the file:
+    The meaning of a pixel depends on the file:
 
     - indexed (palette) and grey images: the value is the object id, whatever the colours;
     - black-and-white ones (1 bit, or no value but 0 and white): white is object 1;
-    - coloured ones: black is the background. If every colour is one of the DAVIS palette, its place
+    - coloured ones: black is the background. If every colour is in the DAVIS palette, its index
       there is the object id; otherwise the colours become objects 1, 2, ... in ascending order of
       (R, G, B). Fully transparent pixels are background.
 
@@ -67,14 +65,14 @@ def read_label_map(path: Path) -> LabelArray:
     """
     try:
         with Image.open(path) as image:
-            picture_format, mode = image.format, image.mode
+            file_format, mode = image.format, image.mode
             values = np.asarray(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = getattr(error, "strerror", None) or "it is no image, or a damaged one"
+        reason = getattr(error, "strerror", None) or "not an image, or a damaged one"
         raise InputError(f"cannot read the mask {path}: {reason}") from error
-    if picture_format not in _LOSSLESS:
+    if file_format not in _LOSSLESS:
         raise InputError(
-            f"the mask {path} must be lossless ({', '.join(_LOSSLESS)}), got {picture_format}"
+            f"the mask {path} must be lossless ({', '.join(_LOSSLESS)}), got {file_format}"
         )
     if mode in ("LA", "RGBA"):
         values = values[..., :-1] * (values[..., -1:] > 0)
@@ -88,11 +86,7 @@ def read_label_map(path: Path) -> LabelArray:
 
 
 def write_label_map(path: Path, label_map: LabelArray) -> None:
-    """Write a label map as an indexed PNG; the file appears whole or not at all.
-
-    Args:
-        path: Where to; a file there is replaced.
-        label_map: ``(H, W)`` uint8, 0 = background.
+    """Write a uint8 ``(H, W)`` label map as an indexed PNG, which appears whole or not at all.
 
     Raises:
         ShapeError: The label map has another shape or dtype.
@@ -105,6 +99,17 @@ def write_label_map(path: Path, label_map: LabelArray) -> None:
     image.putpalette(palette().tobytes())
     with atomic_path(path) as temporary:
         image.save(temporary, format="PNG")
+
+
+def mask_box(mask: MaskArray) -> tuple[int, int, int, int] | None:
+    """Tight box ``(x, y, width, height)`` of a bool ``(H, W)`` mask; None if it is empty.
+
+    Example:
+        >>> mask_box(np.array([[False, False, False], [False, True, True]]))
+        (1, 1, 2, 1)
+    """
+    x, y, width, height = cv2.boundingRect(np.ascontiguousarray(mask).view(np.uint8))
+    return (x, y, width, height) if width and height else None
 
 
 def _labels_of_values(values: npt.NDArray[Any], path: Path) -> LabelArray:

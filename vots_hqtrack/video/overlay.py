@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import cv2
@@ -13,7 +12,7 @@ import numpy as np
 
 from vots_hqtrack.errors import InputError, ShapeError
 from vots_hqtrack.types import FrameArray, MaskArray, ObjectId, Size, check_frame
-from vots_hqtrack.video.label_maps import palette
+from vots_hqtrack.video.label_maps import mask_box, palette
 
 _CODECS = ("vp09", "avc1", "mp4v")
 """By preference. OpenCV's own builds write VP9, which browsers play, and lack an H.264 encoder;
@@ -39,12 +38,12 @@ def draw_overlay(
 
     Raises:
         InputError: ``alpha`` is outside 0 to 1.
-        ShapeError: The frame is none, or a mask is not bool or has another size.
+        ShapeError: The frame or a mask has another shape or dtype.
     """
     size = check_frame(frame)
     if not 0.0 <= alpha <= 1.0:
         raise InputError(f"alpha must be a number from 0 to 1, got {alpha}")
-    picture = frame.copy()
+    image = frame.copy()
     stroke = max(1, round(size.height / _LINES_PER_STROKE))
     tags: list[tuple[ObjectId, tuple[int, int]]] = []
     for object_id in sorted(masks):
@@ -53,40 +52,37 @@ def draw_overlay(
             raise ShapeError(
                 f"the mask of object {object_id} must be bool {size}, got {mask.dtype} {mask.shape}"
             )
-        x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
-        if width and height:
+        if (box := mask_box(mask)) is not None:
+            x, y, width, height = box
             window = slice(y, y + height), slice(x, x + width)
-            _tint(picture[window], mask[window], object_id, alpha, stroke)
+            _tint(image[window], mask[window], object_id, alpha, stroke)
             tags.append((object_id, (x, y)))
     for object_id, corner in tags:  # last, so that no tint covers them
-        _draw_tag(picture, object_id, corner, stroke)
-    return picture
+        _draw_tag(image, object_id, corner, stroke)
+    return image
 
 
 class OverlayWriter:
     """Writes frames with their masks into an MP4 file, one that browsers play where OpenCV can.
 
     It is a context manager. The file appears under its name at the end, also when an error ends it
-    early: it then holds what was written so far. Without a frame there is no file.
+    early: it then holds what was written so far. A video without frames leaves no file.
 
     Args:
         path: The video to write, ``*.mp4``; a file there is replaced.
         fps: Frames per second.
         size: Frame size. Odd sides get one more row or column, a copy of the last.
-        alpha: Strength of the tint, 0 to 1.
 
     Raises:
-        InputError: The frame rate is not positive, or OpenCV can write no such file.
+        InputError: The frame rate is not positive, or OpenCV cannot write the file.
     """
 
-    def __init__(self, path: Path, fps: float, size: Size, *, alpha: float = 0.5) -> None:
+    def __init__(self, path: Path, fps: float, size: Size) -> None:
         """Open the video for writing."""
         if not fps > 0:
             raise InputError(f"a video's frame rate must be above 0, got {fps}")
         self.path = path
         self.size = size
-        self._alpha = alpha
-        self._padding = (size.height % 2, size.width % 2)
         # The name must end in .mp4, by which FFmpeg chooses the container.
         self._temporary = path.with_name(f".{path.stem}.{os.getpid()}.part.mp4")
         self._num_frames = 0
@@ -96,12 +92,7 @@ class OverlayWriter:
         """Return the writer."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         """Finish the file and give it its name."""
         self._writer.release()
         if self._num_frames:
@@ -110,26 +101,21 @@ class OverlayWriter:
             self._temporary.unlink(missing_ok=True)
 
     def write(self, frame: FrameArray, masks: Mapping[ObjectId, MaskArray]) -> None:
-        """Append a frame with its masks.
-
-        Args:
-            frame: ``(H, W, 3)`` uint8 RGB of the writer's size.
-            masks: Bool ``(H, W)`` by object id.
+        """Append a uint8 ``(H, W, 3)`` RGB frame with its objects' bool ``(H, W)`` masks.
 
         Raises:
             ShapeError: The frame or a mask has another size.
         """
-        check_frame(frame, expected=self.size)
-        picture = cv2.cvtColor(draw_overlay(frame, masks, alpha=self._alpha), cv2.COLOR_RGB2BGR)
-        bottom, right = self._padding
-        if bottom or right:
-            picture = cv2.copyMakeBorder(picture, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
-        self._writer.write(picture)
+        height, width = check_frame(frame, expected=self.size)
+        image = cv2.cvtColor(draw_overlay(frame, masks), cv2.COLOR_RGB2BGR)
+        if height % 2 or width % 2:
+            edge = cv2.BORDER_REPLICATE
+            image = cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, edge)
+        self._writer.write(image)
         self._num_frames += 1
 
     def _open(self, fps: float) -> Any:  # noqa: ANN401 - cv2 has no type for it before 4.9
-        bottom, right = self._padding
-        width, height = self.size.width + right, self.size.height + bottom
+        height, width = (side + side % 2 for side in self.size)
         for codec in _CODECS:
             fourcc = cv2.VideoWriter.fourcc(*codec)
             writer = cv2.VideoWriter(str(self._temporary), fourcc, fps, (width, height))
@@ -143,10 +129,9 @@ class OverlayWriter:
 def _tint(
     window: FrameArray, mask: MaskArray, object_id: ObjectId, alpha: float, stroke: int
 ) -> None:
-    """Tint the mask's pixels of a window of the picture in place, and outline them."""
+    """Tint the mask's pixels of a window of the image in place, and outline them."""
     colour = palette()[object_id].astype(np.float32)
-    blended = window[mask] * (1.0 - alpha) + colour * alpha
-    window[mask] = np.rint(blended).astype(np.uint8)
+    window[mask] = np.rint(window[mask] * (1.0 - alpha) + colour * alpha).astype(np.uint8)
     kernel = np.ones((2 * stroke + 1, 2 * stroke + 1), dtype=np.uint8)
     # Beyond the window counts as nothing: an object cut by the frame's edge is outlined there too.
     inner = cv2.erode(mask.view(np.uint8), kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
@@ -159,15 +144,13 @@ def _outline_colour(object_id: ObjectId) -> tuple[int, int, int]:
     return (red + 255) // 2, (green + 255) // 2, (blue + 255) // 2
 
 
-def _draw_tag(
-    picture: FrameArray, object_id: ObjectId, corner: tuple[int, int], stroke: int
-) -> None:
-    """Write the id in a box at the top left corner of its mask, inside the picture."""
+def _draw_tag(image: FrameArray, object_id: ObjectId, corner: tuple[int, int], stroke: int) -> None:
+    """Write the id in a box at the top left corner of its mask, inside the image."""
     text, scale, pad = str(object_id), 0.4 * stroke, 2 * stroke
     (width, height), _ = cv2.getTextSize(text, _FONT, scale, stroke)
-    left = min(corner[0], max(0, picture.shape[1] - width - 2 * pad))
+    left = min(corner[0], max(0, image.shape[1] - width - 2 * pad))
     top = max(0, corner[1] - height - 2 * pad)
     right, bottom = left + width + 2 * pad, top + height + 2 * pad
-    cv2.rectangle(picture, (left, top), (right, bottom), _outline_colour(object_id), cv2.FILLED)
+    cv2.rectangle(image, (left, top), (right, bottom), _outline_colour(object_id), cv2.FILLED)
     origin = (left + pad, bottom - pad)
-    cv2.putText(picture, text, origin, _FONT, scale, (0, 0, 0), stroke, cv2.LINE_AA)
+    cv2.putText(image, text, origin, _FONT, scale, (0, 0, 0), stroke, cv2.LINE_AA)

@@ -1,4 +1,4 @@
-"""Where frames come from: image files, folders of them, video files and cameras.
+"""Sources of frames: image files, folders of them, video files and cameras.
 
 The first stage of every run. Whatever is stored, a frame leaves this module as uint8
 ``(H, W, 3)`` RGB.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ _logger = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 DEFAULT_FPS = 25.0
-"""Frame rate of a source that does not tell its own."""
+"""Frame rate of a source that has none of its own."""
 
 SourceKind = Literal["folder", "video", "camera"]
 
@@ -39,13 +39,13 @@ class NamedFrame(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FrameSource:
-    """A video in whatever form; iterating yields its frames from the first one, each time anew.
+    """A video in whatever form; each iteration yields its frames from the first one.
 
     Attributes:
-        location: Folder, video file, or the number of a camera, as text.
-        kind: What it is.
+        location: Folder, video file, or the number of a camera, as a string.
+        kind: Folder, video or camera.
         fps: Frames per second.
-        length: Number of frames; None if unknown. A video file's number is what its header says.
+        length: Number of frames, of a video file by its header; None if unknown.
         paths: The frames' files in order; empty unless it is a folder.
     """
 
@@ -60,10 +60,10 @@ class FrameSource:
 
         Raises:
             InputError: A frame cannot be read.
-            ShapeError: A frame has another size than the first one.
+            ShapeError: Frames differ in size.
         """
         expected: Size | None = None
-        frames = self._read_folder() if self.kind == "folder" else self._read_capture()
+        frames = self._read_files() if self.kind == "folder" else self._read_capture()
         for named in frames:
             try:
                 expected = check_frame(named.frame, expected=expected)
@@ -72,7 +72,7 @@ class FrameSource:
             yield named
 
     def first(self) -> NamedFrame:
-        """Return the first frame. A camera is opened and closed for it.
+        """Return the first frame, for which a camera is opened and closed.
 
         Raises:
             InputError: The source has no frame, or it cannot be read.
@@ -81,20 +81,16 @@ class FrameSource:
             return named
         raise InputError(f"no frame could be read from {self.location}")
 
-    def _read_folder(self) -> Iterator[NamedFrame]:
+    def _read_files(self) -> Iterator[NamedFrame]:
         for path in self.paths:
             yield NamedFrame(path.stem, read_frame(path))
 
     def _read_capture(self) -> Iterator[NamedFrame]:
         index = 0
         with _open_capture(self.location, self.kind) as capture:
-            while True:
-                ok, picture = capture.read()
-                if not ok:
-                    break
-                yield NamedFrame(
-                    f"{index:05d}", _to_rgb8(picture, f"frame {index} of {self.location}")
-                )
+            while (read := capture.read())[0]:
+                frame = _to_rgb8(read[1], f"frame {index} of {self.location}")
+                yield NamedFrame(f"{index:05d}", frame)
                 index += 1
         if self.length is not None and index < self.length:
             # Headers of sound files may be a frame off, so this is not an error.
@@ -117,37 +113,34 @@ def read_frame(path: Path) -> FrameArray:
         ``(H, W, 3)`` uint8 RGB.
 
     Raises:
-        InputError: The file is missing, damaged, cut short, or no 8- or 16-bit image.
+        InputError: The file is missing, damaged, cut short, or not an 8- or 16-bit image.
     """
     try:
         data = np.fromfile(path, dtype=np.uint8)
-    except OSError as error:
-        reason = error.strerror or str(error)
+        if _is_cut_jpeg(data.tobytes()):
+            raise InputError(f"cannot read the frame {path}: the JPEG file is cut short")
+        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    except (OSError, cv2.error) as error:
+        reason = getattr(error, "err", "") or getattr(error, "strerror", "") or error
         raise InputError(f"cannot read the frame {path}: {reason}") from error
-    if _is_cut_jpeg(data.tobytes()):
-        raise InputError(f"cannot read the frame {path}: the JPEG file is cut short")
-    try:
-        picture = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
-    except cv2.error as error:
-        raise InputError(f"cannot read the frame {path}: {error.err}") from error
-    if picture is None:
-        raise InputError(f"cannot read the frame {path}: it is no image, or a damaged one")
-    return _to_rgb8(picture, f"the frame {path}")
+    if image is None:
+        raise InputError(f"cannot read the frame {path}: not an image, or a damaged one")
+    return _to_rgb8(image, f"the frame {path}")
 
 
 def open_source(source: str | Path, *, fps: float | None = None) -> FrameSource:
-    """Find out what a source is and open it.
+    """Open a folder of frames, a video file or a camera.
 
     Args:
         source: A folder of frames (sorted so that ``9.jpg`` comes before ``10.jpg``), a video file,
             or the number of a camera. A video file's rotation is applied, as players do.
-        fps: Frame rate; by default what the source tells, or 25 if it tells none.
+        fps: Frame rate; by default the source's own, or 25 if it has none.
 
     Returns:
         The source. Its frames are read only when they are asked for.
 
     Raises:
-        InputError: There is no such source, or no frame in it.
+        InputError: The source is missing, or has no frame.
     """
     path = Path(source)
     if path.is_dir():
@@ -161,11 +154,11 @@ def open_source(source: str | Path, *, fps: float | None = None) -> FrameSource:
             )
         kind = "camera"
     elif path.suffix.lower() in IMAGE_SUFFIXES:
-        raise InputError(f"{path} is a single picture: give the folder that holds the frames")
+        raise InputError(f"{path} is a single image: give the folder that holds the frames")
     with _open_capture(str(source), kind) as capture:
-        told = float(capture.get(cv2.CAP_PROP_FPS))
+        own_rate = float(capture.get(cv2.CAP_PROP_FPS))
         length = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if kind == "video" else 0
-    rate = fps or (told if np.isfinite(told) and told > 0 else DEFAULT_FPS)
+    rate = fps or (own_rate if np.isfinite(own_rate) and own_rate > 0 else DEFAULT_FPS)
     return FrameSource(str(source), kind, rate, length if length > 0 else None)
 
 
@@ -180,19 +173,23 @@ def natural_key(name: str) -> tuple[list[str | int], str]:
     return [int(part) if part.isdecimal() else part for part in parts], name
 
 
-def _list_frames(folder: Path) -> tuple[Path, ...]:
+def list_images(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> list[Path]:
+    """Image files of a folder in natural order, hidden ones left out."""
+    # A leading dot marks other systems' side files, such as "._00000.jpg".
     found = [
         path
         for path in folder.iterdir()
-        # A leading dot marks other systems' side files, such as "._00000.jpg".
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and not path.name.startswith(".")
-        and path.is_file()
+        if path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file()
     ]
+    return sorted(found, key=lambda path: natural_key(path.name))
+
+
+def _list_frames(folder: Path) -> tuple[Path, ...]:
+    """Image files of a folder, at least one, with names that differ without their suffixes."""
+    found = list_images(folder)
     if not found:
         wanted = ", ".join(IMAGE_SUFFIXES)
         raise InputError(f"no frame in the folder {folder}: wanted files that end in {wanted}")
-    found.sort(key=lambda path: natural_key(path.name))
     by_stem: dict[str, Path] = {}
     for path in found:
         twin = by_stem.setdefault(path.stem.lower(), path)
@@ -215,33 +212,31 @@ def _open_capture(location: str, kind: SourceKind) -> Iterator[Any]:
         capture.release()
 
 
-def _to_rgb8(picture: npt.NDArray[Any], what: str) -> FrameArray:
+def _to_rgb8(image: npt.NDArray[Any], what: str) -> FrameArray:
     """Turn what OpenCV read, ``(H, W)`` or ``(H, W, 1 | 3 | 4)`` BGR(A), into a frame."""
-    if picture.dtype == np.uint16:
-        picture = ((picture.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if picture.dtype != np.uint8:
-        raise InputError(f"{what} must have 8 or 16 bits a channel, got {picture.dtype}")
-    channels = 1 if picture.ndim == 2 else picture.shape[2]
+    if image.dtype == np.uint16:
+        image = ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if image.dtype != np.uint8:
+        raise InputError(f"{what} must have 8 or 16 bits a channel, got {image.dtype}")
+    channels = 1 if image.ndim == 2 else image.shape[2]
     codes = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}
     if channels not in codes:
         raise InputError(f"{what} must have 1, 3 or 4 channels, got {channels}")
-    return np.ascontiguousarray(cv2.cvtColor(picture, codes[channels]), dtype=np.uint8)
+    return np.ascontiguousarray(cv2.cvtColor(image, codes[channels]), dtype=np.uint8)
 
 
 def _is_cut_jpeg(data: bytes) -> bool:
-    """Tell whether JPEG data lack their end, which OpenCV 4 fills with grey without a word.
+    """Check whether JPEG data lack their end, which OpenCV 4 pads with grey without a word.
 
     Segments before the scan are skipped by their length, since a thumbnail in them has an end
     of its own.
     """
     if not data.startswith(b"\xff\xd8"):
         return False
-    place = 2
-    while place + 4 <= len(data) and data[place] == 0xFF and data[place + 1] != 0xDA:
-        if data[place + 1] == 0xFF:  # a fill byte
-            place += 1
-        else:
-            place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-    # From the back, where a sound file has it: looking through all of it takes as long as a tenth
-    # of the decoding.
-    return data.rfind(b"\xff\xd9", place) < 0
+    position = 2
+    while position + 4 <= len(data) and data[position] == 0xFF and data[position + 1] != 0xDA:
+        is_padding = data[position + 1] == 0xFF
+        length = int.from_bytes(data[position + 2 : position + 4], "big")
+        position += 1 if is_padding else 2 + length
+    # From the back, where a sound file has it: searching all of it takes a tenth of the decoding.
+    return data.rfind(b"\xff\xd9", position) < 0

@@ -1,4 +1,4 @@
-"""What tracking a video leaves: a label map for every frame, an overlay video, ``tracks.json``.
+"""Results of a tracked video: a label map for every frame, an overlay video, ``tracks.json``.
 
 The last stage of ``hqtrack track``. Everything is on disk at once or within seconds, so that an
 error or an interruption midway loses nothing of what was done.
@@ -11,17 +11,15 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 
-import cv2
 import numpy as np
 
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.io import atomic_path
-from vots_hqtrack.masks import combine_masks
+from vots_hqtrack.result import FrameResult
 from vots_hqtrack.summary import TrackSummary
-from vots_hqtrack.types import FrameArray, FrameResult, MaskArray, check_frame
-from vots_hqtrack.video.label_maps import write_label_map
+from vots_hqtrack.types import FrameArray, check_frame
+from vots_hqtrack.video.label_maps import mask_box, write_label_map
 from vots_hqtrack.video.overlay import OverlayWriter
 
 MASKS_FOLDER = "masks"
@@ -37,11 +35,11 @@ def check_output(folder: Path, *, overwrite: bool) -> None:
     """Check that results may be written into a folder, before any work is done.
 
     Args:
-        folder: Where results shall go; it need not exist.
+        folder: Output folder; it need not exist.
         overwrite: Whether earlier results there may be replaced.
 
     Raises:
-        InputError: It is no folder, or it holds something and ``overwrite`` is off.
+        InputError: It is not a folder, or it holds something and ``overwrite`` is off.
     """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"the output folder must be a folder, got the file {folder}")
@@ -56,11 +54,11 @@ class ResultWriter:
 
     It is a context manager. At the end ``tracks.json`` gets its status: ``complete``, ``stopped``
     by the user, or ``failed`` with the reason; until then the status is ``running``. Its summary
-    says which objects were lost, absent or doubtful so far.
+    lists the objects that were lost, absent or doubtful so far.
 
     Args:
-        folder: Where to; earlier results there are removed, other files stay.
-        facts: What is known of the run as a whole, ready for JSON.
+        folder: Output folder; earlier results there are removed, other files stay.
+        facts: Description of the run as a whole, ready for JSON.
         overlay_fps: Frames per second of the overlay video; None writes no video.
     """
 
@@ -77,18 +75,16 @@ class ResultWriter:
         self._lines: list[str] = []
         self._saved_at = time.monotonic()
         (folder / MASKS_FOLDER).mkdir(parents=True, exist_ok=True)
-        _remove_results(folder)
+        for path in (folder / MASKS_FOLDER).glob("*.png"):
+            path.unlink()
+        for name in (OVERLAY_NAME, TRACKS_NAME):
+            (folder / name).unlink(missing_ok=True)
 
     def __enter__(self) -> ResultWriter:
         """Return the writer."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         """Finish the overlay video and ``tracks.json``."""
         if self._overlay is not None:
             self._overlay.__exit__(kind, error, traceback)
@@ -103,17 +99,19 @@ class ResultWriter:
         """Add a frame.
 
         Args:
-            name: The frame's name, which its label map carries.
+            name: Name of the frame and its label map.
             frame: ``(H, W, 3)`` uint8 RGB.
-            result: What was found in it.
-            seconds: How long that took.
+            result: The tracker's result.
+            seconds: Time that the tracker took.
 
         Raises:
             ShapeError: The frame or a mask has another size than before.
         """
-        write_label_map(self.folder / MASKS_FOLDER / f"{name}.png", combine_masks(result.masks))
+        write_label_map(self.folder / MASKS_FOLDER / f"{name}.png", result.label_map)
         if self._overlay_fps is not None:
-            self._overlay = self._overlay or self._open_overlay(frame, self._overlay_fps)
+            if self._overlay is None:
+                path = self.folder / OVERLAY_NAME
+                self._overlay = OverlayWriter(path, self._overlay_fps, check_frame(frame))
             self._overlay.write(frame, result.masks)
         self._lines.append(json.dumps(_describe(name, result, seconds)))
         self.summary.add(result)
@@ -121,36 +119,21 @@ class ResultWriter:
         if time.monotonic() - self._saved_at > _SECONDS_BETWEEN_SAVES:
             self._save("running")
 
-    def _open_overlay(self, frame: FrameArray, fps: float) -> OverlayWriter:
-        return OverlayWriter(self.folder / OVERLAY_NAME, fps, check_frame(frame))
-
     def _save(self, status: str, *, reason: str | None = None) -> None:
-        """Write ``tracks.json`` anew, one line a frame; it appears whole or not at all."""
-        known = {"format": FORMAT_VERSION, "status": status, "reason": reason}
-        head = {**known, "summary": self.summary.to_dict(), **self._facts}
+        """Replace ``tracks.json``, one line per frame; it appears whole or not at all."""
+        head = {
+            "format": FORMAT_VERSION,
+            "status": status,
+            "reason": reason,
+            "summary": self.summary.to_dict(),
+            **self._facts,
+        }
         opening = json.dumps(head, indent=2, ensure_ascii=False).removesuffix("\n}")
         frames = ",\n    ".join(self._lines)
         text = f'{opening},\n  "frames": [\n    {frames}\n  ]\n}}\n'
         with atomic_path(self.folder / TRACKS_NAME) as temporary:
             temporary.write_text(text, encoding="utf-8")
         self._saved_at = time.monotonic()
-
-
-def mask_box(mask: MaskArray) -> list[int] | None:
-    """Return the tight box of a mask.
-
-    Args:
-        mask: ``(H, W)`` bool.
-
-    Returns:
-        ``[x, y, width, height]`` in pixels, or None for an empty mask.
-
-    Example:
-        >>> mask_box(np.array([[False, False, False], [False, True, True]]))
-        [1, 1, 2, 1]
-    """
-    x, y, width, height = cv2.boundingRect(np.ascontiguousarray(mask).view(np.uint8))
-    return [x, y, width, height] if width and height else None
 
 
 def _describe(name: str, result: FrameResult, seconds: float) -> dict[str, object]:
@@ -171,10 +154,3 @@ def _describe(name: str, result: FrameResult, seconds: float) -> dict[str, objec
         **pace,
         "objects": objects,
     }
-
-
-def _remove_results(folder: Path) -> None:
-    for path in (folder / MASKS_FOLDER).glob("*.png"):
-        path.unlink()
-    for name in (OVERLAY_NAME, TRACKS_NAME):
-        (folder / name).unlink(missing_ok=True)

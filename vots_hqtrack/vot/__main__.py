@@ -1,4 +1,4 @@
-"""What ``trackers.ini`` starts: ``python -m vots_hqtrack.vot``, a tracker that talks TraX.
+"""The tracker that ``trackers.ini`` starts: ``python -m vots_hqtrack.vot``, a TraX server.
 
 Options come from the environment (``env_*`` keys of ``trackers.ini``) or, with ``protocol = trax``,
 from the command line, which wins.
@@ -7,23 +7,39 @@ from the command line, which wins.
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+import numpy as np
 
 from vots_hqtrack.allocation import keep_freed_memory
 from vots_hqtrack.config import StartOptions, options_from_environment
 from vots_hqtrack.errors import ConfigError
-from vots_hqtrack.vot.server import run
-from vots_hqtrack.vot.warm_up import warm_up
+from vots_hqtrack.presets import load_preset
+from vots_hqtrack.settings import apply_settings
+from vots_hqtrack.types import Size
+from vots_hqtrack.vot.server import VideoTracker, run
 
 if TYPE_CHECKING:
     from vots_hqtrack.tracker import HQTracker
 
+WARM_UP_SIZE = Size(720, 1280)
+"""Most videos of VOTS have this shape, and the network's input depends on the shape alone."""
+
+STEP_LIMIT_S = 5.0
+"""Seconds after which the second frame of the warm-up is left out: it would cost as much again."""
+
+Tracker = TypeVar("Tracker", bound=VideoTracker)
+
+_logger = logging.getLogger(__name__)
+
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors can be told to the toolkit."""
+    """Parser with errors that can be sent to the toolkit."""
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of ending the process, which the toolkit could not explain to the user."""
@@ -31,7 +47,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def read_options(arguments: Sequence[str]) -> StartOptions:
-    """Join what the environment and the command line ask for.
+    """Join the options of the environment and the command line.
 
     Args:
         arguments: Command line without the program's name.
@@ -59,7 +75,7 @@ def read_options(arguments: Sequence[str]) -> StartOptions:
 
 
 def load_tracker(arguments: Sequence[str]) -> HQTracker:
-    """Build the tracker that the environment and the command line ask for.
+    """Build the tracker by the options of the environment and the command line.
 
     Args:
         arguments: Command line without the program's name.
@@ -69,15 +85,28 @@ def load_tracker(arguments: Sequence[str]) -> HQTracker:
         WeightsError: The weights are missing or damaged.
     """
     options = read_options(arguments)
+    config = apply_settings(load_preset(options.preset), options.settings)
     # Wrong options are known before the seconds that this import takes.
     from vots_hqtrack.tracker import HQTracker
 
-    return HQTracker.from_preset(
-        options.preset,
-        device=options.device,
-        weights=options.weights,
-        settings=options.settings,
-    )
+    return HQTracker.from_config(config, device=options.device, weights=options.weights)
+
+
+def warm_up(tracker: Tracker, *, size: Size = WARM_UP_SIZE) -> Tracker:
+    """Track a synthetic object through two frames, and return the same tracker.
+
+    The first frame of a process starts threads, allocates memory and, on a GPU, compiles kernels.
+    The toolkit's time limit counts for replies only; it waits for the greeting as long as it takes.
+    """
+    frame = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    mask = np.zeros(size, np.bool_)
+    mask[size.height // 4 : size.height // 2, size.width // 4 : size.width // 2] = True
+    started = time.perf_counter()
+    state = tracker.initialize(frame, {1: mask})
+    if time.perf_counter() - started < STEP_LIMIT_S:
+        tracker.track(frame, state)
+    _logger.info("warmed up in %.1f s", time.perf_counter() - started)
+    return tracker
 
 
 def _make_parser() -> _Parser:
@@ -105,7 +134,7 @@ def _make_parser() -> _Parser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve the toolkit, or explain itself at a terminal; return the process's exit code."""
+    """Serve the toolkit, or print the help at a terminal; return the process's exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if {"-h", "--help"} & set(words):
         _make_parser().print_help()

@@ -1,7 +1,7 @@
 """Baseline tracker for the toolkit: every object keeps its first mask for ever.
 
-Started by the toolkit like any tracker (``python -m vots_hqtrack.vot.copy_first``). What it scores
-says how hard a set of sequences is.
+Started by the toolkit like any tracker (``python -m vots_hqtrack.vot.copy_first``). Its scores
+show how hard a set of sequences is.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ NAME = "CopyFirst"
 
 
 def main() -> None:
-    """Answer the toolkit's requests until it says goodbye; writes nothing but the protocol."""
+    """Answer the toolkit's requests until it quits; writes nothing but the protocol."""
     channels, formats = ["color"], [trax.Image.PATH]
     with trax.Server(
         [trax.Region.MASK], formats, channels, tracker_name=NAME, multiobject=True

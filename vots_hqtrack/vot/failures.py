@@ -1,4 +1,4 @@
-"""Pictures of the frames on which a tracker did worst, beside the truth."""
+"""Contact sheet of the frames on which a tracker did worst, beside the truth."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.measures import jaccard
-from vots_hqtrack.types import LabelArray, MaskArray, ObjectId, Size
+from vots_hqtrack.types import LabelArray, MaskArray, ObjectId
 from vots_hqtrack.video.reader import read_frame
-from vots_hqtrack.video.sheet import SheetRow, draw_cell, write_sheet
+from vots_hqtrack.video.sheet import SheetRow, draw_thumbnail, write_sheet
+from vots_hqtrack.vot.results import TrackedFrame, read_tracked
 from vots_hqtrack.vot.sequences import read_sequence_list
-from vots_hqtrack.vot.tracked import TrackedFrame, read_tracked
 from vots_hqtrack.vot.workspace import Workspace
 
 QUALITY = 75
@@ -44,31 +44,26 @@ def worst_frames(workspace: Workspace, tracker: str, count: int) -> list[Failure
     reported absent counts 1.
 
     Args:
-        workspace: Where the tracker was evaluated.
+        workspace: Workspace in which the tracker was evaluated.
         tracker: Its identifier.
-        count: How many to return, at most one of each sequence.
-
-    Returns:
-        The worst first.
+        count: Number of frames to return, the worst first, at most one of each sequence.
 
     Raises:
         InputError: ``count`` is not positive, or results are missing or damaged.
     """
     if count < 1:
         raise InputError(f"wanted 1 frame or more, got {count}")
-    found = []
-    for sequence in read_sequence_list(workspace.sequences):
-        failure = _worst_of(workspace, tracker, sequence)
-        if failure is not None:
-            found.append(failure)
-    return sorted(found, key=lambda failure: failure.score)[:count]
+    sequences = read_sequence_list(workspace.sequences)
+    found = [_worst_of(workspace, tracker, sequence) for sequence in sequences]
+    failures = [failure for failure in found if failure is not None]
+    return sorted(failures, key=lambda failure: failure.score)[:count]
 
 
 def write_failures(path: Path, failures: list[Failure]) -> None:
-    """Write one picture: a row a failure, the truth on the left, the tracker's masks on the right.
+    """Write an image with a row for each failure: truth on the left, the tracker's masks right.
 
     Args:
-        path: JPEG, PNG or WebP file to write; a file there is replaced.
+        path: JPEG, PNG or WebP file to write; an existing one is replaced.
         failures: At least one.
 
     Raises:
@@ -76,39 +71,37 @@ def write_failures(path: Path, failures: list[Failure]) -> None:
     """
     rows = []
     for failure in failures:
-        frame = read_frame(failure.frame.path)
-        size = Size(*frame.shape[:2])
+        image = read_frame(failure.frame.path)
         caption = (
-            f"{failure.sequence}, frame {failure.frame.place}: truth, tracker"
+            f"{failure.sequence}, frame {failure.frame.index}: truth, tracker"
             f" | J {failure.score:.2f} (sequence {failure.mean:.2f})"
         )
-        sides = (failure.frame.truth, failure.frame.masks)
-        rows.append(SheetRow(caption, [draw_cell(frame, _number(masks, size)) for masks in sides]))
+        sides = (_label_map(failure.frame.truth), _label_map(failure.frame.masks))
+        rows.append(SheetRow(caption, [draw_thumbnail(image, labels) for labels in sides]))
     write_sheet(path, rows, quality=QUALITY)
 
 
 def _worst_of(workspace: Workspace, tracker: str, sequence: Path) -> Failure | None:
-    worst: TrackedFrame | None = None
-    scores: list[float] = []
+    """Return the worst frame of a sequence; None where no frame counts."""
+    scored: list[tuple[float, TrackedFrame]] = []
     started: set[ObjectId] = set()
     for frame in read_tracked(workspace, tracker, sequence):
         known = {object_id: mask for object_id, mask in frame.truth.items() if mask is not None}
         values = [jaccard(frame.masks[n], mask) for n, mask in known.items() if n in started]
         started |= set(known)
-        if not values:
-            continue
-        score = float(np.mean(values))
-        if not scores or score < min(scores):
-            worst = frame
-        scores.append(score)
-    if worst is None:
+        if values:
+            scored.append((float(np.mean(values)), frame))
+    if not scored:
         return None
-    return Failure(sequence.name, min(scores), float(np.mean(scores)), worst)
+    score, worst = min(scored, key=lambda pair: pair[0])
+    mean = float(np.mean([each for each, _ in scored]))
+    return Failure(sequence.name, score, mean, worst)
 
 
-def _number(masks: Mapping[ObjectId, MaskArray | None], size: Size) -> LabelArray:
-    label_map = np.zeros(size, dtype=np.uint8)
-    for object_id, mask in masks.items():
-        if mask is not None:
-            label_map[mask] = object_id
+def _label_map(masks: Mapping[ObjectId, MaskArray | None]) -> LabelArray:
+    """Join masks of one frame, of which at least one is known; the last object is on top."""
+    known = {object_id: mask for object_id, mask in masks.items() if mask is not None}
+    label_map = np.zeros(next(iter(known.values())).shape, dtype=np.uint8)
+    for object_id, mask in known.items():
+        label_map[mask] = object_id
     return label_map

@@ -1,14 +1,14 @@
-"""Folders of video object segmentation sets (DAVIS, YouTube-VOS) turned into VOTS sequences.
+"""DAVIS and YouTube-VOS layouts: listing their sequences, and turning them into VOTS sequences.
 
-Wanted is a folder with ``JPEGImages/<sequence>/*.jpg`` and ``Annotations/<sequence>/*.png``, each
-with or without a folder for the resolution in between (``480p``, ``Full-Resolution``, ...), right
-there or in the folder of a split (``train``, ``valid``, ...). Masks may be indexed (value = object)
-or binary.
+The layout is ``JPEGImages/<sequence>/*.jpg`` and ``Annotations/<sequence>/*.png``, each with or
+without a folder for the resolution in between (``480p``, ``Full-Resolution``, ...), in the data
+set's folder or in that of a split (``train``, ``valid``, ...). Masks may be indexed (value =
+object) or binary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +17,8 @@ import numpy as np
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.types import MaskArray, ObjectId
 from vots_hqtrack.video.label_maps import read_label_map
-from vots_hqtrack.video.reader import natural_key
-from vots_hqtrack.vot.sequences import write_sequence, write_sequence_list
+from vots_hqtrack.video.reader import list_images, natural_key
+from vots_hqtrack.vot.sequences import check_empty, write_sequence, write_sequence_list
 from vots_hqtrack.vot.workspace import check_toolkit_path
 
 IMAGES, ANNOTATIONS = "JPEGImages", "Annotations"
@@ -29,12 +29,12 @@ _FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 @dataclass(frozen=True, slots=True)
 class VOSSequence:
-    """One sequence as it lies on disk.
+    """Files of one sequence.
 
     Attributes:
         name: Its name.
         frames: The frames in order.
-        annotations: The annotated frames' masks, by the frame's place.
+        annotations: Masks of the annotated frames by frame index.
     """
 
     name: str
@@ -44,7 +44,7 @@ class VOSSequence:
 
 @dataclass(frozen=True, slots=True)
 class ImportedSequence:
-    """What became of one sequence.
+    """Summary of one imported sequence.
 
     Attributes:
         name: Its name.
@@ -63,7 +63,7 @@ def find_sequences(root: Path, part: str | None = None) -> dict[str, tuple[Path,
     """Find the sequences below a folder.
 
     Args:
-        root: The set's folder.
+        root: The data set's folder.
         part: Name of the split or resolution to take, where there are several.
 
     Returns:
@@ -73,23 +73,24 @@ def find_sequences(root: Path, part: str | None = None) -> dict[str, tuple[Path,
         InputError: The layout is another one, or two sequences have one name.
     """
     if not root.is_dir():
-        raise InputError(f"cannot import from {root}: there is no such folder")
+        raise InputError(f"cannot import from {root}: the folder is missing")
     found: dict[str, tuple[Path, Path]] = {}
-    for base in [root, *sorted(path for path in root.iterdir() if path.is_dir())]:
+    for base in [root, *_subfolders(root)]:
         if not (base / IMAGES).is_dir():
             continue
         if not (base / ANNOTATIONS).is_dir():
             raise InputError(f"{base} holds {IMAGES}, but no {ANNOTATIONS} beside it")
-        for masks in _sequence_folders(base / ANNOTATIONS):
-            frames = base / IMAGES / masks.relative_to(base / ANNOTATIONS)
-            if part is not None and part not in masks.relative_to(root).parts:
-                continue
-            if masks.name in found:
-                raise InputError(
-                    f"two sequences are named {masks.name}: {found[masks.name][1]} and {masks}; "
-                    "name the part (split or resolution) that you want"
-                )
-            found[masks.name] = (frames, masks)
+        for folder in _subfolders(base / ANNOTATIONS):
+            for masks in _subfolders(folder) or [folder]:
+                if part is not None and part not in masks.relative_to(root).parts:
+                    continue
+                if masks.name in found:
+                    raise InputError(
+                        f"two sequences are named {masks.name}: {found[masks.name][1]} and "
+                        f"{masks}; name the part (split or resolution) that you want"
+                    )
+                frames = base / IMAGES / masks.relative_to(base / ANNOTATIONS)
+                found[masks.name] = (frames, masks)
     if not found:
         wanted = f"{IMAGES}/<sequence>/*.jpg and {ANNOTATIONS}/<sequence>/*.png"
         where = root if part is None else f"the part {part} of {root}"
@@ -108,20 +109,20 @@ def read_vos_sequence(name: str, frames: Path, annotations: Path) -> VOSSequence
     Raises:
         InputError: There are no frames or annotations, or an annotation has no frame.
     """
-    paths = _list_files(frames, _FRAME_SUFFIXES)
-    masks = _list_files(annotations, (".png",))
+    paths = list_images(frames, _FRAME_SUFFIXES) if frames.is_dir() else []
+    masks = list_images(annotations, (".png",)) if annotations.is_dir() else []
     for kind, folder, files in (("frames", frames, paths), ("annotations", annotations, masks)):
         if not files:
             raise InputError(f"the sequence {name} has no {kind}: wanted files in {folder}")
-    places = {path.stem: place for place, path in enumerate(paths)}
-    if len(places) != len(paths):
+    indices = {path.stem: index for index, path in enumerate(paths)}
+    if len(indices) != len(paths):
         raise InputError(f"the sequence {name} has two frames of one name in {frames}")
-    lost = [path.name for path in masks if path.stem not in places]
+    lost = [path.name for path in masks if path.stem not in indices]
     if lost:
         raise InputError(
             f"the annotations {', '.join(lost[:5])} of {name} have no frame in {frames}"
         )
-    return VOSSequence(name, tuple(paths), {places[path.stem]: path for path in masks})
+    return VOSSequence(name, tuple(paths), {indices[path.stem]: path for path in masks})
 
 
 def import_sequences(
@@ -132,34 +133,33 @@ def import_sequences(
     part: str | None = None,
     fps: float = DEFAULT_FPS,
     link: bool = False,
-    on_sequence: Callable[[ImportedSequence], None] | None = None,
+    on_sequence: Callable[[ImportedSequence], None] = lambda done: None,
 ) -> list[ImportedSequence]:
     """Turn sequences of a video object segmentation set into VOTS sequences with a ``list.txt``.
 
-    An object starts on the first frame whose annotation shows it. Later it is absent from annotated
-    frames that do not show it, and unknown on frames without annotation. Frames before the first
-    object are left out, because the toolkit wants an object to start with.
+    An object starts on the first frame with an annotation that shows it. Later it is absent from
+    annotated frames that do not show it, and unknown on frames without annotation. Frames before
+    the first object are left out, because the toolkit wants an object to start with.
 
     Args:
-        root: The set's folder.
+        root: The data set's folder.
         names: Sequences to take, in this order; none takes all.
         out: Folder to be made; it must not exist or be empty.
         part: Name of the split or resolution to take, where there are several.
-        fps: Frames a second, which such sets do not tell.
+        fps: Frames per second, which such data sets do not store.
         link: Make symbolic links to the frames instead of copies.
-        on_sequence: Told about each sequence that is done.
+        on_sequence: Called with each sequence that is done.
 
     Returns:
-        What was written.
+        Summaries of the sequences written.
 
     Raises:
-        InputError: The layout is another one, a sequence is not there or shows no object, or the
+        InputError: The layout is another one, a sequence is missing or shows no object, or the
             toolkit cannot use a path.
-        ShapeError: A mask has another size than its frame.
+        ShapeError: A mask and its frame differ in size.
     """
     check_toolkit_path(out.absolute())
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"cannot import into {out}: it exists and is not an empty folder")
+    check_empty(out, "import")
     found = find_sequences(root, part)
     missing = [name for name in names if name not in found]
     if missing:
@@ -169,60 +169,38 @@ def import_sequences(
     for name in dict.fromkeys(names or found):
         check_toolkit_path(Path(name))
         done.append(_import_one(read_vos_sequence(name, *found[name]), out, fps=fps, link=link))
-        if on_sequence is not None:
-            on_sequence(done[-1])
+        on_sequence(done[-1])
     write_sequence_list(out, [sequence.name for sequence in done])
     return done
 
 
-def object_tracks(sequence: VOSSequence) -> dict[ObjectId, list[MaskArray | None]]:
-    """Read every object's masks.
-
-    Args:
-        sequence: The sequence.
-
-    Returns:
-        By object id, ascending: bool ``(H, W)`` for each frame; all False where an annotated frame
-        does not show the object; None where nothing is known or the object has not started.
-
-    Raises:
-        InputError: A mask cannot be read.
-    """
-    num_frames = len(sequence.frames)
-    tracks: dict[ObjectId, list[MaskArray | None]] = {}
-    for place in sorted(sequence.annotations):
-        label_map = read_label_map(sequence.annotations[place])
-        for value in np.unique(label_map):
-            if value:
-                tracks.setdefault(ObjectId(int(value)), [None] * num_frames)
-        for object_id, masks in tracks.items():
-            masks[place] = label_map == object_id
-    return dict(sorted(tracks.items()))
-
-
 def _import_one(sequence: VOSSequence, out: Path, *, fps: float, link: bool) -> ImportedSequence:
-    tracks = object_tracks(sequence)
-    if not tracks:
+    tracks = _read_tracks(sequence)
+    starts = [next(i for i, m in enumerate(masks) if m is not None) for masks in tracks.values()]
+    if not starts:
         raise InputError(f"no annotation of the sequence {sequence.name} shows an object")
-    first = min(
-        place for masks in tracks.values() for place, m in enumerate(masks) if m is not None
-    )
+    first = min(starts)
     cut = {int(object_id): masks[first:] for object_id, masks in tracks.items()}
     frames = sequence.frames[first:]
     write_sequence(out / sequence.name, frames, cut, fps=fps, link=link)
     return ImportedSequence(sequence.name, len(frames), tuple(tracks), first)
 
 
-def _sequence_folders(annotations: Path) -> Iterable[Path]:
-    """Yield the folders that hold masks: those below, or one level further down."""
-    for folder in sorted(path for path in annotations.iterdir() if path.is_dir()):
-        below = sorted(path for path in folder.iterdir() if path.is_dir())
-        yield from below or [folder]
+def _read_tracks(sequence: VOSSequence) -> dict[ObjectId, list[MaskArray | None]]:
+    """Read every object's masks, one for each frame.
+
+    They are all False where an annotated frame does not show the object, and None where nothing is
+    known or the object has not started.
+    """
+    tracks: dict[ObjectId, list[MaskArray | None]] = {}
+    for index in sorted(sequence.annotations):
+        label_map = read_label_map(sequence.annotations[index])
+        for value in np.unique(label_map[label_map > 0]):
+            tracks.setdefault(ObjectId(int(value)), [None] * len(sequence.frames))
+        for object_id, masks in tracks.items():
+            masks[index] = label_map == object_id
+    return dict(sorted(tracks.items()))
 
 
-def _list_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    files = (path for path in folder.iterdir() if path.suffix.lower() in suffixes)
-    visible = (path for path in files if not path.name.startswith("."))
-    return sorted(visible, key=lambda path: natural_key(path.name))
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir())

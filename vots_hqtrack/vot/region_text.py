@@ -1,9 +1,9 @@
-"""Masks as the text that VOTS ground truth is written in; pure functions.
+"""Masks as lines of VOTS ground truth, and shapes placed on a frame.
 
 A line is ``m<x>,<y>,<width>,<height>,<runs>``: the mask's bounding box and its run lengths in row
 order inside that box, off and on in turn, beginning with off. ``0`` says that nothing is known of
 the frame (also: the object has not started yet); ``1`` and an empty mask say that the object is not
-in the picture. The toolkit reads a mask one pixel wide or tall as empty.
+in the frame. The toolkit reads a mask one pixel wide or tall as empty.
 """
 
 from __future__ import annotations
@@ -11,25 +11,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from vots_hqtrack.errors import InputError, ShapeError
 from vots_hqtrack.types import MaskArray, Size
+from vots_hqtrack.video.label_maps import mask_box
 
 UNKNOWN = "0"
 EMPTY_MASK = "m0,0,0,0,0"
 
 
 def encode_region(mask: MaskArray | None) -> str:
-    """Write one mask as a line of a ground-truth file.
-
-    Args:
-        mask: Bool ``(H, W)``, or None where nothing is known.
-
-    Returns:
-        The line, without its end.
+    """Write a bool ``(H, W)`` mask, or None where nothing is known, as a line of ground truth.
 
     Raises:
-        ShapeError: The mask is not a bool array of two dimensions.
+        ShapeError: The mask is not bool ``(H, W)``.
 
     Example:
         >>> encode_region(np.array([[0, 0, 0], [0, 1, 1], [0, 0, 1]], dtype=bool))
@@ -37,28 +33,22 @@ def encode_region(mask: MaskArray | None) -> str:
     """
     if mask is None:
         return UNKNOWN
-    if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.ndim != 2:
-        got = f"{getattr(mask, 'dtype', type(mask).__name__)} {getattr(mask, 'shape', '')}"
-        raise ShapeError(f"a mask must be a bool array (H, W), got {got.strip()}")
-    rows = np.flatnonzero(mask.any(axis=1))
-    if not len(rows):
+    check_mask(mask)
+    if (box := mask_box(mask)) is None:
         return EMPTY_MASK
-    columns = np.flatnonzero(mask.any(axis=0))
-    top, left = int(rows[0]), int(columns[0])
-    box = mask[top : rows[-1] + 1, left : columns[-1] + 1]
-    flat = np.concatenate(([False], box.ravel(), [not box[-1, -1]]))
-    ends = np.flatnonzero(flat[1:] != flat[:-1])
-    runs = np.diff(ends, prepend=0)
-    numbers = (left, top, box.shape[1], box.shape[0], *runs.tolist())
-    return "m" + ",".join(str(number) for number in numbers)
+    left, top, width, height = box
+    pixels = mask[top : top + height, left : left + width].ravel()
+    ends = np.flatnonzero(np.diff(pixels, prepend=False, append=not pixels[-1]))
+    return "m" + ",".join(str(number) for number in (*box, *np.diff(ends, prepend=0).tolist()))
 
 
 def decode_region(line: str, size: Size) -> MaskArray | None:
     """Read one line of a ground-truth file.
 
     Args:
-        line: ``0``, ``1``, a mask ``m...`` or a rectangle ``x,y,width,height`` in pixels.
-        size: Size of the frame; what lies outside is cut off.
+        line: ``0``, ``1``, a mask ``m...``, a rectangle ``x,y,width,height`` or a polygon
+            ``x1,y1,x2,y2,x3,y3,...`` in pixels.
+        size: Size of the frame; what is outside is cut off.
 
     Returns:
         Bool ``(H, W)``, all False where the object is absent; None where nothing is known.
@@ -75,29 +65,28 @@ def decode_region(line: str, size: Size) -> MaskArray | None:
         return None
     if text == "1":
         return np.zeros(size, dtype=np.bool_)
-    is_mask = text.startswith("m")
     try:
         numbers = [float(part) for part in text.removeprefix("m").split(",")]
         counts = [int(number) for number in numbers]
     except (ValueError, OverflowError) as error:
-        raise _region_error(line) from error
-    if is_mask and len(counts) >= 4 and counts == numbers:
-        left, top, width, height = counts[:4]
-        return place_runs((left, top), Size(height, width), counts[4:], size)
-    if not is_mask and len(numbers) == 4:
-        left, top = round(numbers[0]), round(numbers[1])
-        right, bottom = round(numbers[0] + numbers[2]), round(numbers[1] + numbers[3])
-        box = Size(max(bottom - top, 0), max(right - left, 0))
-        return place_runs((left, top), box, [0, box.height * box.width], size)
-    raise _region_error(line)
+        raise _region_error(text) from error
+    if text.startswith("m"):
+        if len(counts) >= 4 and counts == numbers:
+            left, top, width, height, *runs = counts
+            return place_runs((left, top), Size(height, width), runs, size)
+    elif len(numbers) == 4:
+        return fill_rectangle(numbers, size)
+    elif len(numbers) >= 6 and len(numbers) % 2 == 0:
+        return fill_polygon(np.reshape(numbers, (-1, 2)), size)
+    raise _region_error(text)
 
 
 def place_runs(corner: tuple[int, int], box: Size, runs: Sequence[int], size: Size) -> MaskArray:
-    """Unpack run lengths and place them on an empty frame.
+    """Decode run lengths and place them on an empty frame.
 
     Args:
-        corner: ``(x, y)`` of the box's top-left pixel; may lie outside the frame.
-        box: Size of the box that the runs fill in row order.
+        corner: ``(x, y)`` of the box's top-left pixel; may be outside the frame.
+        box: Size of the box that the runs cover in row order.
         runs: Lengths, off and on in turn, beginning with off; a tail of off pixels may be left out.
         size: Size of the frame.
 
@@ -113,20 +102,69 @@ def place_runs(corner: tuple[int, int], box: Size, runs: Sequence[int], size: Si
         )
     area = box.height * box.width
     if sum(runs) > area:
-        raise InputError(f"the runs of a mask fill {sum(runs)} pixels, but its box has {area}")
-    values = np.arange(len(runs)) % 2 == 1
+        raise InputError(f"the runs of a mask cover {sum(runs)} pixels, but its box has {area}")
     flat = np.zeros(area, dtype=np.bool_)
-    flat[: sum(runs)] = np.repeat(values, np.asarray(runs, dtype=np.int64))
-    cut = flat.reshape(box)
-    left, top = corner
+    flat[: sum(runs)] = np.repeat(np.arange(len(runs)) % 2 == 1, np.asarray(runs, dtype=np.int64))
+    return place_crop(flat.reshape(box), corner, size)
+
+
+def place_crop(crop: MaskArray, corner: tuple[int, int], size: Size) -> MaskArray:
+    """Place a mask on an empty frame, its first pixel at ``corner`` ``(x, y)``, inside or not."""
     mask = np.zeros(size, dtype=np.bool_)
-    target = mask[max(top, 0) : max(top + box.height, 0), max(left, 0) : max(left + box.width, 0)]
-    skip_rows, skip_columns = max(-top, 0), max(-left, 0)
+    (left, top), (height, width) = corner, crop.shape
+    target = mask[max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)]
     rows, columns = target.shape
-    target[:] = cut[skip_rows : skip_rows + rows, skip_columns : skip_columns + columns]
+    target[:] = crop[max(-top, 0) :, max(-left, 0) :][:rows, :columns]
     return mask
 
 
-def _region_error(line: str) -> InputError:
-    shown = line.strip()[:60]
-    return InputError(f"wanted a region: 0, 1, m<x>,<y>,<w>,<h>,<runs> or x,y,w,h; got {shown!r}")
+def fill_rectangle(bounds: Sequence[float], size: Size) -> MaskArray:
+    """Fill ``(x, y, width, height)``, its sides rounded to the nearest pixel edges."""
+    x, y, width, height = bounds
+    mask = np.zeros(size, dtype=np.bool_)
+    mask[
+        max(round(y), 0) : max(round(y + height), 0), max(round(x), 0) : max(round(x + width), 0)
+    ] = True
+    return mask
+
+
+def fill_polygon(points: npt.ArrayLike, size: Size) -> MaskArray:
+    """Fill a polygon by the even-odd rule; a pixel belongs to it where its centre does.
+
+    Args:
+        points: ``(N, 2)`` corners ``(x, y)`` in order, in pixel edges.
+        size: Size of the frame.
+
+    Returns:
+        Bool ``(H, W)``.
+
+    Example:
+        >>> fill_polygon([(0, 0), (3, 0), (0, 3)], Size(3, 3)).astype(int).tolist()
+        [[1, 1, 0], [1, 0, 0], [0, 0, 0]]
+    """
+    corners = np.asarray(points, dtype=np.float64)
+    centres = np.arange(size.height) + 0.5
+    crossings = np.zeros((size.height, size.width + 1), dtype=np.int32)
+    for (x0, y0), (x1, y1) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        rows = np.flatnonzero((centres >= min(y0, y1)) & (centres < max(y0, y1)))
+        if rows.size:
+            x = x0 + (centres[rows] - y0) * (x1 - x0) / (y1 - y0)
+            crossings[rows, np.clip(np.ceil(x - 0.5), 0, size.width).astype(np.int64)] += 1
+    inside: MaskArray = np.cumsum(crossings[:, :-1], axis=1) % 2 == 1
+    return inside
+
+
+def check_mask(mask: object) -> None:
+    """Check that a mask is bool ``(H, W)``.
+
+    Raises:
+        ShapeError: It is not.
+    """
+    if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.ndim != 2:
+        got = f"{getattr(mask, 'dtype', type(mask).__name__)} {getattr(mask, 'shape', '')}"
+        raise ShapeError(f"a mask must be a bool array (H, W), got {got.strip()}")
+
+
+def _region_error(text: str) -> InputError:
+    wanted = "0, 1, m<x>,<y>,<w>,<h>,<runs>, x,y,w,h or a polygon x1,y1,x2,y2,x3,y3,..."
+    return InputError(f"wanted a region: {wanted}; got {text[:60]!r}")

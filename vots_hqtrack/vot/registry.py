@@ -1,4 +1,4 @@
-"""Registry files (``trackers.ini``): how the toolkit starts trackers.
+"""Registry files (``trackers.ini``), by which the toolkit starts trackers.
 
 The checkout has one for users who call ``vot`` themselves; the files written here carry a run's own
 options and this interpreter's path, and need no checkout.
@@ -23,7 +23,7 @@ REPLY_LIMIT_S = 600
 
 @dataclass(frozen=True, slots=True)
 class TrackerEntry:
-    """How the toolkit starts one tracker.
+    """Command of one tracker.
 
     Attributes:
         identifier: The toolkit's name of it; letters, digits and dashes.
@@ -46,14 +46,7 @@ def hqtrack_entry(
     weights: Path | None = None,
     settings: Iterable[str] = (),
 ) -> TrackerEntry:
-    """Describe our tracker to the toolkit.
-
-    Args:
-        identifier: The toolkit's name of it.
-        preset: Preset to start with.
-        device: Device in PyTorch's words, or ``auto``.
-        weights: The user's own weights, or None for the preset's.
-        settings: ``section.option=value`` settings.
+    """Entry of our tracker; the options are those of ``HQTracker.from_preset``.
 
     Raises:
         ConfigError: A setting holds a blank, which the environment variable cannot carry.
@@ -71,12 +64,12 @@ def hqtrack_entry(
 
 
 def baseline_entry() -> TrackerEntry:
-    """Describe the baseline that repeats the first mask."""
+    """Entry of the baseline that repeats the first mask."""
     return TrackerEntry(BASELINE_TRACKER, "Copy of the first mask", "vots_hqtrack.vot.copy_first")
 
 
 def write_registry(path: Path, entries: Iterable[TrackerEntry]) -> list[str]:
-    """Tell the toolkit how to start trackers, by this interpreter.
+    """Write trackers into a registry file, to be started by this interpreter.
 
     Args:
         path: Registry file, usually ``trackers.ini``; other trackers that it lists are kept.
@@ -94,13 +87,13 @@ def write_registry(path: Path, entries: Iterable[TrackerEntry]) -> list[str]:
         if not re.fullmatch(r"[A-Za-z0-9-]+", entry.identifier):
             wanted = "letters, digits and dashes"
             raise ConfigError(f"a tracker's identifier must be {wanted}, got {entry.identifier!r}")
-        values = _describe(entry)
+        values = _values(entry)
         if ini.has_section(entry.identifier) and dict(ini[entry.identifier]) != values:
             changed.append(entry.identifier)
         ini[entry.identifier] = values
-    text = io.StringIO()
-    ini.write(text)
-    path.write_text(text.getvalue(), encoding="utf-8")
+    buffer = io.StringIO()
+    ini.write(buffer)
+    path.write_text(buffer.getvalue(), encoding="utf-8")
     return changed
 
 
@@ -113,7 +106,8 @@ def read_registry(path: Path) -> list[str]:
     return _read_ini(path).sections()
 
 
-def _describe(entry: TrackerEntry) -> dict[str, str]:
+def _values(entry: TrackerEntry) -> dict[str, str]:
+    """Return a tracker's section of the registry."""
     values = {
         "label": entry.label,
         "protocol": "traxpython",
@@ -129,16 +123,15 @@ def _describe(entry: TrackerEntry) -> dict[str, str]:
 
 
 def _read_ini(path: Path) -> configparser.ConfigParser:
-    """Read a registry as it stands, after a check that the toolkit can read it too."""
+    """Read a registry without interpolation, after a check that the toolkit can read it too."""
+    ini, checked = configparser.ConfigParser(interpolation=None), configparser.ConfigParser()
     try:
         text = path.read_text(encoding="utf-8")
-        checked = configparser.ConfigParser()
+        ini.read_string(text)
         checked.read_string(text)
         for name in checked.sections():
             checked.items(name)
     except (OSError, UnicodeDecodeError, configparser.Error) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"cannot read the trackers in {path}: {reason}") from error
-    ini = configparser.ConfigParser(interpolation=None)
-    ini.read_string(text)
     return ini

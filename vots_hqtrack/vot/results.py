@@ -1,4 +1,4 @@
-"""What a tracker reported, read back from the toolkit's result files.
+"""Masks that a tracker reported, read back from the toolkit's result files.
 
 A ``.bin`` file begins with the version (int16, 1) and the number of frames (uint32); each frame
 then has a type byte and its region, all little-endian. Where we report masks only three types
@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.types import MaskArray, ObjectId, Size
-from vots_hqtrack.vot.region_text import place_runs
+from vots_hqtrack.vot.region_text import fill_rectangle, place_runs
+from vots_hqtrack.vot.sequences import read_groundtruth, read_sequence_info
+from vots_hqtrack.vot.workspace import EXPERIMENT, Workspace
 
 _HEADER = struct.Struct("<hI")
 _CODE = struct.Struct("<I")
@@ -21,15 +26,56 @@ _RECTANGLE = struct.Struct("<4f")
 _MASK = struct.Struct("<hhHHH")
 
 
-def result_path(folder: Path, sequence: str, object_id: ObjectId, *, num_objects: int) -> Path:
-    """Return the file that holds one object's masks.
+@dataclass(frozen=True, slots=True)
+class TrackedFrame:
+    """One frame of an evaluated sequence.
 
-    Args:
-        folder: The sequence's folder among a tracker's results.
-        sequence: Name of the sequence.
-        object_id: The object.
-        num_objects: Objects in the sequence: the toolkit leaves the object out of the file's name
-            where there is one only.
+    Attributes:
+        index: Its number, counted from 0.
+        path: Its image file.
+        masks: Reported masks, bool ``(H, W)`` by object; the given mask where the object was given.
+        truth: True masks; None where nothing is known or the object has not started.
+    """
+
+    index: int
+    path: Path
+    masks: dict[ObjectId, MaskArray]
+    truth: dict[ObjectId, MaskArray | None]
+
+
+def read_tracked(workspace: Workspace, tracker: str, sequence: Path) -> Iterator[TrackedFrame]:
+    """Yield the frames of a sequence's folder with the masks that a tracker reported.
+
+    Raises:
+        InputError: The sequence or the results are missing or damaged.
+    """
+    info = read_sequence_info(sequence)
+    truth = read_groundtruth(sequence, info.size)
+    folder = workspace.results / tracker / EXPERIMENT / sequence.name
+    readers = {
+        object_id: read_result(
+            result_path(folder, sequence.name, object_id, num_objects=len(truth)), info.size
+        )
+        for object_id in truth
+    }
+    for index, path in enumerate(info.frame_paths):
+        known = {n: track[index] if index < len(track) else None for n, track in truth.items()}
+        masks: dict[ObjectId, MaskArray] = {}
+        try:
+            for object_id, reader in readers.items():
+                mask = next(reader)
+                given = known[object_id] if mask is None else mask
+                masks[object_id] = np.zeros(info.size, dtype=np.bool_) if given is None else given
+        except StopIteration:
+            ends = f"the results of {tracker} on {sequence.name} end at frame {index}"
+            raise InputError(f"{ends}, before the sequence does; evaluate again") from None
+        yield TrackedFrame(index, path, masks, known)
+
+
+def result_path(folder: Path, sequence: str, object_id: ObjectId, *, num_objects: int) -> Path:
+    """File with one object's masks in a sequence's folder of results.
+
+    The toolkit leaves the object out of the name where the sequence has one only.
     """
     middle = "" if num_objects == 1 else f"_object{object_id}"
     return folder / f"{sequence}{middle}_001.bin"
@@ -57,31 +103,30 @@ def read_result(path: Path, size: Size) -> Iterator[MaskArray | None]:
         version, num_frames = _HEADER.unpack_from(data)
         if version != 1:
             raise InputError(f"{path}: wanted version 1 of the toolkit's results, got {version}")
-        place = _HEADER.size
+        position = _HEADER.size
         for _ in range(num_frames):
-            mask, place = _read_region(data, place, size, path)
+            mask, position = _read_region(data, position, size, path)
             yield mask
     except struct.error as error:
         raise InputError(f"the result {path} is cut short; remove it and evaluate again") from error
 
 
-def _read_region(data: bytes, place: int, size: Size, path: Path) -> tuple[MaskArray | None, int]:
-    kind = data[place : place + 1]
-    place += 1
-    if kind == b"\x00":
-        _CODE.unpack_from(data, place)
-        return None, place + _CODE.size
-    if kind == b"\x01":
-        left, top, width, height = _RECTANGLE.unpack_from(data, place)
-        box = Size(round(height), round(width))
-        mask = place_runs((round(left), round(top)), box, [0, box.height * box.width], size)
-        return mask, place + _RECTANGLE.size
-    if kind == b"\x03":
-        left, top, width, height, num_runs = _MASK.unpack_from(data, place)
-        place += _MASK.size
-        runs = struct.unpack_from(f"<{num_runs}H", data, place)
+def _read_region(
+    data: bytes, position: int, size: Size, path: Path
+) -> tuple[MaskArray | None, int]:
+    """Read the region at a position; return its mask and the position after it."""
+    (kind,) = struct.unpack_from("B", data, position)
+    position += 1
+    if kind == 0:
+        _CODE.unpack_from(data, position)
+        return None, position + _CODE.size
+    if kind == 1:
+        bounds = _RECTANGLE.unpack_from(data, position)
+        return fill_rectangle(bounds, size), position + _RECTANGLE.size
+    if kind == 3:
+        left, top, width, height, num_runs = _MASK.unpack_from(data, position)
+        position += _MASK.size
+        runs = struct.unpack_from(f"<{num_runs}H", data, position)
         mask = place_runs((left, top), Size(height, width), runs, size)
-        return mask, place + 2 * num_runs
-    if not kind:
-        raise struct.error("no type byte")
-    raise InputError(f"{path}: wanted masks, rectangles or codes, got a region of type {kind[0]}")
+        return mask, position + 2 * num_runs
+    raise InputError(f"{path}: wanted masks, rectangles or codes, got a region of type {kind}")

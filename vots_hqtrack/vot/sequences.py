@@ -6,12 +6,11 @@ Layout of one sequence folder (what the VOT toolkit 0.9 reads)::
     color/00000001.jpg ...      frames, counted from 1
     groundtruth_object1.txt     one region for each frame
 
-What stands in a ground-truth line is told in `vots_hqtrack.vot.region_text`.
+The lines of a ground-truth file are described in `vots_hqtrack.vot.region_text`.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,22 +21,24 @@ import numpy as np
 
 from vots_hqtrack.errors import InputError, ShapeError
 from vots_hqtrack.types import FrameArray, MaskArray, ObjectId, Size, check_frame
+from vots_hqtrack.video.reader import read_frame
 from vots_hqtrack.vot.region_text import decode_region, encode_region
 
 FRAME_SUFFIXES = (".jpg", ".png")
+JPEG_QUALITY = 95
 
 _GROUNDTRUTH_PREFIX = "groundtruth_object"
 
 
 @dataclass(frozen=True, slots=True)
 class SequenceInfo:
-    """What the file ``sequence`` and the frames' folder say.
+    """Frames of a sequence and its description.
 
     Attributes:
         folder: The sequence's folder.
         size: Size of the frames.
         frame_paths: The frames in order.
-        fps: Frames a second.
+        fps: Frames per second.
     """
 
     folder: Path
@@ -52,7 +53,6 @@ def write_sequence(
     masks: Mapping[int, Sequence[MaskArray | None]],
     *,
     fps: float = 30.0,
-    jpeg_quality: int = 95,
     link: bool = False,
 ) -> Size:
     """Write one sequence in the VOTS layout.
@@ -63,11 +63,10 @@ def write_sequence(
     Args:
         folder: Folder to be made; it must not exist or be empty.
         frames: uint8 ``(H, W, 3)`` RGB arrays, written as JPEG; or paths of JPEG or PNG files,
-            taken over byte by byte.
+            copied byte by byte.
         masks: For every object id, bool ``(H, W)`` frame by frame; None where nothing is known.
             Frames after the last mask count as unknown.
-        fps: Frames a second.
-        jpeg_quality: 1..100, for arrays.
+        fps: Frames per second.
         link: Make symbolic links to given files instead of copies.
 
     Returns:
@@ -78,10 +77,7 @@ def write_sequence(
             than frames, or a frame's file cannot be used.
         ShapeError: A frame or mask has another size than the first frame.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(
-            f"cannot write a sequence into {folder}: it exists and is not an empty folder"
-        )
+    check_empty(folder, "write a sequence")
     if not masks:
         raise InputError("a sequence needs at least one object, got none")
     (folder / "color").mkdir(parents=True, exist_ok=True)
@@ -89,15 +85,15 @@ def write_sequence(
     for count, frame in enumerate(frames, start=1):
         if count == 1:
             suffix = _frame_suffix(frame)
-            size = _frame_size(frame)
+            size = check_frame(read_frame(frame) if isinstance(frame, Path) else frame)
         elif _frame_suffix(frame) != suffix:
             raise InputError(f"the frames of a sequence must all be {suffix} files, got {frame}")
         target = folder / "color" / f"{count:08d}{suffix}"
         if isinstance(frame, Path):
-            _take_over(frame, target, link=link)
+            _copy_frame(frame, target, link=link)
         else:
             check_frame(frame, expected=size)
-            write_jpeg(target, frame, quality=jpeg_quality)
+            write_jpeg(target, frame, quality=JPEG_QUALITY)
     if count == 0:
         raise InputError(f"a sequence needs at least one frame, got none for {folder.name}")
     for object_id in sorted(masks):
@@ -107,12 +103,7 @@ def write_sequence(
 
 
 def write_sequence_list(folder: Path, names: Iterable[str]) -> None:
-    """Write ``list.txt``, which tells the toolkit the sequences of a folder and their order.
-
-    Args:
-        folder: Folder that holds the sequences' folders.
-        names: Their names, or absolute paths of sequences elsewhere.
-    """
+    """Write ``list.txt``: names of a folder's sequences, or absolute paths, in their order."""
     text = "".join(f"{name}\n" for name in names)
     (folder / "list.txt").write_text(text, encoding="utf-8")
 
@@ -121,7 +112,7 @@ def read_sequence_list(folder: Path) -> list[Path]:
     """Return the sequences that ``list.txt`` names, in order.
 
     Raises:
-        InputError: There is no list, or it names a folder that is not there.
+        InputError: The list is missing, or it names a missing folder.
     """
     list_path = folder / "list.txt"
     if not list_path.is_file():
@@ -132,12 +123,8 @@ def read_sequence_list(folder: Path) -> list[Path]:
     paths = [folder / name for name in names if name]
     missing = [path.name for path in paths if not (path / "sequence").is_file()]
     if not paths or missing:
-        what = (
-            f"names {', '.join(missing[:5])}, but no such sequence is there"
-            if missing
-            else "is empty"
-        )
-        raise InputError(f"{list_path} {what}")
+        lost = f"names {', '.join(missing[:5])}, but no such sequence is there"
+        raise InputError(f"{list_path} {lost if missing else 'is empty'}")
     return paths
 
 
@@ -150,7 +137,9 @@ def read_sequence_info(folder: Path) -> SequenceInfo:
     try:
         text = (folder / "sequence").read_text(encoding="utf-8")
     except OSError as error:
-        raise InputError(f"{folder} is no VOTS sequence: wanted a file named sequence") from error
+        raise InputError(
+            f"{folder} is not a VOTS sequence: wanted a file named sequence"
+        ) from error
     pairs = (line.partition("=") for line in text.splitlines() if "=" in line)
     values = {key.strip(): value.strip() for key, _, value in pairs}
     pattern = values.get("channels.color", "color/%08d.jpg")
@@ -159,22 +148,18 @@ def read_sequence_info(folder: Path) -> SequenceInfo:
         frame_paths.append(path)
     if not frame_paths:
         raise InputError(f"the sequence {folder} has no frames: wanted {pattern % 1}")
-    size = _frame_size(frame_paths[0])
+    size = check_frame(read_frame(frame_paths[0]))
     return SequenceInfo(folder, size, tuple(frame_paths), float(values.get("fps", 30)))
 
 
 def read_groundtruth(folder: Path, size: Size) -> dict[ObjectId, list[MaskArray | None]]:
     """Read the ground truth of every object of a sequence that `write_sequence` wrote.
 
-    Args:
-        folder: The sequence's folder.
-        size: Size of its frames.
-
     Returns:
-        By object id, ascending: one mask a frame, None where nothing is known.
+        By object id, ascending: one mask per frame, None where nothing is known.
 
     Raises:
-        InputError: There is no such file, or a line cannot be read.
+        InputError: All such files are missing, or a line cannot be read.
     """
     found: dict[ObjectId, list[MaskArray | None]] = {}
     for path in folder.glob(f"{_GROUNDTRUTH_PREFIX}*.txt"):
@@ -191,12 +176,10 @@ def read_groundtruth(folder: Path, size: Size) -> dict[ObjectId, list[MaskArray 
 
 
 def write_jpeg(path: Path, frame: FrameArray, *, quality: int) -> None:
-    """Write an RGB frame as JPEG, under any path the system knows.
+    """Write a uint8 ``(H, W, 3)`` RGB frame as JPEG, quality 1..100, under any path.
 
-    Args:
-        path: File to be written.
-        frame: uint8 ``(H, W, 3)`` RGB.
-        quality: 1..100.
+    Raises:
+        InputError: OpenCV cannot encode it.
     """
     bgr = np.ascontiguousarray(frame[..., ::-1])
     # Full chroma resolution: with halved chroma an object's colour bleeds over its mask's edge.
@@ -207,6 +190,16 @@ def write_jpeg(path: Path, frame: FrameArray, *, quality: int) -> None:
     path.write_bytes(data.tobytes())
 
 
+def check_empty(folder: Path, action: str) -> None:
+    """Refuse an output folder that is a file or holds something; ``action`` is for the message.
+
+    Raises:
+        InputError: It exists and is not an empty folder.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"cannot {action} into {folder}: it exists and is not an empty folder")
+
+
 def _write_groundtruth(
     folder: Path, object_id: int, masks: Sequence[MaskArray | None], size: Size, num_frames: int
 ) -> None:
@@ -214,13 +207,13 @@ def _write_groundtruth(
         raise InputError(
             f"object {object_id} has {len(masks)} masks, but there are {num_frames} frames"
         )
-    for place, mask in enumerate(masks):
+    for index, mask in enumerate(masks):
         if mask is not None and mask.shape != tuple(size):
             shape = "x".join(str(side) for side in mask.shape)
-            wanted = (
-                f"the mask of object {object_id} on frame {place} must have the frame size {size}"
+            raise ShapeError(
+                f"the mask of object {object_id} on frame {index} must have the frame size {size}, "
+                f"got {shape}"
             )
-            raise ShapeError(f"{wanted}, got {shape}")
     text = "".join(f"{encode_region(mask)}\n" for mask in masks)
     (folder / f"{_GROUNDTRUTH_PREFIX}{object_id}.txt").write_text(text, encoding="ascii")
 
@@ -250,25 +243,10 @@ def _frame_suffix(frame: FrameArray | Path) -> str:
     return suffix
 
 
-def _frame_size(frame: FrameArray | Path) -> Size:
-    if not isinstance(frame, Path):
-        return check_frame(frame)
-    try:
-        data = np.fromfile(frame, dtype=np.uint8)
-    except OSError as error:
-        raise InputError(f"cannot read the frame {frame}: {error.strerror}") from error
-    # Orientation tags are left alone, as the toolkit and the trackers leave them.
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    image = cv2.imdecode(data, flags) if len(data) else None
-    if image is None:
-        raise InputError(f"cannot read the frame {frame}: it is no image that OpenCV can decode")
-    return Size(int(image.shape[0]), int(image.shape[1]))
-
-
-def _take_over(source: Path, target: Path, *, link: bool) -> None:
+def _copy_frame(source: Path, target: Path, *, link: bool) -> None:
     if not source.is_file():
-        raise InputError(f"cannot read the frame {source}: there is no such file")
+        raise InputError(f"cannot read the frame {source}: the file is missing")
     if link:
-        os.symlink(source.resolve(), target)
+        target.symlink_to(source.resolve())
     else:
         shutil.copyfile(source, target)

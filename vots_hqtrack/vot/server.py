@@ -1,4 +1,4 @@
-"""The talk with the VOT toolkit: TraX requests in, the tracker's masks out (multi-object TraX 4).
+"""TraX server: the VOT toolkit's requests in, the tracker's masks out (multi-object TraX 4).
 
 The toolkit starts one process per sequence and expects, one reply per request, a region for each
 object in the order in which it sent them. It sends the objects of a sequence in the order of its
@@ -13,17 +13,18 @@ import logging
 import os
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import trax
 
 from vots_hqtrack.errors import HQTrackError, ProtocolError
-from vots_hqtrack.types import FrameArray, FrameResult, MaskArray, ObjectId, Size
+from vots_hqtrack.result import FrameResult
+from vots_hqtrack.types import FrameArray, MaskArray, ObjectId, Size
 from vots_hqtrack.video.reader import read_frame
-from vots_hqtrack.vot.regions import mask_to_region, region_to_mask
+from vots_hqtrack.vot.regions import FORMATS, mask_to_region, region_to_mask
 from vots_hqtrack.vot.streams import ProtocolStreams, describe_error
 
 LOAD_LIMIT_S = 600.0
@@ -34,10 +35,10 @@ _CHANNEL = "color"
 
 
 class VideoTracker(Protocol):
-    """What the server needs of a tracker: the part of ``HQTracker`` that follows a video."""
+    """The part of ``HQTracker`` that follows a video, which is all that the server needs."""
 
     def initialize(self, frame: FrameArray, masks: Mapping[int, MaskArray]) -> Any:  # noqa: ANN401
-        """Start a video and return its state, which the server only hands back."""
+        """Start a video and return its state."""
 
     def track(self, frame: FrameArray, state: Any) -> FrameResult:  # noqa: ANN401
         """Find the objects in the next frame."""
@@ -52,23 +53,23 @@ class VideoTracker(Protocol):
 
 
 class VideoSession:
-    """One video as the toolkit sees it: objects have a place in its list, and no name."""
+    """One video as the toolkit sees it: objects have an index in its list, and no name.
+
+    Args:
+        tracker: The tracker that follows the objects.
+    """
 
     def __init__(self, tracker: VideoTracker) -> None:
-        """Begin a video that has no frame and no object yet.
-
-        Args:
-            tracker: The tracker that follows the objects.
-        """
+        """Begin a video that has no frame and no object yet."""
         self._tracker = tracker
         self._state: Any = None
         self._num_ids = 0
-        self._places: list[ObjectId | None] = []
+        self._object_ids: list[ObjectId | None] = []  # None: began with an empty mask
 
     def step(self, frame: FrameArray, new_masks: Sequence[MaskArray]) -> list[MaskArray]:
         """Find the known objects in the next frame, then add those that begin in it.
 
-        An object whose first mask is empty cannot be tracked and is reported absent for ever.
+        An object with an empty first mask cannot be tracked and is reported absent for ever.
         Objects of one and the same mask are one object to the tracker and get the same answer.
 
         Args:
@@ -78,37 +79,34 @@ class VideoSession:
         Returns:
             Bool ``(H, W)`` of every object so far, in the order in which they were given; empty
             where an object is absent. New objects get the mask that they came with.
-
-        Raises:
-            HQTrackError: The tracker refuses the frame or the masks.
         """
         reported = self._track(frame)
         self._add(frame, new_masks)
         return [*reported, *new_masks]
 
     def _track(self, frame: FrameArray) -> list[MaskArray]:
-        if self._state is None:
-            return [np.zeros(frame.shape[:2], dtype=np.bool_) for _ in self._places]
-        masks = self._tracker.track(frame, self._state).masks
         absent = np.zeros(frame.shape[:2], dtype=np.bool_)
-        return [absent if place is None else masks[place] for place in self._places]
+        if self._state is None:
+            return [absent for _ in self._object_ids]
+        masks = self._tracker.track(frame, self._state).masks
+        return [absent if n is None else masks[n] for n in self._object_ids]
 
     def _add(self, frame: FrameArray, new_masks: Sequence[MaskArray]) -> None:
-        contents = [_describe(mask) for mask in new_masks]
-        ordered = sorted({content for content in contents if content is not None})
-        ids = {content: ObjectId(self._num_ids + n) for n, content in enumerate(ordered, start=1)}
+        keys = [_sorting_key(mask) for mask in new_masks]
+        by_key = dict(zip(keys, new_masks, strict=True))
+        ordered = sorted(key for key in by_key if key is not None)
+        ids = {key: ObjectId(self._num_ids + n) for n, key in enumerate(ordered, start=1)}
         self._num_ids += len(ids)
-        self._places += [None if content is None else ids[content] for content in contents]
-        found = dict(zip(contents, new_masks, strict=True))
-        masks: dict[int, MaskArray] = {ids[content]: found[content] for content in ordered}
+        self._object_ids += [None if key is None else ids[key] for key in keys]
+        masks: dict[int, MaskArray] = {ids[key]: by_key[key] for key in ordered}
         if masks and self._state is None:
             self._state = self._tracker.initialize(frame, masks)
         elif masks:
             self._tracker.add_objects(frame, masks, self._state)
 
 
-def _describe(mask: MaskArray) -> tuple[int, bytes] | None:
-    """Say what objects are numbered by, None for an empty mask.
+def _sorting_key(mask: MaskArray) -> tuple[int, bytes] | None:
+    """Return the key by which objects are numbered, None for an empty mask.
 
     Area comes first: of masks that overlap the tracker gives the pixels to the lower id, so that an
     object inside a larger one is not lost.
@@ -121,13 +119,12 @@ def run(load: Callable[[], VideoTracker], *, load_limit_s: float = LOAD_LIMIT_S)
     """Serve the toolkit that started this process, until it says goodbye.
 
     Standard output and standard error go to a log file in the system's folder of temporary files
-    from here on; the file is deleted when the session ends well. What goes wrong, in ``load`` too,
-    is told to the toolkit, which shows it to the user.
+    from here on; the file is deleted when the session ends well. Errors, of ``load`` too, are sent
+    to the toolkit, which shows them to the user.
 
     Args:
         load: Makes the tracker; called once, before the toolkit's time limits begin to count.
-        load_limit_s: Seconds after which a load that hangs ends the process. Its stack is in the
-            log.
+        load_limit_s: Seconds after which a hanging load ends the process, its stack in the log.
 
     Returns:
         Exit code of the process: 0, or that of the error.
@@ -139,7 +136,7 @@ def run(load: Callable[[], VideoTracker], *, load_limit_s: float = LOAD_LIMIT_S)
     server = _connect(streams)
     try:
         _serve(server, loaded)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - the user must hear of it
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the user must see it
         return _report(server, streams, error)
     streams.remove_log()
     return 0
@@ -148,56 +145,43 @@ def run(load: Callable[[], VideoTracker], *, load_limit_s: float = LOAD_LIMIT_S)
 def _load(
     load: Callable[[], VideoTracker], limit_s: float, streams: ProtocolStreams
 ) -> VideoTracker | BaseException:
-    """Make the tracker, or keep the error until the toolkit is there to hear of it."""
-    try:
-        with _time_limit(limit_s, lambda: _give_up_loading(limit_s, streams)):
-            return load()
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - raised again by _serve
-        return error
+    """Make the tracker, or return the error, which is sent once the toolkit is connected.
 
+    A load that takes longer than ``limit_s`` seconds ends the process, from another thread.
+    """
+    lock, finished = threading.Lock(), threading.Event()
 
-@contextlib.contextmanager
-def _time_limit(limit_s: float, give_up: Callable[[], NoReturn]) -> Iterator[None]:
-    """Call ``give_up``, which ends the process, in another thread if the body takes too long."""
-    turn = threading.Lock()
-    finished = threading.Event()
+    def give_up() -> None:
+        with lock:
+            if finished.is_set():
+                return
+            faulthandler.dump_traceback(all_threads=True)
+            server = _connect(streams)
+            _wait(server)
+            error = HQTrackError(f"the tracker was not loaded within {limit_s:g} s")
+            os._exit(_report(server, streams, error))
 
-    def check() -> None:
-        with turn:
-            if not finished.is_set():
-                give_up()
-
-    timer = threading.Timer(limit_s, check)
+    timer = threading.Timer(limit_s, give_up)
     timer.daemon = True
     timer.start()
     # Code that hangs inside the interpreter's lock keeps the timer from running, but not this.
     faulthandler.dump_traceback_later(limit_s + _GIVE_UP_S, exit=True)
     try:
-        yield
+        return load()
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - raised again by _serve
+        return error
     finally:
-        with turn:
+        with lock:
             finished.set()
         timer.cancel()
         faulthandler.cancel_dump_traceback_later()
-
-
-def _give_up_loading(limit_s: float, streams: ProtocolStreams) -> NoReturn:
-    faulthandler.dump_traceback(all_threads=True)
-    server = _connect(streams)
-    _wait(server)
-    error = HQTrackError(f"the tracker was not loaded within {limit_s:g} s")
-    os._exit(_report(server, streams, error))
 
 
 def _connect(streams: ProtocolStreams) -> trax.Server:
     """Greet the toolkit. No metadata named ``vot``: it would make the toolkit start us twice."""
     with streams.trax_environment():
         return trax.Server(
-            [trax.Region.MASK],
-            [trax.Image.PATH],
-            [_CHANNEL],
-            tracker_name="HQTrack",
-            multiobject=True,
+            FORMATS, [trax.Image.PATH], [_CHANNEL], tracker_name="HQTrack", multiobject=True
         )
 
 
@@ -236,11 +220,7 @@ def _read_frame(request: trax.server.Request) -> FrameArray:
 
 
 def _report(server: trax.Server, streams: ProtocolStreams, error: BaseException) -> int:
-    """Tell the toolkit why the session ends: the log's end for its log file, a line for the user.
-
-    Returns:
-        The exit code that goes with the error.
-    """
+    """Send the toolkit the log's end and the reason in one line; return the error's exit code."""
     traceback.print_exception(error)
     with contextlib.suppress(trax.TraxException, OSError):  # it may be gone, and the log has it all
         streams.send_log_tail()

@@ -1,8 +1,8 @@
-"""Keeps everything but the protocol off the protocol's streams.
+"""Standard streams of the server: everything but the protocol goes to a log file.
 
 The toolkit reads a tracker's standard output and standard error as one TraX stream, in which a
-progress bar, a letter outside ASCII or a line of another thread ends the session. Before the talk
-begins, both are therefore pointed at a log file, and TraX gets a private copy of the output.
+progress bar, a character outside ASCII or a line of another thread ends the session. Before the
+session begins, both are therefore redirected to a log file, and TraX gets a copy of the output.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _REASON_LENGTH = 1_000
 
 @dataclass(frozen=True, slots=True)
 class ProtocolStreams:
-    """Where the protocol is spoken, and where everything else is written.
+    """File descriptors of the protocol, and the log file.
 
     Attributes:
-        protocol_in: File descriptor on which the toolkit's messages come.
-        protocol_out: File descriptor on which ours go.
-        log_path: File that took the place of standard output and standard error.
+        protocol_in: File descriptor of the toolkit's messages.
+        protocol_out: File descriptor of ours.
+        log_path: File that replaces standard output and standard error.
     """
 
     protocol_in: int
@@ -40,33 +40,30 @@ class ProtocolStreams:
 
     @classmethod
     def take_over(cls) -> ProtocolStreams:
-        """Point this process's standard streams away from the protocol, until the process ends."""
+        """Redirect this process's standard streams to a log file, until the process ends."""
         sys.stdout.flush()
         sys.stderr.flush()
         handle, name = tempfile.mkstemp(prefix="vots-hqtrack-", suffix=".log")
         protocol_in, protocol_out = os.dup(_STDIN), os.dup(_STDOUT)
         nothing = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(nothing, _STDIN)
-        os.dup2(handle, _STDOUT)
-        os.dup2(handle, _STDERR)
+        for source, target in ((nothing, _STDIN), (handle, _STDOUT), (handle, _STDERR)):
+            os.dup2(source, target)
         os.close(nothing)
         os.close(handle)
         for stream in (sys.stdout, sys.stderr):
-            # A log must take any text, whatever the locale that the toolkit was started in.
+            # A log must take any character, in every locale that the toolkit may run in.
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
         return cls(protocol_in, protocol_out, Path(name))
 
     @contextlib.contextmanager
     def trax_environment(self) -> Iterator[None]:
-        """Tell a TraX server that is made in the body which descriptors are the protocol's."""
-        names = {"TRAX_IN": str(self.protocol_in), "TRAX_OUT": str(self.protocol_out)}
-        os.environ.update(names)
+        """Give the protocol's descriptors to a TraX server that is made in the body."""
+        os.environ |= {"TRAX_IN": str(self.protocol_in), "TRAX_OUT": str(self.protocol_out)}
         try:
             yield
         finally:
-            for name in names:
-                del os.environ[name]
+            del os.environ["TRAX_IN"], os.environ["TRAX_OUT"]
 
     def send_log_tail(self) -> None:
         """Write the end of the log into the protocol's stream, for the toolkit's own log file.
@@ -92,14 +89,9 @@ class ProtocolStreams:
 
 
 def describe_error(error: BaseException, log_path: Path) -> str:
-    r"""Say in one line of ASCII why a session ended: the protocol takes no other letters.
+    r"""Describe an error in one line of ASCII, the only characters that the protocol takes.
 
-    Args:
-        error: What went wrong.
-        log_path: Log that holds the details; named at the end.
-
-    Returns:
-        The error's type and text, at most about a thousand letters.
+    The line has the error's type and message, cut after 1,000 characters, and the log's path.
 
     Example:
         >>> describe_error(ValueError("bad\nf\u00f6rm"), Path("/tmp/a.log"))
@@ -112,7 +104,7 @@ def describe_error(error: BaseException, log_path: Path) -> str:
 
 
 def to_ascii(text: str) -> str:
-    r"""Escape what is no printable ASCII letter, line end or tab.
+    r"""Escape everything but printable ASCII characters, line ends and tabs.
 
     Example:
         >>> to_ascii("100 % \u2588 done\r")

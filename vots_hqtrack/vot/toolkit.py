@@ -1,12 +1,13 @@
 """The toolkit's ``vot`` command as a subprocess, judged by what it leaves behind.
 
 Its exit code is 0 for a tracker that crashed, for an analysis that failed and for a submission that
-was not packed. So callers look for the files they want, and ask `failure_text` why one is missing.
-The toolkit is never imported: it is GPL-3, and it lives in a process of its own.
+was not packed. So callers look for the files they want; `failure_text` has the reason for a missing
+one. The toolkit is never imported: it is GPL-3, and it lives in a process of its own.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -36,10 +37,9 @@ def find_toolkit() -> Path:
     """
     # The interpreter's own folder comes first: in a virtual environment it is the right one.
     folders = [Path(sys.executable).parent, Path(sysconfig.get_path("scripts"))]
-    for folder in folders:
-        for name in ("vot", "vot.exe"):
-            if (folder / name).is_file():
-                return folder / name
+    for path in (folder / name for folder in folders for name in ("vot", "vot.exe")):
+        if path.is_file():
+            return path
     raise ConfigError(
         f"the VOT toolkit is not installed: wanted the command vot in {folders[0]}; "
         "install it with: pip install 'vots-hqtrack[toolkit]'"
@@ -52,12 +52,12 @@ def run_toolkit(
     """Run one command of the toolkit to its end.
 
     Args:
-        arguments: What follows ``vot`` on the command line.
-        workspace: Where the command runs; its registry is made known.
+        arguments: Command line after ``vot``.
+        workspace: Workspace in which the command runs, with its registry.
         on_poll: Called about twice a second while the command runs.
 
     Returns:
-        What the command printed on both streams, without colours.
+        Its output on both streams, without colours.
 
     Raises:
         ConfigError: The toolkit is not installed.
@@ -80,30 +80,35 @@ def run_toolkit(
             stderr=subprocess.STDOUT,
         )
         try:
-            _wait(process, on_poll)
+            while True:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(POLL_S)
+                    break
+                if on_poll is not None:
+                    on_poll()
         finally:
             _stop(process)
     return _COLOUR.sub("", log_path.read_text(encoding="utf-8", errors="replace"))
 
 
 def failure_text(output: str, tracker: str, workspace: Workspace) -> str:
-    """Tell why a command of the toolkit left no result, from what it printed.
+    """Find the reason why a command of the toolkit left no result.
 
     Args:
-        output: What the command printed.
+        output: Output of the command.
         tracker: The tracker that it ran.
-        workspace: Its workspace; where the tracker did not even start, it is started once more
-            there by the one command of the toolkit that shows why.
+        workspace: Its workspace. A tracker that did not even start is started once more there, by
+            the one command of the toolkit that shows why.
 
     Returns:
-        The reason, and below it the tracker's or toolkit's last words.
+        The reason, and below it the last lines of the tracker's or toolkit's output.
     """
     if _NO_CONNECTION in output:
         test_output = run_toolkit(["test", tracker], workspace)
         return f"the tracker {tracker} did not start\n{_tail(test_output)}"
     found = _TRACKER_ERROR.search(output)
     if found is None:
-        return f"the toolkit gave no reason; its last words:\n{_tail(output)}"
+        return f"the toolkit gave no reason; its last lines:\n{_tail(output)}"
     sequence, reason = found.groups()
     text = f"the tracker {tracker} failed on the sequence {sequence}: {reason}"
     log = _TRACKER_LOG.search(output)
@@ -117,17 +122,6 @@ def _tail(text: str) -> str:
     lines = [line for line in text.splitlines() if line.strip()]
     kept = [line for line in lines if not line.startswith(_PROTOCOL_MARK)]
     return "\n".join(f"  {line}" for line in kept[-TAIL_LINES:])
-
-
-def _wait(process: subprocess.Popen[bytes], on_poll: Callable[[], object] | None) -> None:
-    while True:
-        try:
-            process.wait(POLL_S)
-        except subprocess.TimeoutExpired:
-            if on_poll is not None:
-                on_poll()
-        else:
-            return
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""Workspaces of the VOT toolkit: which trackers it may start, on which sequences, measured how.
+"""Workspaces of the VOT toolkit: trackers, sequences and measures of an evaluation.
 
 One evaluation has two of them over the same results, because the challenge's stack defines no
 measures: the workspace itself (stack ``vots2023``, for ``evaluate`` and ``pack``) and its folder
@@ -17,6 +17,8 @@ from vots_hqtrack.errors import ConfigError, InputError
 CHALLENGE_STACK = "vots2023"
 EXPERIMENT = "baseline"
 
+_ALL_FRAMES = {"burnin": 0, "ignore_unknown": False}
+
 MEASURES_STACK: Mapping[str, object] = {
     "title": "VOTS measures",
     "experiments": {
@@ -27,34 +29,17 @@ MEASURES_STACK: Mapping[str, object] = {
             # The first four are those of the toolkit's stack tests/multiobject, the others the
             # same measures sequence by sequence.
             "analyses": [
-                {
-                    "type": "average_accuracy",
-                    "name": "Quality",
-                    "burnin": 0,
-                    "ignore_unknown": False,
-                    "weighted": False,
-                },
-                {
-                    "type": "average_success_plot",
-                    "name": "Quality plot",
-                    "burnin": 0,
-                    "ignore_unknown": False,
-                },
+                {"type": "average_accuracy", "name": "Quality", "weighted": False, **_ALL_FRAMES},
+                {"type": "average_success_plot", "name": "Quality plot", **_ALL_FRAMES},
                 {"type": "longterm_ar", "name": "AR"},
                 {"type": "average_quality_auxiliary", "name": "Auxiliary"},
-                {
-                    "type": "accuracy",
-                    "name": "Quality by sequence",
-                    "burnin": 0,
-                    "ignore_unknown": False,
-                },
+                {"type": "accuracy", "name": "Quality by sequence", **_ALL_FRAMES},
                 {
                     "type": "accuracy",
                     "name": "Accuracy by sequence",
-                    "burnin": 0,
-                    "ignore_unknown": False,
                     "ignore_invisible": True,
                     "threshold": 0,
+                    **_ALL_FRAMES,
                 },
                 {"type": "quality_auxiliary", "name": "Auxiliary by sequence"},
             ],
@@ -84,7 +69,7 @@ class Workspace:
 
     @property
     def results(self) -> Path:
-        """Where the toolkit puts the trackers' masks."""
+        """Folder of the trackers' masks."""
         return self.folder / "results"
 
 
@@ -96,9 +81,6 @@ def make_workspace(folder: Path, sequences: Path, registry: Path) -> Workspace:
         sequences: Folder with ``list.txt`` and the sequences.
         registry: File that lists the trackers.
 
-    Returns:
-        The workspace with absolute paths.
-
     Raises:
         InputError: A path cannot be used by the toolkit.
         ConfigError: The folder is a workspace with another configuration.
@@ -108,11 +90,11 @@ def make_workspace(folder: Path, sequences: Path, registry: Path) -> Workspace:
         check_toolkit_path(path)
     if not (workspace.sequences / "list.txt").is_file():
         raise InputError(f"{sequences} holds no VOTS sequences: wanted a file list.txt")
-    for place in (workspace.folder, workspace.results, workspace.measures):
-        place.mkdir(parents=True, exist_ok=True)
-    shared = {"registry": [str(workspace.registry)], "sequences": str(workspace.sequences)}
-    _write_config(workspace.folder, {"stack": CHALLENGE_STACK, **shared})
-    _write_config(workspace.measures, {"stack": "stack.yaml", **shared})
+    for path in (workspace.folder, workspace.results, workspace.measures):
+        path.mkdir(parents=True, exist_ok=True)
+    common = {"registry": [str(workspace.registry)], "sequences": str(workspace.sequences)}
+    _write_config(workspace.folder, {"stack": CHALLENGE_STACK, **common})
+    _write_config(workspace.measures, {"stack": "stack.yaml", **common})
     # JSON is YAML too, and its quoting has no surprises.
     stack = json.dumps(MEASURES_STACK, indent=2)
     (workspace.measures / "stack.yaml").write_text(stack, encoding="utf-8")
@@ -137,10 +119,10 @@ def check_toolkit_path(path: Path) -> None:
 
 def _write_config(folder: Path, config: Mapping[str, object]) -> None:
     path = folder / "config.yaml"
-    text = json.dumps(config, indent=2) + "\n"
-    if path.exists() and path.read_text(encoding="utf-8") != text:
+    content = json.dumps(config, indent=2) + "\n"
+    if path.exists() and path.read_text(encoding="utf-8") != content:
         raise ConfigError(
             f"{folder} is a VOT workspace with another configuration ({path.name} differs): "
             "choose another folder, or remove it first"
         )
-    path.write_text(text, encoding="utf-8")
+    path.write_text(content, encoding="utf-8")

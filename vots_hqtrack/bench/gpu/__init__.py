@@ -1,5 +1,5 @@
-"""The GPU kit: proves, measures and trains on one machine with CUDA, within minutes.
+"""Tests, measures and trains on one machine with CUDA within minutes.
 
-``kit`` runs the steps as subprocesses with time limits; ``proof``, ``speed`` and ``train`` say what
-a step runs; ``results`` is the file that they all write to, and ``report`` makes Markdown of it.
+``kit`` runs the steps ``proof``, ``speed`` and ``train`` as subprocesses (``process``) with time
+limits; all write to one file (``results``), which becomes Markdown (``report``).
 """

@@ -1,15 +1,13 @@
-"""Memory attention three ways, at the sizes that occur: ours in blocks, Triton's, PyTorch's fused.
+"""Memory attention at real sizes: in blocks, by Triton, and by PyTorch's fused kernels.
 
-Our keys are narrow and our values wide, which PyTorch's fast kernels refuse. They take the values
-in pieces as wide as the keys, as if each piece were a head of its own; the scores are then computed
-once for each piece.
+The keys are narrow and the values wide, which PyTorch's fast kernels refuse. They take the values
+in pieces as wide as the keys, each as a head of its own; the scores are then computed once for each
+piece.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,13 +16,14 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor
 
-from vots_hqtrack.bench.gpu.card import synchronize
+from vots_hqtrack.bench.gpu.measure import median_seconds
 from vots_hqtrack.ops.attention import global_attention, global_attention_reference
 
 Attention = Callable[[Tensor, Sequence[Tensor], Sequence[Tensor]], Tensor]
 
 _REPEATS = 12
 _WARM_UP = 3
+_COMPARED = 256  # queries
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +31,10 @@ class AttentionShape:
     """Sizes of one attention.
 
     Attributes:
-        name: Where it occurs.
+        name: Preset, frame size and block with this attention.
         batch: Samples, or heads.
         length: Queries, and tokens of each frame.
-        num_frames: Frames that are read.
+        num_frames: Memory frames.
         key_width: Channels of queries and keys.
         value_width: Channels of the values.
     """
@@ -70,7 +69,7 @@ def fused_attention(query: Tensor, keys: Sequence[Tensor], values: Sequence[Tens
     """PyTorch's ``scaled_dot_product_attention``, the value in pieces as wide as the key.
 
     Arguments and result are those of ``ops.attention.global_attention``, but the result has the
-    values' dtype. Gradients flow.
+    values' dtype.
     """
     key, value = torch.cat(list(keys), dim=1), torch.cat(list(values), dim=1)
     width = query.shape[-1]
@@ -85,7 +84,7 @@ def fused_attention(query: Tensor, keys: Sequence[Tensor], values: Sequence[Tens
 def plain_fused_attention(
     query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]
 ) -> Tensor:
-    """PyTorch's ``scaled_dot_product_attention`` of widths as they are, by what kernel takes them.
+    """PyTorch's ``scaled_dot_product_attention`` without pieces, in any kernel that supports it.
 
     Arguments and result are those of :func:`fused_attention`.
     """
@@ -94,7 +93,7 @@ def plain_fused_attention(
 
 
 def attentions(device: torch.device) -> Mapping[str, Attention]:
-    """Return all ways that work on a device, by name."""
+    """Return the implementations for a device, by name."""
     found: dict[str, Attention] = {
         "blocks": global_attention,
         "fused": fused_attention,
@@ -107,64 +106,46 @@ def attentions(device: torch.device) -> Mapping[str, Attention]:
     return found
 
 
+@torch.inference_mode()
 def compare_attention(
     shape: AttentionShape, device: torch.device, dtype: torch.dtype
 ) -> dict[str, object]:
-    """Time all ways at one size.
+    """Time all implementations at one size.
 
     Args:
-        shape: The size.
-        device: Where to compute.
-        dtype: Of queries, keys and values.
+        shape: Sizes.
+        device: Compute device.
+        dtype: Type of queries, keys and values.
 
     Returns:
-        For each way ``{"ms": ..., "tflops": ..., "error": ...}``, the error being the largest
-        difference to the reference in float32; for one that failed, ``{"failed": reason}``. And
-        ``fastest``, its name. Ready for JSON.
+        For each implementation ``{"ms": ..., "tflops": ..., "error": ...}``, the error being the
+        largest difference to the reference in float32, or ``{"failed": reason}``. And ``fastest``,
+        its name. Ready for JSON.
     """
-    query, keys, values = _draw(shape, device)
-    exact = global_attention_reference(query[:, :256], keys, values)
+    generator = torch.Generator().manual_seed(0)
+
+    def sample(width: int) -> Tensor:
+        size = (shape.batch, shape.length, width)
+        return torch.randn(size, generator=generator).to(device)
+
+    keys = [sample(shape.key_width) for _ in range(shape.num_frames)]
+    query = sample(shape.key_width)
+    values = [sample(shape.value_width) for _ in keys]
+    exact = global_attention_reference(query[:, :_COMPARED], keys, values)
     rounded = (query.to(dtype), [x.to(dtype) for x in keys], [x.to(dtype) for x in values])
     found: dict[str, object] = {}
     times: dict[str, float] = {}
+    repeats = _REPEATS if device.type == "cuda" else 2
     for name, attend in attentions(device).items():
         try:
-            seconds, readout = _time(partial(attend, *rounded), device)
+            work = partial(attend, *rounded)
+            readout = work()
+            seconds = median_seconds(work, device, repeats=repeats, warm_up=_WARM_UP - 1)
         except (RuntimeError, torch.OutOfMemoryError) as error:
             found[name] = {"failed": str(error).splitlines()[0][:200]}
             continue
         times[name] = seconds
-        error_size = float((readout[:, :256].float() - exact).abs().max())
-        found[name] = {
-            "ms": 1000 * seconds,
-            "tflops": shape.flops / seconds / 1e12,
-            "error": error_size,
-        }
+        difference = float((readout[:, :_COMPARED].float() - exact).abs().max())
+        tflops = shape.flops / seconds / 1e12
+        found[name] = {"ms": 1000 * seconds, "tflops": tflops, "error": difference}
     return {**found, "fastest": min(times, key=times.__getitem__) if times else None}
-
-
-def _draw(
-    shape: AttentionShape, device: torch.device
-) -> tuple[Tensor, list[Tensor], list[Tensor]]:  # as the attention takes them
-    generator = torch.Generator().manual_seed(0)
-
-    def draw(width: int) -> Tensor:
-        size = (shape.batch, shape.length, width)
-        return torch.randn(size, generator=generator).to(device)
-
-    frames = range(shape.num_frames)
-    keys = [draw(shape.key_width) for _ in frames]
-    return draw(shape.key_width), keys, [draw(shape.value_width) for _ in frames]
-
-
-@torch.inference_mode()
-def _time(work: Callable[[], Tensor], device: torch.device) -> tuple[float, Tensor]:
-    """Return the median seconds of a piece of work, and its last result."""
-    times = []
-    for _ in range(_WARM_UP + (_REPEATS if device.type == "cuda" else 2)):
-        synchronize(device)
-        started = time.perf_counter()
-        result = work()
-        synchronize(device)
-        times.append(time.perf_counter() - started)
-    return statistics.median(times[_WARM_UP:]), result

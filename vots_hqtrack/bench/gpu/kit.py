@@ -1,9 +1,10 @@
-"""Runs the steps one after the other, each as subprocesses that cannot outlive their time."""
+"""Runs the steps one after the other, each as subprocesses with a time limit."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import os
 import re
 import sys
@@ -12,54 +13,53 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vots_hqtrack.bench.gpu.process import GRACE, Ending, install_missing, run_limited
 from vots_hqtrack.bench.gpu.record_tests import FILE_OPTION, FINISHED_OPTION
 from vots_hqtrack.bench.gpu.report import write_report
-from vots_hqtrack.bench.gpu.results import ResultFile, ResultRow, Status
-from vots_hqtrack.bench.gpu.supervise import GRACE, Ending, run_limited
-from vots_hqtrack.bench.gpu.wheels import install_missing
+from vots_hqtrack.bench.gpu.results import ResultFile, Status
 from vots_hqtrack.errors import ConfigError
 
 STEPS = ("proof", "speed", "train")
 LIMITS: Mapping[str, float] = {"proof": 75.0, "speed": 75.0}
-"""Seconds of a step; ``train`` takes what is left."""
+"""Seconds of a step; ``train`` takes the rest."""
 RESERVE = 25.0
-"""Seconds at the end that no training gets: for ending it by force, and for the report."""
+"""Seconds at the end without training: to end it by force, and for the report."""
 TRAIN_MARGIN = 45.0
-"""Seconds of the training's time that its own schedule does not get: to load, to compile, and to
-write the last weights."""
+"""Seconds of the training's time outside its schedule: to load, to compile, and to write the last
+weights."""
 TRAIN_GRACE = 15.0
-STUCK = 40.0
-STUCK_QUICK = 200.0
+MAX_IDLE = 40.0
+MAX_IDLE_QUICK = 200.0
 """Seconds without a new row after which a case of the step ``speed`` counts as hung; more for toy
-sizes, which run where other things may run too."""
+sizes, which run where other programs may run too."""
 TRAIN_CONFIG = "lite-gpu"
 CHECKOUT = Path(__file__).resolve().parents[3]
 """Top folder of the checkout, with the tests."""
 
 _NO_TESTS = 5
-_SHORTEST_TRAINING = 60.0
+_MIN_TRAINING = 60.0
 _LAST_LINES = 15
-
-Callback = Callable[[str], None]
+_SPEED_STATUS: Mapping[str, Status] = {"late": "stopped", "stuck": "hung", "exited": "failed"}
+"""Status of a running case, by the end of its process."""
 
 
 @dataclass(frozen=True, slots=True)
 class KitOptions:
-    """What to run.
+    """Options of a run.
 
     Attributes:
-        out: Folder of the results; what is finished there is not run again.
-        steps: Names out of ``STEPS``, in this order.
-        device: As PyTorch calls it.
+        out: Folder of the results; a case with a result there does not run again.
+        steps: Names out of ``STEPS``.
+        device: Compute device in PyTorch's words.
         is_quick: Toy sizes, for machines without a GPU.
-        seconds: For all steps together.
+        seconds: Time limit of all steps together.
         limits: Seconds by step, where they differ from ``LIMITS``.
         wheels: Folder with wheels of missing packages, or None.
-        data: Folder of training data; without one, nothing is trained.
+        data: Folder of training data; None skips the training.
         train_config: Recipe for ``hqtrack train``.
         train_args: Further arguments of ``hqtrack train``.
-        test_args: Arguments of pytest in place of those that choose the tests.
-        models: Only these are measured; empty for all.
+        test_args: Arguments of pytest, in place of those that select the tests.
+        models: Models to measure; empty for all.
         retries: Run cases again that did not end well.
     """
 
@@ -88,20 +88,20 @@ class KitOptions:
             raise ConfigError("time limits must be more than 0 seconds")
 
 
-def run_kit(options: KitOptions, callback: Callback = lambda _: None) -> bool:
-    """Run the steps; a step that fails, hangs or is missing something never costs the next.
+def run_kit(options: KitOptions, callback: Callable[[str], None] = lambda _: None) -> bool:
+    """Run the steps; a step that fails, hangs or lacks something does not stop the next.
 
     Writes ``results.jsonl``, ``report.md`` and a log for each step to the folder of the results.
 
     Args:
-        options: What to run.
+        options: Options of the run.
         callback: Called with a line whenever a step begins or ends.
 
     Returns:
-        Whether every step that was asked for ended well, or had nothing to do.
+        True if every requested step succeeded, or had nothing to do.
 
     Raises:
-        InputError: There is no wheel in the folder of wheels.
+        InputError: The folder of wheels has none.
         OSError: The folder cannot be written.
     """
     kit = _Kit(options, callback)
@@ -109,7 +109,7 @@ def run_kit(options: KitOptions, callback: Callback = lambda _: None) -> bool:
 
 
 class _Kit:
-    def __init__(self, options: KitOptions, callback: Callback) -> None:
+    def __init__(self, options: KitOptions, callback: Callable[[str], None]) -> None:
         self._options = options
         self._callback = callback
         self._deadline = time.monotonic() + options.seconds
@@ -118,58 +118,51 @@ class _Kit:
         self._results = ResultFile(self._out / "results.jsonl")
         packages = self._out / "packages"
         if options.wheels is not None:
-            found = install_missing(options.wheels, packages)
-            callback(f"wheels installed: {', '.join(found.installed) or 'none was missing'}")
-            for problem in found.problems:
+            installed, problems = install_missing(options.wheels, packages)
+            callback(f"wheels installed: {', '.join(installed) or 'none was missing'}")
+            for problem in problems:
                 callback(f"not installed: {problem}")
-        self._environment = _environment(packages)
-
-    @property
-    def _on_gpu(self) -> bool:
-        return self._options.device.startswith("cuda")
+        paths = [str(CHECKOUT), str(packages), os.environ.get("PYTHONPATH", "")]
+        self._environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+            "HF_HUB_OFFLINE": "1",
+            "TRANSFORMERS_OFFLINE": "1",
+            "PYTHONUNBUFFERED": "1",
+            "COLUMNS": "160",
+        }
 
     def run(self, step: str) -> bool:
-        """Run one step, and write what became of it."""
-        seconds = self._seconds_for(step)
-        if seconds <= 0:
-            return self._finish(step, "stopped", 0.0, "no time was left")
-        self._callback(f"{step}: at most {seconds:.0f} s")
-        self._results.append(ResultRow("kit", step, "started"))
-        started = time.monotonic()
-        work = {"proof": self._prove, "speed": self._measure, "train": self._train}[step]
-        try:
-            status, reason = work(seconds)
-        except OSError as error:  # a program or a file that is missing; the next step may need none
-            status, reason = "failed", str(error)
-        return self._finish(step, status, time.monotonic() - started, reason)
-
-    def _finish(self, step: str, status: Status, seconds: float, reason: str) -> bool:
-        values = {"seconds": round(seconds, 1), "reason": reason}
-        self._results.append(ResultRow("kit", step, status, values))
+        """Run one step, and write its outcome; returns True unless it failed."""
+        left = self._deadline - time.monotonic()
+        limit = self._options.limits.get(step, LIMITS.get(step, math.inf))
+        seconds = min(left - RESERVE if step == "train" else left, limit)
+        status: Status = "stopped"
+        reason, taken = "no time was left", 0.0
+        if seconds > 0:
+            self._callback(f"{step}: at most {seconds:.0f} s")
+            self._results.append("kit", step, "started")
+            started = time.monotonic()
+            work = {"proof": self._prove, "speed": self._measure, "train": self._train}[step]
+            try:
+                status, reason = work(seconds)
+            except OSError as error:  # a missing program or file, which the next may not need
+                status, reason = "failed", str(error)
+            taken = time.monotonic() - started
+        values = {"seconds": round(taken, 1), "reason": reason}
+        self._results.append("kit", step, status, values)
         write_report(self._results, self._out / "report.md")
-        self._callback(f"{step}: {status} ({seconds:.0f} s){': ' if reason else ''}{reason}")
+        self._callback(f"{step}: {status} ({taken:.0f} s){': ' if reason else ''}{reason}")
         return status in ("ok", "skipped")
 
-    def _seconds_for(self, step: str) -> float:
-        left = self._deadline - time.monotonic()
-        if step == "train":
-            return min(left - RESERVE, self._options.limits.get(step, left))
-        return min(left, self._options.limits.get(step, LIMITS[step]))
-
-    def _finished(self, step: str) -> set[str]:
-        if not self._options.retries:
-            return self._results.finished(step)
-        return {name for name, row in self._results.latest(step).items() if row.status == "ok"}
-
-    def _command(
+    def _python(
         self,
         name: str,
         command: Sequence[str],
         seconds: float,
         *,
-        is_stuck: Callable[[], bool] | None = None,
         grace: float = GRACE,
-        variables: Mapping[str, str] | None = None,
+        max_idle: float = math.inf,
     ) -> Ending:
         """Run ``python`` with arguments, from the checkout."""
         return run_limited(
@@ -177,129 +170,127 @@ class _Kit:
             seconds=seconds,
             log_path=self._out / f"{name}.log",
             folder=CHECKOUT,
-            environment={**self._environment, **(variables or {})},
-            is_stuck=is_stuck,
+            environment=self._environment,
             grace=grace,
+            progress_path=self._results.path,
+            max_idle=max_idle,
         )
 
     # --- proof
 
     def _prove(self, seconds: float) -> tuple[Status, str]:
+        done = self._results.finished("proof")
+        if self._options.retries:
+            latest = self._results.latest("proof")
+            done = {name for name in done if latest[name].status == "ok"}
         finished = self._out / "finished-tests.txt"
-        finished.write_text("\n".join(sorted(self._finished("proof"))), encoding="utf-8")
+        finished.write_text("\n".join(sorted(done)), encoding="utf-8")
+        on_gpu = self._options.device.startswith("cuda")
         # pytest-benchmark warns under pytest-xdist, and warnings are errors here.
         command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:benchmark"]
         command += ["-p", "vots_hqtrack.bench.gpu.record_tests"]
         command += [f"{FILE_OPTION}={self._results.path}", f"{FINISHED_OPTION}={finished}"]
-        command += self._options.test_args or self._chosen_tests()
-        # A process of pytest computes on one core; a test that asks for CUDA gets it or fails.
-        variables = {"OMP_NUM_THREADS": "1"} if "-n" in command else {}
-        if self._on_gpu:
-            variables["VOTS_HQTRACK_REQUIRE"] = "gpu"
-        ended = self._command("proof", command, seconds, variables=variables)
-        rows = self._results.latest("proof").values()
-        count = {wanted: sum(row.status == wanted for row in rows) for wanted in ("ok", "failed")}
+        command += self._options.test_args or self._select_tests(on_gpu)
+        if on_gpu:  # a test that needs CUDA gets it or fails
+            self._environment["VOTS_HQTRACK_REQUIRE"] = "gpu"
+        ended = self._python("proof", command, seconds)
+        statuses = [row.status for row in self._results.latest("proof").values()]
+        passed, failed = statuses.count("ok"), statuses.count("failed")
         if ended.kind == "late":
-            return "stopped", f"{count['ok']} tests passed when the time was over"
-        if ended.code == _NO_TESTS and not count["ok"]:
+            return "stopped", f"{passed} tests passed when the time was over"
+        if ended.code == _NO_TESTS and not passed:
             return "failed", "no test was selected"
-        if ended.code not in (0, _NO_TESTS) or count["failed"] or not count["ok"]:
-            return "failed", f"{count['failed']} tests failed, {count['ok']} passed; see proof.log"
-        return "ok", f"{count['ok']} tests passed"
+        if ended.code not in (0, _NO_TESTS) or failed or not passed:
+            return "failed", f"{failed} tests failed, {passed} passed; see proof.log"
+        return "ok", f"{passed} tests passed"
 
-    def _chosen_tests(self) -> list[str]:
-        chosen = [str(path) for path in gpu_test_files(CHECKOUT / "tests")]
+    def _select_tests(self, on_gpu: bool) -> list[str]:
+        selected = [str(path) for path in gpu_test_files(CHECKOUT / "tests")]
         # Some of them run their bodies on the CPU too.
-        chosen += ["-m", "gpu"] if self._on_gpu else ["-m", "not gpu", "-k", "on_cpu"]
+        selected += ["-m", "gpu"] if on_gpu else ["-m", "not gpu", "-k", "on_cpu"]
         if self._options.is_quick:
-            chosen += ["-k", "on_cpu and interleaved and vmos"]
+            selected += ["-k", "on_cpu and interleaved and vmos"]
         elif importlib.util.find_spec("xdist"):
-            chosen += ["-n", "auto"]
-        return chosen
+            selected += ["-n", "auto"]
+        return selected
 
     # --- speed
 
     def _measure(self, seconds: float) -> tuple[Status, str]:
+        options, results = self._options, self._results
         deadline = time.monotonic() + seconds
-        if self._options.retries:
-            self._drop_bad_cases()
+        if options.retries:
+            for name, row in results.latest("speed").items():
+                if row.status != "ok":
+                    results.append("speed", name, "stopped")
+        command = ["-m", "vots_hqtrack", "gpu", "speed", "--out", str(self._out)]
+        command += ["--device", options.device, *(["--quick"] if options.is_quick else [])]
+        for model in options.models:
+            command += ["--model", model]
+        max_idle = MAX_IDLE_QUICK if options.is_quick else MAX_IDLE
         while (left := deadline - time.monotonic()) > 0:
-            longest = STUCK_QUICK if self._options.is_quick else STUCK
-            watch = _Progress(self._results.path, longest)
-            ended = self._command("speed", self._speed_command(), left, is_stuck=watch.is_stuck)
-            running = [
-                row.name
-                for row in self._results.latest("speed").values()
-                if row.status == "started"
-            ]
+            ended = self._python("speed", command, left, max_idle=max_idle)
+            latest = results.latest("speed")
+            running = [name for name, row in latest.items() if row.status == "started"]
             if ended.kind == "exited" and ended.code == 0:
                 break
-            if ended.kind == "late":
-                for name in running:
-                    self._results.append(ResultRow("speed", name, "stopped"))
-                return "stopped", self._count_speed()
-            if not running:  # it ended before its first case
+            if not running and ended.kind != "late":  # it ended before its first case
                 return "failed", _last_line(self._out / "speed.log") or f"exit code {ended.code}"
-            status: Status = "hung" if ended.kind == "stuck" else "failed"
-            reason = f"the process ended with code {ended.code}"
-            for name in running:  # the next process begins behind it
-                self._results.append(ResultRow("speed", name, status, {"error": reason}))
-        bad = [x for x in self._results.latest("speed").values() if x.status != "ok"]
-        return "failed" if bad else "ok", self._count_speed()
+            status = _SPEED_STATUS[ended.kind]
+            reason = {"error": f"the process ended with code {ended.code}"}
+            for name in running:  # the next process begins after it
+                results.append("speed", name, status, {} if status == "stopped" else reason)
+            if status == "stopped":
+                return status, self._count_speed()[1]
+        return self._count_speed()
 
-    def _speed_command(self) -> list[str]:
-        command = ["-m", "vots_hqtrack", "gpu", "speed", "--out", str(self._out)]
-        command += ["--device", self._options.device]
-        command += ["--quick"] if self._options.is_quick else []
-        for model in self._options.models:
-            command += ["--model", model]
-        return command
-
-    def _drop_bad_cases(self) -> None:
-        for name, row in self._results.latest("speed").items():
-            if row.status != "ok":
-                self._results.append(ResultRow("speed", name, "stopped"))
-
-    def _count_speed(self) -> str:
-        rows = self._results.latest("speed").values()
-        return f"{sum(row.status == 'ok' for row in rows)} of {len(rows)} cases measured"
+    def _count_speed(self) -> tuple[Status, str]:
+        statuses = [row.status for row in self._results.latest("speed").values()]
+        measured = statuses.count("ok")
+        status: Status = "ok" if measured == len(statuses) else "failed"
+        return status, f"{measured} of {len(statuses)} cases measured"
 
     # --- train
 
     def _train(self, seconds: float) -> tuple[Status, str]:
-        if self._options.data is None:
+        options = self._options
+        if options.data is None:
             return "skipped", "no folder of training data was given"
-        if seconds < _SHORTEST_TRAINING and not self._options.is_quick:
+        if seconds < _MIN_TRAINING and not options.is_quick:
             return "stopped", f"only {seconds:.0f} s were left"
-        recipe = Path(self._options.train_config)
-        command = ["-m", "vots_hqtrack", "train"]
-        command.append(str(recipe.absolute() if recipe.is_file() else recipe))
+        recipe = Path(options.train_config)
+        name = str(recipe.absolute() if recipe.is_file() else recipe)
         run, earlier = self._run_folders()
-        command += ["--data", str(self._options.data.absolute()), "--out", str(run)]
+        command = ["-m", "vots_hqtrack", "train", name]
+        command += ["--data", str(options.data.absolute()), "--out", str(run)]
         if earlier is not None:
             command += ["--from", str(earlier / "state.safetensors")]
-        if self._options.train_config == TRAIN_CONFIG:
+        if options.train_config == TRAIN_CONFIG:
             minutes = max(seconds - TRAIN_MARGIN, 1.0) / 60
             command += ["--set", f"train.max_minutes={minutes:.2f}"]
-        command += self._options.train_args
+        command += options.train_args
         log = self._out / "train.log"
         before = log.stat().st_size if log.exists() else 0
-        ended = self._command("train", command, seconds, grace=TRAIN_GRACE)
-        said = _clean(log.read_bytes()[before:])
-        values: dict[str, object] = {"code": ended.code, "seconds": round(ended.seconds, 1)}
-        values |= {"command": command, "said": said.splitlines()[-_LAST_LINES:]}
-        values["log"] = _last_entry(run / "log.jsonl")
+        ended = self._python("train", command, seconds, grace=TRAIN_GRACE)
+        lines = _clean(log.read_bytes()[before:])
+        values = {
+            "code": ended.code,
+            "seconds": round(ended.seconds, 1),
+            "command": command,
+            "said": lines[-_LAST_LINES:],
+            "log": _last_entry(run / "log.jsonl"),
+        }
         status: Status = "ok" if ended.kind == "exited" and ended.code == 0 else "failed"
         status = "stopped" if ended.kind == "late" else status
-        name = f"call {len(self._results.latest('train')) + 1}"
-        self._results.append(ResultRow("train", name, status, values))
-        last = said.splitlines()[-1] if said else ""
-        return status, "" if status == "ok" else last or f"exit code {ended.code}"
+        call = f"call {len(self._results.latest('train')) + 1}"
+        self._results.append("train", call, status, values)
+        last = lines[-1] if lines else f"exit code {ended.code}"
+        return status, "" if status == "ok" else last
 
     def _run_folders(self) -> tuple[Path, Path | None]:
-        """Folder of this call's training, and that of an earlier one, from which it goes on.
+        """Folder of this call's training, and that of an earlier one, from which it continues.
 
-        A recipe whose steps are counted goes on in its own folder.
+        A recipe with a fixed number of steps continues in its own folder.
         """
         if self._options.train_config != TRAIN_CONFIG:
             return self._out / "run", None
@@ -311,52 +302,26 @@ class _Kit:
         return run, earlier
 
 
-class _Progress:
-    """Tells when a file has not grown for too long."""
-
-    def __init__(self, path: Path, seconds: float) -> None:
-        self._path = path
-        self._seconds = seconds
-        self._size = -1
-        self._since = time.monotonic()
-
-    def is_stuck(self) -> bool:
-        """Whether the file has the size that it had ``seconds`` ago."""
-        size = self._path.stat().st_size if self._path.exists() else 0
-        if size != self._size:
-            self._size, self._since = size, time.monotonic()
-        return time.monotonic() - self._since > self._seconds
-
-
 def gpu_test_files(tests: Path) -> list[Path]:
-    """Return the test files that have a test marked ``gpu``, sorted."""
+    """Return the test files with a test marked ``gpu``, sorted."""
     files = sorted(tests.rglob("test_*.py"))
     marked = re.compile(r"\bmark\.gpu\b|\bON_CUDA\b")
     return [path for path in files if marked.search(path.read_text(encoding="utf-8"))]
 
 
-def _environment(packages: Path) -> dict[str, str]:
-    """Return the variables of all subprocesses: nothing asks a network, everything is found."""
-    paths = [str(CHECKOUT), str(packages), os.environ.get("PYTHONPATH", "")]
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
-        "HF_HUB_OFFLINE": "1",
-        "TRANSFORMERS_OFFLINE": "1",
-        "PYTHONUNBUFFERED": "1",
-        "COLUMNS": "160",
-    }
-
-
-def _clean(output: bytes) -> str:
-    """Return output without the codes of terminals, what was overwritten in place left out."""
+def _clean(output: bytes) -> list[str]:
+    """Return the lines of a terminal without control codes and overwritten parts."""
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output.decode("utf-8", "replace"))
     lines = (line.rpartition("\r")[2].rstrip() for line in text.replace("\r\n", "\n").split("\n"))
-    return "\n".join(line for line in lines if line)
+    return [line for line in lines if line]
+
+
+def _last_line(path: Path) -> str:
+    return (_clean(path.read_bytes()) or [""])[-1] if path.exists() else ""
 
 
 def _last_entry(path: Path) -> dict[str, object]:
-    """Return the last complete line of a training log that tells the pace, or an empty one."""
+    """Return the last complete line of a training log with a speed, or an empty one."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     for line in reversed(lines):
         try:
@@ -366,8 +331,3 @@ def _last_entry(path: Path) -> dict[str, object]:
         if entry.get("clips_per_second"):
             return entry
     return {}
-
-
-def _last_line(path: Path) -> str:
-    lines = _clean(path.read_bytes()).splitlines() if path.exists() else []
-    return lines[-1] if lines else ""

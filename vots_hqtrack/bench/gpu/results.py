@@ -1,4 +1,4 @@
-"""The results of a GPU run: a file of JSON lines to which several processes append."""
+"""Results of a GPU run: a file of JSON lines to which several processes append."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Literal
 from vots_hqtrack.errors import InputError
 
 Status = Literal["started", "ok", "failed", "hung", "stopped", "skipped"]
-"""``hung`` took longer than a case may; ``stopped`` ran when the time of its step was over."""
+"""``hung`` took longer than a case may; ``stopped`` ran at the time limit of its step."""
 FINISHED: tuple[Status, ...] = ("ok", "failed", "hung", "skipped")
 
 
@@ -22,9 +22,9 @@ class ResultRow:
 
     Attributes:
         step: ``proof``, ``speed``, ``train`` or ``kit``.
-        name: Of the case; unique within its step.
-        status: What became of it.
-        values: Its numbers and facts, ready for JSON.
+        name: Case, unique within its step.
+        status: Outcome.
+        values: Numbers and facts, ready for JSON.
     """
 
     step: str
@@ -33,75 +33,61 @@ class ResultRow:
     values: Mapping[str, object] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
 class ResultFile:
-    """A file of rows. Each is written at once, so that a process that is killed loses none.
+    """A file of rows. Each is written at once, so that a killed process loses none.
 
-    Args:
-        path: The file; made at the first row.
+    Attributes:
+        path: The file; created by the first row.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    path: Path
 
-    def append(self, row: ResultRow) -> None:
-        """Write a row to the end of the file, and wait until it is on the disk."""
-        content = {"step": row.step, "name": row.name, "status": row.status, **row.values}
-        line = json.dumps(content, default=str) + "\n"
-        if self._ends_within_a_line():
-            line = "\n" + line
-        with self.path.open("a", encoding="utf-8") as file:
+    def append(
+        self, step: str, name: str, status: Status, values: Mapping[str, object] | None = None
+    ) -> None:
+        """Append a row and flush it to the disk."""
+        content = {"step": step, "name": name, "status": status, **(values or {})}
+        line = json.dumps(content, default=str).encode() + b"\n"
+        with self.path.open("ab+") as file:
+            if file.seek(0, os.SEEK_END):
+                file.seek(-1, os.SEEK_END)
+                if file.read() != b"\n":  # a process was killed within its line
+                    line = b"\n" + line
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
 
     def rows(self) -> list[ResultRow]:
-        """Return all rows in the order in which they were written.
-
-        A line that was cut off is left out.
+        """Return all rows in the order of writing, without lines that were cut off.
 
         Raises:
             InputError: A complete line has no step, name or status.
         """
-        if not self.path.exists():
-            return []
         rows = []
-        for line in self.path.read_text(encoding="utf-8").splitlines():
+        lines = self.path.read_bytes().splitlines() if self.path.exists() else []
+        for line in lines:
             try:
                 content = json.loads(line)
             except ValueError:
                 continue
-            rows.append(self._parse(content))
+            if not isinstance(content, dict) or not {"step", "name", "status"} <= content.keys():
+                raise InputError(
+                    f"wanted rows with step, name and status in {self.path}, got {content!r}"
+                )
+            step, name, status = (content.pop(key) for key in ("step", "name", "status"))
+            rows.append(ResultRow(step, name, status, content))
         return rows
 
     def latest(self, step: str) -> dict[str, ResultRow]:
-        """Return the newest row of each case of a step, in the order in which they began."""
+        """Return the newest row of each case of a step, in the order of their beginnings."""
         return latest_rows(self.rows(), step)
 
     def finished(self, step: str) -> set[str]:
         """Return the names of the cases that need not run again."""
-        latest = self.latest(step)
-        return {name for name, row in latest.items() if row.status in FINISHED}
-
-    def _ends_within_a_line(self) -> bool:
-        if not self.path.exists() or not self.path.stat().st_size:
-            return False
-        with self.path.open("rb") as file:
-            file.seek(-1, os.SEEK_END)
-            return file.read() != b"\n"
-
-    def _parse(self, content: object) -> ResultRow:
-        if not isinstance(content, dict) or not {"step", "name", "status"} <= content.keys():
-            raise InputError(
-                f"wanted rows with step, name and status in {self.path}, got {content!r}"
-            )
-        values = {key: x for key, x in content.items() if key not in ("step", "name", "status")}
-        return ResultRow(content["step"], content["name"], content["status"], values)
+        return {name for name, row in self.latest(step).items() if row.status in FINISHED}
 
 
 def latest_rows(rows: Sequence[ResultRow], step: str) -> dict[str, ResultRow]:
-    """Return the newest row of each case of a step, in the order in which they began."""
-    found: dict[str, ResultRow] = {}
-    for row in rows:
-        if row.step == step:
-            found[row.name] = row
-    return found
+    """Return the newest row of each case of a step, in the order of their beginnings."""
+    return {row.name: row for row in rows if row.step == step}

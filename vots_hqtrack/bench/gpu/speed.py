@@ -1,13 +1,11 @@
-"""The step ``speed``: our presets beside other trackers, one row a case, each written at once."""
+"""The step ``speed``: our presets beside other trackers, one row per case, each written at once."""
 
 from __future__ import annotations
 
-import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 
@@ -18,11 +16,21 @@ from vots_hqtrack.bench.gpu.attention import (
     AttentionShape,
     compare_attention,
 )
-from vots_hqtrack.bench.gpu.card import measure_card, synchronize
-from vots_hqtrack.bench.gpu.frame_cost import count_operations, profile_frames
-from vots_hqtrack.bench.gpu.models import BenchClip, BenchModel, OwnModel, make_clip
-from vots_hqtrack.bench.gpu.others import CutieModel, CutieSize, Sam2Kind, Sam2Model
-from vots_hqtrack.bench.gpu.results import ResultFile, ResultRow
+from vots_hqtrack.bench.gpu.measure import (
+    count_operations,
+    measure_card,
+    profile_frames,
+    synchronize,
+)
+from vots_hqtrack.bench.gpu.models import (
+    BenchClip,
+    BenchModel,
+    CutieModel,
+    OwnModel,
+    Sam2Model,
+    make_clip,
+)
+from vots_hqtrack.bench.gpu.results import ResultFile, Status
 from vots_hqtrack.devices import pick_device
 from vots_hqtrack.errors import HQTrackError
 from vots_hqtrack.ops import resolve_backend
@@ -31,7 +39,6 @@ from vots_hqtrack.settings import apply_settings
 from vots_hqtrack.types import Size
 
 STEP = "speed"
-CARD = "card"
 OWN = ("lite", "hqtrack", "lite-vmos", "vmos")
 OTHERS = ("cutie-base", "cutie-small", "sam2.1-tiny", "edgetam")
 SIZES: Mapping[str, tuple[Size, int]] = {
@@ -39,14 +46,14 @@ SIZES: Mapping[str, tuple[Size, int]] = {
     "1280x720, 4 objects": (Size(720, 1280), 4),
     "1280x720, 10 objects": (Size(720, 1280), 10),
 }
-"""Size of the frames and number of objects, by name."""
+"""Frame size and number of objects, by name."""
 QUICK_SIZES: Mapping[str, tuple[Size, int]] = {"160x96, 2 objects": (Size(96, 160), 2)}
 QUICK_SETTINGS = ("memory.capacity=2", "frame.long_edge=256", "frame.min_short_edge=0")
 NUM_FRAMES = 20
-MOST_SECONDS = 1.5
-"""Frames of a case are no longer measured after that; at least three are."""
+MAX_SECONDS = 1.5
+"""Time limit of a case's frames; at least three are measured."""
 NUM_PROFILED = 5
-"""So that a frame that Cutie remembers is among them."""
+"""Includes one of Cutie's memory frames."""
 
 CASE_ERRORS = (
     HQTrackError,
@@ -57,21 +64,20 @@ CASE_ERRORS = (
     LookupError,
     AttributeError,
 )
-"""What a case may fail with, in our code or in other packages', and the next one still begin."""
+"""Errors of a case, in our code or in other packages', after which the next one begins."""
 
 _WARM_UP = 3
-_MIB = 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class SpeedCase:
-    """One thing to measure.
+    """One measurement.
 
     Attributes:
         name: Unique.
         model: Name of the preset or of the other tracker; empty where none is measured.
         size: Name in ``SIZES``; empty where no frame is tracked.
-        shape: Of the attention that is measured, or None.
+        shape: Attention to measure, or None.
     """
 
     name: str
@@ -81,22 +87,20 @@ class SpeedCase:
 
 
 def plan_speed(*, is_quick: bool, models: tuple[str, ...] = ()) -> list[SpeedCase]:
-    """Return all cases, what matters most first.
+    """Return all cases, the most important first: card, first size, attention, other sizes.
 
     Args:
         is_quick: Toy sizes, and two of our presets.
         models: Only these; empty for all.
     """
     wanted = models or (("lite-vmos", "vmos") if is_quick else (*OWN, *OTHERS))
-    cases = [SpeedCase(CARD)]
-    for size in QUICK_SIZES if is_quick else SIZES:
-        cases += [SpeedCase(f"{model}, {size}", model, size) for model in wanted]
-    shapes = [
-        SpeedCase(f"attention: {shape.name}", shape=shape)
-        for shape in (QUICK_SHAPES if is_quick else SHAPES)
-    ]
-    at = 1 + (len(cases) - 1) // (1 if is_quick else len(SIZES))
-    return [*cases[:at], *shapes, *cases[at:]]
+    first, *others = (
+        [SpeedCase(f"{model}, {size}", model, size) for model in wanted]
+        for size in (QUICK_SIZES if is_quick else SIZES)
+    )
+    shapes = QUICK_SHAPES if is_quick else SHAPES
+    attention = [SpeedCase(f"attention: {shape.name}", shape=shape) for shape in shapes]
+    return [SpeedCase("card"), *first, *attention, *(case for cases in others for case in cases)]
 
 
 def run_speed(
@@ -105,21 +109,21 @@ def run_speed(
     *,
     is_quick: bool,
     models: tuple[str, ...] = (),
-    report: Callable[[ResultRow], None] = lambda _: None,
+    callback: Callable[[str, Status, Mapping[str, object]], None] = lambda *_: None,
 ) -> None:
-    """Measure all cases that the file has no result of, and write each result at once.
+    """Measure all cases without a result in the file, and write each result at once.
 
-    A case that fails is written as such, with the reason, and the next one begins.
+    A case that fails is written with its error, and the next one begins.
 
     Args:
         results: The file; a row ``started`` precedes each case.
-        device_name: As PyTorch calls it, or ``auto``.
+        device_name: Compute device in PyTorch's words, or ``auto``.
         is_quick: Toy sizes.
         models: Only these; empty for all.
-        report: Called with each row.
+        callback: Called with the name, status and values of each finished case.
 
     Raises:
-        ConfigError: There is no such device.
+        ConfigError: The device does not exist.
     """
     device = pick_device(device_name)
     keep_freed_memory()
@@ -128,18 +132,17 @@ def run_speed(
     for case in plan_speed(is_quick=is_quick, models=models):
         if case.name in done:
             continue
-        results.append(ResultRow(STEP, case.name, "started"))
+        results.append(STEP, case.name, "started")
         started = time.perf_counter()
+        status: Status = "ok"
         try:
             values = bench.measure(case)
-            row = ResultRow(STEP, case.name, "ok", values)
         except CASE_ERRORS as error:
-            bench.forget(case.model)
-            row = ResultRow(STEP, case.name, "failed", {"error": _describe(error)})
-        taken = time.perf_counter() - started
-        row = dataclasses.replace(row, values={**row.values, "seconds": round(taken, 2)})
-        results.append(row)
-        report(row)
+            bench.drop(case.model)
+            status, values = "failed", {"error": _describe(error)}
+        values["seconds"] = round(time.perf_counter() - started, 2)
+        results.append(STEP, case.name, status, values)
+        callback(case.name, status, values)
 
 
 class _SpeedBench:
@@ -159,15 +162,15 @@ class _SpeedBench:
         if not case.model:
             return measure_card(self._device, is_quick=self._is_quick)
         size, num_objects = (QUICK_SIZES if self._is_quick else SIZES)[case.size]
-        return self._measure_model(case.model, make_clip(size, num_objects), num_objects)
+        return self._measure_model(case.model, make_clip(size, num_objects))
 
-    def forget(self, name: str) -> None:
+    def drop(self, name: str) -> None:
         """Drop a network that failed; it may be in any state."""
         self._models.pop(name, None)
         self._held.pop(name, None)
 
-    def _measure_model(self, name: str, clip: BenchClip, num_objects: int) -> dict[str, object]:
-        # Networks stay on the device from case to case; those of others are not this one's.
+    def _measure_model(self, name: str, clip: BenchClip) -> dict[str, object]:
+        # Networks stay on the device from case to case; the peak is without the other ones.
         others = self._allocated() - self._held.get(name, 0)
         is_new = name not in self._models
         if is_new:
@@ -178,33 +181,31 @@ class _SpeedBench:
         model.start(clip)
         for _ in range(1 if self._is_quick else _WARM_UP):
             model.step(next(clip.frames))
-        found: dict[str, object] = {"model": name, **self._time(model, clip, num_objects)}
+        found: dict[str, object] = {"model": name, **self._time(model, clip)}
         if self._device.type == "cuda":
-            peak = torch.cuda.max_memory_allocated(self._device) - others
-            found["peak_mib"] = peak / _MIB
+            found["peak_mib"] = (torch.cuda.max_memory_allocated(self._device) - others) / 2**20
         if is_new:
             found |= self._cost(model, clip)
         self._held[name] = self._allocated() - others
         return {**found, **model.facts, "ops": resolve_backend()}
 
-    def _time(self, model: BenchModel, clip: BenchClip, num_objects: int) -> dict[str, object]:
+    def _time(self, model: BenchModel, clip: BenchClip) -> dict[str, object]:
         times: list[float] = []
         seen: list[float] = []
-        began = time.perf_counter()
         count = 2 if self._is_quick else NUM_FRAMES
-        while len(times) < count and (len(times) < 3 or time.perf_counter() - began < MOST_SECONDS):
+        deadline = time.perf_counter() + MAX_SECONDS
+        while len(times) < count and (len(times) < 3 or time.perf_counter() < deadline):
             frame = next(clip.frames)
             synchronize(self._device)
             started = time.perf_counter()
             labels = model.step(frame)
-            times.append(time.perf_counter() - started)
-            seen.append(len(set(labels[::2, ::2].flat) - {0}) / num_objects)
-        ordered = sorted(1000 * taken for taken in times)
+            times.append(1000 * (time.perf_counter() - started))
+            seen.append(len(set(labels[::2, ::2].flat) - {0}) / len(clip.masks))
         return {
-            "ms": statistics.median(ordered),
-            "ms_fastest": ordered[0],
-            "ms_mean": statistics.mean(ordered),
-            "ms_slowest": ordered[-1],
+            "ms": statistics.median(times),
+            "ms_fastest": min(times),
+            "ms_mean": statistics.mean(times),
+            "ms_slowest": max(times),
             "num_frames": len(times),
             "seen": statistics.mean(seen),
         }
@@ -216,17 +217,17 @@ class _SpeedBench:
         found: dict[str, object] = {}
         try:
             count = 1 if self._is_quick else NUM_PROFILED
-            found |= dataclasses.asdict(profile_frames(step, count, self._device))
+            found |= profile_frames(step, count, self._device)
             found["gflop"] = count_operations(step) / 1e9
-        except CASE_ERRORS as error:  # the times that were measured stand
+        except CASE_ERRORS as error:  # the measured times remain valid
             found["cost_error"] = _describe(error)
         return found
 
     def _make(self, name: str) -> BenchModel:
         if name.startswith("cutie-"):
-            return CutieModel(cast("CutieSize", name.removeprefix("cutie-")), self._device)
+            return CutieModel(name.removeprefix("cutie-"), self._device)
         if name in OTHERS:
-            return Sam2Model(cast("Sam2Kind", name), self._device)
+            return Sam2Model(name, self._device)
         settings = list(QUICK_SETTINGS) if self._is_quick else []
         if self._device.type == "cuda":
             settings.append("runtime.dtype=bfloat16")

@@ -1,4 +1,7 @@
-"""Training data in the layouts in which others publish it."""
+"""Training data in the layouts in which others publish it.
+
+A new layout is a file with one class, a `ClipDataset`, and a line in `KINDS`.
+"""
 
 from __future__ import annotations
 
@@ -12,24 +15,11 @@ from vots_hqtrack.training.adapters.burst import Burst
 from vots_hqtrack.training.adapters.coco import CocoInstances
 from vots_hqtrack.training.adapters.mots import Mots
 from vots_hqtrack.training.adapters.ovis import Ovis
-from vots_hqtrack.training.adapters.packs.opened import find_packed
+from vots_hqtrack.training.adapters.packs.reader import LAYOUTS
 from vots_hqtrack.training.adapters.photos import StaticInstances
 from vots_hqtrack.training.adapters.vipseg import VIPSeg
 from vots_hqtrack.training.adapters.vos import Davis, YouTubeVOS
 from vots_hqtrack.training.datasets import ClipDataset
-
-__all__ = [
-    "KINDS",
-    "Burst",
-    "CocoInstances",
-    "Davis",
-    "Mots",
-    "Ovis",
-    "StaticInstances",
-    "VIPSeg",
-    "YouTubeVOS",
-    "open_dataset",
-]
 
 KINDS: Mapping[str, Callable[..., ClipDataset]] = MappingProxyType(
     {
@@ -45,12 +35,9 @@ KINDS: Mapping[str, Callable[..., ClipDataset]] = MappingProxyType(
 )
 """Layouts by the names that configuration files use."""
 
-PACKED_KINDS = ("davis", "folder")
-"""Layouts that ``hqtrack train pack`` packs."""
-
 
 def open_dataset(kind: str, root: Path, **options: object) -> ClipDataset:
-    """Open a data set: its index is read now, its pixels when a clip is drawn.
+    """Open a data set: its index is read now, its pixels when a clip is sampled.
 
     Args:
         kind: Its layout, one of `KINDS`.
@@ -59,8 +46,7 @@ def open_dataset(kind: str, root: Path, **options: object) -> ClipDataset:
         options: Keyword arguments of the layout's class, such as ``split="train"``.
 
     Raises:
-        ConfigError: There is no such layout, or it has no such option, or its value is of another
-            type.
+        ConfigError: The layout or option is unknown, or a value is of another type.
         InputError: The folder does not have that layout.
     """
     if kind not in KINDS:
@@ -71,9 +57,9 @@ def open_dataset(kind: str, root: Path, **options: object) -> ClipDataset:
             has = f"has the options {', '.join(parameters)}" if parameters else "has no options"
             raise ConfigError(f"a data set of kind {kind} {has}, got {name!r}")
         _check_option(kind, name, value, parameters[name].default)
-    if not root.is_dir() and (kind not in PACKED_KINDS or find_packed(root) is None):
-        hint = "" if kind in PACKED_KINDS else f" (packs hold {' and '.join(PACKED_KINDS)} alone)"
-        raise InputError(f"a {kind} data set needs the folder {root}, found none{hint}")
+    if kind not in LAYOUTS and not root.is_dir():
+        hint = f"(packs hold {' and '.join(LAYOUTS)} alone)"
+        raise InputError(f"a {kind} data set needs the folder {root}, found none {hint}")
     return KINDS[kind](root, **options)
 
 
@@ -81,12 +67,12 @@ def _check_option(kind: str, name: str, value: object, default: object) -> None:
     """Refuse a value of another type than the option's default has."""
     if isinstance(default, tuple):
         ok = isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
-        wanted = "a list of texts"
+        wanted = "a list of strings"
     elif isinstance(default, bool):
         ok, wanted = isinstance(value, bool), "true or false"
     elif isinstance(default, int):
         ok, wanted = isinstance(value, int) and not isinstance(value, bool), "a whole number"
     else:
-        ok, wanted = isinstance(value, str), "a text"
+        ok, wanted = isinstance(value, str), "a string"
     if not ok:
         raise ConfigError(f"the option {name} of a {kind} data set must be {wanted}, got {value!r}")

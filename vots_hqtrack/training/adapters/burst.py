@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from vots_hqtrack.errors import InputError
-from vots_hqtrack.training.adapters.files import first_folder, read_json, take
-from vots_hqtrack.training.adapters.packed import PackedMaps
+from vots_hqtrack.training.adapters.files import read_json, require_folder, take
+from vots_hqtrack.training.adapters.segmentations import paint_frame
 from vots_hqtrack.training.adapters.videos import FrameFiles, Video, VideoClips
 from vots_hqtrack.types import Size
 
@@ -40,7 +41,7 @@ class Burst(VideoClips):
         path = root / (annotations or f"annotations/{split}/{split}.json")
         table = read_json(path, KIND)
         default = (root / "frames" / split, root / "frames")
-        folder = first_folder((root / frames,) if frames else default, KIND)
+        folder = require_folder(KIND, *((root / frames,) if frames else default))
         videos = [
             _read_video(entry, folder, path) for entry in take(table, "sequences", list, path)
         ]
@@ -60,8 +61,9 @@ def _read_video(entry: object, folder: Path, where: Path) -> Video:
     size = Size(take(entry, "height", int, where), take(entry, "width", int, where))
     if not (folder / name).is_dir():
         raise InputError(f"{where}: the video {name} needs the folder {folder / name}, found none")
-    maps = PackedMaps(name, size, [_read_tracks(tracks, where) for tracks in packed])
-    return Video(name, FrameFiles(tuple(folder / name / frame for frame in frames)), maps.read)
+    files = FrameFiles(tuple(folder / name / frame for frame in frames))
+    maps = [_read_tracks(tracks, where) for tracks in packed]
+    return Video(name, files, partial(paint_frame, name, size, maps))
 
 
 def _read_tracks(tracks: object, where: Path) -> dict[int, object]:

@@ -1,4 +1,4 @@
-"""What the adapters share in reading files: folders, JSON tables, pictures with object numbers.
+"""Reading shared by the adapters: folders, JSON tables, images of object numbers.
 
 All errors name the file and say what was wanted in it.
 """
@@ -17,6 +17,7 @@ from PIL import Image
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.types import MAX_OBJECTS, LabelArray
 from vots_hqtrack.video.label_maps import read_label_map
+from vots_hqtrack.video.reader import IMAGE_SUFFIXES
 
 IdArray = npt.NDArray[np.int32]
 """``(H, W)``: number of the object that a pixel belongs to, as the data set gives it; 0 is none."""
@@ -26,61 +27,61 @@ Value = TypeVar("Value")
 _SHOWN_KEYS = 8
 
 
-def require_folder(path: Path, kind: str) -> Path:
-    """Return the folder if it is there.
+def require_folder(kind: str, *candidates: Path) -> Path:
+    """Return the first of several folders that exists.
 
     Args:
-        path: Folder wanted.
-        kind: Layout that wants it, for the message.
+        kind: Layout that needs it, for the message.
+        candidates: Folders, at least one.
 
     Raises:
-        InputError: There is no such folder.
+        InputError: None exists.
     """
-    if not path.is_dir():
-        raise InputError(f"a {kind} data set needs the folder {path}, found none")
-    return path
+    for path in candidates:
+        if path.is_dir():
+            return path
+    wanted = " or ".join(map(str, candidates))
+    raise InputError(f"a {kind} data set needs the folder {wanted}, found none")
 
 
-def require_file(path: Path, kind: str) -> Path:
-    """Return the file's path if it is there.
-
-    Args:
-        path: File wanted.
-        kind: Layout that wants it, for the message.
-
-    Raises:
-        InputError: There is no such file.
-    """
+def require_file(kind: str, path: Path) -> Path:
+    """Return the path if it is a file; `InputError` otherwise."""
     if not path.is_file():
         raise InputError(f"a {kind} data set needs the file {path}, found none")
     return path
 
 
-def first_folder(candidates: Iterable[Path], kind: str) -> Path:
-    """Return the first of several folders that is there.
+def list_folders(folder: Path) -> list[str]:
+    """List the names of the folders in a folder, without hidden ones."""
+    return [path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != "."]
+
+
+def find_frames(kind: str, folder: Path, stems: Iterable[str]) -> tuple[Path, ...]:
+    """Find frames of any image format by their names without suffix.
 
     Raises:
-        InputError: None is.
+        InputError: The folder or a frame is missing.
     """
-    paths = list(candidates)
-    for path in paths:
-        if path.is_dir():
-            return path
-    wanted = " or ".join(str(path) for path in paths)
-    raise InputError(f"a {kind} data set needs the folder {wanted}, found none")
+    paths = require_folder(kind, folder).iterdir()
+    found = {path.stem: path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES}
+    names = list(stems)
+    for name in names:
+        if name not in found:
+            raise InputError(f"a {kind} data set needs the frame {folder / name}.jpg, found none")
+    return tuple(found[name] for name in names)
 
 
 def read_json(path: Path, kind: str) -> dict[str, object]:
-    """Read a JSON file whose outermost value is a table.
+    """Read a JSON file that holds a table.
 
     Args:
         path: The file.
-        kind: Layout that wants it, for the message.
+        kind: Layout that needs it, for the message.
 
     Raises:
-        InputError: It is missing, no JSON, or no table.
+        InputError: The file is missing, not JSON, or not a table.
     """
-    require_file(path, kind)
+    require_file(kind, path)
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -94,13 +95,13 @@ def take(table: object, key: str, kind: type[Value], where: object) -> Value:
     """Return one entry of a JSON table, checked.
 
     Args:
-        table: What should be a table.
+        table: The table; anything else is an error.
         key: Entry wanted.
         kind: Type of its value.
-        where: Where the table is from, for the message.
+        where: Origin of the table, for the message.
 
     Raises:
-        InputError: It is no table, the entry is missing or of another type.
+        InputError: Not a table, or the entry is missing or of another type.
 
     Example:
         >>> take({"id": 3}, "id", int, "images.json")
@@ -119,16 +120,13 @@ def take(table: object, key: str, kind: type[Value], where: object) -> Value:
 
 
 def read_ids(path: Path) -> IdArray:
-    """Read a picture of object numbers: palette, grey or 1-bit.
+    """Read an image of object numbers: palette, grey or 1-bit.
 
     White alone is object 1, as in binary masks; beside other numbers 255 marks pixels that belong
     to none for certain (the borders of PASCAL VOC), which count as background.
 
-    Args:
-        path: The picture.
-
     Raises:
-        InputError: It cannot be read.
+        InputError: The file cannot be read.
     """
     label_map = read_label_map(path)
     if label_map.size and label_map.max() == MAX_OBJECTS:
@@ -136,23 +134,17 @@ def read_ids(path: Path) -> IdArray:
     return label_map.astype(np.int32)
 
 
-def read_wide(path: Path) -> npt.NDArray[np.int32]:
-    """Read a picture whose values need more than 8 bits: 16-bit grey, or 24 bits as colours.
-
-    Args:
-        path: PNG; of a coloured one the value is ``R + 256 G + 65536 B``.
-
-    Returns:
-        ``(H, W)`` int32.
+def read_wide(path: Path) -> IdArray:
+    """Read a PNG of more than 8 bits: 16-bit grey, or colours as ``R + 256 G + 65536 B``.
 
     Raises:
-        InputError: It cannot be read.
+        InputError: The file cannot be read.
     """
     try:
-        with Image.open(path) as picture:
-            values = np.asarray(picture)
+        with Image.open(path) as image:
+            values = np.asarray(image)
     except (OSError, SyntaxError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is no picture, or a damaged one"
+        reason = getattr(error, "strerror", None) or "not an image, or a damaged one"
         raise InputError(f"cannot read the label map {path}: {reason}") from error
     if values.ndim == 3 and values.shape[2] >= 3 and values.dtype == np.uint8:
         parts = values[..., :3].astype(np.int32)
@@ -178,11 +170,11 @@ def numbers_in(ids: IdArray) -> list[int]:
 
 
 def number_objects(ids: IdArray, chosen: list[int]) -> LabelArray:
-    """Number the chosen objects from 1; all others become background.
+    """Number the chosen objects from 1 in the given order; all others become background.
 
     Args:
         ids: ``(H, W)`` int32.
-        chosen: At most 255 of their numbers, in the wanted order.
+        chosen: At most 255 of their numbers.
 
     Returns:
         ``(H, W)`` uint8.

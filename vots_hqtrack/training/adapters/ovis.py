@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from vots_hqtrack.errors import InputError
-from vots_hqtrack.training.adapters.coco import is_crowd
+from vots_hqtrack.training.adapters.coco import group_annotations
 from vots_hqtrack.training.adapters.files import read_json, require_folder, take
-from vots_hqtrack.training.adapters.packed import PackedMaps
+from vots_hqtrack.training.adapters.segmentations import paint_frame
 from vots_hqtrack.training.adapters.videos import FrameFiles, Video, VideoClips
 from vots_hqtrack.types import Size
 
@@ -38,12 +39,8 @@ class Ovis(VideoClips):
         """Read the JSON file."""
         path = root / (annotations or f"annotations_{split}.json")
         table = read_json(path, KIND)
-        folder = require_folder(root / (images or split), KIND)
-        tracks: dict[int, list[list[object]]] = {}
-        for entry in take(table, "annotations", list, path):
-            if not is_crowd(entry, path):
-                masks = take(entry, "segmentations", list, path)
-                tracks.setdefault(take(entry, "video_id", int, path), []).append(masks)
+        folder = require_folder(KIND, root / (images or split))
+        tracks = group_annotations(table, "video_id", "segmentations", list, path)
         videos = []
         for entry in take(table, "videos", list, path):
             found = tracks.pop(take(entry, "id", int, path), [])
@@ -54,19 +51,20 @@ class Ovis(VideoClips):
         super().__init__(f"{KIND} {split}", videos)
 
 
-def _read_video(entry: object, tracks: list[list[object]], folder: Path, where: Path) -> Video:
+def _read_video(entry: object, tracks: list[object], folder: Path, where: Path) -> Video:
     frames = take(entry, "file_names", list, where)
     name = str(Path(frames[0]).parent) if frames else f"of id {take(entry, 'id', int, where)}"
-    uneven = [len(masks) for masks in tracks if len(masks) != len(frames)]
-    if uneven:
-        raise InputError(
-            f"{where}: wanted a segmentation or null for the {len(frames)} frames of {name}, "
-            f"got {uneven[0]}"
-        )
+    packed: list[dict[int, object]] = [{} for _ in frames]
+    for number, masks in enumerate(tracks, start=1):
+        assert isinstance(masks, list)  # noqa: S101 - checked when the JSON was read
+        if len(masks) != len(frames):
+            raise InputError(
+                f"{where}: wanted a segmentation or null for the {len(frames)} frames of {name}, "
+                f"got {len(masks)}"
+            )
+        for objects, mask in zip(packed, masks, strict=True):
+            if mask:
+                objects[number] = mask
     size = Size(take(entry, "height", int, where), take(entry, "width", int, where))
-    packed = [
-        {number: masks[place] for number, masks in enumerate(tracks, start=1) if masks[place]}
-        for place in range(len(frames))
-    ]
-    maps = PackedMaps(name, size, packed)
-    return Video(name, FrameFiles(tuple(folder / frame for frame in frames)), maps.read)
+    files = FrameFiles(tuple(folder / frame for frame in frames))
+    return Video(name, files, partial(paint_frame, name, size, packed))

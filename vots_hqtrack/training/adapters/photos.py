@@ -1,15 +1,16 @@
-"""Clips of photographs: the paper's first stage learns from still pictures.
+"""Clips of still images: the paper's first stage learns from them.
 
-A photograph becomes a clip of equal frames, which the training's augmentation then moves apart.
+An image becomes a clip of equal frames, which the training's augmentation then moves apart.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Final
 
 import numpy as np
 
@@ -21,57 +22,59 @@ from vots_hqtrack.training.adapters.files import (
     read_ids,
     require_folder,
 )
-from vots_hqtrack.training.adapters.packs.opened import open_packed
+from vots_hqtrack.training.adapters.packs.reader import open_packed
 from vots_hqtrack.training.adapters.videos import choose_objects
 from vots_hqtrack.training.datasets import Clip, Photo
 from vots_hqtrack.types import MAX_OBJECTS, FrameArray
 from vots_hqtrack.video.reader import IMAGE_SUFFIXES, natural_key, read_frame
 
-MASK_SUFFIX = ".png"
+KIND: Final = "folder"
 INDEX_COLUMNS = ("name", "file")
-"""Columns of an ``index.csv`` that may hold the photographs' names, without suffix."""
+"""Columns of an ``index.csv`` that may hold the images' names, without suffix."""
 
 
-class ReadablePhoto(Protocol):
-    """One photograph, not read yet."""
+@dataclass(frozen=True, slots=True)
+class UnreadPhoto:
+    """An image with object numbers, not read yet.
 
-    @property
-    def name(self) -> str:
-        """What messages call it."""
+    Attributes:
+        name: Name for messages.
+        read: Reads the image, uint8 ``(H, W, 3)`` RGB, and its object numbers, int32 ``(H, W)``.
+    """
 
-    def read(self) -> tuple[FrameArray, IdArray]:
-        """Read the picture and its object numbers, of one size."""
+    name: str
+    read: Callable[[], tuple[FrameArray, IdArray]]
 
 
 class PhotoClips:
-    """A data set of photographs.
+    """A data set of still images.
 
     Args:
-        name: What captions and logs call it.
-        photos: Its photographs.
+        name: Name for captions and logs.
+        photos: Its images.
 
     Raises:
         InputError: There is none.
     """
 
-    def __init__(self, name: str, photos: Sequence[ReadablePhoto]) -> None:
-        """Keep the photographs."""
+    def __init__(self, name: str, photos: Sequence[UnreadPhoto]) -> None:
+        """Keep the images."""
         self.name = name
         self.photos = tuple(photos)
         if not photos:
-            raise InputError(f"the {name} data set has no photograph with an object")
+            raise InputError(f"the {name} data set has no image with an object")
 
     def __len__(self) -> int:
-        """Return the number of photographs."""
+        """Return the number of images."""
         return len(self.photos)
 
     @property
     def names(self) -> list[str]:
-        """What the photographs are called, in order."""
+        """Names of the images, in order."""
         return [photo.name for photo in self.photos]
 
     def load(self, index: int) -> Photo:
-        """Read one photograph with all its objects, numbered from 1; 255 at most.
+        """Read one image with all its objects, numbered from 1; 255 at most.
 
         Raises:
             InputError: Its files are missing or damaged.
@@ -82,13 +85,7 @@ class PhotoClips:
     def sample(
         self, index: int, num_frames: int, max_gap: int, generator: np.random.Generator
     ) -> Clip:
-        """Repeat one photograph; see `vots_hqtrack.training.datasets.ClipDataset`.
-
-        Args:
-            index: Number of the photograph.
-            num_frames: Frames of the clip.
-            max_gap: Without meaning here.
-            generator: Chooses ten objects where there are more.
+        """Repeat one image; ``max_gap`` has no effect. See `training.datasets.ClipDataset`.
 
         Raises:
             InputError: Its files are missing or damaged, or it shows no object.
@@ -99,7 +96,7 @@ class PhotoClips:
         image, ids = photo.read()
         objects = choose_objects(ids, generator)
         if not objects:
-            raise InputError(f"the photograph {photo.name} of {self.name} shows no object")
+            raise InputError(f"the image {photo.name} of {self.name} shows no object")
         labels = number_objects(ids, objects)
         return Clip(
             frames=np.repeat(image[None], num_frames, axis=0),
@@ -108,77 +105,53 @@ class PhotoClips:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class PhotoFiles:
-    """A photograph's image file and its label map.
-
-    Attributes:
-        name: What messages call it.
-        image_path: The image.
-        labels_path: Its label map.
-    """
-
-    name: str
-    image_path: Path
-    labels_path: Path
-
-    def read(self) -> tuple[FrameArray, IdArray]:
-        """Read both.
-
-        Raises:
-            InputError: A file is missing or damaged, or they differ in size.
-        """
-        image, ids = read_frame(self.image_path), read_ids(self.labels_path)
-        if ids.shape != image.shape[:2]:
-            raise InputError(
-                f"{self.labels_path}: wanted one number per pixel and the picture's size "
-                f"{image.shape[:2]}, got {ids.shape}"
-            )
-        return image, ids
-
-
 class StaticInstances(PhotoClips):
-    """Photographs with label maps: ``JPEGImages/**/NAME.jpg`` and ``Annotations/**/NAME.png``.
+    """Images with label maps: ``JPEGImages/**/NAME.jpg`` and ``Annotations/**/NAME.png``.
 
     A palette or grey label map numbers the objects, a black-and-white one shows a single object. An
-    ``index.csv`` with a column ``name`` or ``file`` chooses and orders the photographs; else every
-    label map counts.
+    ``index.csv`` with a column ``name`` or ``file`` chooses and orders the images; else every label
+    map counts.
 
     Args:
         root: Folder that holds the two folders, or ``PACKS/NAME`` of a pack.
 
-    Attributes:
-        files: Files of the photographs; none of a pack.
-
     Raises:
-        InputError: A folder or picture is missing, or there is no photograph.
+        InputError: A folder or image is missing, or there is none.
     """
 
     def __init__(self, root: Path) -> None:
-        """List the photographs."""
-        self.files: tuple[PhotoFiles, ...] = ()
-        packed = open_packed(root, "folder")
+        """List the images."""
+        packed = open_packed(root, KIND)
         if packed is not None:
-            super().__init__(Path(packed.name).name, packed.photos)
-            return
-        self.files = _list_files(root)
-        super().__init__(root.resolve().name, self.files)
+            photos = [UnreadPhoto(*item) for item in packed.photos.items()]
+            super().__init__(root.name, photos)
+        else:
+            files = list_photos(root).items()
+            photos = [UnreadPhoto(name, partial(_read_photo, *paths)) for name, paths in files]
+            super().__init__(root.resolve().name, photos)
 
 
-def _list_files(root: Path) -> tuple[PhotoFiles, ...]:
-    images = require_folder(root / "JPEGImages", "folder")
-    labels = require_folder(root / "Annotations", "folder")
+def list_photos(root: Path) -> dict[str, tuple[Path, Path]]:
+    """List a folder's images and label maps by name, in order; see `StaticInstances`."""
+    images = require_folder(KIND, root / "JPEGImages")
+    labels = require_folder(KIND, root / "Annotations")
     index_path = root / "index.csv"
-    names = _read_index(index_path) if index_path.is_file() else _list_names(labels)
-    found = {
-        str(path.relative_to(images).with_suffix("")): path
-        for path in images.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-    }
-    missing = [name for name in names if name not in found]
-    if missing:
-        raise InputError(f"wanted the picture {images / missing[0]}.jpg, found none")
-    return tuple(PhotoFiles(name, found[name], labels / f"{name}{MASK_SUFFIX}") for name in names)
+    found, maps = _by_name(images, *IMAGE_SUFFIXES), _by_name(labels, ".png")
+    names = _read_index(index_path) if index_path.is_file() else list(maps)
+    for name in names:
+        if name not in found:
+            raise InputError(f"wanted the image {images / name}.jpg, found none")
+    return {name: (found[name], maps.get(name, labels / f"{name}.png")) for name in names}
+
+
+def _read_photo(image_path: Path, labels_path: Path) -> tuple[FrameArray, IdArray]:
+    image, ids = read_frame(image_path), read_ids(labels_path)
+    if ids.shape != image.shape[:2]:
+        raise InputError(
+            f"{labels_path}: wanted one number per pixel and the image's size {image.shape[:2]}, "
+            f"got {ids.shape}"
+        )
+    return image, ids
 
 
 def _read_index(path: Path) -> list[str]:
@@ -188,11 +161,13 @@ def _read_index(path: Path) -> list[str]:
         names = [row[column] for row in rows if row.get(column)]
     if not names:
         wanted = " or ".join(map(repr, INDEX_COLUMNS))
-        raise InputError(f"{path} names no photograph (wanted a column called {wanted})")
+        raise InputError(f"{path} names no image (wanted a column called {wanted})")
     return names
 
 
-def _list_names(labels: Path) -> list[str]:
-    paths = (path for path in labels.rglob(f"*{MASK_SUFFIX}") if not path.name.startswith("."))
-    names = [str(path.relative_to(labels).with_suffix("")) for path in paths]
-    return sorted(names, key=natural_key)
+def _by_name(folder: Path, *suffixes: str) -> dict[str, Path]:
+    """List the files below a folder by relative path without suffix, in natural order."""
+    paths = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
+    visible = (path for path in paths if path.name[0] != ".")
+    named = {str(path.relative_to(folder).with_suffix("")): path for path in visible}
+    return {name: named[name] for name in sorted(named, key=natural_key)}

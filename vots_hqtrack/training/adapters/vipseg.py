@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vots_hqtrack.errors import InputError
 from vots_hqtrack.training.adapters.files import (
     IdArray,
-    first_folder,
+    find_frames,
     read_json,
     read_wide,
     require_file,
@@ -18,7 +17,7 @@ from vots_hqtrack.training.adapters.files import (
     take,
 )
 from vots_hqtrack.training.adapters.videos import FrameFiles, Video, VideoClips
-from vots_hqtrack.video.reader import IMAGE_SUFFIXES, natural_key
+from vots_hqtrack.video.reader import natural_key
 
 KIND = "vipseg"
 
@@ -40,50 +39,38 @@ class VIPSeg(VideoClips):
 
     def __init__(self, root: Path, *, split: str = "train", stuff: bool = True) -> None:
         """Read the JSON file and list the files of every video."""
-        masks = require_folder(root / "panomasksRGB", KIND)
-        images = first_folder((root / "images", root / "imgs"), KIND)
+        masks = require_folder(KIND, root / "panomasksRGB")
+        images = require_folder(KIND, root / "images", root / "imgs")
         path = root / f"panoptic_gt_VIPSeg_{split}.json"
         table = read_json(path, KIND)
-        things = {
+        wanted = {
             take(category, "id", int, path)
             for category in take(table, "categories", list, path)
             if stuff or take(category, "isthing", int, path)
         }
         videos = [
-            _read_video(entry, things, (images, masks), path)
+            _read_video(entry, wanted, images, masks, path)
             for entry in take(table, "annotations", list, path)
         ]
         super().__init__(f"{KIND} {split}", videos)
 
 
-def _read_video(entry: object, wanted: set[int], folders: tuple[Path, Path], where: Path) -> Video:
-    images, masks = folders
+def _read_video(entry: object, wanted: set[int], images: Path, masks: Path, where: Path) -> Video:
     name = str(take(entry, "video_id", object, where))
-    listed: dict[str, frozenset[int]] = {}
+    listed: dict[str, list[int]] = {}
     for frame in take(entry, "annotations", list, where):
-        segments = take(frame, "segments_info", list, where)
-        listed[take(frame, "file_name", str, where)] = frozenset(
+        listed[take(frame, "file_name", str, where)] = [
             take(segment, "id", int, where)
-            for segment in segments
+            for segment in take(frame, "segments_info", list, where)
             if take(segment, "category_id", int, where) in wanted
-        )
+        ]
     names = sorted(listed, key=natural_key)
-    label_paths = tuple(require_file(masks / name / file, KIND) for file in names)
-    return Video(
-        name,
-        FrameFiles(tuple(_find_frame(images / name / Path(file).stem) for file in names)),
-        partial(_read_map, label_paths, tuple(listed[file] for file in names)),
-    )
+    maps = tuple((require_file(KIND, masks / name / file), listed[file]) for file in names)
+    frames = find_frames(KIND, images / name, (Path(file).stem for file in names))
+    return Video(name, FrameFiles(frames), partial(_read_map, maps))
 
 
-def _find_frame(stem: Path) -> Path:
-    for suffix in IMAGE_SUFFIXES:
-        path = stem.with_name(stem.name + suffix)
-        if path.is_file():
-            return path
-    raise InputError(f"a {KIND} data set needs the frame {stem}.jpg, found none")
-
-
-def _read_map(paths: tuple[Path, ...], listed: tuple[frozenset[int], ...], place: int) -> IdArray:
-    ids = read_wide(paths[place])
-    return np.where(np.isin(ids, list(listed[place])), ids, 0).astype(np.int32)
+def _read_map(maps: tuple[tuple[Path, list[int]], ...], position: int) -> IdArray:
+    path, listed = maps[position]
+    ids = read_wide(path)
+    return np.where(np.isin(ids, listed), ids, 0).astype(np.int32)

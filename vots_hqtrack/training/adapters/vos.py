@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,12 +12,13 @@ import numpy as np
 from vots_hqtrack.errors import ConfigError, InputError
 from vots_hqtrack.training.adapters.files import (
     IdArray,
+    list_folders,
     read_ids,
     read_json,
     require_folder,
     take,
 )
-from vots_hqtrack.training.adapters.packs.opened import PackedLabels, PackedVideo, open_packed
+from vots_hqtrack.training.adapters.packs.reader import open_packed
 from vots_hqtrack.training.adapters.videos import FrameFiles, Video, VideoClips
 from vots_hqtrack.training.datasets import DEV_SPLIT
 from vots_hqtrack.video.reader import natural_key
@@ -30,7 +32,7 @@ LISTS = "ImageSets"
 class Davis(VideoClips):
     """DAVIS: ``JPEGImages/480p/<video>/*.jpg`` and ``Annotations/480p/<video>/*.png``.
 
-    A frame without a label map does not count. Read from a pack where ``root`` is no folder.
+    A frame without a label map does not count. Read from a pack where ``root`` is not a folder.
 
     Args:
         root: Folder that holds the two, and ``ImageSets`` with the splits' lists. Without that
@@ -44,7 +46,7 @@ class Davis(VideoClips):
             ``root`` has label maps alone. A pack knows it by itself.
 
     Raises:
-        ConfigError: There is no such year.
+        ConfigError: The year is unknown.
         InputError: A folder or list is missing, no video is left, or frames and masks do not match.
     """
 
@@ -61,66 +63,29 @@ class Davis(VideoClips):
         """List the files of every video."""
         if year not in DAVIS_YEARS:
             raise ConfigError(f"the year of DAVIS must be one of {DAVIS_YEARS}, got {year}")
-        is_single = year == DAVIS_YEARS[0]
         packed = open_packed(root, "davis")
-        openers: Mapping[str, Callable[[], Video]]
+        known: Mapping[str, Callable[[], Video]]
         if packed is not None:
             lists = packed.lists
-            openers = {
-                name: partial(_from_pack, video, is_single=is_single)
-                for name, video in packed.videos.items()
-            }
+            known = {name: partial(packed.videos.__getitem__, name) for name in packed.videos}
         else:
             lists = read_lists(root / LISTS)
-            folders = find_videos(root, resolution, root / frames if frames else None)
-            openers = {
-                name: partial(_pair_files, name, *paths, is_single=is_single)
-                for name, paths in folders.items()
+            images = find_videos(root / frames, IMAGES, resolution)
+            known = {
+                name: partial(_pair_files, name, images / name, labels)
+                for name, labels in list_videos(root, resolution).items()
             }
-        names = _choose(root, lists, split, year) if lists is not None else list(openers)
+        names = _choose(root, lists, split, year) if lists is not None else list(known)
         excluded = frozenset(exclude)
         chosen = [name for name in names if name not in excluded]
-        missing = [name for name in chosen if name not in openers]
-        if missing:
-            wanted = root / ANNOTATIONS / resolution / missing[0]
-            raise InputError(
-                f"the davis list {split} names {missing[0]}, but {wanted} is not there"
-            )
-        super().__init__(f"davis{year}", [openers[name]() for name in chosen])
-
-
-def find_videos(
-    root: Path, resolution: str = DEFAULT_RESOLUTION, frames_root: Path | None = None
-) -> dict[str, tuple[Path, Path]]:
-    """Find the videos of a folder in DAVIS's layout.
-
-    Args:
-        root: Folder with ``Annotations`` and, unless frames are elsewhere, ``JPEGImages``.
-        resolution: Folder below the two; empty if the videos are right there. Where there is no
-            folder of the default name, they are looked for right there too.
-        frames_root: Another data set's folder whose ``JPEGImages`` are meant.
-
-    Returns:
-        By name, in natural order: the folder of frames and the folder of label maps.
-
-    Raises:
-        InputError: A folder is missing, or there is no video.
-    """
-    frames_root = frames_root or root
-    images = require_folder(frames_root / IMAGES / _level(frames_root, IMAGES, resolution), "davis")
-    labels = require_folder(root / ANNOTATIONS / _level(root, ANNOTATIONS, resolution), "davis")
-    names = [path.name for path in labels.iterdir() if path.is_dir() and path.name[0] != "."]
-    if not names:
-        raise InputError(f"a davis data set needs folders of label maps in {labels}, found none")
-    return {name: (images / name, labels / name) for name in sorted(names, key=natural_key)}
-
-
-def _level(root: Path, part: str, resolution: str) -> str:
-    """Return the folder between ``JPEGImages`` or ``Annotations`` and the videos."""
-    has = any((root / name / resolution).is_dir() for name in (IMAGES, ANNOTATIONS))
-    if has or resolution != DEFAULT_RESOLUTION or not (root / part).is_dir():
-        return resolution
-    return "" if any(path.is_dir() for path in (root / part).iterdir()) else resolution
+        for name in chosen:
+            if name not in known:
+                wanted = root / ANNOTATIONS / resolution / name
+                raise InputError(f"the davis list {split} names {name}, but {wanted} is not there")
+        videos = [known[name]() for name in chosen]
+        if year == DAVIS_YEARS[0]:
+            videos = [replace(v, read_ids=partial(_read_as_single, v.read_ids)) for v in videos]
+        super().__init__(f"davis{year}", videos)
 
 
 class YouTubeVOS(VideoClips):
@@ -142,50 +107,79 @@ class YouTubeVOS(VideoClips):
         folder = root / split if (root / split).is_dir() else root
         path = folder / "meta.json"
         table = take(read_json(path, "youtube-vos"), "videos", dict, path)
-        images = require_folder(folder / "JPEGImages", "youtube-vos")
-        labels = require_folder(folder / "Annotations", "youtube-vos")
+        images = require_folder("youtube-vos", folder / IMAGES)
+        labels = require_folder("youtube-vos", folder / ANNOTATIONS)
         videos = []
         for name in sorted(table):
-            video = _pair_files(name, images / name, labels / name, is_single=False)
+            videos.append(_pair_files(name, images / name, labels / name))
             known = {path.stem for path in (labels / name).glob("*.png")}
             for number, entry in take(table[name], "objects", dict, path).items():
-                lost = [frame for frame in take(entry, "frames", list, path) if frame not in known]
-                if lost:
-                    wanted = labels / name / f"{lost[0]}.png"
-                    raise InputError(
-                        f"{path}: object {number} of {name} needs {wanted}, found none"
-                    )
-            videos.append(video)
+                for frame in take(entry, "frames", list, path):
+                    if frame not in known:
+                        wanted = labels / name / f"{frame}.png"
+                        raise InputError(
+                            f"{path}: object {number} of {name} needs {wanted}, found none"
+                        )
         super().__init__("youtube-vos", videos)
 
 
-def _pair_files(name: str, frames: Path, labels: Path, *, is_single: bool) -> Video:
+def list_videos(root: Path, resolution: str = DEFAULT_RESOLUTION) -> dict[str, Path]:
+    """List a DAVIS folder's videos: folders of label maps by name, in natural order.
+
+    Raises:
+        InputError: The folder is missing or has no videos.
+    """
+    folder = find_videos(root, ANNOTATIONS, resolution)
+    names = sorted(list_folders(folder), key=natural_key)
+    if not names:
+        raise InputError(f"a davis data set needs folders of label maps in {folder}, found none")
+    return {name: folder / name for name in names}
+
+
+def find_videos(root: Path, part: str, resolution: str = DEFAULT_RESOLUTION) -> Path:
+    """Find the folder that holds the videos' folders.
+
+    Args:
+        root: Folder of a data set in DAVIS's layout.
+        part: ``JPEGImages`` or ``Annotations``.
+        resolution: Folder below that; empty if the videos are right there. Without a folder of
+            the default name, they are looked for right there too.
+
+    Raises:
+        InputError: The folder is missing.
+    """
+    has = any((root / name / resolution).is_dir() for name in (IMAGES, ANNOTATIONS))
+    if not has and resolution == DEFAULT_RESOLUTION and (root / part).is_dir():
+        resolution = "" if list_folders(root / part) else resolution
+    return require_folder("davis", root / part / resolution)
+
+
+def pair_paths(name: str, frames: Path, labels: Path) -> list[tuple[Path, Path]]:
+    """List a video's annotated frames and their label maps, in order.
+
+    Raises:
+        InputError: There are none, or a label map has no frame.
+    """
     files = read_vos_sequence(name, frames, labels)
-    places = sorted(files.annotations)
-    paths = tuple(files.annotations[place] for place in places)
-    return Video(
-        name,
-        FrameFiles(tuple(files.frames[place] for place in places)),
-        partial(_read_map, paths, is_single=is_single),
-    )
+    annotations = sorted(files.annotations.items())
+    return [(files.frames[position], path) for position, path in annotations]
 
 
-def _read_map(paths: tuple[Path, ...], place: int, *, is_single: bool) -> IdArray:
-    ids = read_ids(paths[place])
-    return (ids > 0).astype(np.int32) if is_single else ids
+def _pair_files(name: str, frames: Path, labels: Path) -> Video:
+    frame_paths, label_paths = zip(*pair_paths(name, frames, labels), strict=True)
+    return Video(name, FrameFiles(frame_paths), partial(_read_map, label_paths))
 
 
-def _from_pack(video: PackedVideo, *, is_single: bool) -> Video:
-    return Video(video.name, video.frames, partial(_read_packed, video.labels, is_single=is_single))
+def _read_map(paths: tuple[Path, ...], position: int) -> IdArray:
+    return read_ids(paths[position])
 
 
-def _read_packed(labels: PackedLabels, place: int, *, is_single: bool) -> IdArray:
-    ids = labels.read(place)
-    return (ids > 0).astype(np.int32) if is_single else ids
+def _read_as_single(read: Callable[[int], IdArray], position: int) -> IdArray:
+    return (read(position) > 0).astype(np.int32)
 
 
 def read_lists(folder: Path) -> dict[str, str] | None:
-    """Return the lists of videos by path below ``ImageSets``; None where there is no such."""
+    """Read the lists of videos by path below ``ImageSets``; None without that folder."""
     if not folder.is_dir():
         return None
     return {

@@ -1,1 +1,0 @@
-"""Sequences of several objects, made of videos of one object with exact masks."""

@@ -1,0 +1,238 @@
+"""State of one video: object slots, group memories, and every rule of what is stored and evicted.
+
+Follows the memory of the paper's section 2.1: long-term entries at a fixed gap beside the reference
+frames, and a short-term entry that is a few frames old.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from vots_hqtrack.config import Eviction, MemoryConfig
+from vots_hqtrack.errors import InputError
+from vots_hqtrack.frame import FrameGeometry
+from vots_hqtrack.motion_gate import LastSeen
+from vots_hqtrack.types import (
+    MAX_OBJECTS,
+    SLOTS_PER_GROUP,
+    FrameFeatures,
+    LabelArray,
+    MemoryEntry,
+    MemoryFrames,
+    ObjectId,
+    Slot,
+)
+
+
+@dataclass(slots=True)
+class ObjectSlots:
+    """Bijection between object ids and slots: the one place that converts one into the other.
+
+    Objects are numbered from 1 in the order in which they are added, and keep their number for
+    ever. A *slot map* holds these numbers, 0 = background. Group ``g`` has the numbers from
+    ``g * group_size + 1`` on, which are its slots 1, 2, ...
+
+    Attributes:
+        group_size: Objects that share a group's memory, 1..10.
+    """
+
+    group_size: int = SLOTS_PER_GROUP
+    _order: list[ObjectId] = field(default_factory=list)
+
+    @property
+    def object_ids(self) -> tuple[ObjectId, ...]:
+        """All objects in the order in which they were added."""
+        return tuple(self._order)
+
+    @property
+    def num_groups(self) -> int:
+        """Number of groups in use."""
+        return -(-len(self._order) // self.group_size)
+
+    def add(self, object_ids: Iterable[ObjectId]) -> None:
+        """Give new objects the next free slots.
+
+        Raises:
+            InputError: An object has a slot already, or there are too many.
+        """
+        fresh = list(object_ids)
+        known = sorted(set(fresh) & set(self._order))
+        if known:
+            raise InputError(f"these objects are tracked already: {known}")
+        if len(self._order) + len(fresh) > MAX_OBJECTS:
+            got = len(self._order) + len(fresh)
+            raise InputError(f"at most {MAX_OBJECTS} objects fit one video, got {got}")
+        self._order.extend(fresh)
+
+    def group_and_slot(self, object_id: ObjectId) -> tuple[int, Slot]:
+        """Return an object's group, from 0, and its slot in the group, 1..10.
+
+        Raises:
+            InputError: The object was never added.
+        """
+        if object_id not in self._order:
+            raise InputError(f"object {object_id} is not tracked; known are {self._order}")
+        group, offset = divmod(self._order.index(object_id), self.group_size)
+        return group, Slot(offset + 1)
+
+    def members(self, group: int) -> tuple[ObjectId, ...]:
+        """Return the objects of a group in the order of their slots, slot 1 first."""
+        start = group * self.group_size
+        return tuple(self._order[start : start + self.group_size])
+
+    def to_slots(self, label_map: LabelArray) -> npt.NDArray[np.uint8]:
+        """Convert a label map of object ids to a slot map."""
+        table = np.zeros(MAX_OBJECTS + 1, np.uint8)
+        table[self._order] = np.arange(1, len(self._order) + 1)
+        return table[label_map]
+
+    def to_object_ids(self, slot_map: npt.NDArray[np.uint8]) -> LabelArray:
+        """Convert a slot map to a label map of object ids."""
+        return np.array([0, *self._order], np.uint8)[slot_map]
+
+    def in_group(self, slot_map: Tensor, group: int) -> Tensor:
+        """Keep the objects of one group.
+
+        Args:
+            slot_map: Integer of any shape: numbers of all objects.
+            group: Index of the group.
+
+        Returns:
+            The same shape and dtype: the group's slots 1..10; other objects are background.
+        """
+        first = group * self.group_size
+        last = min(first + self.group_size, MAX_OBJECTS)
+        return (slot_map - first) * ((slot_map > first) & (slot_map <= last))
+
+
+class GroupMemory:
+    """Memory of the objects of one group, at most ten.
+
+    Entries with masks that the caller gave are references and never leave. The number of the others
+    is fixed, so the size does not depend on the length of the video.
+
+    Args:
+        capacity: Maximum number of long-term entries, the first reference included; 1 keeps
+            references only.
+        gap: Frames between two entries of the long-term memory.
+        short_term_delay: Age in frames of the short-term entry.
+        eviction: Rule by which an entry leaves a full long-term memory, see ``MemoryConfig``.
+    """
+
+    def __init__(
+        self, capacity: int, *, gap: int, short_term_delay: int = 1, eviction: Eviction = "oldest"
+    ) -> None:
+        self.gap = gap
+        self.last_long_term = 0
+        self._max_recent = capacity - 1
+        self._eviction = eviction
+        self._references: list[MemoryEntry] = []
+        self._recent: list[MemoryEntry] = []
+        self._short_term: deque[MemoryEntry] = deque(maxlen=short_term_delay)
+
+    @property
+    def frame_indices(self) -> tuple[int, ...]:
+        """Frames of the long-term entries: the newest recent entry first, references last."""
+        return tuple(entry.frame_index for entry in (*reversed(self._recent), *self._references))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all entries."""
+        entries = (*self._references, *self._recent, *self._short_term)
+        return sum(entry.nbytes for entry in {id(entry): entry for entry in entries}.values())
+
+    def read(self, num_frames: int | None = None) -> MemoryFrames:
+        """Return the entries that the next frame attends to.
+
+        Args:
+            num_frames: Maximum number of long-term entries; references are never left out.
+        """
+        recent = self._recent[::-1]
+        if num_frames is not None:
+            recent = recent[: max(num_frames - len(self._references), 0)]
+        return MemoryFrames((*recent, *self._references), self._short_term[0])
+
+    def write_reference(self, entry: MemoryEntry) -> None:
+        """Keep an entry for ever; it replaces all of its frame, and the short-term memory."""
+        frame = entry.frame_index
+        self._references = [kept for kept in self._references if kept.frame_index != frame]
+        self._recent = [kept for kept in self._recent if kept.frame_index != frame]
+        self._references.append(entry)
+        self._short_term.clear()
+        self._short_term.append(entry)
+        self.last_long_term = frame
+
+    def write(self, entry: MemoryEntry) -> None:
+        """Store a tracked frame: always in the short-term memory, every ``gap`` frames for long."""
+        self._short_term.append(entry)
+        if entry.frame_index - self.last_long_term < self.gap:
+            return
+        self.last_long_term = entry.frame_index
+        self._recent.append(entry)
+        if len(self._recent) > self._max_recent:
+            del self._recent[0 if self._eviction == "oldest" else self._densest()]
+
+    def _densest(self) -> int:
+        """Index of the recent entry, the newest excluded, with the nearest neighbours in time.
+
+        Distances are relative to the entry's age, so that old entries end up farther apart.
+        """
+        frames = [entry.frame_index for entry in self._recent]
+        before = [min((entry.frame_index for entry in self._references), default=0), *frames]
+        density = [
+            (after - left) / (frames[-1] - frame)
+            for left, frame, after in zip(before, frames, frames[1:], strict=False)
+        ]
+        return density.index(min(density)) if density else 0
+
+
+def new_group(config: MemoryConfig) -> GroupMemory:
+    """Return the empty memory of a group."""
+    return GroupMemory(
+        config.capacity,
+        gap=config.gap,
+        short_term_delay=config.short_term_delay,
+        eviction=config.eviction,
+    )
+
+
+@dataclass(slots=True)
+class TrackState:
+    """One video; made by ``HQTracker.initialize`` and owned by the caller.
+
+    Attributes:
+        geometry: Layout of the video's frames in the network's input.
+        slot_map: ``(H, W)`` uint8 on the device, the masks of the last frame that went to memory.
+        slots: Object ids and their slots.
+        frame_index: Last frame seen; the reference frame is 0.
+        groups: Memory of each group.
+        given_areas: ``(N,)`` int64 on the device, pixels of the masks that the caller gave.
+        features: Encoder features of the last frame, for objects that are added on it.
+        last_seen: Boxes for the motion gate; None without one.
+    """
+
+    geometry: FrameGeometry
+    slot_map: Tensor
+    slots: ObjectSlots = field(default_factory=ObjectSlots)
+    frame_index: int = 0
+    groups: list[GroupMemory] = field(default_factory=list)
+    given_areas: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    features: FrameFeatures | None = None
+    last_seen: LastSeen | None = None
+
+    @property
+    def label_map(self) -> LabelArray:
+        """``(H, W)`` uint8 object ids of the last frame's masks, as they went to memory."""
+        return self.slots.to_object_ids(self.slot_map.cpu().numpy())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the memory; constant once it is full."""
+        return sum(group.nbytes for group in self.groups)

@@ -1,1 +1,0 @@
-"""What is remembered of a video, and who is tracked in it."""

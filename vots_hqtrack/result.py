@@ -1,0 +1,179 @@
+"""Result of one frame: masks that stay on the device until they are asked for, and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vots_hqtrack.config import TrackerConfig
+from vots_hqtrack.masks import combine_masks, count_pixels, has_pixels, split_slot_map
+from vots_hqtrack.memory import TrackState
+from vots_hqtrack.merge import InitialMasks
+from vots_hqtrack.scoring import calibrated_score, confidence_features, mean_probabilities
+from vots_hqtrack.selector import FinalMasks
+from vots_hqtrack.types import (
+    ConfidenceFeatures,
+    FramePace,
+    LabelArray,
+    MaskArray,
+    ObjectId,
+    Source,
+)
+
+_Value = TypeVar("_Value")
+
+
+class LazyMapping(Mapping[ObjectId, _Value]):
+    """Values by object id, computed all together when the first one is read.
+
+    Args:
+        object_ids: The keys, in order.
+        compute: Returns the values in the same order.
+    """
+
+    def __init__(
+        self, object_ids: Sequence[ObjectId], compute: Callable[[], Sequence[_Value]]
+    ) -> None:
+        self._object_ids = object_ids
+        self._compute = compute
+
+    @cached_property
+    def _values(self) -> Mapping[ObjectId, _Value]:
+        return dict(zip(self._object_ids, self._compute(), strict=True))
+
+    def __getitem__(self, object_id: ObjectId) -> _Value:
+        """Return one value."""
+        return self._values[object_id]
+
+    def __iter__(self) -> Iterator[ObjectId]:
+        """Iterate over the object ids; computes nothing."""
+        return iter(self._object_ids)
+
+    def __len__(self) -> int:
+        """Return the number of objects; computes nothing."""
+        return len(self._object_ids)
+
+
+class DeviceMasks(LazyMapping[MaskArray]):
+    """Masks of a slot map on its device, copied to the CPU when the first one is read.
+
+    Args:
+        slot_map: ``(H, W)`` uint8: number of the object in ``object_ids``, from 1; 0 = background.
+        object_ids: The objects.
+        absent: Objects without a mask here, whatever the slot map says.
+    """
+
+    def __init__(
+        self, slot_map: Tensor, object_ids: Sequence[ObjectId], absent: Sequence[ObjectId] = ()
+    ) -> None:
+        super().__init__(
+            object_ids, lambda: [self.label_map == object_id for object_id in object_ids]
+        )
+        self._slot_map = slot_map
+        self._absent = absent
+
+    @cached_property
+    def label_map(self) -> LabelArray:
+        """``(H, W)`` uint8 object ids on the CPU, 0 = background."""
+        kept = [0 if number in self._absent else number for number in self._object_ids]
+        table = np.array([0, *kept], np.uint8)
+        label_map: LabelArray = table[self._slot_map.cpu().numpy()]
+        return label_map
+
+
+@dataclass(frozen=True, slots=True)
+class FrameResult:
+    """Masks and scores of one frame.
+
+    Attributes:
+        frame_index: Index of the frame in the video; the reference frame is 0.
+        masks: Bool ``(H, W)`` for every object of the video; all False where it is not seen. The
+            masks of one frame do not overlap.
+        scores: Confidence in ``[0, 1]`` of every object; 0 where it is not seen. Where the preset
+            is calibrated, the estimated probability that the mask overlaps with the truth with an
+            IoU of one half or more; else the mean probability inside the initial mask.
+        sources: Origin of every mask.
+        initial_masks: VMOS's masks before refinement, bool ``(H, W)``.
+        confidence_features: Inputs of calibrated scores; also of objects that are reported as not
+            seen.
+        pace: Steps left out to keep a latency budget; None without one.
+    """
+
+    frame_index: int
+    masks: Mapping[ObjectId, MaskArray]
+    scores: Mapping[ObjectId, float]
+    sources: Mapping[ObjectId, Source]
+    initial_masks: Mapping[ObjectId, MaskArray] = field(default_factory=dict)
+    confidence_features: Mapping[ObjectId, ConfidenceFeatures] = field(default_factory=dict)
+    pace: FramePace | None = None
+
+    @property
+    def label_map(self) -> LabelArray:
+        """``(H, W)`` uint8 object ids of the masks, 0 = background."""
+        masks = self.masks
+        return masks.label_map if isinstance(masks, DeviceMasks) else combine_masks(masks)
+
+
+def make_result(
+    state: TrackState,
+    initial: InitialMasks,
+    final: FinalMasks,
+    class_probabilities: Callable[[], Tensor],
+    config: TrackerConfig,
+) -> FrameResult:
+    """Score the masks of a tracked frame, and report objects with a low score as not seen.
+
+    The host waits for the device once, for all numbers of all objects.
+
+    Args:
+        state: The video after the frame.
+        initial: Masks before refinement.
+        final: Masks to report.
+        class_probabilities: Returns ``(1 + N, H'/4, W'/4)`` float, for the confidence features.
+        config: Options of the tracker.
+    """
+    object_ids, geometry, given_areas = state.slots.object_ids, state.geometry, state.given_areas
+    areas = count_pixels(initial.masks)
+
+    def compute() -> Tensor:
+        return confidence_features(class_probabilities(), areas, given_areas, geometry)
+
+    if config.confidence.kind == "calibrated":
+        measured = compute()
+    else:
+        measured = mean_probabilities(initial.probability, initial.masks)[:, None]
+    has_mask = has_pixels(split_slot_map(final.slot_map, len(object_ids)))
+    flags = torch.stack([has_mask, final.is_refined], dim=1).to(measured.dtype)
+    rows = torch.cat([flags, measured], dim=1).tolist()
+
+    features: Mapping[ObjectId, ConfidenceFeatures]
+    if config.confidence.kind == "calibrated":
+        found = [ConfidenceFeatures(*row[2:]) for row in rows]
+        features = dict(zip(object_ids, found, strict=True))
+        scores = [calibrated_score(values, config.confidence) for values in found]
+    else:
+        features = LazyMapping(
+            object_ids, lambda: [ConfidenceFeatures(*row) for row in compute().tolist()]
+        )
+        scores = [row[2] for row in rows]
+    reported: dict[ObjectId, float] = {}
+    sources: dict[ObjectId, Source] = {}
+    for object_id, score, (has_pixel, is_refined, *_) in zip(object_ids, scores, rows, strict=True):
+        is_seen = bool(has_pixel) and score > 0 and score >= config.tracking.absence_score
+        reported[object_id] = score if is_seen else 0.0
+        sources[object_id] = ("refined" if is_refined else "initial") if is_seen else "absent"
+    absent = [object_id for object_id, source in sources.items() if source == "absent"]
+    return FrameResult(
+        state.frame_index,
+        DeviceMasks(final.slot_map, object_ids, absent),
+        reported,
+        sources,
+        initial_masks=DeviceMasks(initial.slot_map, object_ids),
+        confidence_features=features,
+    )

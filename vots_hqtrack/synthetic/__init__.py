@@ -1,0 +1,1 @@
+"""The compositor of synthetic video: footage, layers, paths and effects, and their renderer."""

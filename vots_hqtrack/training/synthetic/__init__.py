@@ -1,1 +1,0 @@
-"""Training clips composed on the device: real footage, objects cut from it, new motion."""
