@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
+import ssl
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -51,8 +52,8 @@ class FileServer:
 
 
 @contextlib.contextmanager
-def serve(content: bytes) -> Iterator[FileServer]:
-    """Run a server for the time of a ``with`` block."""
+def serve(content: bytes, secure: ssl.SSLContext | None = None) -> Iterator[FileServer]:
+    """Run a server for the time of a ``with`` block; over https with a context of TLS."""
     facts = FileServer(content=content)
 
     class Handler(BaseHTTPRequestHandler):
@@ -65,7 +66,9 @@ def serve(content: bytes) -> Iterator[FileServer]:
             """Say nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        facts.address = f"http://127.0.0.1:{server.server_address[1]}"
+        if secure:
+            server.socket = secure.wrap_socket(server.socket, server_side=True)
+        facts.address = f"http{'s' if secure else ''}://127.0.0.1:{server.server_address[1]}"
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
@@ -115,4 +118,5 @@ def _send(
     handler.send_response(status, reason)
     for name, value in headers.items():
         handler.send_header(name, value)
+    handler.send_header("Connection", "close")
     handler.end_headers()

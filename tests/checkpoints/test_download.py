@@ -6,12 +6,14 @@ import contextlib
 import json
 import os
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import trustme
 from file_server import FileServer, serve
 
 from vots_hqtrack.checkpoints import download as download_module
@@ -30,6 +32,18 @@ class StoppedError(Exception):
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with serve(CONTENT) as running:
+        yield running
+
+
+@pytest.fixture
+def secure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FileServer]:
+    """A server with https, whose certificate is trusted."""
+    authority, context = trustme.CA(), ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with serve(CONTENT, context) as running:
         yield running
 
 
@@ -250,7 +264,7 @@ def test_exception_a_line_that_never_brings_more(
     server: FileServer, target: Path, waits: list[float]
 ) -> None:
     server.has_ranges, server.cuts = False, [1000] * 50
-    with pytest.raises(WeightsError, match=r"cut after 1000 of 700000 bytes.*1000 bytes are kept"):
+    with pytest.raises(WeightsError, match=r"received 1000 bytes, expected 700000.* are kept"):
         _fetch(server, target, waits)
     assert len(server.asked) == NUM_TRIES
     assert not target.exists()
@@ -324,6 +338,30 @@ def test_exception_endless_redirects(server: FileServer, target: Path, waits: li
     server.redirect, server.redirect_headers = f"{server.address}/moved", {"Content-Length": "0"}
     with pytest.raises(WeightsError, match="redirects"):
         _fetch(server, target, waits, path="/moved/a.pth")
+    assert waits == []
+
+
+def test_exception_redirect_from_https_to_http(
+    secure: FileServer, server: FileServer, target: Path, waits: list[float]
+) -> None:
+    secure.redirect, secure.redirect_headers = f"{server.address}/a", {"Content-Length": "0"}
+    with pytest.raises(WeightsError, match=r"leads to http:.*not followed.* https after https"):
+        _fetch(secure, target, waits, path="/moved/a.pth")
+    assert server.asked == []
+    secure.redirect = f"{secure.address}/a"
+    _fetch(secure, target, waits, path="/moved/a.pth")
+    server.redirect, server.redirect_headers = f"{secure.address}/a", {"Content-Length": "0"}
+    _fetch(server, target, waits, path="/moved/a.pth")
+    assert target.read_bytes() == CONTENT
+
+
+def test_exception_a_certificate_that_nobody_vouches_for(
+    secure: FileServer, target: Path, waits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE")
+    with pytest.raises(WeightsError, match="cannot prove who it is"):
+        _fetch(secure, target, waits)
+    assert waits == []
 
 
 @pytest.mark.parametrize("address", ["file:///etc/hostname", "ftp://host/a", "host/a"])
@@ -369,10 +407,13 @@ def test_exception_a_planted_link_is_not_written_through(
     precious = target.parents[1] / "precious"
     precious.write_text("of the user", encoding="utf-8")
     target.parent.mkdir()
-    target.with_name("weights.pth.part").symlink_to(precious)
-    with pytest.raises(WeightsError, match="is a symbolic link"):
-        _fetch(server, target, waits)
-    assert precious.read_text(encoding="utf-8") == "of the user"
+    part = target.with_name("weights.pth.part")
+    for plant in (part.symlink_to, part.hardlink_to):
+        plant(precious)
+        with pytest.raises(WeightsError, match="is a link"):
+            _fetch(server, target, waits)
+        assert precious.read_text(encoding="utf-8") == "of the user"
+        part.unlink()
 
 
 def test_exception_more_bytes_than_wanted(

@@ -133,8 +133,10 @@ LIVE_RULES = (
     *(Rule(*pair) for pair in _REST),
 )
 """Released key -> ours, for what computes."""
+DEAD_PREFIX = "dead."
+"""Prefix of entries of the released model that never touch its output."""
 DEAD_RULES = tuple(
-    Rule(pattern, f"dead.{pattern}")
+    Rule(pattern, f"{DEAD_PREFIX}{pattern}")
     for pattern in ("decoder.**", "encoder.levels.2.downsample.**", "LSTT.decoder_norms.**")
 )
 """The decoder that is never called and the norm before it, and a down-sampling that is dropped."""

@@ -16,6 +16,7 @@ import re
 import shutil
 import socket
 import ssl
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +28,6 @@ from typing import Any
 import httpx2
 
 import vots_hqtrack
-from vots_hqtrack.checkpoints.manifest import sha256_of
 from vots_hqtrack.errors import WeightsError
 from vots_hqtrack.io import atomic_path
 
@@ -93,9 +93,9 @@ class _RetryError(Exception):
 def download(
     url: str,
     path: Path,
-    *,
     expected: tuple[ExpectedHash, ...] = (),
     max_bytes: int = MAX_BYTES,
+    *,
     on_progress: Progress = lambda done, total: None,
     wait: Callable[[float], None] = time.sleep,
 ) -> str:
@@ -122,7 +122,7 @@ def download(
     except OSError as error:
         reason = error.strerror or error
         if error.errno == errno.ELOOP:
-            reason = f"{path}.part is a symbolic link; delete it"
+            reason = f"{path}.part is a link or no plain file; delete it"
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             reason = (
                 f"{reason}: the bytes so far are kept; make room, or choose another folder with "
@@ -240,7 +240,7 @@ class _Download:
     def _verify(self, version: _Version, expected: tuple[ExpectedHash, ...]) -> str:
         if version.sha256:
             expected = (*expected, ExpectedHash(version.sha256, "that the hub names"))
-        found = sha256_of(self.part)
+        found = self.digest.hexdigest()
         for wanted in expected:
             if not found.startswith(wanted.sha256):
                 self._forget()
@@ -277,9 +277,14 @@ class _Download:
 
 
 def _open_file(path: Path) -> Any:  # noqa: ANN401 - typeshed keeps its class private
-    """Open a file to read and write, without a buffer; a symbolic link is an error."""
+    """Open a file to read and write, without a buffer; a link to another file is an error."""
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    return os.fdopen(os.open(path, flags, 0o666), "r+b", buffering=0)
+    file = os.fdopen(os.open(path, flags, 0o666), "r+b", buffering=0)
+    facts = os.fstat(file.fileno())
+    if not stat.S_ISREG(facts.st_mode) or facts.st_nlink > 1:
+        file.close()
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    return file
 
 
 @contextlib.contextmanager
@@ -318,8 +323,8 @@ def _open(
             client.stream("GET", url, headers=headers, extensions={"trace": trace}) as response,
         ):
             yield response
-    except httpx2.InvalidURL as error:
-        raise WeightsError(f"wanted an http or https address, got {url!r}: {error}") from error
+    except (httpx2.InvalidURL, httpx2.TooManyRedirects) as error:
+        raise WeightsError(f"cannot fetch {url!r}: {error}") from error
     except httpx2.HTTPError as error:
         cause: BaseException | None = error
         while cause is not None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 import vots_hqtrack
-from vots_hqtrack.checkpoints.convert import import_vmos, shapes_of
+from vots_hqtrack.checkpoints.convert import DEAD_PREFIX, import_vmos, shapes_of
 from vots_hqtrack.checkpoints.imagenet import (
     Content,
     internimage_from_imagenet,
@@ -175,7 +175,7 @@ def read_as(kind: str, path: Path) -> Content:
     read = load_tensors(path, expected_sha256=None) if is_ours else read_checkpoint(path)
     if kind in _TRAINED:
         config = _TRAINED[kind]()
-        live = {key: value for key, value in read.items() if not key.startswith("dead.")}
+        live = {key: value for key, value in read.items() if not key.startswith(DEAD_PREFIX)}
         wanted = shapes_of(config.encoder, config.vmos)
         require_fit(wanted, live, source=str(path), model=f"the preset {config.preset}")
         return Content(read)
@@ -186,7 +186,7 @@ def read_as(kind: str, path: Path) -> Content:
     if kind.startswith(SAM2):
         from vots_hqtrack.sam.sam2 import VIDEO_PARTS, sam2_shapes
 
-        wanted, unused = sam2_shapes(kind.removeprefix(SAM2)), VIDEO_PARTS
+        wanted, unused = sam2_shapes(kind.removeprefix(SAM2)), tuple(VIDEO_PARTS)
     elif found := SAM_NAME.fullmatch(kind):
         model = found["model"].replace("-", "_")
         wanted, unused = sam_shapes(model, hq=bool(found["hq"])), _SAM_UNUSED

@@ -86,7 +86,9 @@ def load_tensors(path: Path, *, expected_sha256: str | None) -> dict[str, Tensor
             f"safetensors: {error}"
         ) from error
     if odd := [key for key, value in tensors.items() if value.dtype not in PLAIN_DTYPES]:
-        raise WeightsError(f"the weights {path} have dtypes that are not supported: {_some(odd)}")
+        raise WeightsError(
+            f"the weights {path} have dtypes that are not supported: {name_some(odd)}"
+        )
     if wanted and digest_of(tensors) != wanted:
         raise WeightsError(
             f"the weights file {path} is damaged: its tensors are not those that were written"
@@ -183,7 +185,7 @@ def require_fit(
     shared = [key for key in target if key in tensors]
     unfit = [_difference(key, target[key], tensors[key]) for key in shared]
     problems = [
-        f"{title}: {_some(keys)}"
+        f"{title}: {name_some(keys)}"
         for title, keys in (
             ("missing", missing),
             ("unexpected", unexpected),
@@ -272,11 +274,12 @@ def _require_finite(tensors: Mapping[str, Tensor], source: str) -> None:
     broken = [key for key, value in tensors.items() if not bool(torch.isfinite(value).all())]
     if broken:
         raise WeightsError(
-            f"the weights {source} hold numbers that are not finite: {_some(broken)}"
+            f"the weights {source} hold numbers that are not finite: {name_some(broken)}"
         )
 
 
-def _some(names: Iterable[str]) -> str:
+def name_some(names: Iterable[str]) -> str:
+    """List the first few names, and how many more there are."""
     listed = list(names)
     more = len(listed) - _MAX_NAMED
     return ", ".join(listed[:_MAX_NAMED]) + (f" and {more} more" if more > 0 else "")

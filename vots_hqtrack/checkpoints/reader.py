@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 import zipfile
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -59,25 +60,35 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
             raise WeightsError(
                 f"{path}: wanted tensors only, found {type(value).__name__} at {name!r}"
             )
-        if value.layout != torch.strided or value.is_meta or value.dtype not in PLAIN_DTYPES:
-            kind = "meta tensor" if value.is_meta else f"{value.layout} tensor of {value.dtype}"
-            raise WeightsError(f"{path}: wanted plain tensors with values, found {kind} at {name}")
+        if kind := _oddness(value):
+            raise WeightsError(f"{path}: wanted plain tensors, found {kind} at {name!r}")
         key = str(name).removeprefix(_WRAPPER)
         if key in tensors:
             raise WeightsError(f"{path}: {key} occurs with and without the prefix {_WRAPPER!r}")
-        tensors[key] = value.detach()
+        tensors[key] = value.detach().resolve_neg()
     return tensors
 
 
+def _oddness(value: Tensor) -> str:
+    """Say why a tensor cannot be a weight; empty if it can."""
+    if value.is_meta:
+        return "a meta tensor, which has no values"
+    if value.layout != torch.strided or value.is_nested:
+        return f"a tensor of layout {value.layout}"
+    return "" if value.dtype in PLAIN_DTYPES else f"a tensor of {value.dtype}"
+
+
 def _load(path: Path) -> object:
+    name = str(path)  # older PyTorch maps no other
     try:
         # Gigabytes stay in the file until they are used; PyTorch's old format does not offer that.
         if mapped := zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:  # PyTorch does not check the checksums
                 if (entry := archive.testzip()) is not None:
                     raise WeightsError(f"the checkpoint {path} is damaged: bad checksum of {entry}")
-        with _numbers_allowed():
-            return torch.load(str(path), map_location="cpu", weights_only=True, mmap=mapped)
+        with _numbers_allowed(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd protocols in damaged pickles
+            return torch.load(name, map_location="cpu", weights_only=True, mmap=mapped)
     except WeightsError:
         raise
     except OSError as error:

@@ -41,8 +41,8 @@ ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is ther
 @weights_app.command("list")
 def list_weights() -> None:
     """List the weights that come with the package, yours, and those that can be had elsewhere."""
-    from vots_hqtrack.checkpoints.registry import KNOWN
     from vots_hqtrack.checkpoints.manifest import MANIFEST, cached_weights
+    from vots_hqtrack.checkpoints.registry import KNOWN
 
     cached = cached_weights()
     table = Table("name", "state", "what it is", "terms", "presets")
@@ -192,7 +192,8 @@ def _add_row(table: Table, name: str, state: str, text: str, licence: str) -> No
 
 def _report(imported: Imported) -> None:
     if imported.unused:
-        shown = printable(", ".join(imported.unused[:4])) + (", ..." if len(imported.unused) > 4 else "")
+        more = ", ..." if len(imported.unused) > 4 else ""
+        shown = printable(", ".join(imported.unused[:4])) + more
         err.print(
             f"left out, because nothing here uses them: {len(imported.unused)} entries ({shown})",
             markup=False,
