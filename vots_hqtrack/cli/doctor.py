@@ -90,8 +90,8 @@ def check_presets(weights: Mapping[str, str]) -> dict[str, str]:
 
 
 def _check_weights(name: str) -> str:
-    from vots_hqtrack.checkpoints.catalogue import KNOWN
     from vots_hqtrack.checkpoints.manifest import cached_weights, locate, sha256_of
+    from vots_hqtrack.checkpoints.registry import KNOWN
 
     try:
         if name in KNOWN and name not in cached_weights():

@@ -141,7 +141,7 @@ class CrossingClips:
 
     Args:
         videos: Videos of one object each, at least as many as a clip has objects.
-        name: What captions and logs call the data set.
+        name: Name of the data set in captions and logs.
 
     Raises:
         InputError: There are too few videos.
