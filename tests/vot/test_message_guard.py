@@ -94,16 +94,19 @@ def test_usual_messages_pass(tmp_path: Path, frame_message: bytes) -> None:
     assert (code, told) == (0, "")
 
 
-@pytest.mark.parametrize("limit", [0, 64], ids=["no log", "a log that fills the disk"])
+@pytest.mark.parametrize(
+    ("name", "limit", "reason"), [("noisy", 0, ""), ("failing", 4, "RuntimeError: the ")]
+)
 def test_a_full_disk_costs_the_log_and_not_the_session(
-    tmp_path: Path, frame_message: bytes, limit: int
+    tmp_path: Path, frame_message: bytes, name: str, limit: int, reason: str
 ) -> None:
+    """Without any log, and with one that ends before the tracker has printed what it has to."""
     messages = INITIALIZE + 2 * frame_message + b"@@TRAX:quit \n"
     limits = (limit, resource.RLIM_INFINITY)
     code, told = talk_to_server(
-        messages, tmp_path, name="noisy", before=lambda: resource.setrlimit(LIMIT, limits)
+        messages, tmp_path, name=name, before=lambda: resource.setrlimit(LIMIT, limits)
     )
-    assert (code, told) == (0, "")
+    assert (code, told[: len(reason)]) == (1 if reason else 0, reason)
 
 
 @given(st.binary(max_size=80))
