@@ -304,10 +304,10 @@ def _measurable(
     found = [sequence for sequence in sequences if sequence.is_measurable]
     others = [sequence.name for sequence in sequences if not sequence.is_measurable]
     if others:
-        which = "no sequence is" if not found else f"{', '.join(others[:5])} are not"
-        if len(others) > 5 and found:
-            which = f"{len(others)} sequences ({', '.join(others[:5])}, ...) are not"
-        on_word(f"{which} measured: the truth of an object ends with the frame where it starts")
+        which = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
+        on_word(
+            f"not measured: {which}: the truth of an object ends with the frame where it starts"
+        )
     if found and others and any("," in sequence.name for sequence in found):
         raise InputError("with sequences that are not measured, no name may hold a comma")
     return found

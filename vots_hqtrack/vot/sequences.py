@@ -186,9 +186,10 @@ def read_sequence_list(folder: Path) -> list[Path]:
             f"{folder} holds no VOTS sequences: wanted a file list.txt with their names"
         )
     lines = read_lines(list_path, encoding="utf-8")
-    paths = [folder / line.strip() for line in lines if line.strip()]
-    for path in paths:
-        check_sequence_name(os.path.basename(path))
+    names = [line.strip() for line in lines if line.strip()]
+    for name in names:
+        check_sequence_name(os.path.basename(name))
+    paths = [folder / name for name in names]
     missing = [path.name for path in paths if not _is_sequence(path)]
     if not paths or missing:
         lost = f"names {', '.join(missing[:5])}, but no such sequence is there"
