@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -41,6 +42,34 @@ def atomic_path(path: Path, *, durable: bool = False) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Give a new temporary folder to write into; it becomes ``path`` if no error occurs.
+
+    The temporary folder is beside ``path`` and hidden. It is deleted after an error; one that is
+    left of a process that was killed is deleted by the next call for the same path.
+
+    Args:
+        path: Final folder; it must not exist, or be empty.
+
+    Raises:
+        ConfigError: Another process writes the same folder.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    lock_path = path.with_name(f".{path.name}.lock")
+    with hold_lock(lock_path, busy=f"another run writes {path} now"):
+        try:
+            if temporary.exists():
+                shutil.rmtree(temporary)
+            temporary.mkdir()
+            yield temporary
+            temporary.replace(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+            lock_path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -51,6 +51,24 @@ def encode_region(mask: MaskArray | None) -> str:
     return "m" + ",".join(str(number) for number in (*box, *np.diff(ends, prepend=0).tolist()))
 
 
+@dataclass(frozen=True, slots=True)
+class EncodedMask:
+    """A mask as a line of ground truth, which takes much less memory than its pixels.
+
+    Attributes:
+        text: The line.
+        shape: Height and width of the frame.
+    """
+
+    text: str
+    shape: tuple[int, ...]
+
+    @classmethod
+    def encode(cls, mask: MaskArray) -> EncodedMask:
+        """Encode a bool ``(H, W)`` mask."""
+        return cls(encode_region(mask), mask.shape)
+
+
 def decode_region(line: str, size: Size) -> MaskArray | None:
     """Read one line of a ground-truth file.
 

@@ -27,7 +27,7 @@ from vots_hqtrack.io import atomic_path
 from vots_hqtrack.types import FrameArray, MaskArray, ObjectId, Size, check_frame
 from vots_hqtrack.video.label_maps import mask_box
 from vots_hqtrack.video.reader import read_frame
-from vots_hqtrack.vot.region_text import Region, encode_region, parse_region
+from vots_hqtrack.vot.region_text import EncodedMask, Region, encode_region, parse_region
 from vots_hqtrack.vot.workspace import check_toolkit_path
 
 FRAME_SUFFIXES = (".jpg", ".png")
@@ -95,7 +95,7 @@ class SequenceCheck:
 def write_sequence(
     folder: Path,
     frames: Iterable[FrameArray | Path],
-    masks: Mapping[int, Sequence[MaskArray | None]],
+    masks: Mapping[int, Sequence[MaskArray | EncodedMask | None]],
     *,
     fps: float = 30.0,
     link: bool = False,
@@ -108,9 +108,9 @@ def write_sequence(
     Args:
         folder: Folder to be made; it must not exist or be empty.
         frames: uint8 ``(H, W, 3)`` RGB arrays, written as JPEG; or paths of JPEG or PNG files,
-            copied byte by byte.
-        masks: For every object id, bool ``(H, W)`` frame by frame; None where nothing is known.
-            Frames after the last mask count as unknown.
+            checked, and copied byte by byte.
+        masks: For every object id, bool ``(H, W)`` frame by frame, or the same encoded; None where
+            nothing is known. Frames after the last mask count as unknown.
         fps: Frames per second.
         link: Make symbolic links to given files instead of copies.
 
@@ -123,22 +123,17 @@ def write_sequence(
         ShapeError: A frame or mask has another size than the first frame.
     """
     check_empty(folder, "write a sequence")
+    check_sequence_name(folder.name)
     if not masks:
         raise InputError("a sequence needs at least one object, got none")
     (folder / "color").mkdir(parents=True, exist_ok=True)
     count, size, suffix = 0, Size(0, 0), ""
     for count, frame in enumerate(frames, start=1):
-        if count == 1:
-            suffix = _frame_suffix(frame)
-            size = check_frame(read_frame(frame) if isinstance(frame, Path) else frame)
-        elif _frame_suffix(frame) != suffix:
+        suffix = suffix or _frame_suffix(frame)
+        if _frame_suffix(frame) != suffix:
             raise InputError(f"the frames of a sequence must all be {suffix} files, got {frame}")
         target = folder / "color" / f"{count:08d}{suffix}"
-        if isinstance(frame, Path):
-            _copy_frame(frame, target, link=link)
-        else:
-            check_frame(frame, expected=size)
-            write_jpeg(target, frame, quality=JPEG_QUALITY)
+        size = _write_frame(frame, target, size if count > 1 else None, link=link)
     if count == 0:
         raise InputError(f"a sequence needs at least one frame, got none for {folder.name}")
     for object_id in sorted(masks):
@@ -440,7 +435,11 @@ def check_empty(folder: Path, action: str) -> None:
 
 
 def _write_groundtruth(
-    folder: Path, object_id: int, masks: Sequence[MaskArray | None], size: Size, num_frames: int
+    folder: Path,
+    object_id: int,
+    masks: Sequence[MaskArray | EncodedMask | None],
+    size: Size,
+    num_frames: int,
 ) -> None:
     if len(masks) > num_frames:
         raise InputError(
@@ -453,7 +452,8 @@ def _write_groundtruth(
                 f"the mask of object {object_id} on frame {index} must have the frame size {size}, "
                 f"got {shape}"
             )
-    text = "".join(f"{encode_region(mask)}\n" for mask in masks)
+    lines = (m.text if isinstance(m, EncodedMask) else encode_region(m) for m in masks)
+    text = "".join(f"{line}\n" for line in lines)
     (folder / f"{_TRUTH_PREFIX}object{object_id}.txt").write_text(text, encoding="ascii")
 
 
@@ -482,10 +482,22 @@ def _frame_suffix(frame: FrameArray | Path) -> str:
     return suffix
 
 
-def _copy_frame(source: Path, target: Path, *, link: bool) -> None:
-    if not source.is_file():
-        raise InputError(f"cannot read the frame {source}: the file is missing")
+def _write_frame(
+    frame: FrameArray | Path, target: Path, expected: Size | None, *, link: bool
+) -> Size:
+    """Write a frame, or copy its file after a look at it, and return its size."""
+    if not isinstance(frame, Path):
+        size = check_frame(frame, expected=expected)
+        write_jpeg(target, frame, quality=JPEG_QUALITY)
+        return size
+    if not frame.is_file():
+        raise InputError(f"cannot read the frame {frame}: the file is missing")
+    try:
+        size = check_frame(read_frame(frame), expected=expected)
+    except ShapeError as error:
+        raise ShapeError(f"{frame}: {error}") from error
     if link:
-        target.symlink_to(source.resolve())
+        target.symlink_to(frame.resolve())
     else:
-        shutil.copyfile(source, target)
+        shutil.copyfile(frame, target)
+    return size
