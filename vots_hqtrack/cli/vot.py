@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +12,7 @@ import typer
 from vots_hqtrack.cli.console import err, out
 from vots_hqtrack.cli.options import DeviceOption, SettingsOption, WeightsOption, build_config
 from vots_hqtrack.cli.steps import measures_table, show_steps, show_tool_errors
-from vots_hqtrack.errors import ConfigError
+from vots_hqtrack.errors import ConfigError, ProtocolError
 
 if TYPE_CHECKING:
     from vots_hqtrack.vot.registry import TrackerEntry
@@ -188,6 +190,41 @@ def evaluate(
     if result.measures:
         out.print(measures_table(result))
     _print_paths(result)
+
+
+@vot_app.command("check")
+def check(
+    source: Annotated[
+        Path, typer.Argument(metavar="WORKSPACE|ZIP", help="Workspace, or what was packed in one.")
+    ],
+    tracker: Annotated[
+        str, typer.Option("--tracker", metavar="NAME", help="Tracker to check in a workspace.")
+    ] = "HQTrack",
+    sequences: SequencesOption = SEQUENCES,
+    short_name: Annotated[
+        str | None,
+        typer.Option("--short-name", metavar="NAME", help="Name registered at the challenge."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Check results before they are submitted: files, masks, names, and what would be public.
+
+    The exit code is 4 if there are errors, and 0 if there are only warnings.
+    """
+    from vots_hqtrack.vot.check import check_submission
+
+    found = check_submission(source, sequences, tracker=tracker, short_name=short_name)
+    if as_json:
+        out.print_json(json.dumps([dataclasses.asdict(finding) for finding in found]))
+    else:
+        for finding in found:
+            where = f"{finding.sequence}: " if finding.sequence else ""
+            out.print(f"{finding.level}: {where}{finding.text}", markup=False, soft_wrap=True)
+    num_errors = sum(finding.level == "error" for finding in found)
+    if num_errors:
+        raise ProtocolError(f"{num_errors} errors in the results of {source}")
+    if not found:
+        err.print("nothing found", markup=False)
 
 
 @vot_app.command("worst")

@@ -125,7 +125,7 @@ def write_registry(
             ini[entry.identifier] = values
             new = _set_section(new, entry.identifier, values)
         if _to_dict(_parse(new, path)) != _to_dict(ini):
-            raise ConfigError(f"cannot change {path} line by line: write its trackers anew")
+            raise ConfigError(f"cannot change {path} line by line: write it by hand")
         if new != text:
             with atomic_path(path.resolve()) as temporary:
                 temporary.write_bytes(new.encode("utf-8"))

@@ -119,7 +119,7 @@ def result_fault(folder: Path, sequence: SequenceCheck) -> str | None:
     try:
         for name in sequence.objects:
             path = result_path(folder, sequence.name, name, num_objects=num_objects)
-            count = sum(1 for _ in _read_regions(path))
+            count = sum(1 for _ in read_regions(path))
             if count != num_frames:
                 raise InputError(f"{path} has {count} frames, but the sequence has {num_frames}")
             if path.suffix == ".txt" and path.with_suffix(".bin").exists():
@@ -166,12 +166,16 @@ def read_result(path: Path, size: Size) -> Iterator[MaskArray | None]:
     Raises:
         InputError: The file is missing, cut short, or holds a region of another type.
     """
-    for region in _read_regions(path):
+    for region in read_regions(path):
         yield region.to_mask(size) if region.is_known else None
 
 
-def _read_regions(path: Path) -> Iterator[Region]:
-    """Read the regions of a file; codes of both kinds are of the kinds unknown and absent."""
+def read_regions(path: Path) -> Iterator[Region]:
+    """Read the regions of a file of results, one for each frame; codes are not known regions.
+
+    Raises:
+        InputError: The file is missing, damaged, or holds a region of another type.
+    """
     if path.suffix == ".txt":
         yield from read_truth(path)
         return

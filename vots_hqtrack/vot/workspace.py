@@ -224,9 +224,11 @@ def write_config(workspace: Workspace, folder: Path, stacks: tuple[str, ...]) ->
         lines = "".join(f"{key}: {json.dumps(value)}\n" for key, value in missing.items())
         new = text + ("" if text.endswith("\n") else "\n") + lines
     else:
-        new = json.dumps(wanted, indent=2) + "\n"  # JSON is YAML whose quoting has no surprises
+        new = (
+            json.dumps(wanted, indent=2) + "\n"
+        )  # JSON is YAML too, and its quoting has no surprises
     if not missing.items() <= _parse_config(new, path).items():
-        raise ConfigError(f"cannot add {', '.join(missing)} to {path}: write it anew")
+        raise ConfigError(f"cannot add {', '.join(missing)} to {path}: write it by hand")
     with atomic_path(path.resolve()) as temporary:
         temporary.write_text(new, encoding="utf-8")
 
