@@ -57,6 +57,12 @@ class ProtocolError(HQTrackError):
     exit_code = 4
 
 
+class PartialError(HQTrackError):
+    """A run ended, and what it wrote is whole, but some of what was asked for is missing."""
+
+    exit_code = 5
+
+
 class OpsError(HQTrackError):
     """A compute backend that was asked for is not available."""
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from vots_hqtrack.vot.registry import (
     read_registry,
     write_registry,
 )
-from vots_hqtrack.vot.run import Step, analyse, evaluate, pack
+from vots_hqtrack.vot.run import Step, analyse, evaluate, pack, run_evaluation
 from vots_hqtrack.vot.sequences import write_sequence, write_sequence_list
 from vots_hqtrack.vot.toolkit import find_toolkit, run_toolkit
 from vots_hqtrack.vot.workspace import Workspace, check_toolkit_path, make_workspace
@@ -170,6 +171,67 @@ def test_progress_and_force(workspace: Workspace, forced_steps: list[Step]) -> N
     steps: list[Step] = []
     evaluate(workspace, BASELINE_TRACKER, on_step=steps.append)
     assert steps == [end]
+
+
+@pytest.mark.vot
+def test_results_that_do_not_fit_run_again(workspace: Workspace) -> None:
+    folder = workspace.results / "Scripted" / "baseline" / "lone"
+    before = (folder / "lone_001.bin").read_bytes()
+    (folder / "lone_001.bin").write_bytes(before[:100])
+    (folder / "notes.txt").write_text("of the user")
+    with pytest.raises(ProtocolError, match=r"cannot pack: .* on lone are not complete: .* is cut"):
+        pack(workspace, "Scripted")
+    steps: list[Step] = []
+    words: list[str] = []
+    evaluate(workspace, "Scripted", on_step=steps.append, on_word=words.append)
+    assert [(step.num_done, step.detail) for step in steps] == [(1, "lone"), (2, "")]
+    assert len(words) == 1
+    assert words[0].startswith("Scripted runs again on lone: the result ")
+    assert (folder / "lone_001.bin").read_bytes() == before
+    assert (folder / "notes.txt").read_text() == "of the user"
+    assert not list(workspace.hidden.glob("*/"))
+    with zipfile.ZipFile(pack(workspace, "Scripted")) as archive:
+        assert archive.read("baseline/lone/lone_001.bin") == before
+    # What is left of a killed run is not taken for results.
+    leftover = workspace.hidden / "run-Scripted" / "results" / "Scripted" / "baseline" / "lone"
+    leftover.mkdir(parents=True)
+    (leftover / "lone_001.bin").write_bytes(before[:50])
+    (folder / "lone_001_time.value").write_text("garbage\n")
+    evaluate(workspace, "Scripted", on_word=words.append)
+    assert "must hold seconds" in words[-1]
+    assert mean_seconds(workspace, "Scripted") is not None
+
+
+@pytest.mark.vot
+def test_truth_of_other_benchmarks(tmp_path: Path) -> None:
+    """Polygons in one file, rectangles of 1e9 pixels, and truth of the first frame only."""
+    folder = tmp_path / "sequences"
+    lines = {
+        "polygons": ["5,5,20,5,20,20,5,20"] * 4 + ["nan,nan,nan,nan"] + ["-5e8,-5e8,1e9,1e9"],
+        "first": ["5,5,20,5,20,20,5,20"],
+        "far": ["-500000000,-500000000,1000000000,1000000000"] * 6,
+    }
+    for name, truth in lines.items():
+        write_sequence(folder / name, frames()[:6], {1: [disc(0, (9, 9), 0)]})
+        (folder / name / "groundtruth_object1.txt").unlink()
+        (folder / name / "groundtruth.txt").write_text("\r\n".join(truth))
+    write_sequence_list(folder, list(lines))
+    registry = tmp_path / "trackers.ini"
+    write_registry(registry, [baseline_entry()])
+    space = make_workspace(tmp_path / "space", folder, registry)
+    words: list[str] = []
+    result = run_evaluation(space, [BASELINE_TRACKER], on_word=words.append)
+    assert words == [
+        "not measured: first: the truth of an object ends with the frame where it starts"
+    ]
+    sequences = result.measures[BASELINE_TRACKER].sequences
+    assert list(sequences) == ["polygons", "far"]
+    assert sequences["far"].quality == pytest.approx(5 / 6)
+    polygons = result.segmentation[BASELINE_TRACKER]["polygons"][1]
+    assert polygons is not None
+    assert polygons.region == pytest.approx((3 + 225 / (48 * 64)) / 4)
+    with zipfile.ZipFile(result.archive_path) as archive:
+        assert "baseline/first/first_001.bin" in archive.namelist()
 
 
 @pytest.mark.vot

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import os
+import re
+import tracemalloc
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from vots_hqtrack.errors import InputError, ShapeError
+from vots_hqtrack.errors import InputError, PartialError, ShapeError
 from vots_hqtrack.video.label_maps import write_label_map
 from vots_hqtrack.vot.import_vos import find_sequences, import_sequences
 from vots_hqtrack.vot.sequences import read_groundtruth, read_sequence_info, read_sequence_list
@@ -109,6 +111,79 @@ def test_broken_sequences(tmp_path: Path) -> None:
     make_sequence(tmp_path / "size", "s", [labels((1, 4))[:, :-1]])
     with pytest.raises(ShapeError, match="frame size 12x16, got 12x15"):
         import_sequences(tmp_path / "size", [], out)
+
+
+def test_a_sequence_that_cannot_be_imported_leaves_the_others(tmp_path: Path) -> None:
+    root, out = tmp_path / "set", tmp_path / "out"
+    bad = {
+        "blank": "no annotation of the sequence blank shows an object",
+        "cut": r"cannot read the frame .*cut/00005\.png",
+        "turned": r"turned/00005\.png: .*12x16, got 16x12",
+        "link": "leads out of the data set, to .*secret.png",
+        "link of masks": "leads out of the data set, to .*secret.png",
+    }
+    for name in ("a", *bad, "b"):
+        maps = [labels((1, 4))] * 2 if name != "blank" else [labels()] * 2
+        make_sequence(root, name, maps, suffix=".png")
+    frames = root / "JPEGImages"
+    data = (frames / "cut" / "00005.png").read_bytes()
+    (frames / "cut" / "00005.png").write_bytes(data[:60])
+    cv2.imwrite(str(frames / "turned" / "00005.png"), np.zeros((WIDTH, HEIGHT, 3), np.uint8))
+    (tmp_path / "secret.png").write_bytes(data)
+    for link in (frames / "link" / "00005.png", root / "Annotations/link of masks/00005.png"):
+        link.unlink()
+        link.symlink_to(tmp_path / "secret.png")
+    seen: list[str] = []
+    with pytest.raises(PartialError, match=r"5 of 7 sequences left out of .*/out: ") as caught:
+        import_sequences(root, [], out, on_sequence=lambda done: seen.append(done.name))
+    for reason in bad.values():
+        assert re.search(reason, str(caught.value))
+    assert seen == ["a", "b"]
+    assert [path.name for path in read_sequence_list(out)] == ["a", "b"]
+    assert sorted(path.name for path in out.iterdir()) == ["a", "b", "list.txt"]
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_folders_of_a_data_set_may_be_links(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    make_sequence(root, "a", [labels((1, 4))])
+    for name in ("JPEGImages", "Annotations"):
+        (root / name).rename(tmp_path / f"disk-{name}")
+        (root / name).symlink_to(tmp_path / f"disk-{name}")
+    assert len(import_sequences(root, [], tmp_path / "out")) == 1
+
+
+def test_a_failed_import_leaves_nothing(tmp_path: Path) -> None:
+    make_sequence(tmp_path / "set", "a", [labels((1, 4))])
+    (tmp_path / ".out.part").mkdir()  # of a run that was killed
+    (tmp_path / ".out.part" / "half").touch()
+
+    def stop(done: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        import_sequences(tmp_path / "set", [], tmp_path / "out", on_sequence=stop)
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_masks_are_not_kept_as_pixels(tmp_path: Path) -> None:
+    """40 frames of two objects take less memory than ten of their masks do as pixels."""
+    height, width = 600, 800
+    label_map = np.zeros((height, width), dtype=np.uint8)
+    label_map[100:300, 100:300], label_map[400:500, 10:90] = 1, 2
+    frames, masks = tmp_path / "set" / "JPEGImages" / "a", tmp_path / "set" / "Annotations" / "a"
+    frames.mkdir(parents=True)
+    masks.mkdir(parents=True)
+    picture = cv2.imencode(".jpg", np.zeros((height, width, 3), np.uint8))[1].tobytes()
+    write_label_map(masks / "00.png", label_map)
+    for index in range(40):
+        (frames / f"{index:02d}.jpg").write_bytes(picture)
+        (masks / f"{index:02d}.png").write_bytes((masks / "00.png").read_bytes())
+    tracemalloc.start()
+    import_sequences(tmp_path / "set", [], tmp_path / "out")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20 * height * width
 
 
 def test_out_folder(tmp_path: Path) -> None:

@@ -55,8 +55,8 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     path.write_bytes(struct.pack("<hI", 2, 0))
     with pytest.raises(InputError, match="version 1"):
         list(read_result(path, SIZE))
-    path.write_bytes(struct.pack("<hIB", 1, 1, 2))
-    with pytest.raises(InputError, match="region of type 2"):
+    path.write_bytes(struct.pack("<hIBff", 1, 1, 4, 1, 1))
+    with pytest.raises(InputError, match="region of type 4"):
         list(read_result(path, SIZE))
 
 

@@ -130,6 +130,6 @@ def test_read_refuses(tmp_path: Path) -> None:
         read_sequence_info(tmp_path)
     with pytest.raises(InputError, match="no ground truth"):
         read_groundtruth(tmp_path, SIZE)
-    (tmp_path / "groundtruth_objectx.txt").touch()
-    with pytest.raises(InputError, match="wanted a number"):
+    (tmp_path / "groundtruth_object1.txt").write_text("0\n\n1\n")
+    with pytest.raises(InputError, match=r"object1\.txt, line 2: wanted a region"):
         read_groundtruth(tmp_path, SIZE)

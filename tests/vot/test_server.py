@@ -179,15 +179,32 @@ def test_objects_of_one_mask_get_one_answer() -> None:
     np.testing.assert_array_equal(answers[1], square(9, 11, 5))
 
 
-def test_objects_that_begin_empty_stay_absent() -> None:
+def test_an_object_that_begins_empty_is_an_error() -> None:
     tracker = MovingTracker()
     session = VideoSession(tracker)
     empty = np.zeros(SIZE, dtype=bool)
-    assert not np.any(session.step(FRAME, [empty]))
-    session.step(FRAME, [empty, square(2, 2)])
-    answers = session.step(FRAME, [])
-    assert tracker.calls == [("initialize", [1]), ("track", [1])]
-    np.testing.assert_array_equal(answers, [empty, empty, square(2, 3)])
+    with pytest.raises(ProtocolError, match=r"object 2 of 2 .* has an empty region.* 48x64"):
+        session.step(FRAME, [square(2, 2), empty])
+    assert tracker.calls == []
+
+
+@pytest.mark.parametrize(
+    "empty",
+    [
+        trax.Mask.create(np.zeros((0, 0), dtype=np.uint8)),
+        trax.Mask.create(np.ones((4, 4), dtype=np.uint8), x=64, y=0),
+        trax.Rectangle.create(0, 0, 0, 0),
+        trax.Polygon.create([(-9, -9), (-2, -9), (-2, -2)]),
+    ],
+    ids=["no pixel", "beside the frame", "rectangle", "polygon"],
+)
+def test_the_client_hears_of_an_empty_first_region(
+    converse: Callable[[str], Conversation], frame_path: Path, empty: trax.Region
+) -> None:
+    talk = converse("copy")
+    with pytest.raises(trax.TraxException, match=r"ProtocolError: object 2 of 2 .* empty region"):
+        talk.initialize(frame_path, [region(5, 5), empty])
+    assert talk.wait() == 4
 
 
 def test_a_conversation_of_several_videos(
@@ -197,17 +214,16 @@ def test_a_conversation_of_several_videos(
     assert talk.client.get("multiobject")
     # This key would make the toolkit start the process twice per sequence.
     assert talk.client.get("vot") is None
-    empty = trax.Mask.create(np.zeros((0, 0), dtype=np.uint8))
     assert set(talk.client.region_formats) == {"mask", "polygon", "rectangle"}
     polygon = trax.Polygon.create([(2, 3), (7, 3), (7, 9), (2, 9)])
-    talk.initialize(frame_path, [region(30, 30), empty, trax.Rectangle.create(2, 3, 5, 6), polygon])
+    talk.initialize(frame_path, [region(30, 30), trax.Rectangle.create(2, 3, 5, 6), polygon])
     first = talk.frame(frame_path, [region(-1, 62)])
     second = talk.frame(frame_path)
     cut = np.zeros(SIZE, dtype=bool)
     cut[:3, 62:] = True
     rectangle = np.zeros(SIZE, dtype=bool)
     rectangle[3:9, 2:7] = True
-    expected = [square(30, 30), np.zeros(SIZE, dtype=bool), rectangle, rectangle, cut]
+    expected = [square(30, 30), rectangle, rectangle, cut]
     np.testing.assert_array_equal(first, expected)
     np.testing.assert_array_equal(second, expected)
     talk.initialize(frame_path, [region(5, 5)])

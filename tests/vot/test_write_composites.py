@@ -61,6 +61,9 @@ def test_exception(tmp_path: Path) -> None:
     root = square_videos.write_videos(tmp_path / "set", 2, 4)
     with pytest.raises(InputError, match=r"3 objects \(mosaic\) needs 4 videos, got 2"):
         write_composites(root, tmp_path / "out", count=3)
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "file").touch()
     with pytest.raises(InputError, match="exists and is not an empty folder"):
         write_composites(root, tmp_path / "out", count=1)
     with pytest.raises(InputError, match="1 sequence of 2 frames or more, got 0 of 40"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +12,7 @@ import typer
 from vots_hqtrack.cli.console import err, out
 from vots_hqtrack.cli.options import DeviceOption, SettingsOption, WeightsOption, build_config
 from vots_hqtrack.cli.steps import measures_table, show_steps, show_tool_errors
-from vots_hqtrack.errors import ConfigError
+from vots_hqtrack.errors import ConfigError, ProtocolError
 
 if TYPE_CHECKING:
     from vots_hqtrack.vot.registry import TrackerEntry
@@ -156,34 +158,73 @@ def evaluate(
     """
     from vots_hqtrack.checkpoints.manifest import resolve
     from vots_hqtrack.vot.registry import BASELINE_TRACKER, baseline_entry, hqtrack_entry
-    from vots_hqtrack.vot.run import run_evaluation
+    from vots_hqtrack.vot.run import check_sequences, run_evaluation
     from vots_hqtrack.vot.toolkit import find_toolkit
-    from vots_hqtrack.vot.workspace import make_workspace
+    from vots_hqtrack.vot.workspace import Workspace, check_toolkit_path, make_workspace
 
     find_toolkit()
     names = list(dict.fromkeys([tracker, *([BASELINE_TRACKER] if baseline else [])]))
     settings = settings or []
     own = registry or folder / "trackers.ini"
-    if registry is None and tracker == BASELINE_TRACKER:
-        _register(own, baseline_entry(), force=force)
-    elif registry is None:
-        name = preset or DEFAULT_PRESETS.get(tracker, "lite")
-        resolve(build_config(name, config=None, settings=settings, refine=True).weights, weights)
-        _register(
-            own,
-            hqtrack_entry(tracker, preset=name, device=device, weights=weights, settings=settings),
-            force=force,
-        )
-    elif preset or weights or settings or device != "auto":
-        wanted = "write --preset, --weights, --device and --set into it"
-        raise ConfigError(f"the trackers in {registry} have their own options: {wanted}")
-    else:
-        _check_registered(registry, names)
-    workspace = make_workspace(folder, sequences, own)
-    with show_steps() as on_step, show_tool_errors():
-        result = run_evaluation(workspace, names, force=force, on_step=on_step)
-    out.print(measures_table(result))
+    check_sequences(sequences)
+    check_toolkit_path(folder.absolute())
+    with Workspace(folder.absolute(), sequences, own).claim(tracker):
+        if registry is None and tracker == BASELINE_TRACKER:
+            _register(own, baseline_entry(), force=force)
+        elif registry is None:
+            name = preset or DEFAULT_PRESETS.get(tracker, "lite")
+            config = build_config(name, config=None, settings=settings, refine=True)
+            resolve(config.weights, weights)
+            entry = hqtrack_entry(
+                tracker, preset=name, device=device, weights=weights, settings=settings
+            )
+            _register(own, entry, force=force)
+        elif preset or weights or settings or device != "auto":
+            wanted = "write --preset, --weights, --device and --set into it"
+            raise ConfigError(f"the trackers in {registry} have their own options: {wanted}")
+        else:
+            _check_registered(registry, names)
+        workspace = make_workspace(folder, sequences, own, on_wait=_say)
+        with show_steps() as on_step, show_tool_errors():
+            result = run_evaluation(workspace, names, force=force, on_step=on_step, on_word=_say)
+    if result.measures:
+        out.print(measures_table(result))
     _print_paths(result)
+
+
+@vot_app.command("check")
+def check(
+    source: Annotated[
+        Path, typer.Argument(metavar="WORKSPACE|ZIP", help="Workspace, or what was packed in one.")
+    ],
+    tracker: Annotated[
+        str, typer.Option("--tracker", metavar="NAME", help="Tracker to check in a workspace.")
+    ] = "HQTrack",
+    sequences: SequencesOption = SEQUENCES,
+    short_name: Annotated[
+        str | None,
+        typer.Option("--short-name", metavar="NAME", help="Name registered at the challenge."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Check results before they are submitted: files, masks, names, and what would be public.
+
+    The exit code is 4 if there are errors, and 0 if there are only warnings.
+    """
+    from vots_hqtrack.vot.check import check_submission
+
+    found = check_submission(source, sequences, tracker=tracker, short_name=short_name)
+    if as_json:
+        out.print_json(json.dumps([dataclasses.asdict(finding) for finding in found]))
+    else:
+        for finding in found:
+            where = f"{finding.sequence}: " if finding.sequence else ""
+            out.print(f"{finding.level}: {where}{finding.text}", markup=False, soft_wrap=True)
+    num_errors = sum(finding.level == "error" for finding in found)
+    if num_errors:
+        raise ProtocolError(f"{num_errors} errors in the results of {source}")
+    if not found:
+        err.print("nothing found", markup=False)
 
 
 @vot_app.command("worst")
@@ -223,7 +264,8 @@ def _print_paths(result: EvaluationResult) -> None:
         ("submission", result.archive_path),
         ("workspace", result.workspace.folder),
     ):
-        out.print(f"{title + ':':12}{path}", markup=False, soft_wrap=True)
+        if path is not None:
+            out.print(f"{title + ':':12}{path}", markup=False, soft_wrap=True)
 
 
 def _split_names(given: list[str]) -> list[str]:
@@ -235,16 +277,19 @@ def _register(path: Path, entry: TrackerEntry, *, force: bool) -> None:
     """Write our tracker into the workspace's registry, and refuse to mix two runs' results."""
     from vots_hqtrack.vot.registry import baseline_entry, write_registry
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    before = path.read_text(encoding="utf-8") if path.exists() else None
-    changed = write_registry(path, [entry, baseline_entry()])
-    has_results = (path.parent / "results" / entry.identifier).exists()
-    if before is not None and entry.identifier in changed and has_results and not force:
-        path.write_text(before, encoding="utf-8")
-        raise ConfigError(
-            f"the results of {entry.identifier} in {path.parent} were made with other options: "
-            "give --force to replace them, or run under another name"
-        )
+    def check(identifier: str) -> None:
+        has_results = (path.parent / "results" / identifier).exists()
+        if identifier == entry.identifier and has_results and not force:
+            raise ConfigError(
+                f"the results of {identifier} in {path.parent} were made with other options: "
+                "give --force to replace them, or run under another name"
+            )
+
+    write_registry(path, [entry, baseline_entry()], on_change=check, on_wait=_say)
+
+
+def _say(sentence: str) -> None:
+    err.print(sentence, markup=False, soft_wrap=True)
 
 
 def _check_registered(registry: Path, wanted: list[str]) -> None:

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from vots_hqtrack.errors import InputError
+from vots_hqtrack.io import atomic_folder
 from vots_hqtrack.synthetic.composites import (
     GRIDS,
     NUM_OBJECTS,
@@ -23,7 +24,7 @@ from vots_hqtrack.types import FrameArray, MaskArray, Size
 from vots_hqtrack.video.label_maps import read_label_map
 from vots_hqtrack.video.reader import read_frame
 from vots_hqtrack.vot.import_vos import find_sequences, read_vos_sequence
-from vots_hqtrack.vot.sequences import write_sequence, write_sequence_list
+from vots_hqtrack.vot.sequences import check_empty, write_sequence, write_sequence_list
 from vots_hqtrack.vot.workspace import check_toolkit_path
 
 Kind = Literal["mosaic", "crossing"]
@@ -118,20 +119,18 @@ def write_composites(
     if count < 1 or num_frames < 2:
         raise InputError(f"wanted 1 sequence of 2 frames or more, got {count} of {num_frames}")
     check_toolkit_path(out.absolute())
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(
-            f"cannot write composites into {out}: it exists and is not an empty folder"
-        )
+    check_empty(out, "write composites")
     videos = open_videos(root, names, part)
     written: list[CompositeInfo] = []
-    for number in range(count):
-        info, composite = _compose(number, videos, num_frames, seed)
-        masks = dict(enumerate(composite.masks, start=1))
-        write_sequence(out / info.name, composite.frames, masks, fps=FPS)
-        written.append(info)
-        if on_sequence is not None:
-            on_sequence(info)
-    write_sequence_list(out, [info.name for info in written])
+    with atomic_folder(out) as folder:
+        for number in range(count):
+            info, composite = _compose(number, videos, num_frames, seed)
+            masks = dict(enumerate(composite.masks, start=1))
+            write_sequence(folder / info.name, composite.frames, masks, fps=FPS)
+            written.append(info)
+            if on_sequence is not None:
+                on_sequence(info)
+        write_sequence_list(folder, [info.name for info in written])
     return written
 
 

@@ -14,9 +14,8 @@ NAME = "CopyFirst"
 def main() -> None:
     """Answer the toolkit's requests until it quits; writes nothing but the protocol."""
     channels, formats = ["color"], [trax.Image.PATH]
-    with trax.Server(
-        [trax.Region.MASK], formats, channels, tracker_name=NAME, multiobject=True
-    ) as server:
+    kinds = [trax.Region.MASK, trax.Region.POLYGON, trax.Region.RECTANGLE]
+    with trax.Server(kinds, formats, channels, tracker_name=NAME, multiobject=True) as server:
         regions: list[trax.Region] = []
         while True:
             request = server.wait()

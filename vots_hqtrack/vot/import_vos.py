@@ -8,17 +8,25 @@ object) or binary.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from vots_hqtrack.errors import InputError
-from vots_hqtrack.types import MaskArray, ObjectId
+from vots_hqtrack.errors import InputError, PartialError
+from vots_hqtrack.io import atomic_folder
+from vots_hqtrack.types import ObjectId
 from vots_hqtrack.video.label_maps import read_label_map
 from vots_hqtrack.video.reader import list_images, natural_key
-from vots_hqtrack.vot.sequences import check_empty, write_sequence, write_sequence_list
+from vots_hqtrack.vot.region_text import EncodedMask
+from vots_hqtrack.vot.sequences import (
+    check_empty,
+    check_sequence_name,
+    write_sequence,
+    write_sequence_list,
+)
 from vots_hqtrack.vot.workspace import check_toolkit_path
 
 IMAGES, ANNOTATIONS = "JPEGImages", "Annotations"
@@ -154,9 +162,9 @@ def import_sequences(
         Summaries of the sequences written.
 
     Raises:
-        InputError: The layout is another one, a sequence is missing or shows no object, or the
-            toolkit cannot use a path.
-        ShapeError: A mask and its frame differ in size.
+        InputError: The layout is another one, a sequence is missing, the toolkit cannot use a path,
+            or no sequence can be imported.
+        PartialError: Some sequences cannot be imported; the others are.
     """
     check_toolkit_path(out.absolute())
     check_empty(out, "import")
@@ -165,13 +173,46 @@ def import_sequences(
     if missing:
         known = ", ".join(list(found)[:8]) + (", ..." if len(found) > 8 else "")
         raise InputError(f"{root} has no sequence {', '.join(missing)}; it has {known}")
-    done: list[ImportedSequence] = []
-    for name in dict.fromkeys(names or found):
+    wanted = list(dict.fromkeys(names or found))
+    for name in wanted:
         check_toolkit_path(Path(name))
-        done.append(_import_one(read_vos_sequence(name, *found[name]), out, fps=fps, link=link))
-        on_sequence(done[-1])
-    write_sequence_list(out, [sequence.name for sequence in done])
+        check_sequence_name(name)
+    done: list[ImportedSequence] = []
+    failed: list[InputError] = []
+    with atomic_folder(out) as folder:
+        for name in wanted:
+            try:
+                sequence = read_vos_sequence(name, *found[name])
+                _check_links(sequence, root, found[name])
+                done.append(_import_one(sequence, folder, fps=fps, link=link))
+            except InputError as error:
+                failed.append(error)
+                shutil.rmtree(folder / name, ignore_errors=True)
+            else:
+                on_sequence(done[-1])
+        if not done:
+            raise failed[0]
+        write_sequence_list(folder, [sequence.name for sequence in done])
+    if failed:
+        reasons = "; ".join(str(error) for error in failed[:5])
+        reasons += "; ..." if len(failed) > 5 else ""
+        raise PartialError(f"{len(failed)} of {len(wanted)} sequences left out of {out}: {reasons}")
     return done
+
+
+def _check_links(sequence: VOSSequence, root: Path, folders: tuple[Path, Path]) -> None:
+    """Refuse files that are links to something outside of the data set.
+
+    The folders that hold all sequences may themselves be links, as to another disk.
+
+    Raises:
+        InputError: There is such a link.
+    """
+    homes = [root.resolve(), *(folder.parent.resolve() for folder in folders)]
+    for path in (*sequence.frames, *sequence.annotations.values()):
+        target = path.resolve()
+        if not any(target.is_relative_to(home) for home in homes):
+            raise InputError(f"{path} of {sequence.name} leads out of the data set, to {target}")
 
 
 def _import_one(sequence: VOSSequence, out: Path, *, fps: float, link: bool) -> ImportedSequence:
@@ -186,19 +227,19 @@ def _import_one(sequence: VOSSequence, out: Path, *, fps: float, link: bool) -> 
     return ImportedSequence(sequence.name, len(frames), tuple(tracks), first)
 
 
-def _read_tracks(sequence: VOSSequence) -> dict[ObjectId, list[MaskArray | None]]:
+def _read_tracks(sequence: VOSSequence) -> dict[ObjectId, list[EncodedMask | None]]:
     """Read every object's masks, one for each frame.
 
     They are all False where an annotated frame does not show the object, and None where nothing is
     known or the object has not started.
     """
-    tracks: dict[ObjectId, list[MaskArray | None]] = {}
+    tracks: dict[ObjectId, list[EncodedMask | None]] = {}
     for index in sorted(sequence.annotations):
         label_map = read_label_map(sequence.annotations[index])
         for value in np.unique(label_map[label_map > 0]):
             tracks.setdefault(ObjectId(int(value)), [None] * len(sequence.frames))
         for object_id, masks in tracks.items():
-            masks[index] = label_map == object_id
+            masks[index] = EncodedMask.encode(label_map == object_id)
     return dict(sorted(tracks.items()))
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from vots_hqtrack.errors import ProtocolError
 from vots_hqtrack.measures import SegmentationMeasures, measure_object
 from vots_hqtrack.types import ObjectId
-from vots_hqtrack.vot.results import read_result, result_path
+from vots_hqtrack.vot.results import read_result, read_times, result_paths
 from vots_hqtrack.vot.sequences import read_groundtruth, read_sequence_info
 from vots_hqtrack.vot.workspace import EXPERIMENT, Workspace
 
@@ -92,21 +92,24 @@ def sequence_measures(
     """
     size = read_sequence_info(sequence).size
     truths = read_groundtruth(sequence, size)
-    folder = workspace.results / tracker / EXPERIMENT / sequence.name
-    measures = {}
-    for object_id, truth in truths.items():
-        path = result_path(folder, sequence.name, object_id, num_objects=len(truths))
-        measures[object_id] = measure_object(read_result(path, size), truth)
-    return measures
+    paths = result_paths(workspace, tracker, sequence)
+    return {
+        object_id: measure_object(read_result(paths[object_id], size), truth)
+        for object_id, truth in truths.items()
+    }
 
 
 def mean_seconds(workspace: Workspace, tracker: str) -> float | None:
-    """Mean time that the toolkit waited for a frame's masks, in seconds; None without results."""
+    """Mean time that the toolkit waited for a frame's masks, in seconds; None without results.
+
+    Raises:
+        InputError: A file of times is damaged.
+    """
     times: list[float | None] = []
-    for folder in sorted((workspace.results / tracker / EXPERIMENT).glob("*/")):
+    for folder in sorted((workspace.results_of(tracker) / EXPERIMENT).glob("*/")):
         # Every object's file holds the same times.
         for path in sorted(folder.glob("*_time.value"))[:1]:
-            times.extend(float(line) for line in path.read_text("ascii").split())
+            times.extend(read_times(path))
     return mean_of(times)
 
 

@@ -8,7 +8,10 @@ in the frame. The toolkit reads a mask one pixel wide or tall as empty.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +22,12 @@ from vots_hqtrack.video.label_maps import mask_box
 
 UNKNOWN = "0"
 EMPTY_MASK = "m0,0,0,0,0"
+
+MAX_COORDINATE = 2**31 - 1
+"""Largest coordinate of a region; the toolkit rounds larger ones to wrong pixels."""
+
+MAX_MASK_AREA = 2**28
+"""Largest box of a mask, in pixels: 16,384 x 16,384."""
 
 
 def encode_region(mask: MaskArray | None) -> str:
@@ -42,43 +51,155 @@ def encode_region(mask: MaskArray | None) -> str:
     return "m" + ",".join(str(number) for number in (*box, *np.diff(ends, prepend=0).tolist()))
 
 
+@dataclass(frozen=True, slots=True)
+class EncodedMask:
+    """A mask as a line of ground truth, which takes much less memory than its pixels.
+
+    Attributes:
+        text: The line.
+        shape: Height and width of the frame.
+    """
+
+    text: str
+    shape: tuple[int, ...]
+
+    @classmethod
+    def encode(cls, mask: MaskArray) -> EncodedMask:
+        """Encode a bool ``(H, W)`` mask."""
+        return cls(encode_region(mask), mask.shape)
+
+
 def decode_region(line: str, size: Size) -> MaskArray | None:
     """Read one line of a ground-truth file.
 
     Args:
-        line: ``0``, ``1``, a mask ``m...``, a rectangle ``x,y,width,height`` or a polygon
-            ``x1,y1,x2,y2,x3,y3,...`` in pixels.
+        line: As for `parse_region`.
         size: Size of the frame; what is outside is cut off.
 
     Returns:
         Bool ``(H, W)``, all False where the object is absent; None where nothing is known.
 
     Raises:
-        InputError: The line is none of these.
+        InputError: The line is not a region.
 
     Example:
         >>> decode_region("m1,1,2,2,0,2,1,1", Size(3, 3)).astype(int).tolist()
         [[0, 0, 0], [0, 1, 1], [0, 0, 1]]
     """
+    return parse_region(line).to_mask(size)
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A region as it is written, not yet on a frame.
+
+    Attributes:
+        kind: Its kind; of the kinds ``unknown`` and ``absent`` there are no numbers.
+        numbers: ``x, y, width, height`` of a rectangle, ``x1, y1, x2, y2, ...`` of a polygon, or
+            ``x, y, width, height`` and run lengths of a mask.
+    """
+
+    kind: Literal["unknown", "absent", "mask", "rectangle", "polygon"]
+    numbers: tuple[float, ...] = ()
+
+    @classmethod
+    def mask(cls, numbers: Sequence[int]) -> Region:
+        """Make a mask of ``x, y, width, height`` and run lengths.
+
+        Raises:
+            InputError: The runs do not fit the box, or it is larger than any frame.
+        """
+        _check_mask_numbers(numbers)
+        return cls("mask", tuple(numbers))
+
+    @classmethod
+    def shape(cls, kind: Literal["rectangle", "polygon"], numbers: Sequence[float]) -> Region:
+        """Make a rectangle or polygon; of ``nan`` alone it is unknown, as to the toolkit.
+
+        Raises:
+            InputError: It has fewer than three corners, or one is too far away.
+        """
+        if kind == "polygon" and len(numbers) < 6:
+            raise InputError(f"a polygon needs three corners, got {list(numbers)}")
+        if all(math.isnan(number) for number in numbers):
+            return cls("unknown")
+        if any(math.isnan(number) for number in numbers):
+            raise InputError(f"a region must have numbers, got {list(numbers)[:8]}")
+        if max(map(abs, numbers)) > MAX_COORDINATE:
+            raise InputError(
+                f"a region must stay within {MAX_COORDINATE} pixels, got {list(numbers)[:8]}"
+            )
+        return cls(kind, tuple(numbers))
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the region says where the object is; an empty mask does, and starts an object."""
+        return self.kind not in ("unknown", "absent")
+
+    def to_mask(self, size: Size) -> MaskArray | None:
+        """Fill the region on a frame; None where nothing is known."""
+        if self.kind == "unknown":
+            return None
+        if self.kind == "absent":
+            return np.zeros(size, dtype=np.bool_)
+        if self.kind == "rectangle":
+            return fill_rectangle(self.numbers, size)
+        if self.kind == "polygon":
+            return fill_polygon(np.reshape(self.numbers, (-1, 2)), size)
+        left, top, width, height, *runs = (int(number) for number in self.numbers)
+        return place_runs((left, top), Size(height, width), runs, size)
+
+
+def parse_region(line: str) -> Region:
+    """Read one line of ground truth as the VOT toolkit does.
+
+    Args:
+        line: ``0`` (unknown), ``1`` (absent), a mask ``m<x>,<y>,<w>,<h>,<runs>``, a rectangle
+            ``x,y,width,height`` or a polygon ``x1,y1,x2,y2,x3,y3,...`` in pixels. A rectangle or
+            polygon of ``nan`` alone is unknown too.
+
+    Raises:
+        InputError: The line is something else, or its numbers are beyond what the toolkit takes.
+
+    Example:
+        >>> parse_region("nan,nan,nan,nan").kind
+        'unknown'
+    """
     text = line.strip()
-    if text == UNKNOWN:
-        return None
-    if text == "1":
-        return np.zeros(size, dtype=np.bool_)
     try:
-        numbers = [float(part) for part in text.removeprefix("m").split(",")]
-        counts = [int(number) for number in numbers]
-    except (ValueError, OverflowError) as error:
+        if text.startswith("m"):
+            return Region.mask([int(part) for part in text[1:].split(",")])
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError as error:
         raise _region_error(text) from error
-    if text.startswith("m"):
-        if len(counts) >= 4 and counts == numbers:
-            left, top, width, height, *runs = counts
-            return place_runs((left, top), Size(height, width), runs, size)
-    elif len(numbers) == 4:
-        return fill_rectangle(numbers, size)
-    elif len(numbers) >= 6 and len(numbers) % 2 == 0:
-        return fill_polygon(np.reshape(numbers, (-1, 2)), size)
-    raise _region_error(text)
+    if len(values) == 1 and values[0] in (0, 1):
+        return Region("absent" if values[0] else "unknown")
+    if len(values) < 4 or len(values) % 2:
+        raise _region_error(text)
+    return Region.shape("rectangle" if len(values) == 4 else "polygon", values)
+
+
+def _check_mask_numbers(numbers: Sequence[int]) -> None:
+    """Check that a mask's runs fit into its box, beyond which the toolkit would write.
+
+    Raises:
+        InputError: They do not, or the box is larger than any frame.
+    """
+    if len(numbers) < 4:
+        raise InputError(f"a mask needs x,y,width,height and runs, got {list(numbers)}")
+    left, top, width, height, *runs = numbers
+    if min(width, height, *runs, 0) < 0:
+        raise InputError(
+            f"a mask needs sizes and runs of 0 or more, got {width}x{height} and {runs[:8]}"
+        )
+    area = width * height
+    if max(abs(left), abs(top)) > MAX_COORDINATE or area > MAX_MASK_AREA:
+        raise InputError(
+            f"a mask may have {MAX_MASK_AREA} pixels near the frame, got {width}x{height} pixels "
+            f"at {left},{top}"
+        )
+    if sum(runs) > area:
+        raise InputError(f"the runs of a mask cover {sum(runs)} pixels, but its box has {area}")
 
 
 def place_runs(corner: tuple[int, int], box: Size, runs: Sequence[int], size: Size) -> MaskArray:
@@ -96,13 +217,8 @@ def place_runs(corner: tuple[int, int], box: Size, runs: Sequence[int], size: Si
     Raises:
         InputError: A length is negative, or the runs do not fit the box.
     """
-    if box.height < 0 or box.width < 0 or any(run < 0 for run in runs):
-        raise InputError(
-            f"a mask needs sizes and runs of 0 or more, got {box} and {list(runs)[:8]}"
-        )
+    _check_mask_numbers((*corner, box.width, box.height, *runs))
     area = box.height * box.width
-    if sum(runs) > area:
-        raise InputError(f"the runs of a mask cover {sum(runs)} pixels, but its box has {area}")
     flat = np.zeros(area, dtype=np.bool_)
     flat[: sum(runs)] = np.repeat(np.arange(len(runs)) % 2 == 1, np.asarray(runs, dtype=np.int64))
     return place_crop(flat.reshape(box), corner, size)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vots_hqtrack.errors import ProtocolError
+from vots_hqtrack.errors import InputError, ProtocolError
+from vots_hqtrack.io import atomic_path
 from vots_hqtrack.measures import SegmentationMeasures, mean_measures
 from vots_hqtrack.types import ObjectId
 from vots_hqtrack.vot.measures import (
@@ -19,9 +22,17 @@ from vots_hqtrack.vot.measures import (
     read_measures,
     sequence_measures,
 )
-from vots_hqtrack.vot.sequences import read_sequence_list
+from vots_hqtrack.vot.results import result_fault
+from vots_hqtrack.vot.sequences import (
+    SequenceCheck,
+    check_sequence,
+    read_sequence_list,
+    write_sequence_list,
+)
 from vots_hqtrack.vot.toolkit import failure_text, run_toolkit
-from vots_hqtrack.vot.workspace import EXPERIMENT, Workspace
+from vots_hqtrack.vot.workspace import CHALLENGE_STACK, EXPERIMENT, Workspace, write_config
+
+_logger = logging.getLogger(__name__)
 
 _NAME = "measures"
 """Name under which the toolkit stores an analysis and a report."""
@@ -55,7 +66,7 @@ class EvaluationResult:
         measures: The toolkit's measures by tracker.
         segmentation: J and F by tracker, sequence and object.
         seconds: Mean seconds per frame by tracker, as the toolkit waited.
-        report_path: The toolkit's HTML report.
+        report_path: The toolkit's HTML report; None where nothing can be measured.
         archive_path: The packed submission of the first tracker.
         workspace: The workspace with all of it.
     """
@@ -63,7 +74,7 @@ class EvaluationResult:
     measures: Mapping[str, TrackerMeasures]
     segmentation: Mapping[str, Mapping[str, Mapping[ObjectId, SegmentationMeasures | None]]]
     seconds: Mapping[str, float | None]
-    report_path: Path
+    report_path: Path | None
     archive_path: Path
     workspace: Workspace
 
@@ -106,6 +117,7 @@ def run_evaluation(
     *,
     force: bool = False,
     on_step: StepCallback = lambda step: None,
+    on_word: Callable[[str], object] = _logger.warning,
 ) -> EvaluationResult:
     """Evaluate, analyse, report and pack.
 
@@ -114,10 +126,16 @@ def run_evaluation(
         trackers: Identifiers of the trackers; the first one is packed.
         force: Replace results that are there already.
         on_step: Called whenever the progress changes.
+        on_word: Called with each thing that the user should know, in a sentence.
+
+    Returns:
+        The measures over the sequences with truth after the frames where the objects start; without
+        any such sequence there are no measures and no report.
 
     Raises:
         ProtocolError: A step left no result; the message has the reason.
-        InputError: The sequences cannot be read.
+        InputError: A sequence cannot be run or measured.
+        ConfigError: Another run evaluates one of the trackers now.
     """
 
     @contextlib.contextmanager
@@ -126,23 +144,43 @@ def run_evaluation(
         yield
         on_step(Step(text, 1, 1))
 
-    sequences = read_sequence_list(workspace.sequences)
+    sequences = check_sequences(workspace.sequences)
+    measured = _measurable(sequences, on_word)
     for tracker in trackers:
-        evaluate(workspace, tracker, force=force, on_step=on_step)
-    with step("measure"):
-        measures = analyse(workspace, trackers)
-        segmentation = {
-            tracker: {path.name: sequence_measures(workspace, tracker, path) for path in sequences}
-            for tracker in trackers
-        }
-        seconds = {tracker: mean_seconds(workspace, tracker) for tracker in trackers}
-    with step("write the report"):
-        report_path = write_report(workspace, trackers)
-    with step(f"pack {trackers[0]}"):
-        archive_path = pack(workspace, trackers[0])
-    result = EvaluationResult(measures, segmentation, seconds, report_path, archive_path, workspace)
-    result.measures_path.write_text(result.to_json() + "\n", encoding="utf-8")
+        evaluate(workspace, tracker, force=force, on_step=on_step, on_word=on_word)
+    with workspace.hold(on_word):
+        with step("measure"):
+            names = [sequence.name for sequence in measured]
+            measures = analyse(workspace, trackers, names) if measured else {}
+            segmentation = {
+                tracker: {
+                    sequence.name: sequence_measures(workspace, tracker, sequence.folder)
+                    for sequence in measured
+                }
+                for tracker in trackers
+            }
+            seconds = {tracker: mean_seconds(workspace, tracker) for tracker in trackers}
+        report_path = None
+        if measured:
+            with step("write the report"):
+                report_path = write_report(workspace, trackers, names)
+        with step(f"pack {trackers[0]}"):
+            archive_path = pack(workspace, trackers[0], on_word=on_word)
+        result = EvaluationResult(
+            measures, segmentation, seconds, report_path, archive_path, workspace
+        )
+        with atomic_path(result.measures_path) as temporary:
+            temporary.write_text(result.to_json() + "\n", encoding="utf-8")
     return result
+
+
+def check_sequences(folder: Path) -> list[SequenceCheck]:
+    """Check every sequence of a folder for what a run, its analysis and its report will need.
+
+    Raises:
+        InputError: A sequence cannot be used.
+    """
+    return [check_sequence(path) for path in read_sequence_list(folder)]
 
 
 def evaluate(
@@ -151,94 +189,225 @@ def evaluate(
     *,
     force: bool = False,
     on_step: StepCallback = lambda step: None,
+    on_word: Callable[[str], object] = _logger.warning,
 ) -> None:
-    """Run a tracker on every sequence that it has no results for.
+    """Run a tracker on every sequence that it has no whole results for.
+
+    The toolkit writes into a hidden workspace of this run; a sequence's results are moved into the
+    workspace when all of them are whole.
 
     Args:
         workspace: Workspace with the sequences and the registry.
         tracker: The tracker's identifier.
         force: Remove the tracker's results first.
         on_step: Called whenever the progress changes.
+        on_word: Called with each thing that the user should know, in a sentence.
 
     Raises:
         ProtocolError: Some results are missing afterwards; the message has the tracker's reason.
-        InputError: The sequences cannot be read.
+        InputError: A sequence cannot be run.
+        ConfigError: Another run evaluates the tracker now, or its identifier is not usable.
     """
-    sequences = read_sequence_list(workspace.sequences)
-    if force:
-        shutil.rmtree(workspace.results / tracker, ignore_errors=True)
-    reported: Step | None = None
+    sequences = check_sequences(workspace.sequences)
+    target = workspace.results_of(tracker) / EXPERIMENT
+    with workspace.claim(tracker, on_wait=on_word):
+        if force and target.parent.exists():
+            shutil.rmtree(target.parent)
+        missing = {}
+        for sequence in sequences:
+            if (fault := result_fault(target / sequence.name, sequence)) is None:
+                continue
+            missing[sequence.name] = sequence
+            if any((target / sequence.name).glob("*")):
+                on_word(f"{tracker} runs again on {sequence.name}: {fault}")
+        collector = _Collector(workspace, tracker, missing, len(sequences), on_step)
+        collector()
+        if not missing:
+            return
+        folders = [sequence.folder for sequence in missing.values()]
+        with _hidden_workspace(workspace, f"run-{tracker}", folders) as hidden:
+            arguments = ["evaluate", "--workspace", str(hidden.folder), tracker]
+            output = run_toolkit(arguments, hidden, tracker=tracker, on_poll=collector)
+            collector()
+            if missing:
+                raise ProtocolError(failure_text(output, tracker, hidden))
 
-    def report() -> bool:
-        """Report progress where it changed, and return whether all is done."""
-        nonlocal reported
-        missing = [path.name for path in sequences if not _is_done(workspace, tracker, path)]
-        num_done = len(sequences) - len(missing)
-        now = Step(f"run {tracker}", num_done, len(sequences), "".join(missing[:1]))
-        if now != reported:
-            reported = now
-            on_step(now)
-        return not missing
 
-    if report():
-        return
-    arguments = ["evaluate", "--workspace", str(workspace.folder), tracker]
-    output = run_toolkit(arguments, workspace, on_poll=report)
-    if not report():
-        raise ProtocolError(failure_text(output, tracker, workspace))
-
-
-def analyse(workspace: Workspace, trackers: Sequence[str]) -> dict[str, TrackerMeasures]:
-    """Measure evaluated trackers over all sequences of a workspace.
+def analyse(
+    workspace: Workspace, trackers: Sequence[str], sequences: Sequence[str] = ()
+) -> dict[str, TrackerMeasures]:
+    """Measure evaluated trackers over sequences of a workspace, all of them if none is named.
 
     Raises:
         ProtocolError: The toolkit left no analysis.
+        InputError: Results are missing or damaged.
     """
     path = workspace.measures / "analysis" / f"{_NAME}.json"
-    _run_for_file("analysis", workspace, trackers, path)
+    _run_for_file("analysis", workspace, trackers, path, sequences)
     return read_measures(path)
 
 
-def write_report(workspace: Workspace, trackers: Sequence[str]) -> Path:
+def write_report(
+    workspace: Workspace, trackers: Sequence[str], sequences: Sequence[str] = ()
+) -> Path:
     """Let the toolkit write its HTML report, and return the page's path.
 
     Raises:
         ProtocolError: The toolkit left no report.
     """
     path = workspace.measures / "reports" / _NAME / "report.html"
-    _run_for_file("report", workspace, trackers, path)
+    _run_for_file("report", workspace, trackers, path, sequences)
     return path
 
 
-def pack(workspace: Workspace, tracker: str) -> Path:
+def pack(
+    workspace: Workspace,
+    tracker: str,
+    *,
+    on_word: Callable[[str], object] = _logger.warning,
+) -> Path:
     """Pack a tracker's results for submission, and return the archive's path.
 
+    The archive appears in the workspace when it is whole.
+
     Raises:
-        ProtocolError: The toolkit left no archive.
+        ProtocolError: A result is missing or damaged, or the toolkit left no whole archive.
     """
-    before = set(workspace.folder.glob(f"{tracker}_*.zip"))
-    output = run_toolkit(["pack", "--workspace", str(workspace.folder), tracker], workspace)
-    found = set(workspace.folder.glob(f"{tracker}_*.zip")) - before
-    if not found:
-        reason = failure_text(output, tracker, workspace)
-        raise ProtocolError(f"vot pack left no archive: {reason}")
-    return found.pop()
+    sequences = check_sequences(workspace.sequences)
+    target = workspace.results_of(tracker) / EXPERIMENT
+    for sequence in sequences:
+        fault = result_fault(target / sequence.name, sequence)
+        if fault is not None:
+            reason = f"the results of {tracker} on {sequence.name} are not complete: {fault}"
+            raise ProtocolError(f"cannot pack: {reason}; evaluate again")
+    folders = [sequence.folder for sequence in sequences]
+    name = f"pack-{tracker}"
+    with workspace.hold(on_word), _hidden_workspace(workspace, name, folders) as hidden:
+        hidden.results.rmdir()
+        hidden.results.symlink_to(workspace.results, target_is_directory=True)
+        arguments = ["pack", "--workspace", str(hidden.folder), tracker]
+        output = run_toolkit(arguments, hidden, tracker=tracker)
+        found = list(hidden.folder.glob(f"{tracker}_*.zip"))
+        if not found:
+            reason = failure_text(output, tracker, workspace)
+            raise ProtocolError(f"vot pack left no archive: {reason}")
+        archive = found[0]
+        if (fault := _archive_fault(archive, target)) is not None:
+            raise ProtocolError(f"vot pack left a damaged archive: {fault}")
+        return archive.rename(workspace.folder / archive.name)
 
 
-def _run_for_file(verb: str, workspace: Workspace, trackers: Sequence[str], path: Path) -> None:
+def _measurable(
+    sequences: Sequence[SequenceCheck], on_word: Callable[[str], object]
+) -> list[SequenceCheck]:
+    """Return the sequences that can be measured; say which ones cannot."""
+    found = [sequence for sequence in sequences if sequence.is_measurable]
+    others = [sequence.name for sequence in sequences if not sequence.is_measurable]
+    if others:
+        which = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
+        on_word(
+            f"not measured: {which}: the truth of an object ends with the frame where it starts"
+        )
+    if found and others and any("," in sequence.name for sequence in found):
+        raise InputError("with sequences that are not measured, no name may hold a comma")
+    return found
+
+
+class _Collector:
+    """Takes the results of a running toolkit over, sequence by sequence, and reports progress."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        tracker: str,
+        missing: dict[str, SequenceCheck],
+        num_sequences: int,
+        on_step: StepCallback,
+    ) -> None:
+        """Take over what is missing, which shrinks as it comes."""
+        self._target = workspace.results_of(tracker) / EXPERIMENT
+        self._source = workspace.hidden / f"run-{tracker}" / "results" / tracker / EXPERIMENT
+        self._text, self._missing, self._num_sequences = f"run {tracker}", missing, num_sequences
+        self._on_step = on_step
+        self._reported: Step | None = None
+
+    def __call__(self) -> None:
+        """Move the results that are whole, and report progress where it changed."""
+        for name in list(self._missing):
+            source = self._source / name
+            if source.is_dir() and result_fault(source, self._missing[name]) is None:
+                _move_results(source, self._target / name)
+                del self._missing[name]
+        num_done = self._num_sequences - len(self._missing)
+        now = Step(self._text, num_done, self._num_sequences, next(iter(self._missing), ""))
+        if now != self._reported:
+            self._reported = now
+            self._on_step(now)
+
+
+@contextlib.contextmanager
+def _hidden_workspace(
+    workspace: Workspace, name: str, sequences: Sequence[Path]
+) -> Iterator[Workspace]:
+    """Make a workspace of some of the sequences, and remove it at the end.
+
+    What a run left that was killed is removed too; the caller holds the lock for this name.
+    """
+    folder = workspace.hidden / name
+    hidden = Workspace(folder, folder / "sequences", workspace.registry)
+    if folder.exists():
+        shutil.rmtree(folder)
+    try:
+        for path in (hidden.results, hidden.sequences, workspace.folder / "logs"):
+            path.mkdir(parents=True, exist_ok=True)
+        (folder / "logs").symlink_to(workspace.folder / "logs", target_is_directory=True)
+        write_sequence_list(hidden.sequences, [str(path) for path in sequences])
+        write_config(hidden, folder, (CHALLENGE_STACK,))
+        yield hidden
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _move_results(source: Path, target: Path) -> None:
+    """Move a sequence's whole results in place of those that were not."""
+    target.mkdir(parents=True, exist_ok=True)
+    stem = f"{source.name}_"
+    for old in target.iterdir():
+        if old.name.startswith(stem) and old.suffix in (".bin", ".txt", ".value"):
+            old.unlink()
+    for path in sorted(source.iterdir()):
+        path.replace(target / path.name)
+    source.rmdir()
+
+
+def _archive_fault(path: Path, results: Path) -> str | None:
+    """Say what a packed archive lacks, None where it is whole."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if (name := archive.testzip()) is not None:
+                return f"{name} in {path.name} is damaged"
+            names = set(archive.namelist())
+    except (OSError, zipfile.BadZipFile) as error:
+        return f"{path.name}: {error}"
+    if "manifest.yml" not in names:
+        return f"{path.name} has no manifest.yml"
+    sizes = {f"{results.name}/{file.relative_to(results)}" for file in results.glob("*/*.bin")}
+    lost = sizes - names
+    return f"{path.name} lacks {min(lost)}" if lost else None
+
+
+def _run_for_file(
+    verb: str, workspace: Workspace, trackers: Sequence[str], path: Path, sequences: Sequence[str]
+) -> None:
     """Run a command of the toolkit over the measures, and check that it left a file."""
     path.unlink(missing_ok=True)
     arguments = [verb, "--workspace", str(workspace.measures), "--name", _NAME, *trackers]
+    if sequences and len(sequences) < len(read_sequence_list(workspace.sequences)):
+        arguments += ["--sequences", ",".join(sequences)]
     output = run_toolkit(arguments, workspace)
     if not path.is_file():
         reason = failure_text(output, ", ".join(trackers), workspace)
         raise ProtocolError(f"vot {verb} left no {path.name}: {reason}")
-
-
-def _is_done(workspace: Workspace, tracker: str, sequence: Path) -> bool:
-    num_objects = len(list(sequence.glob("groundtruth_object*.txt"))) or 1
-    folder = workspace.results / tracker / EXPERIMENT / sequence.name
-    return len(list(folder.glob(f"{sequence.name}_*001.bin"))) >= num_objects
 
 
 def _to_dict(measures: SegmentationMeasures | None) -> dict[str, float]:

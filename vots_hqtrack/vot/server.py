@@ -64,12 +64,11 @@ class VideoSession:
         self._tracker = tracker
         self._state: Any = None
         self._num_ids = 0
-        self._object_ids: list[ObjectId | None] = []  # None: began with an empty mask
+        self._object_ids: list[ObjectId] = []
 
     def step(self, frame: FrameArray, new_masks: Sequence[MaskArray]) -> list[MaskArray]:
         """Find the known objects in the next frame, then add those that begin in it.
 
-        An object with an empty first mask cannot be tracked and is reported absent for ever.
         Objects of one and the same mask are one object to the tracker and get the same answer.
 
         Args:
@@ -79,25 +78,33 @@ class VideoSession:
         Returns:
             Bool ``(H, W)`` of every object so far, in the order in which they were given; empty
             where an object is absent. New objects get the mask that they came with.
+
+        Raises:
+            ProtocolError: A first mask is empty.
         """
+        for index, mask in enumerate(new_masks, start=1):
+            if not mask.any():
+                raise ProtocolError(
+                    f"object {index} of {len(new_masks)} that begin here has an empty region: "
+                    f"wanted one that covers pixels of the frame of {Size(*mask.shape)}"
+                )
         reported = self._track(frame)
         self._add(frame, new_masks)
         return [*reported, *new_masks]
 
     def _track(self, frame: FrameArray) -> list[MaskArray]:
-        absent = np.zeros(frame.shape[:2], dtype=np.bool_)
         if self._state is None:
-            return [absent for _ in self._object_ids]
+            return []
         masks = self._tracker.track(frame, self._state).masks
-        return [absent if n is None else masks[n] for n in self._object_ids]
+        return [masks[object_id] for object_id in self._object_ids]
 
     def _add(self, frame: FrameArray, new_masks: Sequence[MaskArray]) -> None:
         keys = [_sorting_key(mask) for mask in new_masks]
         by_key = dict(zip(keys, new_masks, strict=True))
-        ordered = sorted(key for key in by_key if key is not None)
+        ordered = sorted(by_key)
         ids = {key: ObjectId(self._num_ids + n) for n, key in enumerate(ordered, start=1)}
         self._num_ids += len(ids)
-        self._object_ids += [None if key is None else ids[key] for key in keys]
+        self._object_ids += [ids[key] for key in keys]
         masks: dict[int, MaskArray] = {ids[key]: by_key[key] for key in ordered}
         if masks and self._state is None:
             self._state = self._tracker.initialize(frame, masks)
@@ -105,14 +112,13 @@ class VideoSession:
             self._tracker.add_objects(frame, masks, self._state)
 
 
-def _sorting_key(mask: MaskArray) -> tuple[int, bytes] | None:
-    """Return the key by which objects are numbered, None for an empty mask.
+def _sorting_key(mask: MaskArray) -> tuple[int, bytes]:
+    """Return the key by which objects are numbered.
 
     Area comes first: of masks that overlap the tracker gives the pixels to the lower id, so that an
     object inside a larger one is not lost.
     """
-    area = int(mask.sum())
-    return (area, np.packbits(mask).tobytes()) if area else None
+    return int(mask.sum()), np.packbits(mask).tobytes()
 
 
 def run(load: Callable[[], VideoTracker], *, load_limit_s: float = LOAD_LIMIT_S) -> int:
@@ -135,7 +141,7 @@ def run(load: Callable[[], VideoTracker], *, load_limit_s: float = LOAD_LIMIT_S)
     loaded = _load(load, load_limit_s, streams)
     server = _connect(streams)
     try:
-        _serve(server, loaded)
+        _serve(server, streams, loaded)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the user must see it
         return _report(server, streams, error)
     streams.remove_log()
@@ -157,7 +163,7 @@ def _load(
                 return
             faulthandler.dump_traceback(all_threads=True)
             server = _connect(streams)
-            _wait(server)
+            _wait(server, streams)
             error = HQTrackError(f"the tracker was not loaded within {limit_s:g} s")
             os._exit(_report(server, streams, error))
 
@@ -185,10 +191,12 @@ def _connect(streams: ProtocolStreams) -> trax.Server:
         )
 
 
-def _serve(server: trax.Server, loaded: VideoTracker | BaseException) -> None:
+def _serve(
+    server: trax.Server, streams: ProtocolStreams, loaded: VideoTracker | BaseException
+) -> None:
     session: VideoSession | None = None
     while True:
-        request = _wait(server)
+        request = _wait(server, streams)
         if request.type == trax.TraxStatus.QUIT:
             return
         if isinstance(loaded, BaseException):
@@ -202,14 +210,16 @@ def _serve(server: trax.Server, loaded: VideoTracker | BaseException) -> None:
         server.status([(mask_to_region(mask), {}) for mask in masks])
 
 
-def _wait(server: trax.Server) -> trax.server.Request:
+def _wait(server: trax.Server, streams: ProtocolStreams) -> trax.server.Request:
     try:
-        return server.wait()
+        request = server.wait()
     except trax.TraxException as error:
+        streams.guard.check()
         raise ProtocolError(
-            f"the toolkit went away or sent what TraX cannot read, such as a path with letters "
-            f"outside ASCII ({error})"
+            f"the toolkit went away or sent what TraX cannot read ({error})"
         ) from error
+    streams.guard.check()
+    return request
 
 
 def _read_frame(request: trax.server.Request) -> FrameArray:

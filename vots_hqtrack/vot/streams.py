@@ -2,7 +2,8 @@
 
 The toolkit reads a tracker's standard output and standard error as one TraX stream, in which a
 progress bar, a character outside ASCII or a line of another thread ends the session. Before the
-session begins, both are therefore redirected to a log file, and TraX gets a copy of the output.
+session begins, both are therefore redirected to a log file, and TraX gets a copy of the output. A
+disk that is full costs the log, not the session.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vots_hqtrack.vot.guard import MessageGuard
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -26,40 +29,38 @@ _REASON_LENGTH = 1_000
 
 @dataclass(frozen=True, slots=True)
 class ProtocolStreams:
-    """File descriptors of the protocol, and the log file.
+    """Streams of the protocol, and the log file.
 
     Attributes:
-        protocol_in: File descriptor of the toolkit's messages.
+        guard: The toolkit's messages, checked.
         protocol_out: File descriptor of ours.
-        log_path: File that replaces standard output and standard error.
+        log_path: File that replaces standard output and standard error; None where no folder of
+            temporary files takes one.
     """
 
-    protocol_in: int
+    guard: MessageGuard
     protocol_out: int
-    log_path: Path
+    log_path: Path | None
 
     @classmethod
     def take_over(cls) -> ProtocolStreams:
         """Redirect this process's standard streams to a log file, until the process ends."""
         sys.stdout.flush()
         sys.stderr.flush()
-        handle, name = tempfile.mkstemp(prefix="vots-hqtrack-", suffix=".log")
+        handle, log_path = _open_log()
         protocol_in, protocol_out = os.dup(_STDIN), os.dup(_STDOUT)
         nothing = os.open(os.devnull, os.O_RDONLY)
         for source, target in ((nothing, _STDIN), (handle, _STDOUT), (handle, _STDERR)):
             os.dup2(source, target)
         os.close(nothing)
         os.close(handle)
-        for stream in (sys.stdout, sys.stderr):
-            # A log must take any character, in every locale that the toolkit may run in.
-            if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
-        return cls(protocol_in, protocol_out, Path(name))
+        sys.stdout, sys.stderr = LogStream(_STDOUT), LogStream(_STDERR)
+        return cls(MessageGuard(protocol_in), protocol_out, log_path)
 
     @contextlib.contextmanager
     def trax_environment(self) -> Iterator[None]:
         """Give the protocol's descriptors to a TraX server that is made in the body."""
-        os.environ |= {"TRAX_IN": str(self.protocol_in), "TRAX_OUT": str(self.protocol_out)}
+        os.environ |= {"TRAX_IN": str(self.guard.output), "TRAX_OUT": str(self.protocol_out)}
         try:
             yield
         finally:
@@ -71,8 +72,8 @@ class ProtocolStreams:
         Must be called between two messages. The text goes out as full lines of ASCII, none of which
         looks like a message.
         """
-        sys.stdout.flush()
-        sys.stderr.flush()
+        if self.log_path is None:
+            return
         with self.log_path.open("rb") as log:
             size = log.seek(0, os.SEEK_END)
             log.seek(max(size - _TAIL_BYTES, 0))
@@ -84,14 +85,46 @@ class ProtocolStreams:
 
     def remove_log(self) -> None:
         """Delete the log of a session that ended well."""
+        if self.log_path is not None:
+            with contextlib.suppress(OSError):
+                self.log_path.unlink()
+
+
+class _LossyFile(io.FileIO):
+    """File that says it wrote what it could not write."""
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]
+        """Write, or lose, all of the data."""
+        remaining = memoryview(data)
         with contextlib.suppress(OSError):
-            self.log_path.unlink()
+            while remaining:
+                remaining = remaining[super().write(remaining) :]
+        return len(data)
 
 
-def describe_error(error: BaseException, log_path: Path) -> str:
+class LogStream(io.TextIOWrapper):
+    """Text stream into the log that takes any character, and loses what the disk cannot hold."""
+
+    def __init__(self, descriptor: int) -> None:
+        """Write to a descriptor at once, so that nothing is kept back for a later failure."""
+        raw = _LossyFile(descriptor, "w", closefd=False)
+        super().__init__(raw, encoding="utf-8", errors="backslashreplace", write_through=True)
+
+
+def _open_log() -> tuple[int, Path | None]:
+    """Open a file for the log, or what swallows it."""
+    try:
+        handle, name = tempfile.mkstemp(prefix="vots-hqtrack-", suffix=".log")
+    except OSError:
+        return os.open(os.devnull, os.O_WRONLY), None
+    return handle, Path(name)
+
+
+def describe_error(error: BaseException, log_path: Path | None) -> str:
     r"""Describe an error in one line of ASCII, the only characters that the protocol takes.
 
-    The line has the error's type and message, cut after 1,000 characters, and the log's path.
+    The line has the error's type and message, cut after 1,000 characters, and the log's path if
+    there is a log.
 
     Example:
         >>> describe_error(ValueError("bad\nf\u00f6rm"), Path("/tmp/a.log"))
@@ -100,7 +133,7 @@ def describe_error(error: BaseException, log_path: Path) -> str:
     text = " ".join(f"{type(error).__name__}: {error}".split())
     if len(text) > _REASON_LENGTH:
         text = text[:_REASON_LENGTH] + " ..."
-    return to_ascii(f"{text} (log: {log_path})")
+    return to_ascii(text if log_path is None else f"{text} (log: {log_path})")
 
 
 def to_ascii(text: str) -> str:

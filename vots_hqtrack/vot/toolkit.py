@@ -47,13 +47,18 @@ def find_toolkit() -> Path:
 
 
 def run_toolkit(
-    arguments: Sequence[str], workspace: Workspace, *, on_poll: Callable[[], object] | None = None
+    arguments: Sequence[str],
+    workspace: Workspace,
+    *,
+    tracker: str = "",
+    on_poll: Callable[[], object] | None = None,
 ) -> str:
     """Run one command of the toolkit to its end.
 
     Args:
         arguments: Command line after ``vot``.
         workspace: Workspace in which the command runs, with its registry.
+        tracker: The one tracker that it is about, for the name of the log.
         on_poll: Called about twice a second while the command runs.
 
     Returns:
@@ -69,7 +74,8 @@ def run_toolkit(
     environment |= {"VOT_PERSISTENT_CACHE": "0", "VOT_REGISTRY": str(workspace.registry)}
     log_folder = workspace.folder / "logs"
     log_folder.mkdir(exist_ok=True)
-    log_path = log_folder / f"vot-{arguments[0]}.log"
+    log_path = log_folder / "-".join(["vot", arguments[0], *([tracker] if tracker else [])])
+    log_path = log_path.with_suffix(".log")
     with log_path.open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 - our own command line, no shell
             command,
@@ -114,8 +120,9 @@ def failure_text(output: str, tracker: str, workspace: Workspace) -> str:
     log = _TRACKER_LOG.search(output)
     if log is None or not Path(log[1]).is_file():
         return text
-    lines = Path(log[1]).read_text(encoding="utf-8", errors="replace")
-    return f"{text}\nlog: {log[1]}\n{_tail(lines)}"
+    path = Path(log[1]).resolve()  # a run's hidden workspace, which has a link, goes away
+    lines = path.read_text(encoding="utf-8", errors="replace")
+    return f"{text}\nlog: {path}\n{_tail(lines)}"
 
 
 def _tail(text: str) -> str:
