@@ -16,7 +16,7 @@ import numpy as np
 
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.types import MaskArray, ObjectId
-from vots_hqtrack.video.label_maps import read_label_map
+from vots_hqtrack.video.label_maps import LabelMaps
 from vots_hqtrack.video.reader import list_images, natural_key
 from vots_hqtrack.vot.sequences import check_empty, write_sequence, write_sequence_list
 from vots_hqtrack.vot.workspace import check_toolkit_path
@@ -138,8 +138,11 @@ def import_sequences(
     """Turn sequences of a video object segmentation set into VOTS sequences with a ``list.txt``.
 
     An object starts on the first frame with an annotation that shows it. Later it is absent from
-    annotated frames that do not show it, and unknown on frames without annotation. Frames before
-    the first object are left out, because the toolkit wants an object to start with.
+    annotated frames that do not show it, and unknown on frames without annotation. Where every
+    annotation shows an object for the first time, as in YouTube-VOS's validation set, they are
+    first masks only, and objects that they do not show are unknown there. Frames before the first
+    object are left out, because the toolkit wants an object to start with. All sequences are listed
+    before the first is written; those without an object are left out, and named at the end.
 
     Args:
         root: The data set's folder.
@@ -154,8 +157,8 @@ def import_sequences(
         Summaries of the sequences written.
 
     Raises:
-        InputError: The layout is another one, a sequence is missing or shows no object, or the
-            toolkit cannot use a path.
+        InputError: The layout is another one, a sequence is missing, frames are lost, or the
+            toolkit cannot use a path; after all others are done, a sequence shows no object.
         ShapeError: A mask and its frame differ in size.
     """
     check_toolkit_path(out.absolute())
@@ -165,21 +168,38 @@ def import_sequences(
     if missing:
         known = ", ".join(list(found)[:8]) + (", ..." if len(found) > 8 else "")
         raise InputError(f"{root} has no sequence {', '.join(missing)}; it has {known}")
-    done: list[ImportedSequence] = []
+    listed = []
     for name in dict.fromkeys(names or found):
         check_toolkit_path(Path(name))
-        done.append(_import_one(read_vos_sequence(name, *found[name]), out, fps=fps, link=link))
+        listed.append(read_vos_sequence(name, *found[name]))
+    done: list[ImportedSequence] = []
+    empty: list[str] = []
+    for sequence in listed:
+        tracks = _read_tracks(sequence)
+        if not tracks:
+            empty.append(sequence.name)
+            continue
+        done.append(_write_one(sequence, tracks, out, fps=fps, link=link))
         on_sequence(done[-1])
-    write_sequence_list(out, [sequence.name for sequence in done])
+    if done:
+        write_sequence_list(out, [sequence.name for sequence in done])
+    if empty:
+        which = f"the sequence {empty[0]}" if len(empty) == 1 else f"these: {', '.join(empty)}"
+        raise InputError(
+            f"no annotation of {which} shows an object; imported were {len(done)} others"
+        )
     return done
 
 
-def _import_one(sequence: VOSSequence, out: Path, *, fps: float, link: bool) -> ImportedSequence:
-    tracks = _read_tracks(sequence)
-    starts = [next(i for i, m in enumerate(masks) if m is not None) for masks in tracks.values()]
-    if not starts:
-        raise InputError(f"no annotation of the sequence {sequence.name} shows an object")
-    first = min(starts)
+def _write_one(
+    sequence: VOSSequence,
+    tracks: dict[ObjectId, list[MaskArray | None]],
+    out: Path,
+    *,
+    fps: float,
+    link: bool,
+) -> ImportedSequence:
+    first = min(next(i for i, m in enumerate(masks) if m is not None) for masks in tracks.values())
     cut = {int(object_id): masks[first:] for object_id, masks in tracks.items()}
     frames = sequence.frames[first:]
     write_sequence(out / sequence.name, frames, cut, fps=fps, link=link)
@@ -193,12 +213,19 @@ def _read_tracks(sequence: VOSSequence) -> dict[ObjectId, list[MaskArray | None]
     known or the object has not started.
     """
     tracks: dict[ObjectId, list[MaskArray | None]] = {}
+    maps = LabelMaps(sequence.annotations.values())
+    is_first_only = True
     for index in sorted(sequence.annotations):
-        label_map = read_label_map(sequence.annotations[index])
-        for value in np.unique(label_map[label_map > 0]):
-            tracks.setdefault(ObjectId(int(value)), [None] * len(sequence.frames))
+        label_map = maps.read(sequence.annotations[index])
+        shown = {ObjectId(int(value)) for value in np.unique(label_map[label_map > 0])}
+        is_first_only &= bool(shown - set(tracks))
+        for object_id in shown:
+            tracks.setdefault(object_id, [None] * len(sequence.frames))
         for object_id, masks in tracks.items():
             masks[index] = label_map == object_id
+    if is_first_only:
+        for masks in tracks.values():
+            masks[:] = [mask if mask is None or mask.any() else None for mask in masks]
     return dict(sorted(tracks.items()))
 
 
