@@ -132,7 +132,8 @@ def read_earlier(folder: Path) -> EarlierRun | None:
         frames = head.pop("frames")
         if head["format"] != FORMAT_VERSION:
             raise ValueError(f"format {head['format']!r}")
-        frames = _read_journal(folder / JOURNAL_NAME) or frames
+        # A killed run has more in its journal, unless it was killed while it copied the journal.
+        frames = max(frames, _read_journal(folder / JOURNAL_NAME), key=len)
         if not all(_is_name(frame["name"]) for frame in frames):
             raise ValueError("a frame name that is not a file name")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
