@@ -37,7 +37,8 @@ class ErrorLineGroup(TyperGroup):
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - Click's class, which newer Typers carry inside
         """Run the command that was asked for."""
         try:
-            return super().invoke(ctx)
+            with signals.on_signal("raise"):
+                return super().invoke(ctx)
         except KeyboardInterrupt as error:
             print_error("stopped")
             number = getattr(error, "number", signal.SIGINT)
@@ -113,5 +114,5 @@ def set_up(
 
 def main() -> None:
     """Run the command line."""
-    signals.listen("raise")
+    signals.listen("leave")
     app()
