@@ -41,6 +41,10 @@ class InputError(HQTrackError):
     exit_code = 2
 
 
+class OutputError(HQTrackError):
+    """Results could not be written: the disk is full, or their folder changed meanwhile."""
+
+
 class ShapeError(InputError):
     """An array or tensor has another shape, dtype or size than the one wanted."""
 

@@ -38,6 +38,7 @@ from vots_hqtrack.motion_gate import LastSeen, close_outside, search_windows
 from vots_hqtrack.presets import load_preset
 from vots_hqtrack.refiner import Box, Refiner
 from vots_hqtrack.result import FrameResult, make_result
+from vots_hqtrack.saved_state import SavedState, fill_state
 from vots_hqtrack.selector import FinalMasks, choose_masks, keep_initial
 from vots_hqtrack.settings import apply_settings
 from vots_hqtrack.types import (
@@ -224,6 +225,21 @@ class HQTracker:
             state.features = encoded.features
             logits = [group.logits for group in predictions]
             return make_result(state, initial, final, lambda: self._merge(logits), self.config)
+
+    def restore(self, saved: SavedState) -> TrackState:
+        """Return the state of a video that was saved, by which :meth:`track` goes on.
+
+        Args:
+            saved: From `saved_state.save_state`, of a tracker with the same options and weights.
+
+        Raises:
+            InputError: The options were others.
+        """
+        state = self._new_state(saved.frame_size)
+        num_groups = -(-len(saved.object_ids) // state.slots.group_size)
+        groups = [new_group(self.config.memory) for _ in range(num_groups)]
+        fill_state(state, saved, groups)
+        return state
 
     def mask_from_box(self, frame: FrameArray, box: Box) -> MaskArray:
         """Segment the content of a box: bool ``(H, W)``; see :meth:`masks_from_boxes`."""

@@ -131,13 +131,12 @@ def test_size_change_midway_keeps_the_rest(track, frames, first_mask):
     assert (tracks["status"], len(tracks["frames"])) == ("failed", 1)
 
 
-def test_overwrite_replaces_results(track, frames, first_mask, tmp_path):
-    old = tmp_path / "results" / "masks" / "old.png"
-    old.parent.mkdir(parents=True)
-    old.write_text("old")
-    given = [frames, "--mask", first_mask, "--limit", "1", "--overwrite", "--no-refine"]
-    _, folder, _ = track(*given)
+def test_overwrite_replaces_results(track, frames, first_mask):
+    given = [frames, "--mask", first_mask, "--no-refine", "--no-overlay"]
+    track(*given, "--limit", "2")
+    _, folder, tracks = track(*given, "--limit", "1", "--overwrite")
     assert [path.name for path in (folder / "masks").iterdir()] == ["00000.png"]
+    assert len(tracks["frames"]) == 1
 
 
 def test_corrupt_weights(runner, frames, first_mask, tmp_path):
@@ -243,7 +242,7 @@ def test_interrupt_keeps_what_was_done(finished):
     assert "error: stopped" in done.stderr
     assert "Traceback" not in done.stderr
     tracks = read_tracks(done.results)
-    assert tracks["status"] == "stopped"
+    assert (tracks["status"], tracks["reason"]) == ("interrupted", "SIGINT")
     assert 2 <= len(tracks["frames"]) < 100
     assert len(list(open_source(done.results / "overlay.mp4"))) == len(tracks["frames"])
 

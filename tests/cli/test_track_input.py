@@ -164,14 +164,14 @@ def test_output_folder_with_files(refuse, given, tmp_path):
     folder.mkdir()
     (folder / "notes.txt").write_text("mine")
     line = refuse(*given, "--out", str(folder))
-    assert line.endswith("is not empty; give --overwrite to replace results")
+    assert "is not empty; give --overwrite to replace results, or --resume to" in line
 
 
 def test_results_never_replace_their_source(refuse, first_mask, tmp_path):
     folder = tmp_path / "old"
     save(folder / "masks" / "00000.png", make_frame(0))
     given = [folder / "masks", "--mask", first_mask, "--out", str(folder), "--overwrite"]
-    assert "would replace the source" in refuse(*given)
+    assert "old holds the input" in refuse(*given)
     assert (folder / "masks" / "00000.png").exists()
 
 

@@ -7,6 +7,7 @@ the background, and the palette only makes them pleasant to look at.
 from __future__ import annotations
 
 import functools
+import io
 import logging
 from collections.abc import Iterable
 from pathlib import Path
@@ -199,8 +200,26 @@ def write_label_map(path: Path, label_map: LabelArray) -> None:
         )
     image = Image.fromarray(label_map)
     image.putpalette(palette().tobytes())
+    encoded = io.BytesIO()  # Pillow's own writing does not tell why it failed
+    image.save(encoded, format="PNG")
     with atomic_path(path) as temporary:
-        image.save(temporary, format="PNG")
+        temporary.write_bytes(encoded.getvalue())
+
+
+def read_written_map(path: Path) -> LabelArray:
+    """Read what :func:`write_label_map` wrote: ``(H, W)`` uint8, every value an object id.
+
+    Raises:
+        InputError: The file is missing, damaged, or another kind of image.
+    """
+    try:
+        with Image.open(path) as image:
+            mode, label_map = image.mode, np.asarray(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"cannot read the label map {path}: {error}") from error
+    if mode != "P":
+        raise InputError(f"the label map {path} must be an indexed PNG, got mode {mode}")
+    return label_map
 
 
 def mask_box(mask: MaskArray) -> tuple[int, int, int, int] | None:
