@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from square_video import SIZE, make_frame, make_mask, save
+from video_files import write_video
 
 from vots_hqtrack.cli.main import app
 from vots_hqtrack.video.label_maps import read_label_map
@@ -122,6 +123,36 @@ def test_unreadable_frame_midway_keeps_the_rest(track, frames, first_mask):
     assert "00002.png" in tracks["reason"]
     assert sorted(path.stem for path in (folder / "masks").iterdir()) == ["00000", "00001"]
     assert len(list(open_source(folder / "overlay.mp4"))) == 2
+
+
+def test_damaged_and_skipped_frames_make_a_partial_result(track, frames, first_mask):
+    noise = np.random.default_rng(0).integers(0, 255, (*SIZE, 3), dtype=np.uint8)
+    data = bytearray(save(frames / "00003.jpg", noise).read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 8] = b"\xff\xd5" * 4
+    (frames / "00003.jpg").write_bytes(data)
+    (frames / "00004.png").symlink_to("nowhere.png")
+    (frames / "00005.png").write_bytes(b"no image")
+    options = [frames, "--mask", first_mask, "--no-refine", "--skip-missing"]
+    result, folder, tracks = track(*options, code=5)
+    assert tracks["status"] == "partial"
+    assert [frame["name"] for frame in tracks["frames"]] == ["00000", "00001", "00002", "00003"]
+    assert tracks["losses"]["skipped_files"] == ["00004.png", "00005.png"]
+    assert tracks["losses"]["decoder_errors"] == 1
+    assert "00003.jpg" in next(iter(tracks["losses"]["decoder_messages"]))
+    assert result.stdout.startswith("4 frames")
+    assert "error: the results are partial" in result.stderr
+    assert len(list(open_source(folder / "overlay.mp4"))) == 4
+
+
+def test_overlay_and_tracks_keep_the_times_of_a_video(track, tmp_path, first_mask):
+    times = [0, 0.04, 0.5, 2.5]
+    video = write_video(tmp_path / "clip.mkv", num_frames=4, size=SIZE, times=times)
+    _, folder, tracks = track(video, "--mask", first_mask, "--no-refine")
+    assert tracks["status"] == "complete"
+    assert tracks["losses"] is None
+    assert [frame["time"] for frame in tracks["frames"]] == pytest.approx(times)
+    shown = [named.seconds for named in open_source(folder / "overlay.mp4")]
+    assert shown == pytest.approx(times, abs=0.002)
 
 
 def test_size_change_midway_keeps_the_rest(track, frames, first_mask):

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -58,6 +58,18 @@ OverlayOption = Annotated[
 FpsOption = Annotated[
     float | None,
     typer.Option("--fps", help="Frame rate of the overlay video instead of the source's."),
+]
+ExifOption = Annotated[
+    Literal["apply", "ignore"],
+    typer.Option(
+        "--exif", help="Turn frames as their EXIF orientation says, as viewers do, or not."
+    ),
+]
+SkipMissingOption = Annotated[
+    bool,
+    typer.Option(
+        "--skip-missing", help="Leave out frames that cannot be read; the result is partial then."
+    ),
 ]
 LimitOption = Annotated[
     int | None, typer.Option("--limit", min=1, metavar="N", help="Stop after N frames.")
@@ -149,6 +161,8 @@ def track(
     refine: RefineOption = True,
     overlay: OverlayOption = True,
     fps: FpsOption = None,
+    exif: ExifOption = "apply",
+    skip_missing: SkipMissingOption = False,
     limit: LimitOption = None,
     overwrite: OverwriteOption = False,
     resume: ResumeOption = False,
@@ -159,6 +173,7 @@ def track(
     Writes DIR/masks/<frame>.png (a pixel's value is its object's id),
     DIR/overlay.mp4 and DIR/tracks.json.
     An error, Ctrl-C or SIGTERM midway loses nothing of what was done; --resume goes on.
+    Lost or damaged frames make the result "partial", with exit code 5.
     """
     with signals.on_signal("leave"):
         from vots_hqtrack.checkpoints.manifest import resolve
@@ -172,7 +187,7 @@ def track(
         if overwrite and resume:
             raise InputError("wanted either --overwrite or --resume, got both")
         earlier: Earlier = "overwrite" if overwrite else "resume" if resume else "refuse"
-        opened = open_source(source, fps=fps)
+        opened = open_source(source, fps=fps, exif=exif, skip_missing=skip_missing, mask_path=mask)
         files = [path for path in (mask, config, weights) if path is not None]
         check_output(out_folder, earlier=earlier, inputs=[*files, *_files_of(opened)])
         resolve(built.weights, weights)
@@ -223,5 +238,7 @@ def read_masks(path: Path, size: Size) -> dict[ObjectId, MaskArray]:
         raise InputError(f"the mask {path} is empty: wanted at least one object, got none")
     if label_map.shape != tuple(size):
         height, width = label_map.shape
-        raise ShapeError(f"the mask {path} must have the frame's size {size}, got {height}x{width}")
+        hint = "; were the frames turned by --exif?" if (width, height) == tuple(size) else ""
+        got = f"{height}x{width}{hint}"
+        raise ShapeError(f"the mask {path} must have the frame's size {size}, got {got}")
     return check_masks(dict(split_label_map(label_map).items()), size)

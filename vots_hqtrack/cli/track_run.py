@@ -15,7 +15,8 @@ from vots_hqtrack.cli.boxes import clip_box
 from vots_hqtrack.cli.console import err, frame_progress, out, printable
 from vots_hqtrack.cli.resume import find_checkpoint, fingerprint, require_same_run
 from vots_hqtrack.cli.track import Job, read_masks
-from vots_hqtrack.errors import HQTrackError, InputError
+from vots_hqtrack.errors import HQTrackError, InputError, PartialError
+from vots_hqtrack.masks import combine_masks, split_label_map
 from vots_hqtrack.memory import TrackState
 from vots_hqtrack.result import FrameResult
 from vots_hqtrack.saved_state import SavedState, save_state
@@ -54,12 +55,15 @@ def run(job: Job) -> None:
             if boxes and saved is None:
                 found = enumerate(tracker.masks_from_boxes(first.frame, boxes), start=1)
                 masks = {ObjectId(number): mask for number, mask in found}
+            if masks:
+                masks = split_label_map(combine_masks(masks), masks)
             writer = ResultWriter(
                 job.folder,
                 job.facts(size, str(tracker.device), digests),
                 overlay_fps=job.source.fps if job.use_overlay else None,
                 earlier=earlier,
                 num_done=saved.num_frames if saved else 0,
+                get_losses=lambda: job.source.losses,
             )
             state = tracker.restore(saved) if saved else None
             rest = itertools.chain([first], frames)
@@ -79,6 +83,8 @@ def _write_all(job: Job, writer: ResultWriter, track_frames: Callable[[], None])
     seconds = time.perf_counter() - started
     speed = f"{seconds / max(writer.num_frames - num_before, 1):.2f} s a frame"
     _print_summary(writer.summary, writer.num_frames, speed, writer.folder)
+    if losses := job.source.losses.lines():
+        raise PartialError(f"the results are partial: {'; '.join(losses)}")
 
 
 def _is_complete(job: Job, earlier: EarlierRun) -> bool:
@@ -87,7 +93,7 @@ def _is_complete(job: Job, earlier: EarlierRun) -> bool:
     Raises:
         InputError: The run is complete, but with another limit.
     """
-    if earlier.status != "complete":
+    if earlier.status not in ("complete", "partial"):
         return False
     if earlier.head.get("limit") != job.limit:
         raise InputError(
@@ -97,7 +103,9 @@ def _is_complete(job: Job, earlier: EarlierRun) -> bool:
     summary = TrackSummary()
     for record in earlier.frames:
         summary.add_record(record)
-    _print_summary(summary, len(earlier.frames), "complete already", job.folder)
+    _print_summary(summary, len(earlier.frames), f"{earlier.status} already", job.folder)
+    if earlier.status == "partial":
+        raise PartialError("the results are partial: their source had lost or damaged frames")
     return True
 
 
@@ -132,8 +140,9 @@ def _track_frames(
         for index, named in enumerate(limited):
             signals.check()
             num_read += 1
+            name, frame, shown_at = named
             if index < num_done:
-                background.put(partial(writer.redraw, index, named.name, named.frame))
+                background.put(partial(writer.redraw, index, name, frame, shown_at=shown_at))
             else:
                 started = time.perf_counter()
                 if state is None:
@@ -142,8 +151,8 @@ def _track_frames(
                 else:
                     result = tracker.track(named.frame, state)
                 seconds = time.perf_counter() - started
-                name, frame = named
-                background.put(partial(writer.write, name, frame, result, seconds=seconds))
+                write = partial(writer.write, name, frame, result, seconds=seconds)
+                background.put(partial(write, shown_at=shown_at))
                 if gap and (index + 1) % gap == 0 and index + 1 != job.length:
                     background.put(partial(writer.checkpoint, save_state(state)))
             progress.advance(task)

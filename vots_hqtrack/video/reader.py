@@ -70,9 +70,11 @@ class FrameSource(ABC):
         fps: Frames per second; of a video with a variable rate the mean.
         length: Number of frames; None if unknown.
         losses: Losses of the newest iteration.
+        paths: The frames' files in order; empty unless it is a folder.
     """
 
     kind: SourceKind
+    paths: tuple[Path, ...] = ()
 
     def __init__(self, location: str, fps: float, length: int | None) -> None:
         self.location = location

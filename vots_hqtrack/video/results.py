@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from vots_hqtrack.saved_state import SavedState
 from vots_hqtrack.summary import TrackSummary
 from vots_hqtrack.types import FrameArray, MaskArray, ObjectId, check_frame
 from vots_hqtrack.video.label_maps import mask_box, read_written_map, write_label_map
+from vots_hqtrack.video.losses import Losses
 from vots_hqtrack.video.overlay import OverlayWriter
 from vots_hqtrack.video.result_folder import (
     CHECKPOINT_NAME,
@@ -38,14 +39,15 @@ _logger = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_SAVES = 5.0
 _SCORE_DIGITS = 4
+_TIME_DIGITS = 6
 
 
 class ResultWriter:
     """Writes the results of one video into a folder that its run has claimed.
 
-    It is a context manager. At the end ``tracks.json`` gets its status: ``complete``,
-    ``interrupted`` by a signal, or ``failed`` with the reason; until then the status is
-    ``running``. Its summary lists the objects that were lost, absent or doubtful so far.
+    It is a context manager. At the end ``tracks.json`` gets its status: ``complete``, ``partial``
+    where the source had lost or damaged frames, ``interrupted`` by a signal, or ``failed`` with the
+    reason; until then the status is ``running``. Its summary lists the objects that were lost, absent or doubtful so far.
 
     Args:
         folder: Output folder.
@@ -53,6 +55,7 @@ class ResultWriter:
         overlay_fps: Frames per second of the overlay video; None writes no video.
         earlier: What an earlier run left in the folder; it is removed.
         num_done: Number of the earlier run's frames that are kept, with their label maps.
+        get_losses: Called for the losses of the source so far.
 
     Raises:
         OutputError: The folder cannot be written.
@@ -66,11 +69,13 @@ class ResultWriter:
         overlay_fps: float | None,
         earlier: EarlierRun | None = None,
         num_done: int = 0,
+        get_losses: Callable[[], Losses] = Losses,
     ) -> None:
         """Make the folder ready."""
         self.folder = folder
         self.summary = TrackSummary()
         self._facts = dict(facts)
+        self._get_losses = get_losses
         self._overlay_fps = overlay_fps
         self._overlay: OverlayWriter | None = None
         self._has_checkpoints = True
@@ -108,7 +113,7 @@ class ResultWriter:
         is_saved = False
         try:
             if reason is None:
-                self._save("complete")
+                self._save("partial" if self._get_losses() else "complete")
             elif isinstance(reason, KeyboardInterrupt):
                 self._save("interrupted", reason=str(reason) or None)
             else:
@@ -123,7 +128,15 @@ class ResultWriter:
         if lost is not None and error is None:
             raise _failure(self.folder, lost) from lost
 
-    def write(self, name: str, frame: FrameArray, result: FrameResult, *, seconds: float) -> None:
+    def write(
+        self,
+        name: str,
+        frame: FrameArray,
+        result: FrameResult,
+        *,
+        seconds: float,
+        shown_at: float | None = None,
+    ) -> None:
         """Add a frame.
 
         Args:
@@ -131,16 +144,17 @@ class ResultWriter:
             frame: ``(H, W, 3)`` uint8 RGB.
             result: The tracker's result.
             seconds: Time that the tracker took.
+            shown_at: Seconds from the first frame to this one; None follows the frame rate.
 
         Raises:
             OutputError: The disk is full, or the folder cannot be written any more.
             ShapeError: The frame or a mask has another size than before.
         """
-        record = _describe(name, result, seconds)
+        record = _describe(name, result, seconds, shown_at)
         try:
             self._journal.add(record)
             write_label_map(self._mask_path(name), result.label_map)
-            self._draw(frame, result.masks)
+            self._draw(frame, result.masks, shown_at)
             self._lines.append(to_json(record))
             self.summary.add_record(record)
             if time.monotonic() - self._saved_at > _SECONDS_BETWEEN_SAVES:
@@ -148,7 +162,9 @@ class ResultWriter:
         except OSError as error:
             raise _failure(self.folder, error) from error
 
-    def redraw(self, index: int, name: str, frame: FrameArray) -> None:
+    def redraw(
+        self, index: int, name: str, frame: FrameArray, *, shown_at: float | None = None
+    ) -> None:
         """Draw a frame that an earlier run tracked into the overlay video.
 
         Raises:
@@ -165,7 +181,7 @@ class ResultWriter:
             return
         label_map = read_written_map(self._mask_path(name))
         try:
-            self._draw(frame, {i: label_map == i for i in _areas(known)})
+            self._draw(frame, {i: label_map == i for i in _areas(known)}, shown_at)
         except OSError as error:
             raise _failure(self.folder, error) from error
 
@@ -186,23 +202,27 @@ class ResultWriter:
     def _mask_path(self, name: str) -> Path:
         return self.folder / MASKS_FOLDER / f"{name}.png"
 
-    def _draw(self, frame: FrameArray, masks: Mapping[ObjectId, MaskArray]) -> None:
+    def _draw(
+        self, frame: FrameArray, masks: Mapping[ObjectId, MaskArray], shown_at: float | None
+    ) -> None:
         if self._overlay_fps is None:
             return
         if self._overlay is None:
             path = self.folder / OVERLAY_NAME
             self._overlay = OverlayWriter(path, self._overlay_fps, check_frame(frame))
-        self._overlay.write(frame, masks)
+        self._overlay.write(frame, masks, seconds=shown_at)
 
     def _save(self, status: str, *, reason: str | None = None) -> None:
         """Replace ``tracks.json``, one line per frame; it appears whole or not at all."""
-        files = [CHECKPOINT_NAME] if status != "complete" else []
+        files = [CHECKPOINT_NAME] if status not in ("complete", "partial") else []
+        losses = self._get_losses()
         head = {
             "format": FORMAT_VERSION,
             "status": status,
             "reason": reason,
             "files": [*files, *([OVERLAY_NAME] if self._overlay_fps is not None else [])],
             "summary": self.summary.to_dict(),
+            "losses": losses.to_dict() if losses else None,
             **self._facts,
         }
         opening = to_json(head, indent=2).removesuffix("\n}")
@@ -247,7 +267,9 @@ def _failure(folder: Path, error: Exception) -> Exception:
     return OutputError(f"cannot write results into {folder}: {error.strerror or error}")
 
 
-def _describe(name: str, result: FrameResult, seconds: float) -> dict[str, object]:
+def _describe(
+    name: str, result: FrameResult, seconds: float, shown_at: float | None
+) -> dict[str, object]:
     objects = {
         str(object_id): {
             "box": mask_box(mask),
@@ -261,6 +283,7 @@ def _describe(name: str, result: FrameResult, seconds: float) -> dict[str, objec
     return {
         "index": result.frame_index,
         "name": name,
+        **({} if shown_at is None else {"time": round(shown_at, _TIME_DIGITS)}),
         "seconds": round(seconds, _SCORE_DIGITS),
         **pace,
         "objects": objects,
