@@ -47,7 +47,8 @@ class ResultWriter:
 
     It is a context manager. At the end ``tracks.json`` gets its status: ``complete``, ``partial``
     where the source had lost or damaged frames, ``interrupted`` by a signal, or ``failed`` with the
-    reason; until then the status is ``running``. Its summary lists the objects that were lost, absent or doubtful so far.
+    reason; until then the status is ``running``. Its summary lists the objects that were lost,
+    absent or doubtful so far.
 
     Args:
         folder: Output folder.

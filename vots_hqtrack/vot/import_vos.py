@@ -164,14 +164,7 @@ def import_sequences(
     check_toolkit_path(out.absolute())
     check_empty(out, "import")
     found = find_sequences(root, part)
-    missing = [name for name in names if name not in found]
-    if missing:
-        known = ", ".join(list(found)[:8]) + (", ..." if len(found) > 8 else "")
-        raise InputError(f"{root} has no sequence {', '.join(missing)}; it has {known}")
-    listed = []
-    for name in dict.fromkeys(names or found):
-        check_toolkit_path(Path(name))
-        listed.append(read_vos_sequence(name, *found[name]))
+    listed = _list_wanted(root, found, names)
     done: list[ImportedSequence] = []
     empty: list[str] = []
     for sequence in listed:
@@ -189,6 +182,21 @@ def import_sequences(
             f"no annotation of {which} shows an object; imported were {len(done)} others"
         )
     return done
+
+
+def _list_wanted(
+    root: Path, found: dict[str, tuple[Path, Path]], names: Sequence[str]
+) -> list[VOSSequence]:
+    """List the files of all wanted sequences, so that what is wrong with them comes first."""
+    missing = [name for name in names if name not in found]
+    if missing:
+        known = ", ".join(list(found)[:8]) + (", ..." if len(found) > 8 else "")
+        raise InputError(f"{root} has no sequence {', '.join(missing)}; it has {known}")
+    listed = []
+    for name in dict.fromkeys(names or found):
+        check_toolkit_path(Path(name))
+        listed.append(read_vos_sequence(name, *found[name]))
+    return listed
 
 
 def _write_one(
