@@ -237,9 +237,10 @@ def _read_values(path: Path) -> StoredValues:
     """Read a mask's values or colours; colours that are all grey become values."""
     is_by_colour = False
     try:
-        with Image.open(path) as image:
-            file_format, mode = image.format, image.mode
-            is_animated = bool(getattr(image, "is_animated", False))
+        with Image.open(path) as opened:
+            image: Image.Image = opened
+            file_format, mode = opened.format, opened.mode
+            is_animated = bool(getattr(opened, "is_animated", False))
             if file_format in _LOSSLESS and not is_animated and mode in ("P", "PA"):
                 is_by_colour = _is_background_elsewhere(image)
                 image = _without_palette(image, is_by_colour)
@@ -301,7 +302,7 @@ def _soft_threshold(values: npt.NDArray[Any], found: list[int], path: Path) -> f
     steps = [value for value in found if value not in plateaus and value != top]
     is_step = np.isin(values, steps)
     is_between = (low < grey) & (grey < high)
-    smooth = np.count_nonzero(is_step & is_between) / max(1, np.count_nonzero(is_step))
+    smooth = int((is_step & is_between).sum()) / max(1, int(is_step.sum()))
     # Ids beside a border that is void are low: edges are also far between black and white.
     num_far = sum(value > _FAR * top for value in steps)
     if len(found) < _MIN_SOFT_VALUES:
@@ -311,7 +312,7 @@ def _soft_threshold(values: npt.NDArray[Any], found: list[int], path: Path) -> f
     # A file that was stored with loss meanwhile has many values near black, and many near white.
     dark = [value for value in found if value <= _NOISE]
     bright = [value for value in found if value >= top - _NOISE]
-    in_noise = np.count_nonzero(np.isin(values, dark + bright)) / np.count_nonzero(values)
+    in_noise = int(np.isin(values, dark + bright).sum()) / max(1, int((values != 0).sum()))
     is_noisy = min(len(dark), len(bright)) >= _MIN_SOFT_VALUES and in_noise > _MIN_SOFT_FRACTION
     if not is_soft and not is_noisy:
         return None
