@@ -51,7 +51,7 @@ class ResultWriter:
         folder: Output folder.
         facts: Description of the run as a whole, ready for JSON.
         overlay_fps: Frames per second of the overlay video; None writes no video.
-        earlier: What an earlier run left in the folder; it is removed.
+        earlier: Results of an earlier run in the folder, which are removed.
         num_done: Number of the earlier run's frames that are kept, with their label maps.
 
     Raises:
@@ -159,7 +159,7 @@ class ResultWriter:
         if known["name"] != name:
             raise InputError(
                 f"frame {index} of the source is {name} now, and was {known['name']} in the run "
-                f"in {self.folder}; track it anew with --overwrite"
+                f"in {self.folder}; begin again with --overwrite"
             )
         if self._overlay_fps is None:
             return
@@ -181,7 +181,9 @@ class ResultWriter:
             saved.write(self.folder / CHECKPOINT_NAME)
         except OSError as error:
             self._has_checkpoints = False
-            _logger.warning("no checkpoint could be written, so --resume may begin anew: %s", error)
+            _logger.warning(
+                "no checkpoint could be written, so --resume may begin again: %s", error
+            )
 
     def _mask_path(self, name: str) -> Path:
         return self.folder / MASKS_FOLDER / f"{name}.png"
