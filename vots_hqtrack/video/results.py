@@ -6,10 +6,11 @@ error or an interruption midway loses nothing of what was done.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -139,8 +140,9 @@ class ResultWriter:
         record = _describe(name, result, seconds)
         try:
             self._journal.add(record)
-            write_label_map(self._mask_path(name), result.label_map)
-            self._draw(frame, result.masks)
+            with self._removed_after_error(self._mask_path(name)) as path:
+                write_label_map(path, result.label_map)
+                self._draw(frame, result.masks)
             self._lines.append(to_json(record))
             self.summary.add_record(record)
             if time.monotonic() - self._saved_at > _SECONDS_BETWEEN_SAVES:
@@ -184,6 +186,16 @@ class ResultWriter:
             _logger.warning(
                 "no checkpoint could be written, so --resume may begin again: %s", error
             )
+
+    @contextlib.contextmanager
+    def _removed_after_error(self, path: Path) -> Iterator[Path]:
+        """Remove a label map that will not be listed, so that no run takes it for the user's."""
+        try:
+            yield path
+        except BaseException:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+            raise
 
     def _mask_path(self, name: str) -> Path:
         return self.folder / MASKS_FOLDER / f"{name}.png"
