@@ -117,7 +117,7 @@ def hold_lock(
 
 
 def _acquire(path: Path, timeout: float) -> FileLock:
-    """Acquire a lock whose file may be removed by the process that held it before."""
+    """Acquire a lock, the file of which the process that held it before may remove."""
     while True:
         opened: list[int] = []
         lock = FileLock(path, on_acquired=opened.append)

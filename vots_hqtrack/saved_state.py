@@ -34,7 +34,7 @@ class SavedState:
 
     Attributes:
         tensors: By name, on the CPU.
-        values: What JSON holds: geometry, objects, and the place of each memory entry.
+        values: Geometry, objects, and the index of each memory entry, as JSON has them.
     """
 
     tensors: Mapping[str, Tensor]
@@ -139,7 +139,7 @@ def fill_state(state: TrackState, saved: SavedState, groups: Iterable[GroupMemor
 
     Args:
         state: New state of a video of that frame size, without objects.
-        saved: What :func:`save_state` returned.
+        saved: Result of :func:`save_state`.
         groups: Empty memories, as many as are needed.
 
     Raises:

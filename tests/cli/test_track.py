@@ -293,3 +293,31 @@ def test_default_weights_follow_the_square_in_a_video_file(runner, tmp_path, fir
     found = read_label_map(tmp_path / "o" / "masks" / "00003.png") == 3
     wanted = make_mask(3)
     assert (found & wanted).sum() / (found | wanted).sum() > 0.6
+
+
+def test_names_that_are_not_utf_8_and_very_long_ones(runner, frames, first_mask, untrained):
+    odd = frames.parent / os.fsdecode(b"\xe9t\xe9")
+    frames.rename(odd)
+    (odd / "00001.png").rename(odd / os.fsdecode(b"00001\xff.png"))
+    out = odd.parent / (os.fsdecode(b"\xff\n") + "o" * 250)
+    given = ["track", odd, "--mask", first_mask, "--out", out, "--weights", untrained]
+    options = ["--no-refine", "--set", SMALL, "--device", "cpu"]
+    result = runner.invoke(app, [*map(str, given), *options])
+    assert result.exit_code == 0, result.output
+    assert r"\udcff\n" in result.stdout
+    tracks = read_tracks(out)
+    assert tracks["source"]["location"] == str(odd)
+    for frame in tracks["frames"]:
+        assert (out / "masks" / f"{frame['name']}.png").exists()
+
+
+def test_name_that_no_file_system_takes_is_refused_before_the_work(
+    runner, frames, first_mask, monkeypatch
+):
+    monkeypatch.setattr("vots_hqtrack.tracker.HQTracker.from_config", None)
+    out = frames.parent / ("o" * 256)
+    given = ["track", frames, "--mask", first_mask, "--out", out]
+    result = runner.invoke(app, [str(argument) for argument in given])
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert line.endswith("File name too long")

@@ -130,7 +130,7 @@ def damage(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["checkpoint.safetensors", "masks/00001.png"])
-def test_damaged_leftovers_begin_the_run_anew(runner, clip, tmp_path, name):
+def test_damaged_leftovers_begin_the_run_again(runner, clip, tmp_path, name):
     folder = tmp_path / "out"
     save(tmp_path / "frames" / "00007.png", make_frame(7)[:-1])
     words = [*clip, "--out", str(folder), "--limit", "9", "--no-overlay"]
@@ -140,7 +140,7 @@ def test_damaged_leftovers_begin_the_run_anew(runner, clip, tmp_path, name):
     save(tmp_path / "frames" / "00007.png", make_frame(7))
     result = runner.invoke(app, [*words, "--resume"])
     assert result.exit_code == 0, result.output
-    assert "the run begins anew: " in " ".join(result.stderr.split())
+    assert "the run begins again: " in " ".join(result.stderr.split())
     assert read_tracks(folder)["status"] == "complete"
 
 

@@ -10,11 +10,11 @@ from PIL import Image
 from small_disk import limited_files
 
 from vots_hqtrack.cli.signals import Stopped
-from vots_hqtrack.errors import InputError, OutputError
+from vots_hqtrack.errors import InputError, OutputError, ShapeError
 from vots_hqtrack.result import FrameResult
 from vots_hqtrack.video import results
 from vots_hqtrack.video.reader import open_source
-from vots_hqtrack.video.result_folder import read_earlier
+from vots_hqtrack.video.result_folder import check_output, read_earlier
 from vots_hqtrack.video.results import ResultWriter
 
 FRAME = np.full((20, 30, 3), 90, dtype=np.uint8)
@@ -125,7 +125,7 @@ def test_earlier_results_go_and_other_files_stay(tmp_path):
 
 
 def test_tracks_are_strict_json_with_any_numbers_and_names(tmp_path):
-    facts = {"budget": float("inf"), "location": os.fsdecode(b"caf\xe9"), "score": float("nan")}
+    facts = {"budget": float("inf"), "location": os.fsdecode(b"\xe9t\xe9"), "score": float("nan")}
     with ResultWriter(tmp_path, facts, overlay_fps=None):
         pass
 
@@ -135,7 +135,7 @@ def test_tracks_are_strict_json_with_any_numbers_and_names(tmp_path):
     text = (tmp_path / "tracks.json").read_bytes().decode("utf-8")
     tracks = json.loads(text, parse_constant=refuse)
     assert (tracks["budget"], tracks["score"]) == (None, None)
-    assert os.fsencode(tracks["location"]) == b"caf\xe9"
+    assert os.fsencode(tracks["location"]) == b"\xe9t\xe9"
 
 
 def test_resumed_run_has_the_summary_and_overlay_of_an_uncut_one(tmp_path):
@@ -165,6 +165,15 @@ def test_frame_of_another_name_does_not_go_on(tmp_path):
     )
     with pytest.raises(InputError, match="frame 0 of the source is b now, and was a"), writer:
         writer.redraw(0, "b", FRAME)
+
+
+def test_label_map_that_is_not_listed_is_removed(tmp_path):
+    writer = ResultWriter(tmp_path, {}, overlay_fps=5.0)
+    writer.write("a", FRAME, make_result(0), seconds=0.1)
+    with pytest.raises(ShapeError), writer:
+        writer.write("b", FRAME[:-1], make_result(1), seconds=0.1)
+    assert [path.name for path in (tmp_path / "masks").iterdir()] == ["a.png"]
+    check_output(tmp_path, earlier="overwrite")
 
 
 def test_full_disk_gives_a_line_and_nothing_that_calls_itself_complete(tmp_path):

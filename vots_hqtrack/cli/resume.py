@@ -63,12 +63,12 @@ def require_same_run(earlier: EarlierRun, wanted: Fingerprint, folder: Path) -> 
     if differing:
         raise InputError(
             f"the run in {folder} had another {' and '.join(differing)}; give those of then, or "
-            "--overwrite to track anew"
+            "--overwrite to begin again"
         )
 
 
 def find_checkpoint(folder: Path, earlier: EarlierRun) -> SavedState | None:
-    """Return the state from which a run can go on; None, with a word, if it must begin anew."""
+    """Return the state from which a run can go on; None, with a word, if it must begin again."""
     from vots_hqtrack.saved_state import read_state
     from vots_hqtrack.video.result_folder import CHECKPOINT_NAME
     from vots_hqtrack.video.results import count_whole_frames
@@ -85,7 +85,7 @@ def find_checkpoint(folder: Path, earlier: EarlierRun) -> SavedState | None:
                 err.print(f"going on from frame {saved.num_frames}")
                 return saved
             reason = f"the label map of frame {num_whole} is not the one that was written"
-    err.print(f"the run begins anew: {reason}", markup=False, soft_wrap=True)
+    err.print(f"the run begins again: {reason}", markup=False, soft_wrap=True)
     return None
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from vots_hqtrack.video.result_folder import Earlier
 
 CHECKPOINT_GAP = 50
-"""Frames between two checkpoints: writing one takes about as long as tracking one frame."""
+"""Frames between two checkpoints."""
 
 MaskOption = Annotated[
     Path | None,

@@ -71,7 +71,7 @@ def run(job: Job) -> None:
 
 
 def _write_all(job: Job, writer: ResultWriter, track_frames: Callable[[], None]) -> None:
-    """Track under a writer, whose end no signal disturbs, and print the summary."""
+    """Track under a writer, the end of which no signal disturbs, and print the summary."""
     num_before, started = writer.num_frames, time.perf_counter()
     try:
         with signals.on_signal("note"), writer, signals.on_signal("once"):
@@ -98,7 +98,7 @@ def _is_complete(job: Job, earlier: EarlierRun) -> bool:
     if earlier.head.get("limit") != job.limit:
         raise InputError(
             f"the run in {job.folder} is complete with --limit {earlier.head.get('limit')}; give "
-            "--overwrite to track anew"
+            "--overwrite to begin again"
         )
     summary = TrackSummary()
     for record in earlier.frames:

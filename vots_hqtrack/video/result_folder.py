@@ -1,4 +1,4 @@
-"""Folder of results: which of its files this program wrote, and what a run that was cut left there.
+"""Folder of results: files that this program wrote, and those that a run that was cut left there.
 
 A folder belongs to one run. Its ``tracks.json`` lists the files of the run; while the run goes on,
 a journal lists each label map before it is written. Nothing else is ever removed or replaced.
@@ -44,7 +44,7 @@ class EarlierRun:
 
     @property
     def status(self) -> str:
-        """How it ended; ``running`` if it was killed."""
+        """Status at its end; ``running`` if it was killed."""
         return str(self.head.get("status"))
 
     def files(self, folder: Path) -> list[Path]:
@@ -60,7 +60,7 @@ def check_output(folder: Path, *, earlier: Earlier, inputs: Iterable[Path] = ())
 
     Args:
         folder: Output folder; it need not exist.
-        earlier: What to do with results that are there.
+        earlier: Treatment of results that are there.
         inputs: Files and folders that the run reads.
 
     Raises:
@@ -88,7 +88,7 @@ def claim_output(folder: Path, *, earlier: Earlier) -> Iterator[EarlierRun | Non
 
     Args:
         folder: Output folder.
-        earlier: What to do with results that are there.
+        earlier: Treatment of results that are there.
 
     Yields:
         What an earlier run left, or None.
@@ -147,8 +147,8 @@ def remove_earlier(folder: Path, run: EarlierRun, *, keep_frames: int = 0) -> No
     Args:
         folder: Folder that is locked.
         run: The run.
-        keep_frames: Number of first frames whose label maps stay; then ``tracks.json`` and the
-            checkpoint stay too.
+        keep_frames: Number of first frames of which the label maps stay; then ``tracks.json`` and
+            the checkpoint stay too.
     """
     kept = {folder / MASKS_FOLDER / f"{frame['name']}.png" for frame in run.frames[:keep_frames]}
     if keep_frames:

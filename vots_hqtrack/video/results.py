@@ -6,10 +6,11 @@ error or an interruption midway loses nothing of what was done.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,7 @@ class ResultWriter:
         folder: Output folder.
         facts: Description of the run as a whole, ready for JSON.
         overlay_fps: Frames per second of the overlay video; None writes no video.
-        earlier: What an earlier run left in the folder; it is removed.
+        earlier: Results of an earlier run in the folder, which are removed.
         num_done: Number of the earlier run's frames that are kept, with their label maps.
         get_losses: Called for the losses of the source so far.
 
@@ -154,8 +155,9 @@ class ResultWriter:
         record = _describe(name, result, seconds, shown_at)
         try:
             self._journal.add(record)
-            write_label_map(self._mask_path(name), result.label_map)
-            self._draw(frame, result.masks, shown_at)
+            with self._removed_after_error(self._mask_path(name)) as path:
+                write_label_map(path, result.label_map)
+                self._draw(frame, result.masks, shown_at)
             self._lines.append(to_json(record))
             self.summary.add_record(record)
             if time.monotonic() - self._saved_at > _SECONDS_BETWEEN_SAVES:
@@ -176,7 +178,7 @@ class ResultWriter:
         if known["name"] != name:
             raise InputError(
                 f"frame {index} of the source is {name} now, and was {known['name']} in the run "
-                f"in {self.folder}; track it anew with --overwrite"
+                f"in {self.folder}; begin again with --overwrite"
             )
         if self._overlay_fps is None:
             return
@@ -198,7 +200,19 @@ class ResultWriter:
             saved.write(self.folder / CHECKPOINT_NAME)
         except OSError as error:
             self._has_checkpoints = False
-            _logger.warning("no checkpoint could be written, so --resume may begin anew: %s", error)
+            _logger.warning(
+                "no checkpoint could be written, so --resume may begin again: %s", error
+            )
+
+    @contextlib.contextmanager
+    def _removed_after_error(self, path: Path) -> Iterator[Path]:
+        """Remove a label map that will not be listed, so that no run takes it for the user's."""
+        try:
+            yield path
+        except BaseException:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+            raise
 
     def _mask_path(self, name: str) -> Path:
         return self.folder / MASKS_FOLDER / f"{name}.png"
