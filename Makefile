@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
+FAULT_ARGS ?=
 OUT ?= gpu-out
 WHEELS ?=
 DATA ?=
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint gpu clean
+.PHONY: help demo test lint faults gpu clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +30,9 @@ lint: $(VENV)/.installed-dev ## Check format, style, types and spelling
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	git ls-files -z | xargs -0 $(BIN)/codespell
+
+faults: $(VENV)/.installed-dev ## Kill, fill, forbid, close and damage; print a table (docs/reliability.md)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/campaign.py $(FAULT_ARGS)
 
 # With the Python that is there: a machine with a GPU may have no network for an environment.
 gpu: ## Prove, measure and train on a GPU, within ten minutes (docs/gpu.md)

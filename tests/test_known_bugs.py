@@ -138,7 +138,7 @@ class TestOverlappingFirstMasks:
         assert np.array_equal(self.released_label_map(masks), label_map)
         assert np.array_equal(combine_masks(masks), label_map)
 
-    def test_the_tracker_starts_with_the_lowest_id(self, by_id: HQTracker) -> None:
+    def test_of_equal_sizes_the_tracker_starts_with_the_lowest_id(self, by_id: HQTracker) -> None:
         masks = {2: square(8, 20), 1: square(8, 8)}
         state = by_id.initialize(draw_frame(), masks)
         assert set(np.unique(state.label_map)) == {0, 1, 2}

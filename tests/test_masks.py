@@ -15,6 +15,7 @@ from vots_hqtrack.errors import InputError, ShapeError
 from vots_hqtrack.masks import (
     check_mask_stack,
     combine_masks,
+    lay_over,
     mask_boxes,
     mask_iou,
     mask_overlap,
@@ -48,11 +49,11 @@ def test_convention_box_edges_are_exclusive_and_x_comes_first() -> None:
     assert mask_boxes(mask).tolist() == [[3.0, 5.0, 4.0, 9.0]]
 
 
-def test_convention_lowest_id_wins_an_overlap_in_any_order() -> None:
+def test_convention_smallest_mask_wins_an_overlap_in_any_order() -> None:
     masks = {ObjectId(9): _mask("xxx"), ObjectId(200): _mask("xx."), ObjectId(4): _mask(".x.")}
     for order in itertools.permutations(masks):
         combined = combine_masks({object_id: masks[object_id] for object_id in order})
-        assert combined.tolist() == [[9, 4, 9]]
+        assert combined.tolist() == [[200, 4, 9]]
         assert combined.dtype == np.uint8
 
 
@@ -90,6 +91,42 @@ def test_combine_exceptions() -> None:
         combine_masks({ObjectId(1): np.zeros((2, 2), dtype=np.uint8)})
     with pytest.raises(ShapeError, match=r"\(2,\)"):
         combine_masks({ObjectId(1): np.zeros(2, dtype=np.bool_)})
+
+
+def test_of_masks_of_one_size_the_lowest_id_wins() -> None:
+    masks = {ObjectId(5): _mask(".xx"), ObjectId(2): _mask("xx.")}
+    assert combine_masks(masks).tolist() == [[2, 2, 5]]
+
+
+def test_object_that_others_cover_is_named() -> None:
+    masks = {ObjectId(7): _mask("xx."), ObjectId(3): _mask("xx."), ObjectId(9): _mask("..x")}
+    with pytest.raises(InputError, match=r"object 7 has no pixel of its own.*by object 3"):
+        combine_masks(masks)
+    masks = {ObjectId(1): _mask("xxx"), ObjectId(2): _mask("xx."), ObjectId(3): _mask("..x")}
+    with pytest.raises(InputError, match=r"object 1 has no pixel .*by object 2, 3"):
+        combine_masks(masks)
+
+
+@given(label_maps, label_maps)
+def test_lay_over_keeps_new_objects_or_says_that_it_cannot(
+    existing: np.ndarray, added: np.ndarray
+) -> None:
+    known = (existing % 3).astype(np.uint8)
+    rows, columns = (min(pair) for pair in zip(known.shape, added.shape, strict=True))
+    known, new = known[:rows, :columns], np.where(added > 2, added, 0)[:rows, :columns]
+    try:
+        combined = lay_over(known, new)
+    except InputError:
+        return
+    assert set(np.unique(combined)) >= set(np.unique(new)) - {0}
+    assert np.isin(combined[combined != known], new).all()
+
+
+def test_known_object_inside_a_larger_new_one_stays_above() -> None:
+    plate = np.array([[0, 1, 0, 0, 0]], np.uint8)
+    assert lay_over(plate, np.array([[2, 2, 2, 0, 0]], np.uint8)).tolist() == [[2, 1, 2, 0, 0]]
+    spilt = np.array([[1, 1, 1, 0, 0]], np.uint8)
+    assert lay_over(spilt, np.array([[0, 0, 2, 2, 0]], np.uint8)).tolist() == [[1, 1, 2, 2, 0]]
 
 
 def test_split_exceptions() -> None:

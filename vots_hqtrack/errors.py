@@ -41,6 +41,16 @@ class InputError(HQTrackError):
     exit_code = 2
 
 
+class OutputError(HQTrackError):
+    """Results could not be written: the disk is full, or their folder changed meanwhile."""
+
+
+class PartialError(HQTrackError):
+    """The work is done, but its source had lost or damaged frames, so the results are partial."""
+
+    exit_code = 5
+
+
 class ShapeError(InputError):
     """An array or tensor has another shape, dtype or size than the one wanted."""
 

@@ -13,6 +13,7 @@ Interpolation tables are computed once for each size and device.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -24,7 +25,9 @@ from PIL import Image
 from torch import Tensor
 
 from vots_hqtrack.devices import upload
-from vots_hqtrack.types import FrameArray, Size
+from vots_hqtrack.types import FrameArray, LabelArray, Size
+
+_logger = logging.getLogger(__name__)
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
@@ -35,6 +38,10 @@ NETWORK_STRIDE = 2
 PADDING_DIVISOR = 32
 """Both sides of the encoder's input are multiples of this: 16 network pixels."""
 LOGITS_STRIDE = 4
+TOKEN_STRIDE = 16
+"""Pixels of the network image for each token of the memory, along each side."""
+_TINY_AREA = 64
+"""Pixels of the network image, four of the logits', below which an object is tiny."""
 ALIGNED_STRIDE = 16
 """Both sides of an aligned network image are a multiple of this and one more."""
 
@@ -126,6 +133,45 @@ def plan_aligned_frame(
         height, width = (side * (max_long_edge / long) for side in (height, width))
     size = Size(_aligned_side(height), _aligned_side(width))
     return FrameGeometry(frame_size, size, size, size, is_aligned=True)
+
+
+def network_area(area: float, geometry: FrameGeometry) -> float:
+    """Return how many pixels of the network image an area of the frame covers.
+
+    Args:
+        area: Pixels of the frame.
+        geometry: Layout of the frame.
+
+    Example:
+        >>> network_area(64, plan_frame(Size(1080, 1920)))
+        4.551111111111111
+    """
+    network = geometry.network_size if geometry.is_aligned else geometry.input_size
+    divisor = 1 if geometry.is_aligned else NETWORK_STRIDE**2
+    frame = geometry.frame_size.height * geometry.frame_size.width
+    return area * network.height * network.width / (frame * divisor)
+
+
+def warn_if_tiny(label_map: LabelArray, geometry: FrameGeometry) -> None:
+    """Warn of objects that are so small in the network image that they may vanish.
+
+    Args:
+        label_map: ``(H, W)`` uint8 object ids of new objects at frame size.
+        geometry: Layout of the frame.
+    """
+    areas = np.bincount(label_map.ravel())
+    for object_id in np.flatnonzero(areas[1:]) + 1:
+        area = network_area(int(areas[object_id]), geometry)
+        if area < _TINY_AREA:
+            _logger.warning(
+                "object %d is tiny: %d pixels of the frame are %.1f of the network image, %.2f of "
+                "a memory token, so it may vanish; a larger network input (--set "
+                "frame.long_edge=...) or a video cut out around it helps",
+                object_id,
+                areas[object_id],
+                area,
+                area / TOKEN_STRIDE**2,
+            )
 
 
 def frame_to_image(frame: FrameArray, geometry: FrameGeometry, device: torch.device) -> Tensor:

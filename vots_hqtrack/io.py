@@ -1,29 +1,39 @@
-"""Writing files so that they appear complete or not at all, and one process after the other."""
+"""Writing files: whole or not at all, never through a link, one process after the other."""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import math
 import os
+import re
+import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from vots_hqtrack.errors import ConfigError
 
+_TEMPORARY_NAME = re.compile(r"\.hqtrack-[0-9a-f]{16}\.part(\.[0-9a-z]+)?")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
 
 @contextlib.contextmanager
-def atomic_path(path: Path, *, durable: bool = False) -> Iterator[Path]:
+def atomic_path(path: Path, *, durable: bool = False, suffix: str = "") -> Iterator[Path]:
     """Give a temporary path to write to; it is renamed to ``path`` if no error occurs.
 
-    The temporary file is in the same folder and hidden; after an error it is deleted, and a file
-    that was at ``path`` stays as it was.
+    The temporary file is a new one in the same folder, hidden, and with a name of its own, so that
+    nothing is written through a link; a link at ``path`` is replaced, not followed. After an error
+    the temporary file is deleted, and a file that was at ``path`` stays as it was.
 
     Args:
-        path: Final path; its folder must exist.
+        path: Final path; its folder must exist. A new file has the permissions of the one that it
+            replaces.
         durable: Flush the file to the disk before it is renamed, so that it also survives a power
             failure.
+        suffix: End of the temporary name, for libraries that go by it.
 
     Example:
         >>> import tempfile
@@ -33,8 +43,11 @@ def atomic_path(path: Path, *, durable: bool = False) -> Iterator[Path]:
         >>> path.read_text()
         'complete'
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".hqtrack-{secrets.token_hex(8)}.part{suffix}")
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
+        if path.is_file() and not path.is_symlink():
+            shutil.copymode(path, temporary)
         yield temporary
         if durable:
             with temporary.open("rb") as file:
@@ -60,7 +73,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
     lock_path = path.with_name(f".{path.name}.lock")
-    with hold_lock(lock_path, busy=f"another run writes {path} now"):
+    with hold_lock(lock_path, busy=f"another run writes {path} now", remove=True):
         try:
             if temporary.exists():
                 shutil.rmtree(temporary)
@@ -69,37 +82,97 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             temporary.replace(path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-            lock_path.unlink(missing_ok=True)
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file of this name is one that :func:`atomic_path` was writing.
+
+    Example:
+        >>> is_temporary(".hqtrack-0123456789abcdef.part.mp4"), is_temporary("mine.part")
+        (True, False)
+    """
+    return _TEMPORARY_NAME.fullmatch(name) is not None
+
+
+def remove_temporaries(folder: Path) -> int:
+    """Remove what killed processes left in a folder that is locked, and return how many files."""
+    found = [path for path in folder.iterdir() if is_temporary(path.name)]
+    for path in found:
+        path.unlink(missing_ok=True)
+    return len(found)
 
 
 @contextlib.contextmanager
 def hold_lock(
-    path: Path, *, busy: str, on_wait: Callable[[str], object] | None = None
+    path: Path,
+    *,
+    busy: str,
+    on_wait: Callable[[str], object] | None = None,
+    remove: bool = False,
 ) -> Iterator[None]:
     """Hold a lock between processes for the body; a process that dies releases it.
 
     Args:
-        path: Lock file, made where it is missing and left there; its folder must exist.
+        path: Lock file, made where it is missing; its folder must exist.
         busy: Message for the case that another process holds the lock.
         on_wait: Called once with that message before this process waits; None refuses to wait.
+        remove: Remove the file at the end instead of leaving it.
 
     Raises:
         ConfigError: Another process holds the lock and ``on_wait`` is None, or the lock file cannot
             be made.
     """
-    # One object for each path, so that a process that holds the lock may hold it once more.
-    lock = FileLock(path, is_singleton=True)
     try:
+        if path.is_symlink():
+            raise ConfigError(f"the lock {path} is a link, which is not followed; remove it")
         try:
-            lock.acquire(timeout=0)
+            lock = _acquire(path, timeout=0)
         except Timeout:
             if on_wait is None:
                 raise ConfigError(busy) from None
             on_wait(busy)
-            lock.acquire()
+            lock = _acquire(path, timeout=-1)
     except OSError as error:
         raise ConfigError(f"cannot lock {path}: {error.strerror or error}") from error
     try:
         yield
     finally:
+        if remove:
+            with contextlib.suppress(OSError):  # Windows does not remove open files
+                path.unlink(missing_ok=True)
         lock.release()
+
+
+def _acquire(path: Path, timeout: float) -> FileLock:
+    """Acquire a lock, the file of which the process that held it before may remove."""
+    while True:
+        opened: list[int] = []
+        lock = FileLock(path, on_acquired=opened.append)
+        lock.acquire(timeout=timeout)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(opened[0]), path.stat()):
+                return lock
+        # The file was removed between its opening and its locking: this lock excludes nobody.
+        lock.release()
+
+
+def to_json(value: object, *, indent: int | None = None) -> str:
+    r"""Write strict JSON: numbers that are not finite become null, any file name comes back.
+
+    Example:
+        >>> to_json({"score": float("nan"), "name": "ü\udcff"})
+        '{"score": null, "name": "ü\\udcff"}'
+    """
+    text = json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    # Names that are not UTF-8 hold lone surrogates, which JSON takes escaped.
+    return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(part) for part in value]
+    return value

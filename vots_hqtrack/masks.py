@@ -1,7 +1,8 @@
 """Label maps, masks, one-hot maps, boxes and IoU: the conversions that every stage shares.
 
 Owns three conventions of the package: label 0 is the background; of two masks that claim one pixel
-the lower ``ObjectId`` gets it; a box is ``xyxy`` in pixel edges, right and bottom exclusive.
+the smaller one gets it, as a plate lies on a board; a box is ``xyxy`` in pixel edges, right and
+bottom exclusive.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ class MaskOverlap:
 
 
 def combine_masks(masks: Mapping[ObjectId, MaskArray]) -> LabelArray:
-    """Paint masks into one label map; where several claim a pixel, the lowest object id gets it.
+    """Paint masks into one label map; where several claim a pixel, the smallest mask gets it.
 
-    The rule goes by id, so the order of the mapping does not matter.
+    Of masks of one size the lowest object id wins. The order of the mapping does not matter.
 
     Args:
         masks: Bool ``(H, W)`` by object id, 1..255.
@@ -45,7 +46,8 @@ def combine_masks(masks: Mapping[ObjectId, MaskArray]) -> LabelArray:
         ``(H, W)`` uint8, 0 = background.
 
     Raises:
-        InputError: The mapping is empty, or an id is outside 1..255.
+        InputError: The mapping is empty, an id is outside 1..255, or an object is left without
+            pixels.
         ShapeError: A mask is not bool ``(H, W)``, or the sizes differ.
 
     Example:
@@ -56,9 +58,7 @@ def combine_masks(masks: Mapping[ObjectId, MaskArray]) -> LabelArray:
     if not masks:
         raise InputError("a label map needs at least one mask, got none")
     shape = next(iter(masks.values())).shape
-    label_map = np.zeros(shape, dtype=np.uint8)
-    for object_id in sorted(masks, reverse=True):
-        mask = masks[object_id]
+    for object_id, mask in masks.items():
         if not 1 <= object_id <= MAX_OBJECTS:
             raise InputError(f"object ids must be 1..{MAX_OBJECTS}, got {object_id}")
         if mask.dtype != np.bool_ or mask.ndim != 2 or mask.shape != shape:
@@ -66,8 +66,52 @@ def combine_masks(masks: Mapping[ObjectId, MaskArray]) -> LabelArray:
                 f"masks must be bool (H, W) of one size, got {mask.dtype} {mask.shape} for "
                 f"object {object_id} where another mask has {shape}"
             )
-        label_map[mask] = object_id
+    areas = {object_id: int(np.count_nonzero(mask)) for object_id, mask in masks.items()}
+    label_map = np.zeros(shape, dtype=np.uint8)
+    for object_id in sorted(masks, key=lambda key: (areas[key], key), reverse=True):
+        label_map[masks[object_id]] = object_id
+    if sum(areas.values()) > np.count_nonzero(label_map):
+        _check_visible(masks, areas, label_map)
     return label_map
+
+
+def lay_over(existing: LabelArray, added: LabelArray) -> LabelArray:
+    """Lay label maps of new objects over one of known objects.
+
+    New objects win, but a known object most of which lies inside a larger new one stays above it.
+
+    Args:
+        existing: ``(H, W)`` uint8 labels of known objects.
+        added: ``(H, W)`` uint8 other labels, of new objects.
+
+    Returns:
+        ``(H, W)`` uint8.
+
+    Raises:
+        InputError: A new object is left without pixels.
+
+    Example:
+        >>> plate, board = np.array([[0, 1, 0, 0]], np.uint8), np.array([[2, 2, 2, 0]], np.uint8)
+        >>> lay_over(plate, board)
+        array([[2, 1, 2, 0]], dtype=uint8)
+    """
+    combined = np.where(added > 0, added, existing)
+    given = np.bincount(added.ravel(), minlength=256)
+    for label in np.unique(existing[(existing > 0) & (added > 0)]):
+        known = existing == label
+        above = np.bincount(added[known], minlength=256)
+        above[0] = 0
+        area, over = int(np.count_nonzero(known)), int(above.argmax())
+        if 2 * above.sum() > area and given[over] > area:
+            combined[known & (added == over)] = label
+    left = np.bincount(combined.ravel(), minlength=256)
+    for label in np.flatnonzero(given[1:]) + 1:
+        if not left[label]:
+            raise InputError(
+                "an object that is added has no pixel of its own: objects that are tracked already "
+                "cover its whole mask"
+            )
+    return combined
 
 
 def split_label_map(
@@ -262,6 +306,20 @@ def check_mask_stack(masks: Tensor) -> None:
     """
     if masks.ndim != 3 or masks.dtype != torch.bool or masks.shape[1] < 1 or masks.shape[2] < 1:
         raise ShapeError(f"masks must be a bool tensor (N, H, W), got {_describe(masks)}")
+
+
+def _check_visible(
+    masks: Mapping[ObjectId, MaskArray], areas: Mapping[ObjectId, int], label_map: LabelArray
+) -> None:
+    """Refuse objects that others cover whole."""
+    visible = np.bincount(label_map.ravel(), minlength=MAX_OBJECTS + 1)
+    for object_id, area in areas.items():
+        if area and not visible[object_id]:
+            above = ", ".join(str(label) for label in np.unique(label_map[masks[object_id]]))
+            raise InputError(
+                f"object {object_id} has no pixel of its own: its whole mask is covered by object "
+                f"{above}, which is smaller or of the same size"
+            )
 
 
 def _any(masks: Tensor, dims: tuple[int, ...]) -> Tensor:

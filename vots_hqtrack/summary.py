@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from vots_hqtrack.errors import ConfigError
 from vots_hqtrack.result import FrameResult
@@ -148,17 +149,26 @@ class TrackSummary:
     def add(self, result: FrameResult) -> None:
         """Take the result of the next frame; objects may be new in it."""
         for object_id, mask in result.masks.items():
-            known = self._objects.setdefault(object_id, ObjectSummary())
-            frame, score = result.frame_index, float(result.scores[object_id])
-            known.last_frame = frame
-            if not mask.any():
-                known.absences.add(frame)
-                continue
-            known.is_seen = True
-            if score < known.lowest_score:
-                known.lowest_score, known.lowest_frame = score, frame
-            if score < self.doubtful_below:
-                known.doubtful.add(frame)
+            score = float(result.scores[object_id])
+            self._add(result.frame_index, object_id, score, has_mask=bool(mask.any()))
+
+    def add_record(self, record: Mapping[str, Any]) -> None:
+        """Take the record of the next frame, as ``tracks.json`` has it."""
+        for number, found in record["objects"].items():
+            has_mask = bool(found["area"])
+            self._add(record["index"], ObjectId(int(number)), found["score"], has_mask=has_mask)
+
+    def _add(self, frame: int, object_id: ObjectId, score: float, *, has_mask: bool) -> None:
+        known = self._objects.setdefault(object_id, ObjectSummary())
+        known.last_frame = frame
+        if not has_mask:
+            known.absences.add(frame)
+            return
+        known.is_seen = True
+        if score < known.lowest_score:
+            known.lowest_score, known.lowest_frame = score, frame
+        if score < self.doubtful_below:
+            known.doubtful.add(frame)
 
     def lines(self) -> list[str]:
         """Return the summary in words: a line for each object with trouble, one for all others."""

@@ -23,14 +23,22 @@ from vots_hqtrack.frame import (
     labels_to_network,
     logits_to_frame,
     mask_to_network,
+    warn_if_tiny,
 )
-from vots_hqtrack.masks import combine_masks, one_hot_slots, split_slot_map
+from vots_hqtrack.masks import (
+    BACKGROUND,
+    combine_masks,
+    lay_over,
+    one_hot_slots,
+    split_slot_map,
+)
 from vots_hqtrack.memory import ObjectSlots, TrackState, new_group
 from vots_hqtrack.merge import InitialMasks, initial_masks, merge_groups, merge_separate
 from vots_hqtrack.motion_gate import LastSeen, close_outside, search_windows
 from vots_hqtrack.presets import load_preset
 from vots_hqtrack.refiner import Box, Refiner
 from vots_hqtrack.result import FrameResult, make_result
+from vots_hqtrack.saved_state import SavedState, fill_state
 from vots_hqtrack.selector import FinalMasks, choose_masks, keep_initial
 from vots_hqtrack.settings import apply_settings
 from vots_hqtrack.types import (
@@ -139,14 +147,14 @@ class HQTracker:
 
         Args:
             frame: Reference frame, uint8 ``(H, W, 3)`` RGB.
-            masks: Bool ``(H, W)`` by object id, 1..255. Where several claim a pixel, the lowest id
+            masks: Bool ``(H, W)`` by object id, 1..255. Where several claim a pixel, the smallest
                 gets it.
 
         Returns:
             The video's state, to be given to :meth:`track`.
 
         Raises:
-            InputError: No object, an id out of range, or an empty mask.
+            InputError: No object, an id out of range, an empty mask, or one that others cover.
             ShapeError: The frame or a mask is of another shape or dtype.
         """
         size = check_frame(frame)
@@ -161,7 +169,8 @@ class HQTracker:
     ) -> None:
         """Add objects on the frame that :meth:`track` or :meth:`initialize` saw last.
 
-        The given masks win over what was predicted there. The frame becomes a reference frame of
+        The given masks win over what was predicted there, but a known object most of which lies
+        inside a larger new one stays above it. The frame becomes a reference frame of
         the groups that the new objects join, together with the predicted masks of the objects that
         they join. The features of the frame are used again.
 
@@ -171,7 +180,7 @@ class HQTracker:
             state: The video.
 
         Raises:
-            InputError: An object is tracked already, or a mask is empty.
+            InputError: An object is tracked already, or a mask is empty or covered by others.
             ShapeError: The frame or a mask has another size than the video.
         """
         size = check_frame(frame, expected=state.geometry.frame_size)
@@ -216,6 +225,21 @@ class HQTracker:
             state.features = encoded.features
             logits = [group.logits for group in predictions]
             return make_result(state, initial, final, lambda: self._merge(logits), self.config)
+
+    def restore(self, saved: SavedState) -> TrackState:
+        """Return the state of a video that was saved, by which :meth:`track` goes on.
+
+        Args:
+            saved: From `saved_state.save_state`, of a tracker with the same options and weights.
+
+        Raises:
+            InputError: The options were others.
+        """
+        state = self._new_state(saved.frame_size)
+        num_groups = -(-len(saved.object_ids) // state.slots.group_size)
+        groups = [new_group(self.config.memory) for _ in range(num_groups)]
+        fill_state(state, saved, groups)
+        return state
 
     def mask_from_box(self, frame: FrameArray, box: Box) -> MaskArray:
         """Segment the content of a box: bool ``(H, W)``; see :meth:`masks_from_boxes`."""
@@ -274,8 +298,15 @@ class HQTracker:
         """Give new objects their slots, and write the frame to the memory of their groups."""
         slots = state.slots
         first = len(slots.object_ids)
+        label_map = combine_masks(given)
+        if first:
+            # Object ids, in which new and known objects cannot be mistaken for each other.
+            known = slots.to_object_ids(state.slot_map.cpu().numpy())
+            label_map = lay_over(known, label_map)
+            label_map[np.isin(label_map, slots.object_ids)] = BACKGROUND
+        warn_if_tiny(label_map, state.geometry)
         slots.add(given)
-        added = torch.from_numpy(slots.to_slots(combine_masks(given))).to(self.device)
+        added = torch.from_numpy(slots.to_slots(label_map)).to(self.device)
         masks = split_slot_map(added, len(slots.object_ids))[first:]
         state.given_areas = torch.cat([state.given_areas, masks.flatten(1).sum(1)])
         state.slot_map = torch.where(added > 0, added, state.slot_map)

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from square_video import SIZE, make_frame, make_mask, save
+from video_files import write_video
 
 from vots_hqtrack.cli.main import app
 from vots_hqtrack.video.label_maps import read_label_map
@@ -124,6 +125,36 @@ def test_unreadable_frame_midway_keeps_the_rest(track, frames, first_mask):
     assert len(list(open_source(folder / "overlay.mp4"))) == 2
 
 
+def test_damaged_and_skipped_frames_make_a_partial_result(track, frames, first_mask):
+    noise = np.random.default_rng(0).integers(0, 255, (*SIZE, 3), dtype=np.uint8)
+    data = bytearray(save(frames / "00003.jpg", noise).read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 8] = b"\xff\xd5" * 4
+    (frames / "00003.jpg").write_bytes(data)
+    (frames / "00004.png").symlink_to("nowhere.png")
+    (frames / "00005.png").write_bytes(b"no image")
+    options = [frames, "--mask", first_mask, "--no-refine", "--skip-missing"]
+    result, folder, tracks = track(*options, code=5)
+    assert tracks["status"] == "partial"
+    assert [frame["name"] for frame in tracks["frames"]] == ["00000", "00001", "00002", "00003"]
+    assert tracks["losses"]["skipped_files"] == ["00004.png", "00005.png"]
+    assert tracks["losses"]["decoder_errors"] == 1
+    assert "00003.jpg" in next(iter(tracks["losses"]["decoder_messages"]))
+    assert result.stdout.startswith("4 frames")
+    assert "error: the results are partial" in result.stderr
+    assert len(list(open_source(folder / "overlay.mp4"))) == 4
+
+
+def test_overlay_and_tracks_keep_the_times_of_a_video(track, tmp_path, first_mask):
+    times = [0, 0.04, 0.5, 2.5]
+    video = write_video(tmp_path / "clip.mkv", num_frames=4, size=SIZE, times=times)
+    _, folder, tracks = track(video, "--mask", first_mask, "--no-refine")
+    assert tracks["status"] == "complete"
+    assert tracks["losses"] is None
+    assert [frame["time"] for frame in tracks["frames"]] == pytest.approx(times)
+    shown = [named.seconds for named in open_source(folder / "overlay.mp4")]
+    assert shown == pytest.approx(times, abs=0.002)
+
+
 def test_size_change_midway_keeps_the_rest(track, frames, first_mask):
     save(frames / "00001.png", make_frame(1)[:-2])
     result, _, tracks = track(frames, "--mask", first_mask, "--no-refine", code=2)
@@ -131,13 +162,12 @@ def test_size_change_midway_keeps_the_rest(track, frames, first_mask):
     assert (tracks["status"], len(tracks["frames"])) == ("failed", 1)
 
 
-def test_overwrite_replaces_results(track, frames, first_mask, tmp_path):
-    old = tmp_path / "results" / "masks" / "old.png"
-    old.parent.mkdir(parents=True)
-    old.write_text("old")
-    given = [frames, "--mask", first_mask, "--limit", "1", "--overwrite", "--no-refine"]
-    _, folder, _ = track(*given)
+def test_overwrite_replaces_results(track, frames, first_mask):
+    given = [frames, "--mask", first_mask, "--no-refine", "--no-overlay"]
+    track(*given, "--limit", "2")
+    _, folder, tracks = track(*given, "--limit", "1", "--overwrite")
     assert [path.name for path in (folder / "masks").iterdir()] == ["00000.png"]
+    assert len(tracks["frames"]) == 1
 
 
 def test_corrupt_weights(runner, frames, first_mask, tmp_path):
@@ -243,7 +273,7 @@ def test_interrupt_keeps_what_was_done(finished):
     assert "error: stopped" in done.stderr
     assert "Traceback" not in done.stderr
     tracks = read_tracks(done.results)
-    assert tracks["status"] == "stopped"
+    assert (tracks["status"], tracks["reason"]) == ("interrupted", "SIGINT")
     assert 2 <= len(tracks["frames"]) < 100
     assert len(list(open_source(done.results / "overlay.mp4"))) == len(tracks["frames"])
 
@@ -263,3 +293,31 @@ def test_default_weights_follow_the_square_in_a_video_file(runner, tmp_path, fir
     found = read_label_map(tmp_path / "o" / "masks" / "00003.png") == 3
     wanted = make_mask(3)
     assert (found & wanted).sum() / (found | wanted).sum() > 0.6
+
+
+def test_names_that_are_not_utf_8_and_very_long_ones(runner, frames, first_mask, untrained):
+    odd = frames.parent / os.fsdecode(b"\xe9t\xe9")
+    frames.rename(odd)
+    (odd / "00001.png").rename(odd / os.fsdecode(b"00001\xff.png"))
+    out = odd.parent / (os.fsdecode(b"\xff\n") + "o" * 250)
+    given = ["track", odd, "--mask", first_mask, "--out", out, "--weights", untrained]
+    options = ["--no-refine", "--set", SMALL, "--device", "cpu"]
+    result = runner.invoke(app, [*map(str, given), *options])
+    assert result.exit_code == 0, result.output
+    assert r"\udcff\n" in result.stdout
+    tracks = read_tracks(out)
+    assert tracks["source"]["location"] == str(odd)
+    for frame in tracks["frames"]:
+        assert (out / "masks" / f"{frame['name']}.png").exists()
+
+
+def test_name_that_no_file_system_takes_is_refused_before_the_work(
+    runner, frames, first_mask, monkeypatch
+):
+    monkeypatch.setattr("vots_hqtrack.tracker.HQTracker.from_config", None)
+    out = frames.parent / ("o" * 256)
+    given = ["track", frames, "--mask", first_mask, "--out", out]
+    result = runner.invoke(app, [str(argument) for argument in given])
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert line.endswith("File name too long")

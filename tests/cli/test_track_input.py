@@ -1,5 +1,7 @@
 """``hqtrack track`` refuses bad input by name, in one line, before it loads a model."""
 
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -164,14 +166,14 @@ def test_output_folder_with_files(refuse, given, tmp_path):
     folder.mkdir()
     (folder / "notes.txt").write_text("mine")
     line = refuse(*given, "--out", str(folder))
-    assert line.endswith("is not empty; give --overwrite to replace results")
+    assert "is not empty; give --overwrite to replace results, or --resume to" in line
 
 
 def test_results_never_replace_their_source(refuse, first_mask, tmp_path):
     folder = tmp_path / "old"
     save(folder / "masks" / "00000.png", make_frame(0))
     given = [folder / "masks", "--mask", first_mask, "--out", str(folder), "--overwrite"]
-    assert "would replace the source" in refuse(*given)
+    assert "old holds the input" in refuse(*given)
     assert (folder / "masks" / "00000.png").exists()
 
 
@@ -179,3 +181,18 @@ def test_limit_below_one_is_a_usage_error(runner, given):
     result = runner.invoke(app, ["track", *map(str, given), "--out", "x", "--limit", "0"])
     assert result.exit_code == 2
     assert "--limit" in result.stderr
+
+
+@pytest.mark.parametrize("kind", ["dangling", "loop", "pipe", "folder"])
+def test_lost_frames_are_named_before_the_work(refuse, given, frames, kind):
+    path = frames / "00001.png"
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("nowhere.png" if kind == "dangling" else path.name)
+    message = refuse(*given)
+    assert "00001.png" in message
+    assert "--skip-missing" in message

@@ -1,5 +1,6 @@
 """Label maps: what a pixel of a mask file means, and that writing keeps it."""
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,9 +9,15 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from vots_hqtrack.errors import InputError, ShapeError
-from vots_hqtrack.video.label_maps import mask_box, palette, read_label_map, write_label_map
+from vots_hqtrack.video.label_maps import (
+    LabelMaps,
+    mask_box,
+    palette,
+    read_label_map,
+    write_label_map,
+)
 
-LABELS = np.array([[0, 1, 2], [7, 0, 255]], dtype=np.uint8)
+LABELS = np.array([[0, 1, 2], [7, 0, 254]], dtype=np.uint8)
 
 
 def save(path, values, mode=None):
@@ -38,13 +45,19 @@ def test_convention_value_is_the_object_id(tmp_path):
 
 
 @settings(max_examples=30, deadline=None)
-@given(arrays.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9))))
+@given(
+    arrays.arrays(
+        np.uint8,
+        st.tuples(st.integers(1, 9), st.integers(1, 9)),
+        elements=st.sampled_from([0, 1, 2, 3, 9, 20, 255]),
+    )
+)
 def test_round_trip(tmp_path_factory, label_map):
     path = tmp_path_factory.mktemp("maps") / "ü.png"
     write_label_map(path, label_map)
     found = read_label_map(path)
-    # A file that knows no object but 255 cannot be told from a black-and-white mask.
-    wanted = label_map if set(np.unique(label_map)) - {0, 255} else (label_map > 0).astype(np.uint8)
+    # Without another object 255 is white, beside others it is void.
+    wanted = label_map % 255 if set(np.unique(label_map)) - {0, 255} else label_map // 255
     np.testing.assert_array_equal(found, wanted)
     assert found.dtype == np.uint8
 
@@ -143,6 +156,96 @@ def test_only_label_maps_are_written(tmp_path, wrong):
     with pytest.raises(ShapeError, match=r"uint8 \(H, W\)"):
         write_label_map(tmp_path / "map.png", wrong)
     assert not list(tmp_path.iterdir())
+
+
+def disc(size=96, value=255, radius=30):
+    image = np.zeros((8 * size, 8 * size), np.uint8)
+    return cv2.circle(image, (4 * size, 4 * size), 8 * radius, value, -1)
+
+
+@pytest.mark.parametrize("kind", ["area", "gauss", "line", "rgb", "deep", "dim", "lossy", "twice"])
+def test_soft_edges_are_one_object(tmp_path, caplog, kind):
+    sharp = disc()
+    soft = cv2.resize(sharp, (96, 96), interpolation=cv2.INTER_AREA)
+    wanted = soft > 127
+    if kind == "gauss":
+        soft = cv2.GaussianBlur(soft, (0, 0), 2)
+    elif kind == "line":
+        soft = cv2.circle(np.zeros((96, 96), np.uint8), (48, 48), 30, 255, -1, cv2.LINE_AA)
+    elif kind == "rgb":
+        soft = np.repeat(soft[..., None], 3, axis=2)
+    elif kind == "deep":
+        soft = soft.astype(np.uint16) * 257
+    elif kind == "dim":
+        soft = (soft * 0.8).astype(np.uint8)
+    elif kind == "lossy":
+        soft = cv2.imdecode(cv2.imencode(".jpg", 255 * wanted.astype(np.uint8))[1], 0)
+    elif kind == "twice":
+        soft = np.where(soft == 0, 0, np.where(soft == 255, 255, 128)).astype(np.uint8)
+    found = read_label_map(save(tmp_path / "soft.png", soft))
+    assert set(np.unique(found)) == {0, 1}
+    assert np.count_nonzero((found == 1) != wanted) < 0.08 * np.count_nonzero(wanted)
+    assert "soft edges" in caplog.text
+
+
+def test_soft_edges_of_several_objects_are_refused(tmp_path):
+    both = disc(value=128, radius=20) + np.roll(disc(value=255, radius=10), 300, axis=1)
+    soft = cv2.resize(both, (96, 96), interpolation=cv2.INTER_AREA)
+    with pytest.raises(InputError, match=r"soft\.png has soft edges: .*without smoothing"):
+        read_label_map(save(tmp_path / "soft.png", soft))
+
+
+@pytest.mark.parametrize("side", [1, 2, 3])
+def test_many_real_objects_stay(tmp_path, side):
+    labels = np.zeros((60, 200), np.uint8)
+    for number in range(1, 139):
+        top, left = 5 * (number // 35), 5 * (number % 35)
+        labels[top : top + side, left : left + side] = number
+    np.testing.assert_array_equal(read_label_map(save(tmp_path / "many.png", labels)), labels)
+    odd = np.where(labels % 2, labels, 0)
+    np.testing.assert_array_equal(read_label_map(save(tmp_path / "odd.png", odd)), odd)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_white_beside_ids_is_void(tmp_path, caplog, dtype):
+    white = np.iinfo(dtype).max
+    values = np.array([[0, 1, white], [2, white, 0]], dtype=dtype)
+    assert read_label_map(save(tmp_path / "void.png", values)).tolist() == [[0, 1, 0], [2, 0, 0]]
+    assert "void" in caplog.text
+
+
+def test_colours_decide_where_the_palette_is_sorted(tmp_path, caplog):
+    white_first = [255, 255, 255, 0, 0, 0, 128, 0, 0]
+    for indices, wanted in (([[0, 1]], [[1, 0]]), ([[2, 1]], [[1, 0]]), ([[1, 1]], [[0, 0]])):
+        image = Image.fromarray(np.array(indices, np.uint8))
+        image.putpalette(white_first)
+        image.save(tmp_path / "sorted.png")
+        assert read_label_map(tmp_path / "sorted.png").tolist() == wanted
+    assert "black is the background" in caplog.text
+
+
+def test_colours_keep_their_ids_over_a_sequence(tmp_path):
+    red, green, blue, black = (255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0)
+    white = (255, 255, 255)
+    rows = [[red, green, blue], [red, black, white], [white, black, black], [black] * 3]
+    paths = [
+        save(tmp_path / f"{number}.png", np.array([row], np.uint8))
+        for number, row in enumerate(rows)
+    ]
+    maps = LabelMaps(paths)
+    assert [maps.read(path).tolist() for path in reversed(paths)] == [
+        [[0, 0, 0]],
+        [[4, 0, 0]],
+        [[3, 0, 4]],
+        [[3, 2, 1]],
+    ]
+
+
+def test_animated_mask_is_an_error(tmp_path):
+    images = [Image.fromarray(np.full((4, 4), value, np.uint8)) for value in (0, 1)]
+    images[0].save(tmp_path / "moving.png", save_all=True, append_images=images[1:])
+    with pytest.raises(InputError, match=r"moving\.png must hold one image"):
+        read_label_map(tmp_path / "moving.png")
 
 
 def test_mask_box():

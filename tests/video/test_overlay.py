@@ -1,9 +1,13 @@
 """Overlays: what is drawn where, and videos that open again."""
 
+import os
+
+import av
 import numpy as np
 import pytest
+from small_disk import limited_files
 
-from vots_hqtrack.errors import InputError, ShapeError
+from vots_hqtrack.errors import InputError, OutputError, ShapeError
 from vots_hqtrack.types import Size
 from vots_hqtrack.video.label_maps import palette
 from vots_hqtrack.video.overlay import OverlayWriter, draw_overlay
@@ -110,5 +114,39 @@ def test_without_a_frame_there_is_no_file(tmp_path):
 def test_impossible_video_is_an_error(tmp_path):
     with pytest.raises(InputError, match="frame rate must be above 0, got 0"):
         OverlayWriter(tmp_path / "overlay.mp4", 0.0, Size(96, 128))
-    with pytest.raises(InputError, match="cannot write the video"):
+    with pytest.raises(InputError, match="FFmpeg cannot write the video"):
+        OverlayWriter(tmp_path / "overlay.mp4", 1e-9, Size(96, 128))
+    with pytest.raises(OutputError, match=r"cannot write the video .*: No such file"):
         OverlayWriter(tmp_path / "no such folder" / "overlay.mp4", 25.0, Size(96, 128))
+
+
+def test_times_of_frames_are_kept(tmp_path):
+    path = tmp_path / "slides.mp4"
+    times = [0.0, 0.04, 2.5, 150.0]
+    with OverlayWriter(path, 25.0, Size(96, 128)) as writer:
+        for time in times:
+            writer.write(GREY, {}, seconds=time)
+    with av.open(str(path)) as container:
+        found = [frame.time for frame in container.decode(video=0)]
+    assert found == pytest.approx(times, abs=1e-4)
+
+
+def test_any_file_name_works(tmp_path):
+    for name in (b"\xe9t\xe9.mp4", b"a" * 250 + b".mp4"):
+        path = tmp_path / os.fsdecode(name)
+        with OverlayWriter(path, 25.0, Size(96, 128)) as writer:
+            writer.write(GREY, {})
+        assert path.stat().st_size > 500
+
+
+def test_full_disk_leaves_no_video(tmp_path):
+    rng = np.random.default_rng(0)
+
+    def write():
+        with OverlayWriter(tmp_path / "overlay.mp4", 25.0, Size(96, 128)) as writer:
+            for _ in range(100):
+                writer.write(rng.integers(0, 256, (96, 128, 3), dtype=np.uint8), {})
+
+    with limited_files(20_000), pytest.raises(OutputError, match=r"overlay.mp4: File too large"):
+        write()
+    assert not list(tmp_path.iterdir())

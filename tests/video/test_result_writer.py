@@ -1,16 +1,21 @@
 """Results on disk: what is written, and that an early end loses nothing."""
 
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
 from PIL import Image
+from small_disk import limited_files
 
-from vots_hqtrack.errors import InputError
+from vots_hqtrack.cli.signals import Stopped
+from vots_hqtrack.errors import InputError, OutputError, ShapeError
 from vots_hqtrack.result import FrameResult
 from vots_hqtrack.video import results
 from vots_hqtrack.video.reader import open_source
-from vots_hqtrack.video.results import ResultWriter, check_output
+from vots_hqtrack.video.result_folder import check_output, read_earlier
+from vots_hqtrack.video.results import ResultWriter
 
 FRAME = np.full((20, 30, 3), 90, dtype=np.uint8)
 
@@ -33,7 +38,8 @@ def read_tracks(folder):
 
 
 def test_all_is_written(tmp_path):
-    folder = tmp_path / "new" / "Ergebnis ü"
+    folder = tmp_path / "Ergebnis ü"
+    folder.mkdir()
     with ResultWriter(folder, {"source": "ü"}, overlay_fps=10.0) as writer:
         writer.write("a", FRAME, make_result(0), seconds=0.25)
         writer.write("b", FRAME, make_result(1, seen=False), seconds=0.5)
@@ -74,7 +80,8 @@ def test_without_overlay_there_is_no_video(tmp_path):
     [
         (InputError("frame 2 is broken"), "failed", "frame 2 is broken"),
         (MemoryError(), "failed", "MemoryError"),
-        (KeyboardInterrupt(), "stopped", None),
+        (KeyboardInterrupt(), "interrupted", None),
+        (Stopped(signal.SIGTERM), "interrupted", "SIGTERM"),
     ],
 )
 def test_early_end_loses_nothing(tmp_path, error, status, reason):
@@ -107,21 +114,78 @@ def test_run_without_a_frame_is_still_json(tmp_path):
 
 
 def test_earlier_results_go_and_other_files_stay(tmp_path):
-    (tmp_path / "masks").mkdir()
-    for name in ("masks/old.png", "overlay.mp4", "tracks.json", "notes.txt"):
-        (tmp_path / name).write_text("old")
-    with ResultWriter(tmp_path, {}, overlay_fps=None) as writer:
-        writer.write("a", FRAME, make_result(0), seconds=0.1)
+    for names in (["old", "older"], ["a"]):
+        earlier = read_earlier(tmp_path)
+        with ResultWriter(tmp_path, {}, overlay_fps=None, earlier=earlier) as writer:
+            for index, name in enumerate(names):
+                writer.write(name, FRAME, make_result(index), seconds=0.1)
+        (tmp_path / "notes.txt").write_text("mine")
     names = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*"))
     assert names == ["masks/a.png", "notes.txt", "tracks.json"]
 
 
-def test_output_folder_is_checked(tmp_path):
-    check_output(tmp_path / "new", overwrite=False)
-    check_output(tmp_path, overwrite=False)
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(InputError, match=r"is not empty; .*--overwrite"):
-        check_output(tmp_path, overwrite=False)
-    check_output(tmp_path, overwrite=True)
-    with pytest.raises(InputError, match="must be a folder, got the file"):
-        check_output(tmp_path / "file", overwrite=True)
+def test_tracks_are_strict_json_with_any_numbers_and_names(tmp_path):
+    facts = {"budget": float("inf"), "location": os.fsdecode(b"\xe9t\xe9"), "score": float("nan")}
+    with ResultWriter(tmp_path, facts, overlay_fps=None):
+        pass
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    text = (tmp_path / "tracks.json").read_bytes().decode("utf-8")
+    tracks = json.loads(text, parse_constant=refuse)
+    assert (tracks["budget"], tracks["score"]) == (None, None)
+    assert os.fsencode(tracks["location"]) == b"\xe9t\xe9"
+
+
+def test_resumed_run_has_the_summary_and_overlay_of_an_uncut_one(tmp_path):
+    def write(folder, first, last, **options):
+        with ResultWriter(folder, {}, overlay_fps=5.0, **options) as writer:
+            for index in range(first):
+                writer.redraw(index, str(index), FRAME)
+            for index in range(first, last):
+                seen = index not in (1, 4)
+                writer.write(str(index), FRAME, make_result(index, seen=seen), seconds=0.1)
+
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "uncut").mkdir()
+    write(tmp_path / "uncut", 0, 5)
+    write(tmp_path / "cut", 0, 4)
+    write(tmp_path / "cut", 3, 5, earlier=read_earlier(tmp_path / "cut"), num_done=3)
+    for name in ("tracks.json", "overlay.mp4", *(f"masks/{index}.png" for index in range(5))):
+        expected = (tmp_path / "uncut" / name).read_bytes()
+        assert (tmp_path / "cut" / name).read_bytes() == expected, name
+
+
+def test_frame_of_another_name_does_not_go_on(tmp_path):
+    with ResultWriter(tmp_path, {}, overlay_fps=None) as writer:
+        writer.write("a", FRAME, make_result(0), seconds=0.1)
+    writer = ResultWriter(
+        tmp_path, {}, overlay_fps=None, earlier=read_earlier(tmp_path), num_done=1
+    )
+    with pytest.raises(InputError, match="frame 0 of the source is b now, and was a"), writer:
+        writer.redraw(0, "b", FRAME)
+
+
+def test_label_map_that_is_not_listed_is_removed(tmp_path):
+    writer = ResultWriter(tmp_path, {}, overlay_fps=5.0)
+    writer.write("a", FRAME, make_result(0), seconds=0.1)
+    with pytest.raises(ShapeError), writer:
+        writer.write("b", FRAME[:-1], make_result(1), seconds=0.1)
+    assert [path.name for path in (tmp_path / "masks").iterdir()] == ["a.png"]
+    check_output(tmp_path, earlier="overwrite")
+
+
+def test_full_disk_gives_a_line_and_nothing_that_calls_itself_complete(tmp_path):
+    def run():
+        with ResultWriter(tmp_path, {}, overlay_fps=None) as writer:
+            for index in range(100):
+                writer.write(str(index), FRAME, make_result(index % 9), seconds=0.1)
+
+    with (
+        limited_files(3000),
+        pytest.raises(OutputError, match=r"^cannot write results into .*: File too large"),
+    ):
+        run()
+    assert read_tracks(tmp_path)["status"] in ("running", "failed")
+    assert not list(tmp_path.rglob(".hqtrack-*"))

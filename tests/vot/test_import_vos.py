@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from vots_hqtrack.errors import InputError, PartialError, ShapeError
 from vots_hqtrack.video.label_maps import write_label_map
@@ -53,6 +54,56 @@ def test_youtube_vos_layout(tmp_path: Path) -> None:
     assert [None if mask is None else int(mask.sum()) for mask in truth[3]] == [9, None, 9, 0]
     assert [None if mask is None else int(mask.sum()) for mask in truth[1]] == [None, None, 9, 9]
     np.testing.assert_array_equal(truth[1][3], labels((1, 8)) == 1)
+
+
+def test_validation_layout_leaves_unknown_what_it_does_not_show(tmp_path: Path) -> None:
+    maps = [labels((2, 1)), None, labels((5, 9)), None]
+    make_sequence(tmp_path / "set" / "valid", "a", maps)
+    import_sequences(tmp_path / "set", [], tmp_path / "out")
+    (folder,) = read_sequence_list(tmp_path / "out")
+    truth = read_groundtruth(folder, read_sequence_info(folder).size)
+    seen = {int(i): [None if m is None else int(m.sum()) for m in truth[i]] for i in truth}
+    assert seen == {2: [9, None, None, None], 5: [None, None, 9, None]}
+
+
+def test_void_and_colours_of_annotations(tmp_path: Path) -> None:
+    void = labels((1, 2))
+    void[:2] = 255
+    make_sequence(tmp_path / "set", "void", [void, labels((1, 3)), labels()])
+    make_sequence(tmp_path / "set", "colours", [labels((1, 2), (2, 9)), labels((2, 9))])
+    red, blue = (250, 0, 0), (0, 0, 250)
+    for path in (tmp_path / "set" / "Annotations" / "colours").iterdir():
+        grey = np.asarray(Image.open(path))
+        Image.fromarray(np.array([(0, 0, 0), blue, red], np.uint8)[grey]).save(path)
+    done = import_sequences(tmp_path / "set", [], tmp_path / "out")
+    assert {sequence.name: sequence.object_ids for sequence in done} == {
+        "colours": (1, 2),
+        "void": (1,),
+    }
+    folder = tmp_path / "out" / "colours"
+    truth = read_groundtruth(folder, read_sequence_info(folder).size)
+    np.testing.assert_array_equal(truth[2][1], labels((2, 9)) == 2)
+    assert truth[1][1] is not None
+    assert not truth[1][1].any()
+
+
+def test_empty_sequence_leaves_the_others_whole(tmp_path: Path) -> None:
+    for name, label_map in (("a", labels((1, 4))), ("b", labels()), ("c", labels((1, 4)))):
+        make_sequence(tmp_path / "set", name, [label_map])
+    with pytest.raises(InputError, match="sequence b shows an object; imported were 2 others"):
+        import_sequences(tmp_path / "set", [], tmp_path / "out")
+    assert [path.name for path in read_sequence_list(tmp_path / "out")] == ["a", "c"]
+
+
+def test_lost_frames_are_an_error_before_anything_is_written(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        make_sequence(tmp_path / "set", name, [labels((1, 4)), None, None])
+    frames = tmp_path / "set" / "JPEGImages" / "b"
+    (frames / "00005.jpg").unlink()
+    (frames / "00005.jpg").symlink_to("nowhere.jpg")
+    with pytest.raises(InputError, match=r"cannot be read: 00005\.jpg"):
+        import_sequences(tmp_path / "set", [], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_davis_layout_with_binary_masks(tmp_path: Path) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import signal
+import sys
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 import vots_hqtrack
+from vots_hqtrack.cli import signals
 from vots_hqtrack.cli.bench import bench
 from vots_hqtrack.cli.calibrate import calibrate_app
 from vots_hqtrack.cli.console import err, out, print_error, set_up_logging
@@ -22,8 +27,8 @@ from vots_hqtrack.cli.vot import vot_app
 from vots_hqtrack.cli.weights import weights_app
 from vots_hqtrack.errors import HQTrackError
 
-EXIT_STOPPED = 130
-"""What shells report of a program that Ctrl-C ended."""
+EXIT_CLOSED_PIPE = signals.SIGNAL_EXIT + 13
+"""What shells report of a program that SIGPIPE ended."""
 
 
 class ErrorLineGroup(TyperGroup):
@@ -32,18 +37,32 @@ class ErrorLineGroup(TyperGroup):
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - Click's class, which newer Typers carry inside
         """Run the command that was asked for."""
         try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
+            with signals.on_signal("raise"):
+                return super().invoke(ctx)
+        except KeyboardInterrupt as error:
             print_error("stopped")
-            raise typer.Exit(EXIT_STOPPED) from None
-        except BrokenPipeError:  # whoever read our output has seen enough; Typer ends quietly
-            raise
+            number = getattr(error, "number", signal.SIGINT)
+            raise typer.Exit(signals.SIGNAL_EXIT + number) from None
+        except BrokenPipeError:
+            print_error("the reader of the output went away before its end")
+            _end_stdout()
+            raise typer.Exit(EXIT_CLOSED_PIPE) from None
         except (HQTrackError, OSError) as error:
             if ctx.params.get("debug"):
                 err.print_exception()
             print_error(str(error))
+            _end_stdout()
             code = error.exit_code if isinstance(error, HQTrackError) else HQTrackError.exit_code
             raise typer.Exit(code) from None
+
+
+def _end_stdout() -> None:
+    """Send to nowhere what standard output cannot take, or Python complains of it at its end."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 app = typer.Typer(
@@ -94,5 +113,6 @@ def set_up(
 
 
 def main() -> None:
-    """Run the command line; what the installed command ``hqtrack`` starts."""
+    """Run the command line."""
+    signals.listen("leave")
     app()

@@ -7,8 +7,11 @@ the background, and the palette only makes them pleasant to look at.
 from __future__ import annotations
 
 import functools
+import io
+import logging
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -19,8 +22,21 @@ from vots_hqtrack.errors import InputError, ShapeError
 from vots_hqtrack.io import atomic_path
 from vots_hqtrack.types import MAX_OBJECTS, FrameArray, LabelArray, MaskArray
 
+_logger = logging.getLogger(__name__)
+
 _LOSSLESS = ("PNG", "BMP", "TIFF", "GIF")
 _WHITE = (255, 65535)
+_CODE = np.array([1 << 16, 1 << 8, 1])
+_AROUND = np.ones((3, 3), np.uint8)
+_MIN_SOFT_VALUES = 4
+"""Values of a mask with soft edges, at least."""
+_MIN_SOFT_TOP = 128
+"""Brightest value of a mask with soft edges, at least: ids begin at 1."""
+_MIN_SOFT_FRACTION = 0.9
+"""Fraction of the edge's pixels that lie between a darker and a brighter neighbour, at least."""
+_FAR = 0.1
+_NOISE = 16
+"""Values that lossy storage changes by less."""
 
 
 @functools.lru_cache(maxsize=1)
@@ -42,47 +58,134 @@ def palette() -> FrameArray:
     return colours
 
 
-def read_label_map(path: Path) -> LabelArray:
-    """Read a label map from an image file.
+class StoredValues(NamedTuple):
+    """Content of a mask file.
+
+    Attributes:
+        values: ``(H, W)`` whole numbers, or colours ``(H, W, 3)``.
+        is_by_colour: The file is indexed, but its colours count.
+        is_rgb: The file stores colours, grey ones perhaps.
+    """
+
+    values: npt.NDArray[Any]
+    is_by_colour: bool
+    is_rgb: bool
+
+
+class LabelMaps:
+    """Label map files of one sequence.
 
     The meaning of a pixel depends on the file:
 
-    - indexed (palette) and grey images: the value is the object id, whatever the colours;
+    - indexed (palette) and grey images: the value is the object id, whatever the colours; but where
+      the palette paints another index than 0 black, and 0 not, the colours count;
     - black-and-white ones (1 bit, or no value but 0 and white): white is object 1;
-    - coloured ones: black is the background. If every colour is in the DAVIS palette, its index
-      there is the object id; otherwise the colours become objects 1, 2, ... in ascending order of
-      (R, G, B). Fully transparent pixels are background.
+    - 255 (or 65535) beside other ids is void, and becomes background;
+    - soft edges between black and one other value: what is brighter than half of it is object 1;
+    - coloured ones: black is the background. If every colour of the sequence is in the DAVIS
+      palette, its index there is the object id; otherwise the colours of all the sequence's files
+      become objects 1, 2, ... in ascending order of (R, G, B). Fully transparent pixels are
+      background.
+
+    What is decided so is logged once a sequence.
 
     Args:
-        path: A PNG, BMP, TIFF or GIF file.
+        paths: All files of the sequence, of which colours get the same ids.
+    """
 
-    Returns:
-        ``(H, W)`` uint8, 0 = background.
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self._paths = tuple(paths)
+        self._colours: npt.NDArray[np.int64] | None = None
+        self._notes: set[str] = set()
+
+    def read(self, path: Path) -> LabelArray:
+        """Read one of the files, a PNG, BMP, TIFF or GIF: ``(H, W)`` uint8, 0 = background.
+
+        Raises:
+            InputError: The file cannot be read, is stored with loss (JPEG, WebP), has soft edges
+                between several objects, or holds ids above 255 or more than 255 objects.
+        """
+        values, is_by_colour, is_rgb = _read_values(path)
+        if is_rgb and values.ndim == 2 and self._is_coloured(path):
+            values = np.repeat(values[..., None], 3, axis=2)
+        if is_by_colour:
+            self._note(
+                path,
+                "its palette paints the background with another index than 0; colours "
+                "count, and black is the background",
+            )
+        if values.ndim == 3:
+            labels = self._labels_of_colours(values, path)
+        else:
+            labels = self._labels_of_values(values, path)
+        if labels.max(initial=0) == MAX_OBJECTS and np.any((labels > 0) & (labels < MAX_OBJECTS)):
+            labels[labels == MAX_OBJECTS] = 0
+            self._note(path, f"{MAX_OBJECTS} beside other ids is void, and left out")
+        return labels
+
+    def _labels_of_values(self, values: npt.NDArray[Any], path: Path) -> LabelArray:
+        found = [int(value) for value in np.unique(values) if value != 0]
+        if (threshold := _soft_threshold(values, found, path)) is not None:
+            self._note(
+                path,
+                f"{len(found)} grey values are soft edges of one object; what is "
+                f"above {threshold:g} counts as the object",
+            )
+            return (values > threshold).astype(np.uint8)
+        if found and found[-1] == _WHITE[1]:  # white in 16 bits: void, or the only object
+            values = np.where(values == _WHITE[1], MAX_OBJECTS, values)
+            found[-1] = MAX_OBJECTS
+        if found == [MAX_OBJECTS]:
+            values, found = values != 0, [1]
+        if found and not 1 <= min(found) <= max(found) <= MAX_OBJECTS:
+            raise InputError(
+                f"the mask {path} must hold object ids from 1 to {MAX_OBJECTS}, got {len(found)} "
+                f"ids from {min(found)} to {max(found)}"
+            )
+        labels: LabelArray = values.astype(np.uint8)
+        return labels
+
+    def _labels_of_colours(self, values: npt.NDArray[Any], path: Path) -> LabelArray:
+        codes = _colour_codes(values, path)
+        if self._colours is None:
+            found = np.unique(codes)
+            for other in self._paths:
+                if other != path:
+                    found = np.union1d(found, _colours_of(other))
+            known = palette().astype(np.int64) @ _CODE
+            self._colours = known if np.isin(found, known).all() else np.union1d([0], found)
+        colours = self._colours
+        if len(colours) > MAX_OBJECTS + 1:
+            raise InputError(
+                f"the mask {path} must have at most {MAX_OBJECTS} colours besides black, one an "
+                f"object, got {len(colours) - 1}; is it a photo, or are its edges soft?"
+            )
+        order = np.argsort(colours)
+        indices = order[np.searchsorted(colours, codes, sorter=order).clip(max=len(order) - 1)]
+        if (colours[indices] != codes).any():
+            raise InputError(f"the mask {path} has colours that its sequence did not have before")
+        labels: LabelArray = indices.astype(np.uint8)
+        return labels
+
+    def _is_coloured(self, path: Path) -> bool:
+        """Check whether a file without colours belongs to a sequence that has some."""
+        others = (other for other in self._paths if other != path)
+        return self._colours is not None or any(_read_values(o).values.ndim == 3 for o in others)
+
+    def _note(self, path: Path, text: str) -> None:
+        kind = text.split()[-1]
+        if kind not in self._notes:
+            _logger.warning("the mask %s: %s", path, text)
+        self._notes.add(kind)
+
+
+def read_label_map(path: Path) -> LabelArray:
+    """Read a label map that is alone, ``(H, W)`` uint8, 0 = background; see `LabelMaps`.
 
     Raises:
-        InputError: The file cannot be read, is stored with loss (JPEG, WebP), or holds ids above
-            255 or more than 255 objects.
+        InputError: As `LabelMaps.read`.
     """
-    try:
-        with Image.open(path) as image:
-            file_format, mode = image.format, image.mode
-            values = np.asarray(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = getattr(error, "strerror", None) or "not an image, or a damaged one"
-        raise InputError(f"cannot read the mask {path}: {reason}") from error
-    if file_format not in _LOSSLESS:
-        raise InputError(
-            f"the mask {path} must be lossless ({', '.join(_LOSSLESS)}), got {file_format}"
-        )
-    if mode in ("LA", "RGBA"):
-        values = values[..., :-1] * (values[..., -1:] > 0)
-    if values.ndim == 3 and (values == values[..., :1]).all():
-        values = values[..., 0]
-    if values.ndim == 3:
-        return _labels_of_colours(values, path)
-    if values.dtype.kind not in "bui":
-        raise InputError(f"the mask {path} must hold whole numbers, got {values.dtype}")
-    return _labels_of_values(values, path)
+    return LabelMaps([path]).read(path)
 
 
 def write_label_map(path: Path, label_map: LabelArray) -> None:
@@ -97,8 +200,26 @@ def write_label_map(path: Path, label_map: LabelArray) -> None:
         )
     image = Image.fromarray(label_map)
     image.putpalette(palette().tobytes())
+    encoded = io.BytesIO()  # Pillow's own writing does not tell why it failed
+    image.save(encoded, format="PNG")
     with atomic_path(path) as temporary:
-        image.save(temporary, format="PNG")
+        temporary.write_bytes(encoded.getvalue())
+
+
+def read_written_map(path: Path) -> LabelArray:
+    """Read what :func:`write_label_map` wrote: ``(H, W)`` uint8, every value an object id.
+
+    Raises:
+        InputError: The file is missing, damaged, or another kind of image.
+    """
+    try:
+        with Image.open(path) as image:
+            mode, label_map = image.mode, np.asarray(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"cannot read the label map {path}: {error}") from error
+    if mode != "P":
+        raise InputError(f"the label map {path} must be an indexed PNG, got mode {mode}")
+    return label_map
 
 
 def mask_box(mask: MaskArray) -> tuple[int, int, int, int] | None:
@@ -112,31 +233,107 @@ def mask_box(mask: MaskArray) -> tuple[int, int, int, int] | None:
     return (x, y, width, height) if width and height else None
 
 
-def _labels_of_values(values: npt.NDArray[Any], path: Path) -> LabelArray:
-    found = [int(value) for value in np.unique(values) if value != 0]
-    if len(found) == 1 and found[0] in _WHITE:
-        values, found = values != 0, [1]
-    if found and not 1 <= min(found) <= max(found) <= MAX_OBJECTS:
+def _read_values(path: Path) -> StoredValues:
+    """Read a mask's values or colours; colours that are all grey become values."""
+    is_by_colour = False
+    try:
+        with Image.open(path) as opened:
+            image: Image.Image = opened
+            file_format, mode = opened.format, opened.mode
+            is_animated = bool(getattr(opened, "is_animated", False))
+            if file_format in _LOSSLESS and not is_animated and mode in ("P", "PA"):
+                is_by_colour = _is_background_elsewhere(image)
+                image = _without_palette(image, is_by_colour)
+                mode = image.mode
+            values = np.array(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = getattr(error, "strerror", None) or "not an image, or a damaged one"
+        raise InputError(f"cannot read the mask {path}: {reason}") from error
+    if file_format not in _LOSSLESS:
         raise InputError(
-            f"the mask {path} must hold object ids from 1 to {MAX_OBJECTS}, got {len(found)} ids "
-            f"from {min(found)} to {max(found)}"
+            f"the mask {path} must be lossless ({', '.join(_LOSSLESS)}), got {file_format}"
         )
-    labels: LabelArray = values.astype(np.uint8)
-    return labels
+    if is_animated:
+        raise InputError(f"the mask {path} must hold one image, got {file_format} with several")
+    if mode in ("LA", "RGBA"):
+        values = values[..., :-1] * (values[..., -1:] > 0)
+    if values.ndim == 3 and (values == values[..., :1]).all():
+        values = values[..., 0]
+    if values.ndim == 2 and values.dtype.kind not in "bui":
+        raise InputError(f"the mask {path} must hold whole numbers, got {values.dtype}")
+    return StoredValues(values, is_by_colour, mode in ("RGB", "RGBA"))
 
 
-def _labels_of_colours(values: npt.NDArray[Any], path: Path) -> LabelArray:
-    if values.shape[2] != 3 or values.dtype != np.uint8:
+def _is_background_elsewhere(image: Image.Image) -> bool:
+    """Check whether a used index of an indexed image, but not index 0, is black."""
+    used = np.unique(np.asarray(image if image.mode == "P" else image.getchannel("P")))
+    colours = np.array(image.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)
+    is_black = [index < len(colours) and not colours[index].any() for index in used]
+    return any(is_black) and not (used[0] == 0 and is_black[0])
+
+
+def _without_palette(image: Image.Image, is_by_colour: bool) -> Image.Image:
+    """Turn an indexed image into its colours, or its indices; what is transparent becomes 0."""
+    if is_by_colour:
+        return image.convert("RGBA")
+    if "transparency" not in image.info and image.mode == "P":
+        return Image.fromarray(np.asarray(image))
+    indices = image if image.mode == "P" else image.getchannel("P")
+    alpha = np.asarray(image.convert("RGBA"))[..., 3]
+    return Image.fromarray(np.where(alpha > 0, np.asarray(indices), 0).astype(np.uint8))
+
+
+def _soft_threshold(values: npt.NDArray[Any], found: list[int], path: Path) -> float | None:
+    """Return the threshold between an object and its background if its edges are soft, else None.
+
+    Raises:
+        InputError: There are soft edges, but several values might be objects.
+    """
+    if len(found) < 2 or found[-1] < _MIN_SOFT_TOP:
+        return None
+    is_consecutive = found == list(range(1, len(found) + 1)) and found[-1] != MAX_OBJECTS
+    if is_consecutive:
+        return None
+    top = found[-1]
+    grey = np.asarray(values, dtype=np.float32)
+    low, high = cv2.erode(grey, _AROUND), cv2.dilate(grey, _AROUND)
+    # A plateau is a value with a pixel all neighbours of which have it too.
+    plateaus = {int(value) for value in np.unique(values[low == high])}
+    steps = [value for value in found if value not in plateaus and value != top]
+    is_step = np.isin(values, steps)
+    is_between = (low < grey) & (grey < high)
+    smooth = int((is_step & is_between).sum()) / max(1, int(is_step.sum()))
+    # Ids beside a border that is void are low: edges are also far between black and white.
+    num_far = sum(value > _FAR * top for value in steps)
+    if len(found) < _MIN_SOFT_VALUES:
+        is_soft = top in _WHITE and num_far == len(found) - 1 and smooth == 1
+    else:
+        is_soft = 2 * num_far > len(steps) >= _MIN_SOFT_VALUES - 1 and smooth >= _MIN_SOFT_FRACTION
+    # A file that was stored with loss meanwhile has many values near black, and many near white.
+    dark = [value for value in found if value <= _NOISE]
+    bright = [value for value in found if value >= top - _NOISE]
+    in_noise = int(np.isin(values, dark + bright).sum()) / max(1, int((values != 0).sum()))
+    is_noisy = min(len(dark), len(bright)) >= _MIN_SOFT_VALUES and in_noise > _MIN_SOFT_FRACTION
+    if not is_soft and not is_noisy:
+        return None
+    if any(_NOISE < value < top - _NOISE for value in plateaus):
+        raise InputError(
+            f"the mask {path} has soft edges: {len(found)} values, of which {len(plateaus)} fill "
+            "an area; save it without smoothing (anti-aliasing), each object with one value"
+        )
+    return top / 2
+
+
+def _colour_codes(values: npt.NDArray[Any], path: Path) -> npt.NDArray[np.int64]:
+    if values.ndim != 3 or values.shape[2] != 3 or values.dtype != np.uint8:
         raise InputError(f"the mask {path} must be indexed, grey or RGB, got shape {values.shape}")
-    codes = values.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
-    found = np.unique(codes)
-    known = palette().astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
-    colours = known if np.isin(found, known).all() else np.union1d([0], found)
-    if len(colours) > MAX_OBJECTS + 1:
-        raise InputError(
-            f"the mask {path} must have at most {MAX_OBJECTS} colours besides black, one an "
-            f"object, got {len(colours) - 1}; is it a photo?"
-        )
-    order = np.argsort(colours)
-    labels: LabelArray = order[np.searchsorted(colours, codes, sorter=order)].astype(np.uint8)
-    return labels
+    codes: npt.NDArray[np.int64] = values.astype(np.int64) @ _CODE
+    return codes
+
+
+def _colours_of(path: Path) -> npt.NDArray[np.int64]:
+    """Return the colours of a file of a sequence, ascending; grey ones that are black or white."""
+    values = _read_values(path).values
+    if values.ndim == 2:  # black only, or an object that happens to be grey
+        values = np.repeat(np.asarray(values, np.uint8)[..., None], 3, axis=2)
+    return np.unique(_colour_codes(values, path))

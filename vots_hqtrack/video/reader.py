@@ -1,4 +1,4 @@
-"""Sources of frames: image files, folders of them, video files and cameras.
+"""Sources of frames: folders of image files, video files and cameras.
 
 The first stage of every run. Whatever is stored, a frame leaves this module as uint8
 ``(H, W, 3)`` RGB.
@@ -7,53 +7,80 @@ The first stage of every run. Whatever is stored, a frame leaves this module as 
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Collection, Generator, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import cv2
-import numpy as np
-import numpy.typing as npt
 
 from vots_hqtrack.errors import InputError, ShapeError
 from vots_hqtrack.types import FrameArray, Size, check_frame
+from vots_hqtrack.video.images import (
+    IMAGE_SUFFIXES,
+    ExifRule,
+    describe_lost,
+    find_images,
+    leave_out_masks,
+    list_images,
+    natural_key,
+    open_image,
+    read_frame,
+    to_rgb8,
+)
+from vots_hqtrack.video.losses import Losses
+from vots_hqtrack.video.video_file import DEFAULT_FPS, VideoFile
+
+__all__ = [
+    "DEFAULT_FPS",
+    "IMAGE_SUFFIXES",
+    "FrameSource",
+    "NamedFrame",
+    "list_images",
+    "natural_key",
+    "open_source",
+    "read_frame",
+]
 
 _logger = logging.getLogger(__name__)
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-DEFAULT_FPS = 25.0
-"""Frame rate of a source that has none of its own."""
 
 SourceKind = Literal["folder", "video", "camera"]
 
 
 class NamedFrame(NamedTuple):
-    """A frame with the name that its results carry: its file's stem, or its number in a video."""
+    """A frame of a source.
+
+    Attributes:
+        name: Name that its results carry: its file's stem, or its number in a video.
+        frame: ``(H, W, 3)`` uint8 RGB.
+        seconds: Its time from the first frame on.
+    """
 
     name: str
     frame: FrameArray
+    seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class FrameSource:
+class FrameSource(ABC):
     """A video in whatever form; each iteration yields its frames from the first one.
 
     Attributes:
         location: Folder, video file, or the number of a camera, as a string.
         kind: Folder, video or camera.
-        fps: Frames per second.
-        length: Number of frames, of a video file by its header; None if unknown.
+        fps: Frames per second; of a video with a variable rate the mean.
+        length: Number of frames; None if unknown.
+        losses: Losses of the newest iteration.
         paths: The frames' files in order; empty unless it is a folder.
     """
 
-    location: str
     kind: SourceKind
-    fps: float
-    length: int | None
     paths: tuple[Path, ...] = ()
+
+    def __init__(self, location: str, fps: float, length: int | None) -> None:
+        self.location = location
+        self.fps = fps
+        self.length = length
+        self.losses = Losses()
 
     def __iter__(self) -> Generator[NamedFrame, None, None]:
         """Yield the frames in order.
@@ -63,13 +90,18 @@ class FrameSource:
             ShapeError: Frames differ in size.
         """
         expected: Size | None = None
-        frames = self._read_files() if self.kind == "folder" else self._read_capture()
-        for named in frames:
-            try:
-                expected = check_frame(named.frame, expected=expected)
-            except ShapeError as error:
-                raise ShapeError(f"frame {named.name} of {self.location}: {error}") from error
+        for named in self._read():
+            expected = self._check(named, expected)
             yield named
+
+    def __getitem__(self, index: int) -> NamedFrame:
+        """Return any frame, the same as iterating gives at that index.
+
+        Raises:
+            IndexError: The source has fewer frames.
+            InputError: The frame cannot be read, or the source is a camera.
+        """
+        raise InputError(f"wanted a frame by its index, but {self.location} is a camera")
 
     def first(self) -> NamedFrame:
         """Return the first frame, for which a camera is opened and closed.
@@ -81,162 +113,220 @@ class FrameSource:
             return named
         raise InputError(f"no frame could be read from {self.location}")
 
-    def _read_files(self) -> Iterator[NamedFrame]:
-        for path in self.paths:
-            yield NamedFrame(path.stem, read_frame(path))
+    def close(self) -> None:  # noqa: B027 - only some sources hold anything open
+        """Close what random access holds open."""
 
-    def _read_capture(self) -> Iterator[NamedFrame]:
-        index = 0
-        with _open_capture(self.location, self.kind) as capture:
-            while (read := capture.read())[0]:
-                frame = _to_rgb8(read[1], f"frame {index} of {self.location}")
-                yield NamedFrame(f"{index:05d}", frame)
-                index += 1
-        if self.length is not None and index < self.length:
-            # Headers of sound files may be a frame off, so this is not an error.
-            _logger.warning(
-                "%s announces %d frames, but %d could be read", self.location, self.length, index
-            )
+    @abstractmethod
+    def _read(self) -> Iterator[NamedFrame]:
+        """Yield the frames in order, whatever their size."""
+
+    def _check(self, named: NamedFrame, expected: Size | None) -> Size:
+        try:
+            return check_frame(named.frame, expected=expected)
+        except ShapeError as error:
+            raise ShapeError(f"frame {named.name} of {self.location}: {error}") from error
 
 
-def read_frame(path: Path) -> FrameArray:
-    """Read an image file as a frame.
-
-    Grey and indexed images become RGB, 16-bit ones are scaled to 8 bits (65535 becomes 255), and
-    alpha is dropped. The EXIF orientation is ignored, because masks and annotations are stored
-    unrotated.
+class FolderSource(FrameSource):
+    """A folder of image files.
 
     Args:
-        path: Image file; its name may hold any characters.
-
-    Returns:
-        ``(H, W, 3)`` uint8 RGB.
-
-    Raises:
-        InputError: The file is missing, damaged, cut short, or not an 8- or 16-bit image.
+        location: The folder.
+        fps: Frames per second.
+        paths: The frames' files in order.
+        lost: Names of files that were left out because they cannot be read.
+        exif: Whether frames are turned as their EXIF orientation says.
+        skip_missing: Whether files that cannot be read are left out, and noted in `losses`.
     """
-    try:
-        data = np.fromfile(path, dtype=np.uint8)
-        if _is_cut_jpeg(data.tobytes()):
-            raise InputError(f"cannot read the frame {path}: the JPEG file is cut short")
-        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
-    except (OSError, cv2.error) as error:
-        reason = getattr(error, "err", "") or getattr(error, "strerror", "") or error
-        raise InputError(f"cannot read the frame {path}: {reason}") from error
-    if image is None:
-        raise InputError(f"cannot read the frame {path}: not an image, or a damaged one")
-    return _to_rgb8(image, f"the frame {path}")
+
+    kind: SourceKind = "folder"
+
+    def __init__(
+        self,
+        location: str,
+        fps: float,
+        paths: tuple[Path, ...],
+        *,
+        lost: tuple[str, ...] = (),
+        exif: ExifRule = "apply",
+        skip_missing: bool = False,
+    ) -> None:
+        super().__init__(location, fps, len(paths))
+        self.paths = paths
+        self._lost = lost
+        self._exif = exif
+        self._skip_missing = skip_missing
+
+    def __getitem__(self, index: int) -> NamedFrame:
+        """Return any frame by its index, -1 being the last."""
+        number = range(len(self.paths))[index]
+        path = self.paths[number]
+        return NamedFrame(path.stem, read_frame(path, exif=self._exif), number / self.fps)
+
+    def _read(self) -> Iterator[NamedFrame]:
+        self.losses = losses = Losses(len(self.paths) + len(self._lost), skipped=list(self._lost))
+        for number, path in enumerate(self.paths):
+            try:
+                frame = read_frame(path, exif=self._exif, losses=losses)
+            except InputError as error:
+                if not self._skip_missing:
+                    raise
+                _logger.warning("skipped: %s", error)
+                losses.skipped.append(path.name)
+                continue
+            yield NamedFrame(path.stem, frame, number / self.fps)
 
 
-def open_source(source: str | Path, *, fps: float | None = None) -> FrameSource:
+class VideoSource(FrameSource):
+    """A video file.
+
+    Args:
+        video: The file.
+        fps: Frames per second in place of the file's own times; None keeps these.
+    """
+
+    kind: SourceKind = "video"
+
+    def __init__(self, video: VideoFile, *, fps: float | None = None) -> None:
+        super().__init__(str(video.path), fps or video.fps, len(video))
+        self._video = video
+        self._has_own_times = fps is None
+
+    def __getitem__(self, index: int) -> NamedFrame:
+        """Return any frame by its index, -1 being the last."""
+        number = range(len(self._video))[index]
+        return self._name(number, self._video[number])
+
+    def close(self) -> None:
+        """Close the file that random access holds open."""
+        self._video.close()
+
+    def _read(self) -> Iterator[NamedFrame]:
+        for number, frame in enumerate(self._video):
+            self.losses = self._video.losses
+            yield self._name(number, frame)
+        self.losses = self._video.losses
+
+    def _name(self, number: int, frame: FrameArray) -> NamedFrame:
+        times = self._video.times
+        is_known = self._has_own_times and number < len(times)
+        return NamedFrame(f"{number:05d}", frame, times[number] if is_known else number / self.fps)
+
+
+class CameraSource(FrameSource):
+    """A camera, read with OpenCV, which knows cameras by number on every system."""
+
+    kind: SourceKind = "camera"
+
+    def _read(self) -> Iterator[NamedFrame]:
+        capture = cv2.VideoCapture(int(self.location))
+        try:
+            if not capture.isOpened():
+                raise InputError(f"cannot open the camera {self.location}")
+            index = 0
+            while (read := capture.read())[0]:
+                frame = to_rgb8(read[1], f"frame {index} of the camera {self.location}")
+                yield NamedFrame(f"{index:05d}", frame, index / self.fps)
+                index += 1
+        finally:
+            capture.release()
+
+
+def open_source(
+    source: str | Path,
+    *,
+    fps: float | None = None,
+    exif: ExifRule = "apply",
+    skip_missing: bool = False,
+    mask_path: Path | None = None,
+) -> FrameSource:
     """Open a folder of frames, a video file or a camera.
 
     Args:
         source: A folder of frames (sorted so that ``9.jpg`` comes before ``10.jpg``), a video file,
             or the number of a camera. A video file's rotation is applied, as players do.
         fps: Frame rate; by default the source's own, or 25 if it has none.
+        exif: Whether image files are turned as their EXIF orientation says, as viewers do.
+        skip_missing: Whether files of a folder that cannot be read are left out; the source's
+            `losses` then names them.
+        mask_path: Mask of the first frame; it is left out if it is among the frames.
 
     Returns:
         The source. Its frames are read only when they are asked for.
 
     Raises:
-        InputError: The source is missing, or has no frame.
+        InputError: The source is missing, has no frame, or has lost some.
     """
     path = Path(source)
     if path.is_dir():
-        paths = _list_frames(path)
-        return FrameSource(str(path), "folder", fps or DEFAULT_FPS, len(paths), paths)
-    kind: SourceKind = "video"
+        return _open_folder(path, fps or DEFAULT_FPS, exif, skip_missing, mask_path)
+    if not path.exists() and str(source).isdecimal():
+        return _open_camera(str(source), fps)
     if not path.exists():
-        if not str(source).isdecimal():
-            raise InputError(
-                f"no such source: wanted a folder, a video file or a camera, got {path}"
-            )
-        kind = "camera"
-    elif path.suffix.lower() in IMAGE_SUFFIXES:
+        raise InputError(f"no such source: wanted a folder, a video file or a camera, got {path}")
+    if path.suffix.lower() in IMAGE_SUFFIXES:
         raise InputError(f"{path} is a single image: give the folder that holds the frames")
-    with _open_capture(str(source), kind) as capture:
+    return VideoSource(VideoFile(path), fps=fps)
+
+
+def _open_camera(number: str, fps: float | None) -> CameraSource:
+    capture = cv2.VideoCapture(int(number))
+    try:
+        if not capture.isOpened():
+            raise InputError(f"cannot open the camera {number}")
         own_rate = float(capture.get(cv2.CAP_PROP_FPS))
-        length = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if kind == "video" else 0
-    rate = fps or (own_rate if np.isfinite(own_rate) and own_rate > 0 else DEFAULT_FPS)
-    return FrameSource(str(source), kind, rate, length if length > 0 else None)
+    finally:
+        capture.release()
+    return CameraSource(number, fps or (own_rate if 0 < own_rate < 1e6 else DEFAULT_FPS), None)
 
 
-def natural_key(name: str) -> tuple[list[str | int], str]:
-    """Return a sorting key by which numbers inside names count as numbers.
-
-    Example:
-        >>> sorted(["10.jpg", "9.jpg", "1.jpg"], key=natural_key)
-        ['1.jpg', '9.jpg', '10.jpg']
-    """
-    parts = re.split(r"([0-9]+)", name.lower())
-    return [int(part) if part.isdecimal() else part for part in parts], name
-
-
-def list_images(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> list[Path]:
-    """Image files of a folder in natural order, hidden ones left out."""
-    # A leading dot marks other systems' side files, such as "._00000.jpg".
-    found = [
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file()
-    ]
-    return sorted(found, key=lambda path: natural_key(path.name))
-
-
-def _list_frames(folder: Path) -> tuple[Path, ...]:
-    """Image files of a folder, at least one, with names that differ without their suffixes."""
-    found = list_images(folder)
-    if not found:
+def _open_folder(
+    folder: Path, fps: float, exif: ExifRule, skip_missing: bool, mask_path: Path | None
+) -> FolderSource:
+    """List a folder's frames, at least one, with names that differ without their suffixes."""
+    found = find_images(folder)
+    if found.lost and not skip_missing:
+        message = describe_lost(folder, found.lost)
+        raise InputError(f"{message}; skip_missing (--skip-missing) goes on without them")
+    paths = leave_out_masks(found.paths, mask_path)
+    if not paths:
         wanted = ", ".join(IMAGE_SUFFIXES)
         raise InputError(f"no frame in the folder {folder}: wanted files that end in {wanted}")
     by_stem: dict[str, Path] = {}
-    for path in found:
+    for path in paths:
         twin = by_stem.setdefault(path.stem.lower(), path)
         if twin is not path:
             raise InputError(
                 f"frame names must differ in {folder}, got both {twin.name} and {path.name}"
             )
-    return tuple(found)
+    _report_orientation(paths[0], exif)
+    return FolderSource(
+        str(folder),
+        fps,
+        tuple(paths),
+        lost=tuple(found.lost),
+        exif=exif,
+        skip_missing=skip_missing,
+    )
 
 
-@contextmanager
-def _open_capture(location: str, kind: SourceKind) -> Iterator[Any]:
-    capture = cv2.VideoCapture(int(location) if kind == "camera" else location)
+def _report_orientation(path: Path, exif: ExifRule) -> None:
+    """Say once what happens to the frames' EXIF orientation, by the first frame's."""
     try:
-        if not capture.isOpened():
-            what = "camera" if kind == "camera" else "video file"
-            raise InputError(f"cannot open the {what} {location}")
-        yield capture
-    finally:
-        capture.release()
-
-
-def _to_rgb8(image: npt.NDArray[Any], what: str) -> FrameArray:
-    """Turn what OpenCV read, ``(H, W)`` or ``(H, W, 1 | 3 | 4)`` BGR(A), into a frame."""
-    if image.dtype == np.uint16:
-        image = ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if image.dtype != np.uint8:
-        raise InputError(f"{what} must have 8 or 16 bits a channel, got {image.dtype}")
-    channels = 1 if image.ndim == 2 else image.shape[2]
-    codes = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}
-    if channels not in codes:
-        raise InputError(f"{what} must have 1, 3 or 4 channels, got {channels}")
-    return np.ascontiguousarray(cv2.cvtColor(image, codes[channels]), dtype=np.uint8)
-
-
-def _is_cut_jpeg(data: bytes) -> bool:
-    """Check whether JPEG data lack their end, which OpenCV 4 pads with grey without a word.
-
-    Segments before the scan are skipped by their length, since a thumbnail in them has an end
-    of its own.
-    """
-    if not data.startswith(b"\xff\xd8"):
-        return False
-    position = 2
-    while position + 4 <= len(data) and data[position] == 0xFF and data[position + 1] != 0xDA:
-        is_padding = data[position + 1] == 0xFF
-        length = int.from_bytes(data[position + 2 : position + 4], "big")
-        position += 1 if is_padding else 2 + length
-    # From the back, where a sound file has it: searching all of it takes a tenth of the decoding.
-    return data.rfind(b"\xff\xd9", position) < 0
+        stored = open_image(path.read_bytes(), path)
+    except (InputError, OSError):
+        return  # reading the frame will say it
+    orientation = 1 if stored is None else stored.orientation
+    if orientation != 1 and exif == "apply":
+        _logger.warning(
+            "%s is turned as its EXIF orientation (%d) says, as viewers show it: masks and boxes "
+            "must fit that; exif=ignore (--exif ignore) takes the pixels as stored",
+            path,
+            orientation,
+        )
+    elif orientation != 1:
+        _logger.warning(
+            "%s has the EXIF orientation %d, which is ignored: viewers show it otherwise",
+            path,
+            orientation,
+        )

@@ -18,7 +18,7 @@ import numpy as np
 from vots_hqtrack.errors import InputError, PartialError
 from vots_hqtrack.io import atomic_folder
 from vots_hqtrack.types import ObjectId
-from vots_hqtrack.video.label_maps import read_label_map
+from vots_hqtrack.video.label_maps import LabelMaps
 from vots_hqtrack.video.reader import list_images, natural_key
 from vots_hqtrack.vot.region_text import EncodedMask
 from vots_hqtrack.vot.sequences import (
@@ -146,8 +146,10 @@ def import_sequences(
     """Turn sequences of a video object segmentation set into VOTS sequences with a ``list.txt``.
 
     An object starts on the first frame with an annotation that shows it. Later it is absent from
-    annotated frames that do not show it, and unknown on frames without annotation. Frames before
-    the first object are left out, because the toolkit wants an object to start with.
+    annotated frames that do not show it, and unknown on frames without annotation. Where every
+    annotation shows an object for the first time, as in YouTube-VOS's validation set, they are
+    first masks only, and objects that they do not show are unknown there. Frames before the first
+    object are left out, because the toolkit wants an object to start with.
 
     Args:
         root: The data set's folder.
@@ -169,14 +171,8 @@ def import_sequences(
     check_toolkit_path(out.absolute())
     check_empty(out, "import")
     found = find_sequences(root, part)
-    missing = [name for name in names if name not in found]
-    if missing:
-        known = ", ".join(list(found)[:8]) + (", ..." if len(found) > 8 else "")
-        raise InputError(f"{root} has no sequence {', '.join(missing)}; it has {known}")
     wanted = list(dict.fromkeys(names or found))
-    for name in wanted:
-        check_toolkit_path(Path(name))
-        check_sequence_name(name)
+    _check_names(wanted, list(found), root)
     done: list[ImportedSequence] = []
     failed: list[InputError] = []
     with atomic_folder(out) as folder:
@@ -194,10 +190,24 @@ def import_sequences(
             raise failed[0]
         write_sequence_list(folder, [sequence.name for sequence in done])
     if failed:
-        reasons = "; ".join(str(error) for error in failed[:5])
-        reasons += "; ..." if len(failed) > 5 else ""
-        raise PartialError(f"{len(failed)} of {len(wanted)} sequences left out of {out}: {reasons}")
+        raise _left_out(failed, len(wanted), out)
     return done
+
+
+def _left_out(failed: Sequence[InputError], count: int, out: Path) -> PartialError:
+    reasons = "; ".join(str(error) for error in failed[:5]) + ("; ..." if len(failed) > 5 else "")
+    return PartialError(f"{len(failed)} of {count} sequences left out of {out}: {reasons}")
+
+
+def _check_names(wanted: Sequence[str], found: Sequence[str], root: Path) -> None:
+    """Refuse sequences that are not there, and names that the toolkit cannot use."""
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        known = ", ".join(found[:8]) + (", ..." if len(found) > 8 else "")
+        raise InputError(f"{root} has no sequence {', '.join(missing)}; it has {known}")
+    for name in wanted:
+        check_toolkit_path(Path(name))
+        check_sequence_name(name)
 
 
 def _check_links(sequence: VOSSequence, root: Path, folders: tuple[Path, Path]) -> None:
@@ -234,12 +244,21 @@ def _read_tracks(sequence: VOSSequence) -> dict[ObjectId, list[EncodedMask | Non
     known or the object has not started.
     """
     tracks: dict[ObjectId, list[EncodedMask | None]] = {}
+    hidden: list[tuple[ObjectId, int]] = []
+    maps = LabelMaps(sequence.annotations.values())
+    is_first_only = True
     for index in sorted(sequence.annotations):
-        label_map = read_label_map(sequence.annotations[index])
-        for value in np.unique(label_map[label_map > 0]):
-            tracks.setdefault(ObjectId(int(value)), [None] * len(sequence.frames))
+        label_map = maps.read(sequence.annotations[index])
+        shown = {ObjectId(int(value)) for value in np.unique(label_map[label_map > 0])}
+        is_first_only &= bool(shown - set(tracks))
+        for object_id in shown:
+            tracks.setdefault(object_id, [None] * len(sequence.frames))
         for object_id, masks in tracks.items():
             masks[index] = EncodedMask.encode(label_map == object_id)
+        hidden += [(object_id, index) for object_id in tracks if object_id not in shown]
+    if is_first_only:
+        for object_id, index in hidden:
+            tracks[object_id][index] = None
     return dict(sorted(tracks.items()))
 
 

@@ -59,9 +59,7 @@ class CodecOptions:
 
 def _import_av(codec: str) -> Any:  # noqa: ANN401 - a module
     if importlib.util.find_spec("av") is None:
-        raise ConfigError(
-            "packed videos need PyAV, found none; install with: pip install 'vots-hqtrack[train]'"
-        )
+        raise ConfigError("packed videos need PyAV, found none; install with: pip install av")
     import av
 
     if codec not in av.codecs_available:

@@ -1,0 +1,124 @@
+"""Writing files: whole or not at all, never through a link, one process at a time."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vots_hqtrack.errors import ConfigError
+from vots_hqtrack.io import atomic_path, hold_lock, is_temporary, remove_temporaries, to_json
+
+
+def test_error_midway_leaves_the_old_file_and_no_other(tmp_path):
+    path = tmp_path / "note.txt"
+    path.write_text("old")
+
+    def write():
+        with atomic_path(path) as temporary:
+            temporary.write_text("ne")
+            raise ValueError("midway")
+
+    with pytest.raises(ValueError, match="midway"):
+        write()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_link_is_replaced_and_what_it_names_stays(tmp_path):
+    mine = tmp_path / "mine.txt"
+    mine.write_text("mine")
+    path = tmp_path / "note.txt"
+    path.symlink_to(mine)
+    with atomic_path(path) as temporary:
+        temporary.write_text("new")
+    assert (mine.read_text(), path.read_text(), path.is_symlink()) == ("mine", "new", False)
+
+
+def test_permissions_of_a_replaced_file_stay(tmp_path):
+    path = tmp_path / "note.txt"
+    path.write_text("old")
+    path.chmod(0o640)
+    with atomic_path(path) as temporary:
+        temporary.write_text("new")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def test_longest_file_name_works(tmp_path):
+    path = tmp_path / ("a" * 255)
+    with atomic_path(path, suffix=".mp4") as temporary:
+        temporary.write_text("new")
+        assert is_temporary(temporary.name)
+    assert path.read_text() == "new"
+
+
+def test_only_our_temporary_files_are_removed(tmp_path):
+    ours, others = ".hqtrack-0123456789abcdef.part", [".note.part", ".hqtrack-notes.part", "x.part"]
+    for name in (ours, *others):
+        (tmp_path / name).write_text("")
+    assert remove_temporaries(tmp_path) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)
+
+
+def test_second_process_is_refused_and_death_releases_the_lock(tmp_path):
+    path = tmp_path / "lock"
+    code = (
+        "import sys, time; from pathlib import Path; from vots_hqtrack.io import hold_lock\n"
+        "with hold_lock(Path(sys.argv[1]), busy='busy'): print('held', flush=True); time.sleep(60)"
+    )
+    words = [sys.executable, "-c", code, str(path)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(ConfigError, match="busy"), hold_lock(path, busy="busy"):
+            pass
+        holder.kill()
+    heard: list[str] = []
+    with hold_lock(path, busy="busy", on_wait=heard.append, remove=True):
+        assert heard == []
+    assert not path.exists()
+
+
+def test_waiting_process_goes_on_although_the_file_was_removed(tmp_path):
+    path, order = tmp_path / "lock", tmp_path / "order"
+    code = (
+        "import sys; from pathlib import Path; from vots_hqtrack.io import hold_lock\n"
+        "wait = lambda busy: print(busy, flush=True)\n"
+        "with hold_lock(Path(sys.argv[1]), busy='busy', on_wait=wait, remove=True):\n"
+        "    with open(sys.argv[2], 'a') as file: file.write('second ')"
+    )
+    words = [sys.executable, "-c", code, str(path), str(order)]
+    with hold_lock(path, busy="", remove=True):
+        waiter = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        assert waiter.stdout.readline() == "busy\n"
+        waiter.stdout.close()
+        time.sleep(0.2)
+        order.write_text("first ")
+    assert waiter.wait(30) == 0
+    assert order.read_text() == "first second "
+    assert not path.exists()
+
+
+def test_lock_does_not_follow_a_link(tmp_path):
+    path = tmp_path / "lock"
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match="is a link"), hold_lock(path, busy=""):
+        pass
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@given(st.binary(min_size=1), st.floats())
+def test_any_file_name_and_number_is_strict_json(name, number):
+    text = to_json({"name": os.fsdecode(name), "number": [number]}).encode("utf-8").decode("utf-8")
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    found = json.loads(text, parse_constant=refuse)
+    assert os.fsencode(found["name"]) == name
+    is_finite = number - number == 0
+    assert found["number"] == [number if is_finite else None]

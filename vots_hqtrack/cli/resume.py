@@ -1,0 +1,93 @@
+"""Going on with a run that was cut: whether it is the same run, and from which frame on."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vots_hqtrack.cli.console import err
+from vots_hqtrack.errors import InputError
+
+if TYPE_CHECKING:
+    from vots_hqtrack.config import TrackerConfig
+    from vots_hqtrack.saved_state import SavedState
+    from vots_hqtrack.types import FrameArray
+    from vots_hqtrack.video.result_folder import EarlierRun
+
+Fingerprint = Mapping[str, str]
+"""SHA-256 of each thing that the masks depend on, by its name in messages."""
+
+
+def fingerprint(
+    first: FrameArray, prompt: Path | Sequence[object], config: TrackerConfig, weights: Path | None
+) -> Fingerprint:
+    """Return the digests of what the masks of a run depend on.
+
+    Args:
+        first: First frame, uint8 ``(H, W, 3)`` RGB.
+        prompt: Mask file, or boxes.
+        config: Options of the tracker.
+        weights: VMOS weights in place of those that the options name.
+    """
+    from vots_hqtrack.checkpoints.manifest import locate, sha256_of
+
+    own = {} if weights is None else {config.weights: sha256_of(weights)}
+    named = [own.get(name) or locate(name).entry.sha256 for name in config.weights_needed()]
+    if isinstance(prompt, Path):
+        prompt_digest = sha256_of(prompt)
+    else:
+        prompt_digest = _digest(repr(tuple(prompt)).encode())
+    options = json.dumps(dataclasses.asdict(config), sort_keys=True)
+    return {
+        "first frame": _digest(repr(first.shape).encode() + first.tobytes()),
+        "prompt": prompt_digest,
+        "options": _digest(options.encode()),
+        "weights": _digest(" ".join(named).encode()),
+    }
+
+
+def require_same_run(earlier: EarlierRun, wanted: Fingerprint, folder: Path) -> None:
+    """Check that the run that was cut had the same inputs and options.
+
+    Raises:
+        InputError: It had others.
+    """
+    found = earlier.head.get("fingerprint")
+    if not isinstance(found, dict):
+        raise InputError(f"the run in {folder} cannot go on: its tracks.json has no fingerprint")
+    differing = [name for name, digest in wanted.items() if found.get(name) != digest]
+    if differing:
+        raise InputError(
+            f"the run in {folder} had another {' and '.join(differing)}; give those of then, or "
+            "--overwrite to begin again"
+        )
+
+
+def find_checkpoint(folder: Path, earlier: EarlierRun) -> SavedState | None:
+    """Return the state from which a run can go on; None, with a word, if it must begin again."""
+    from vots_hqtrack.saved_state import read_state
+    from vots_hqtrack.video.result_folder import CHECKPOINT_NAME
+    from vots_hqtrack.video.results import count_whole_frames
+
+    reason, path = "it was cut before its first checkpoint", folder / CHECKPOINT_NAME
+    if path.exists():
+        try:
+            saved = read_state(path)
+        except InputError as error:
+            reason = str(error)
+        else:
+            num_whole = count_whole_frames(folder, earlier, saved.num_frames)
+            if num_whole == saved.num_frames:
+                err.print(f"going on from frame {saved.num_frames}")
+                return saved
+            reason = f"the label map of frame {num_whole} is not the one that was written"
+    err.print(f"the run begins again: {reason}", markup=False, soft_wrap=True)
+    return None
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,182 @@
+"""The run behind ``hqtrack track``: load the model, track and write, from any frame on."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+from vots_hqtrack.allocation import keep_freed_memory
+from vots_hqtrack.cli import signals
+from vots_hqtrack.cli.boxes import clip_box
+from vots_hqtrack.cli.console import err, frame_progress, out, printable
+from vots_hqtrack.cli.resume import find_checkpoint, fingerprint, require_same_run
+from vots_hqtrack.cli.track import Job, read_masks
+from vots_hqtrack.errors import HQTrackError, InputError, PartialError
+from vots_hqtrack.masks import combine_masks, split_label_map
+from vots_hqtrack.memory import TrackState
+from vots_hqtrack.result import FrameResult
+from vots_hqtrack.saved_state import SavedState, save_state
+from vots_hqtrack.summary import TrackSummary
+from vots_hqtrack.tracker import HQTracker
+from vots_hqtrack.types import MaskArray, ObjectId, check_frame
+from vots_hqtrack.video.background import BackgroundWriter, prefetch
+from vots_hqtrack.video.reader import NamedFrame
+from vots_hqtrack.video.result_folder import EarlierRun, claim_output
+from vots_hqtrack.video.results import ResultWriter
+
+
+def run(job: Job) -> None:
+    """Check the first frame and its prompts, load the model, and track."""
+    keep_freed_memory()
+    with contextlib.closing(iter(job.source)) as frames:
+        with signals.on_signal("leave"):
+            first = next(frames, None)
+            if first is None:
+                raise InputError(f"no frame could be read from {job.source.location}")
+            size = check_frame(first.frame)
+            masks = read_masks(job.mask_path, size) if job.mask_path else {}
+            boxes = [clip_box(box, size) for box in job.boxes]
+            prompt = job.mask_path or job.boxes
+            digests = fingerprint(first.frame, prompt, job.config, job.weights)
+        with claim_output(job.folder, earlier=job.earlier) as earlier:
+            saved = None
+            if job.earlier == "resume" and earlier is not None:
+                require_same_run(earlier, digests, job.folder)
+                if _is_complete(job, earlier):
+                    return
+                saved = find_checkpoint(job.folder, earlier)
+                _check_limit(job, saved)
+            with err.status("loading the model"):
+                tracker = HQTracker.from_config(job.config, device=job.device, weights=job.weights)
+            if boxes and saved is None:
+                found = enumerate(tracker.masks_from_boxes(first.frame, boxes), start=1)
+                masks = {ObjectId(number): mask for number, mask in found}
+            if masks:
+                masks = split_label_map(combine_masks(masks), masks)
+            writer = ResultWriter(
+                job.folder,
+                job.facts(size, str(tracker.device), digests),
+                overlay_fps=job.source.fps if job.use_overlay else None,
+                earlier=earlier,
+                num_done=saved.num_frames if saved else 0,
+                get_losses=lambda: job.source.losses,
+            )
+            state = tracker.restore(saved) if saved else None
+            rest = itertools.chain([first], frames)
+            _write_all(job, writer, lambda: _track_frames(job, tracker, rest, masks, writer, state))
+
+
+def _write_all(job: Job, writer: ResultWriter, track_frames: Callable[[], None]) -> None:
+    """Track under a writer, the end of which no signal disturbs, and print the summary."""
+    num_before, started = writer.num_frames, time.perf_counter()
+    try:
+        with signals.on_signal("note"), writer, signals.on_signal("once"):
+            track_frames()
+    except (HQTrackError, OSError, KeyboardInterrupt):
+        kept = _count(writer.num_frames, "frame")
+        err.print(printable(f"kept: {kept} in {job.folder}"), markup=False, soft_wrap=True)
+        raise
+    seconds = time.perf_counter() - started
+    speed = f"{seconds / max(writer.num_frames - num_before, 1):.2f} s a frame"
+    _print_summary(writer.summary, writer.num_frames, speed, writer.folder)
+    if losses := job.source.losses.lines():
+        raise PartialError(f"the results are partial: {'; '.join(losses)}")
+
+
+def _is_complete(job: Job, earlier: EarlierRun) -> bool:
+    """Whether nothing is left to do; the summary is printed then.
+
+    Raises:
+        InputError: The run is complete, but with another limit.
+    """
+    if earlier.status not in ("complete", "partial"):
+        return False
+    if earlier.head.get("limit") != job.limit:
+        raise InputError(
+            f"the run in {job.folder} is complete with --limit {earlier.head.get('limit')}; give "
+            "--overwrite to begin again"
+        )
+    summary = TrackSummary()
+    for record in earlier.frames:
+        summary.add_record(record)
+    _print_summary(summary, len(earlier.frames), f"{earlier.status} already", job.folder)
+    if earlier.status == "partial":
+        raise PartialError("the results are partial: their source had lost or damaged frames")
+    return True
+
+
+def _check_limit(job: Job, saved: SavedState | None) -> None:
+    if saved is not None and job.limit is not None and job.limit < saved.num_frames:
+        raise InputError(
+            f"{saved.num_frames} frames are tracked already in {job.folder}, more than --limit "
+            f"{job.limit}"
+        )
+
+
+def _track_frames(
+    job: Job,
+    tracker: HQTracker,
+    frames: Iterator[NamedFrame],
+    masks: Mapping[ObjectId, MaskArray],
+    writer: ResultWriter,
+    state: TrackState | None,
+) -> None:
+    """Track and write frame by frame under a progress bar; files are read and written in threads.
+
+    A camera is not read ahead: the older its frames, the less they are worth.
+    """
+    num_done, gap = writer.num_frames, job.checkpoint_gap if job.can_resume else 0
+    limited: Iterable[NamedFrame] = itertools.islice(frames, job.limit)
+    with frame_progress() as progress, contextlib.ExitStack() as stack:
+        if job.source.kind != "camera":
+            limited = stack.enter_context(contextlib.closing(prefetch(iter(limited))))
+        background = stack.enter_context(BackgroundWriter(_call))
+        task = progress.add_task("tracking", total=job.length)
+        num_read = 0
+        for index, named in enumerate(limited):
+            signals.check()
+            num_read += 1
+            name, frame, shown_at = named
+            if index < num_done:
+                background.put(partial(writer.redraw, index, name, frame, shown_at=shown_at))
+            else:
+                started = time.perf_counter()
+                if state is None:
+                    state = tracker.initialize(named.frame, dict(masks.items()))
+                    result = _given(masks)
+                else:
+                    result = tracker.track(named.frame, state)
+                seconds = time.perf_counter() - started
+                write = partial(writer.write, name, frame, result, seconds=seconds)
+                background.put(partial(write, shown_at=shown_at))
+                if gap and (index + 1) % gap == 0 and index + 1 != job.length:
+                    background.put(partial(writer.checkpoint, save_state(state)))
+            progress.advance(task)
+        if num_read < num_done:
+            raise InputError(
+                f"wanted the {num_done} frames of the run that was cut, got {num_read}"
+            )
+
+
+def _call(function: Callable[[], None]) -> None:
+    function()
+
+
+def _given(masks: Mapping[ObjectId, MaskArray]) -> FrameResult:
+    """Return the result of the first frame: the masks that were given."""
+    scores = dict.fromkeys(masks, 1.0)
+    return FrameResult(0, masks, scores, dict.fromkeys(masks, "given"))
+
+
+def _print_summary(summary: TrackSummary, num_frames: int, speed: str, folder: Path) -> None:
+    counts = f"{_count(num_frames, 'frame')}, {_count(len(summary.objects), 'object')}"
+    for line in (f"{counts}, {speed}; results in {folder}", *summary.lines()):
+        out.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
