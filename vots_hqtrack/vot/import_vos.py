@@ -169,14 +169,8 @@ def import_sequences(
     check_toolkit_path(out.absolute())
     check_empty(out, "import")
     found = find_sequences(root, part)
-    missing = [name for name in names if name not in found]
-    if missing:
-        known = ", ".join(list(found)[:8]) + (", ..." if len(found) > 8 else "")
-        raise InputError(f"{root} has no sequence {', '.join(missing)}; it has {known}")
     wanted = list(dict.fromkeys(names or found))
-    for name in wanted:
-        check_toolkit_path(Path(name))
-        check_sequence_name(name)
+    _check_names(wanted, list(found), root)
     done: list[ImportedSequence] = []
     failed: list[InputError] = []
     with atomic_folder(out) as folder:
@@ -194,10 +188,24 @@ def import_sequences(
             raise failed[0]
         write_sequence_list(folder, [sequence.name for sequence in done])
     if failed:
-        reasons = "; ".join(str(error) for error in failed[:5])
-        reasons += "; ..." if len(failed) > 5 else ""
-        raise PartialError(f"{len(failed)} of {len(wanted)} sequences left out of {out}: {reasons}")
+        raise _left_out(failed, len(wanted), out)
     return done
+
+
+def _left_out(failed: Sequence[InputError], count: int, out: Path) -> PartialError:
+    reasons = "; ".join(str(error) for error in failed[:5]) + ("; ..." if len(failed) > 5 else "")
+    return PartialError(f"{len(failed)} of {count} sequences left out of {out}: {reasons}")
+
+
+def _check_names(wanted: Sequence[str], found: Sequence[str], root: Path) -> None:
+    """Refuse sequences that are not there, and names that the toolkit cannot use."""
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        known = ", ".join(found[:8]) + (", ..." if len(found) > 8 else "")
+        raise InputError(f"{root} has no sequence {', '.join(missing)}; it has {known}")
+    for name in wanted:
+        check_toolkit_path(Path(name))
+        check_sequence_name(name)
 
 
 def _check_links(sequence: VOSSequence, root: Path, folders: tuple[Path, Path]) -> None:
