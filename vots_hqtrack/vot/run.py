@@ -148,9 +148,9 @@ def run_evaluation(
     measured = _measurable(sequences, on_word)
     for tracker in trackers:
         evaluate(workspace, tracker, force=force, on_step=on_step, on_word=on_word)
+    names = [sequence.name for sequence in measured]
     with workspace.hold(on_word):
         with step("measure"):
-            names = [sequence.name for sequence in measured]
             measures = analyse(workspace, trackers, names) if measured else {}
             segmentation = {
                 tracker: {
@@ -166,9 +166,8 @@ def run_evaluation(
                 report_path = write_report(workspace, trackers, names)
         with step(f"pack {trackers[0]}"):
             archive_path = pack(workspace, trackers[0], on_word=on_word)
-        result = EvaluationResult(
-            measures, segmentation, seconds, report_path, archive_path, workspace
-        )
+        files = (report_path, archive_path)
+        result = EvaluationResult(measures, segmentation, seconds, *files, workspace)
         with atomic_path(result.measures_path) as temporary:
             temporary.write_text(result.to_json() + "\n", encoding="utf-8")
     return result

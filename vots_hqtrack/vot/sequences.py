@@ -253,7 +253,7 @@ def find_truth(folder: Path) -> dict[ObjectId, TruthFile]:
         with other names get the numbers that are left over, in the order of their names.
 
     Raises:
-        InputError: There is no such file, or a name is not usable.
+        InputError: All such files are missing, or a name is not usable.
     """
     paths = sorted(folder.glob(f"{_TRUTH_PREFIX}*.txt"))
     files = [TruthFile(path.stem.removeprefix(_TRUTH_PREFIX), path) for path in paths]
