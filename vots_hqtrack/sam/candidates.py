@@ -78,13 +78,15 @@ def encode_prompts(prompt_encoder: nn.Module, prompts: Prompts) -> EncodedPrompt
 
     Args:
         prompt_encoder: The package's ``PromptEncoder``.
-        prompts: Boxes, and masks and foreground points if there are any.
+        prompts: Boxes or points or both, and masks if there are any.
     """
     parts: Any = prompt_encoder
     points = None
     if prompts.points is not None:
-        # All are points of the foreground, which has the label 1.
-        points = prompts.points, torch.ones_like(prompts.points[..., 0], dtype=torch.int)
+        labels = torch.ones_like(prompts.points[..., 0], dtype=torch.int)
+        if prompts.labels is not None:
+            labels = prompts.labels.int()
+        points = prompts.points, labels
     sparse, dense = parts(points=points, boxes=prompts.boxes, masks=prompts.masks)
     return EncodedPrompts(sparse, dense, parts.get_dense_pe())
 

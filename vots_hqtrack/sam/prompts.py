@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from vots_hqtrack.config import PromptKind
+from vots_hqtrack.errors import InputError
 from vots_hqtrack.masks import check_mask_stack, mask_boxes
 from vots_hqtrack.sam.geometry import SamGeometry, linear_indices, scale_points
 from vots_hqtrack.types import MaskArray
@@ -27,15 +28,28 @@ class Prompts:
     """Prompts of N objects in the geometry of SAM's input.
 
     Attributes:
-        boxes: ``(N, 4)`` float32, ``xyxy`` pixel indices of SAM's input.
+        boxes: ``(N, 4)`` float32, ``xyxy`` pixel indices of SAM's input; None gives points alone.
         masks: ``(N, 1, mask_side, mask_side)`` float32 logits, or None.
-        points: ``(N, 1, 2)`` float32 foreground points, ``(x, y)`` pixel indices of SAM's input, or
-            None.
+        points: ``(N, K, 2)`` float32, ``(x, y)`` pixel indices of SAM's input, or None.
+        labels: ``(N, K)`` bool, True for foreground points; None makes all of them such.
     """
 
-    boxes: Tensor
+    boxes: Tensor | None
     masks: Tensor | None = None
     points: Tensor | None = None
+    labels: Tensor | None = None
+
+    @property
+    def num_objects(self) -> int:
+        """N.
+
+        Raises:
+            InputError: There is neither a box nor a point.
+        """
+        first = self.points if self.boxes is None else self.boxes
+        if first is None:
+            raise InputError("a prompt needs a box or a point, got neither")
+        return len(first)
 
 
 def make_prompts(
