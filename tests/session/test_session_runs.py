@@ -276,7 +276,7 @@ def test_more_corrections_than_references_keep_the_memory_bounded(
     write = HQTracker.write_given
     with few.init_state(FRAMES) as state, pytest.MonkeyPatch.context() as patch:
 
-        def spy(self, encoded, label_map, tracked, **options):  # noqa: ANN001, ANN003, ANN202
+        def spy(self, encoded, label_map, tracked, **options):
             write(self, encoded, label_map, tracked, **options)
             sizes.append(tracked.nbytes / next(iter(tracked.groups))._references[0].nbytes)
 

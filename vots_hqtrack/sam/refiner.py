@@ -28,6 +28,7 @@ from vots_hqtrack.refiner import (
     register_refiner,
 )
 from vots_hqtrack.sam.components import clean_logits
+from vots_hqtrack.sam.corrections import correct_mask, num_contradicted
 from vots_hqtrack.sam.embed import OwnEmbedder, SharedEmbedder
 from vots_hqtrack.sam.geometry import SamGeometry, masks_in_frame, scale_points
 from vots_hqtrack.sam.layers import SamWeights
@@ -186,8 +187,9 @@ class SamRefiner(nn.Module):
         """Segment the object that clicks or a box name.
 
         A single click or a box may mean several things: of three candidates it takes that with the
-        best predicted IoU. Otherwise it takes the mask for clear prompts; where that mask
-        contradicts a click, the candidate that contradicts the fewest.
+        best predicted IoU. For several it takes the mask for clear prompts; where that contradicts
+        a click, the candidate that contradicts the fewest. A mask so far is corrected near the
+        newest click only, see :func:`correct_mask`.
 
         Args:
             embedding: Embedding of the frame.
@@ -200,18 +202,28 @@ class SamRefiner(nn.Module):
             InputError: There is neither a click nor a box, or one is outside of the frame.
         """
         geometry = self._geometry(embedding)
-        prompts = self._prompts(prompt, geometry)
         cache = self.decoder.precompute(embedding, geometry)
-        is_vague = prompt.mask is None and len(prompt.clicks) + (prompt.box is not None) == 1
-        candidates: list[Tensor] = []
-        for multimask in (True,) if is_vague else (False, True):
-            found = self.decoder(cache, prompts, multimask=multimask)
+
+        def decode(wanted: ObjectPrompt, *, multimask: bool) -> Tensor:
+            found = self.decoder(cache, self._prompts(wanted, geometry), multimask=multimask)
             order = found.predicted_iou[0].argsort(descending=True)
-            candidates.extend(masks_in_frame(found.logits[0, order], geometry))
-            wrong = [_num_contradicted(prompt.clicks, mask) for mask in candidates]
-            if min(wrong) == 0:
-                break
-        return candidates[wrong.index(min(wrong))]
+            return masks_in_frame(found.logits[0, order], geometry)
+
+        is_vague = len(prompt.clicks) + (prompt.box is not None) == 1
+        if prompt.mask is None and is_vague:
+            candidates = decode(prompt, multimask=True)
+        else:
+            candidates = decode(prompt, multimask=False)
+            if prompt.mask is not None or num_contradicted(prompt.clicks, candidates[0]):
+                candidates = torch.cat([candidates, decode(prompt, multimask=True)])
+        if prompt.mask is None or not prompt.clicks:
+            wrong = [num_contradicted(prompt.clicks, mask) for mask in candidates]
+            return candidates[wrong.index(min(wrong))]
+        newest = prompt.clicks[-1]
+        parts = decode(ObjectPrompt((newest._replace(is_inside=True),)), multimask=True)
+        mask = torch.from_numpy(prompt.mask).to(parts.device)
+        edited = mask | parts if newest.is_inside else mask & ~parts
+        return correct_mask(mask, torch.cat([candidates, edited]), prompt.clicks)
 
     def _prompts(self, prompt: ObjectPrompt, geometry: SamGeometry) -> Prompts:
         """Bring the prompts of one object into SAM's input."""
@@ -338,11 +350,6 @@ def sam_refiner(
         fill_holes=config.fill_holes,
         drop_islands=config.drop_islands,
     )
-
-
-def _num_contradicted(clicks: Sequence[Click], mask: Tensor) -> int:
-    """Count the clicks that a ``(H, W)`` mask contradicts."""
-    return sum(bool(mask[int(click.y), int(click.x)]) != click.is_inside for click in clicks)
 
 
 def _check_clicks(clicks: Sequence[Click], size: Size) -> None:

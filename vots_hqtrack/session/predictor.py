@@ -12,6 +12,7 @@ from collections.abc import Generator, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -184,6 +185,45 @@ class InteractivePredictor:
             self._give(state, index, object_id, mask, GivenPrompt(is_drawn=True))
             return state.masks(index)
 
+    def paint(
+        self,
+        state: SessionState,
+        frame_idx: int,
+        obj_id: int,
+        points: Sequence[Sequence[float]],
+        radius: float,
+        *,
+        erase: bool = False,
+    ) -> FrameMasks:
+        """Paint on an object's mask, or erase from it, with a round brush.
+
+        Args:
+            state: The session.
+            frame_idx: The frame, from 0.
+            obj_id: The object, 1..255; a new one is added.
+            points: ``(K, 2)`` way of the brush, ``(x, y)`` in frame pixels.
+            radius: Radius of the brush in pixels.
+            erase: Take pixels from the mask.
+
+        Raises:
+            InputError: There is no such frame, or the points or the radius are none.
+        """
+        way = _read_numbers(points, "points")
+        if way.ndim != 2 or way.shape[1] != 2 or not len(way):
+            raise InputError(f"the way of a brush must be (K, 2), got {way.shape}")
+        if not 0 < radius < math.inf:
+            raise InputError(f"the radius of a brush must be above 0, got {radius}")
+        with state.lock:
+            index, object_id = state.check_index(frame_idx), _check_object_id(obj_id)
+            painted = np.zeros(state.size, np.uint8)
+            # A pixel's centre is half a pixel from its edge.
+            places = np.rint(np.clip(way, -1e6, 1e6) - 0.5).astype(np.int32)
+            for start, end in zip(places, [*places[1:], places[-1]], strict=True):
+                cv2.line(painted, start.tolist(), end.tolist(), 1, max(round(2 * radius), 1))
+            mask = state.label_map(index) == object_id
+            mask = mask & (painted == 0) if erase else mask | (painted == 1)
+            return self.add_new_mask(state, index, object_id, mask)
+
     def propagate_in_video(
         self,
         state: SessionState,
@@ -222,6 +262,16 @@ class InteractivePredictor:
         return self._propagate(
             state, state.check_index(start), max_frame_num_to_track, -1 if reverse else 1
         )
+
+    def propagate_to(
+        self, state: SessionState, frame_idx: int
+    ) -> Generator[FrameMasks, None, None]:
+        """Track to a frame from the nearest one with a given mask; else as propagate_in_video."""
+        given = [index for index in state.given_frames() if index != state.check_index(frame_idx)]
+        start = min(given, key=lambda index: abs(index - frame_idx), default=None)
+        length = 0 if start is None else abs(frame_idx - start)
+        reverse = start is not None and frame_idx < start
+        return self.propagate_in_video(state, start, length, reverse=reverse)
 
     def clear_all_prompts_in_frame(
         self, state: SessionState, frame_idx: int, obj_id: int
@@ -299,7 +349,7 @@ class InteractivePredictor:
         }
         edit = 1 + max((found.edit for found in state.records.values()), default=0)
         given = [number for number, found in objects.items() if found.is_given]
-        signature = signature_of(state.video[index], np.isin(label_map, given))
+        signature = signature_of(state.frame(index), np.isin(label_map, given))
         state.project.write_frame(index, label_map, FrameRecord(objects, edit, signature))
 
     def _propagate(
@@ -310,17 +360,11 @@ class InteractivePredictor:
         with state.lock:
             state.check_index(start)
             run = Run(self.tracker, state, start, step, max_references=self.max_references)
-            if run.is_known:
-                found = state.masks(start)
-            else:
-                found = run.track(start)
-        yield found
+        yield state.masks(start) if run.is_known else run.track(start)
         for offset in range(1, length + 1):
-            with state.lock:
-                if state.is_closed:
-                    return
-                found = run.track(start + step * offset)
-            yield found
+            if state.is_closed:
+                return
+            yield run.track(start + step * offset)
 
 
 def _read_clicks(

@@ -70,6 +70,7 @@ class Run:
         self._origins = {
             number: _Origin(found.from_frame, start, found.distance)
             for number, found in record.objects.items()
+            if state.is_given(number, found.from_frame)
         }
         for number in set(ids) - set(self._origins):
             nearest = min(state.given_frames(number), key=lambda index: abs(index - start))
@@ -86,17 +87,27 @@ class Run:
 
     def track(self, index: int) -> FrameMasks:
         """Track one frame, or take it as given, and write it to the project."""
-        state, ids = self._state, self._track_state.slots.object_ids
-        record = state.records.get(index, FrameRecord())
-        wanted = [number for number in ids if number in state.object_ids]
-        given = record.given & set(wanted)
-        if given != set(wanted):
-            result = self._tracker.track(state.video[index], self._track_state)
-            self._commit(index, record, given, result)
-        if given:
-            self._write(index, is_reference=index in self._references)
-        self._origins.update(dict.fromkeys(given, _Origin(index, index, 0)))
-        return state.masks(index)
+        state, result = self._state, None
+        if not self._is_all_given(index):  # in its own time, so that others can edit meanwhile
+            result = self._tracker.track(state.frame(index), self._track_state)
+        with state.lock:
+            state.check_index(index)
+            if result is None and not self._is_all_given(index):
+                result = self._tracker.track(state.frame(index), self._track_state)
+            record = state.records.get(index, FrameRecord())
+            given = record.given & set(self._track_state.slots.object_ids)
+            if result is not None:
+                self._commit(index, record, given, result)
+            if given:
+                self._write(index, is_reference=index in self._references)
+            self._origins.update(dict.fromkeys(given, _Origin(index, index, 0)))
+            return state.masks(index)
+
+    def _is_all_given(self, index: int) -> bool:
+        """Whether the masks of all objects that are left are given on a frame."""
+        record = self._state.records.get(index, FrameRecord())
+        left = set(self._track_state.slots.object_ids) & set(self._state.object_ids)
+        return left <= record.given
 
     def _commit(
         self, index: int, record: FrameRecord, given: Collection[ObjectId], result: FrameResult
@@ -108,8 +119,10 @@ class Run:
         masks = {number: old == number for number in objects}
         for number, mask in result.masks.items():
             origin = self._origins.get(number)
-            if origin is None or number in given or number not in state.object_ids:
+            if origin is None or number in given:
                 continue
+            if number not in state.object_ids or not state.is_given(number, origin.frame_index):
+                continue  # taken back while the run was in work
             distance = origin.base + abs(index - origin.anchor)
             if number in objects and self._distance(number, objects[number]) < distance:
                 continue
@@ -126,8 +139,7 @@ class Run:
 
     def _distance(self, number: ObjectId, record: ObjectRecord) -> float:
         """Frames tracked since the given mask; infinite where that was taken back."""
-        origin = self._state.records.get(record.from_frame)
-        is_valid = origin is not None and number in origin.given
+        is_valid = self._state.is_given(number, record.from_frame)
         return record.distance if is_valid else np.inf
 
     def _write(self, index: int, *, is_reference: bool) -> None:

@@ -16,10 +16,10 @@ import numpy.typing as npt
 from vots_hqtrack.encoder.frames import EncodedFrame
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.masks import split_label_map
-from vots_hqtrack.session.project import FrameRecord, Project
+from vots_hqtrack.session.project import FrameRecord, ObjectInfo, Project
 from vots_hqtrack.session.video import Video
 from vots_hqtrack.tracker import HQTracker
-from vots_hqtrack.types import MAX_OBJECTS, LabelArray, ObjectId, Size, check_frame
+from vots_hqtrack.types import MAX_OBJECTS, FrameArray, LabelArray, ObjectId, Size, check_frame
 
 _ENCODED_FRAMES = 4
 _UNDO_STEPS = 50
@@ -65,6 +65,7 @@ class SessionState:
         self.video = video
         self.project = project
         self.lock = threading.RLock()
+        self._video_lock = threading.Lock()
         self._keep = keep
         self._encoded: OrderedDict[int, EncodedFrame] = OrderedDict()
         self._edits: deque[_Edit] = deque(maxlen=_UNDO_STEPS)
@@ -119,11 +120,10 @@ class SessionState:
 
     def label_map(self, frame_idx: int) -> LabelArray:
         """``(H, W)`` uint8 object ids of a frame, 0 = background and where nothing is known."""
-        with self.lock:
-            label_map = self.project.read_label_map(self.check_index(frame_idx))
-            known = np.zeros(MAX_OBJECTS + 1, np.uint8)
-            known[list(self.object_ids)] = self.object_ids
-            return known[label_map]
+        label_map = self.project.read_label_map(self.check_index(frame_idx))
+        ids, known = list(self.object_ids), np.zeros(MAX_OBJECTS + 1, np.uint8)
+        known[ids] = ids
+        return known[label_map]
 
     def masks(self, frame_idx: int) -> FrameMasks:
         """Return the masks of a frame; all False for objects that are not known there."""
@@ -153,6 +153,11 @@ class SessionState:
             )
         )
 
+    def is_given(self, object_id: ObjectId, frame_idx: int) -> bool:
+        """Whether the user gave an object's mask on a frame."""
+        record = self.records.get(frame_idx)
+        return record is not None and object_id in record.given
+
     def check_index(self, frame_idx: int) -> int:
         """Return the index of a frame.
 
@@ -165,12 +170,40 @@ class SessionState:
             raise InputError(f"frames are 0 to {self.num_frames - 1}, got {frame_idx}")
         return int(frame_idx)
 
+    def describe(
+        self, object_id: ObjectId, *, name: str | None = None, is_visible: bool | None = None
+    ) -> None:
+        """Change an object's name, or whether it is drawn.
+
+        Raises:
+            InputError: There is no such object.
+        """
+        with self.lock:
+            info = self.project.objects.get(object_id)
+            if info is None:
+                raise InputError(f"there is no object {object_id}")
+            self.project.objects[object_id] = ObjectInfo(
+                info.name if name is None else name.strip() or info.name,
+                info.is_visible if is_visible is None else is_visible,
+            )
+            self.project.save()
+
+    def frame(self, frame_idx: int) -> FrameArray:
+        """Read a frame: ``(H, W, 3)`` uint8 RGB.
+
+        Raises:
+            InputError: It cannot be read.
+            ShapeError: Its size differs from the first frame's.
+        """
+        with self._video_lock:
+            frame = self.video[self.check_index(frame_idx)]
+        check_frame(frame, expected=self.size)
+        return frame
+
     def encode(self, tracker: HQTracker, frame_idx: int) -> EncodedFrame:
         """Encode a frame, or return it from the few that are kept."""
         if frame_idx not in self._encoded:
-            frame = self.video[frame_idx]
-            check_frame(frame, expected=self.size)
-            self._encoded[frame_idx] = tracker.encode(frame)
+            self._encoded[frame_idx] = tracker.encode(self.frame(frame_idx))
             if len(self._encoded) > _ENCODED_FRAMES:
                 self._encoded.popitem(last=False)
         self._encoded.move_to_end(frame_idx)
