@@ -165,9 +165,10 @@ class GroupMemory:
         Args:
             entry: The frame.
             is_kept: Keep it for ever; False evicts it as any tracked frame, so that the size stays
-                bounded however many frames have given masks.
+                bounded however many frames have given masks. A reference stays one.
         """
         frame = entry.frame_index
+        is_kept = is_kept or any(kept.frame_index == frame for kept in self._references)
         self._references = [kept for kept in self._references if kept.frame_index != frame]
         self._recent = [kept for kept in self._recent if kept.frame_index != frame]
         self._short_term.clear()

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from vots_hqtrack.config import PromptKind
-from vots_hqtrack.errors import InputError
 from vots_hqtrack.masks import check_mask_stack, mask_boxes
 from vots_hqtrack.sam.geometry import SamGeometry, linear_indices, scale_points
 from vots_hqtrack.types import MaskArray
@@ -41,15 +40,9 @@ class Prompts:
 
     @property
     def num_objects(self) -> int:
-        """N.
-
-        Raises:
-            InputError: There is neither a box nor a point.
-        """
+        """N; there are boxes, points or both."""
         first = self.points if self.boxes is None else self.boxes
-        if first is None:
-            raise InputError("a prompt needs a box or a point, got neither")
-        return len(first)
+        return 0 if first is None else len(first)
 
 
 def make_prompts(

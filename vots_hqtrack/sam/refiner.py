@@ -227,6 +227,8 @@ class SamRefiner(nn.Module):
 
     def _prompts(self, prompt: ObjectPrompt, geometry: SamGeometry) -> Prompts:
         """Bring the prompts of one object into SAM's input."""
+        if prompt.box is None and not prompt.clicks:
+            raise InputError("a prompt needs a box or a click, got neither")
         device = next(self.parameters()).device
         boxes = masks = points = labels = None
         if prompt.box is not None:
