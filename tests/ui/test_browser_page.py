@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -90,16 +91,20 @@ def page(tmp_path_factory: pytest.TempPathFactory, chromium: str) -> Iterator[Pa
     for index, (frame, _) in enumerate(VIDEO):
         cv2.imwrite(str(folder / "clip" / f"{index:05d}.png"), frame[:, :, ::-1])
     settings = [part for text in SMALL for part in ("--set", text)]
+    # NiceGUI looks for pytest's variables, and then expects its own test server.
+    variables = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
     command = [sys.executable, "-m", "vots_hqtrack", "ui", "clip", "--no-browser", "--port", "8417"]
     with (
-        subprocess.Popen([*command, *settings], cwd=folder, stdout=subprocess.PIPE) as server,
+        subprocess.Popen(
+            [*command, *settings], cwd=folder, env=variables, stdout=subprocess.PIPE
+        ) as server,
         sync_api.sync_playwright() as playwright,
     ):
         try:
             assert server.stdout is not None
             address = server.stdout.readline().decode().strip()
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-            tab = browser.new_page(viewport={"width": 1280, "height": 800})
+            tab = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
             page = Page(tab, address, folder / "clip.hqtrack", [])
             tab.on("pageerror", lambda error: page.errors.append(str(error)))
             tab.on(

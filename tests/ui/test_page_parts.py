@@ -110,7 +110,7 @@ def test_uploads_never_replace_a_file_nor_leave_their_folder(tmp_path: Path) -> 
         assert path.parent == tmp_path / "hqtrack-uploads"
         assert not path.exists()
         path.write_bytes(b"x")
-    assert workspace.upload_path("a.mp4").name == "a-2.mp4"
+    assert workspace.upload_path("a.mp4").name == "a-3.mp4"
 
 
 def test_what_is_open_stays_open_when_another_video_cannot_be_opened(tmp_path: Path) -> None:
