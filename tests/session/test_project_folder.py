@@ -122,7 +122,7 @@ def test_damaged_files_are_named_in_one_line(
     project.close()
     path = folder / ("frames/00003.json" if name == "record" else "project.json")
     path.write_bytes(content.encode("utf-8", "surrogatepass"))
-    message = str(path)  # valid by chance
+    message = str(path)  # some are valid
     try:
         Project(folder, VIDEO).close()
     except InputError as error:

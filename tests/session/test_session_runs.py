@@ -191,7 +191,7 @@ def test_clicks_make_and_correct_a_mask(
     assert prompt.is_drawn
 
 
-def test_a_box_begins_anew(predictor: InteractivePredictor, state: SessionState) -> None:
+def test_a_box_replaces_the_mask(predictor: InteractivePredictor, state: SessionState) -> None:
     predictor.add_new_mask(state, 0, 1, np.ones(SIZE, bool))
     found = predictor.add_new_points_or_box(state, 0, 1, box=[43, 23, 77, 57])
     assert iou(found.masks[0], TRUTH[0][1]) > 0.9
@@ -354,7 +354,7 @@ def test_a_killed_process_loses_the_frame_at_work_and_no_more(
         ({"box": [1, 2, 3]}, "x0, y0, x1, y1"),
         ({"box": [9, 2, 3, 8]}, "x0 < x1"),
         ({"box": [900, 2, 930, 8]}, "box"),
-        ({"box": [1, 2, 30, 40], "clear_old_points": False}, "begins anew"),
+        ({"box": [1, 2, 30, 40], "clear_old_points": False}, "replaces the mask"),
         ({"frame_idx": 7, "box": [1, 2, 30, 40]}, "0 to 6, got 7"),
         ({"frame_idx": -1, "box": [1, 2, 30, 40]}, "0 to 6, got -1"),
         ({"obj_id": 0, "box": [1, 2, 30, 40]}, "1..255"),
@@ -378,7 +378,7 @@ def test_exception_of_the_other_methods(
         predictor.add_new_mask(state, 0, 1, np.ones(SIZE))
     with pytest.raises(ShapeError, match="frame size 96x256"):
         predictor.add_new_mask(state, 0, 1, np.ones((4, 4), bool))
-    with pytest.raises(InputError, match="no object 3"):
+    with pytest.raises(InputError, match="object 3 is not known"):
         predictor.remove_object(state, 3)
     give(predictor, state, 0, 1)
     with pytest.raises(InputError, match="0 to 6, got 70"):

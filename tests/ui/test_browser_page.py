@@ -84,8 +84,9 @@ class Page:
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory, chromium: str) -> Iterator[Page]:
-    sync_api = pytest.importorskip("playwright.sync_api")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    from playwright import sync_api
+
     folder = tmp_path_factory.mktemp("page")
     (folder / "clip").mkdir()
     for index, (frame, _) in enumerate(VIDEO):
@@ -103,7 +104,9 @@ def page(tmp_path_factory: pytest.TempPathFactory, chromium: str) -> Iterator[Pa
         try:
             assert server.stdout is not None
             address = server.stdout.readline().decode().strip()
-            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+            browser = playwright.chromium.launch(
+                executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+            )
             tab = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
             page = Page(tab, address, folder / "clip.hqtrack", [])
             tab.on("pageerror", lambda error: page.errors.append(str(error)))
@@ -121,14 +124,6 @@ def page(tmp_path_factory: pytest.TempPathFactory, chromium: str) -> Iterator[Pa
         finally:
             server.terminate()
             server.wait(30)
-
-
-@pytest.fixture(scope="module")
-def chromium() -> str:
-    found = shutil.which("chromium")
-    if found is None:
-        pytest.skip("no chromium on the path")
-    return found
 
 
 def test_a_user_gives_tracks_corrects_and_exports(page: Page, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the page is made of, without a browser: guard, drawings, workspace, job."""
+"""Parts of the page, without a browser: guard, drawings, workspace, job."""
 
 from __future__ import annotations
 

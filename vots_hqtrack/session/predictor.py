@@ -114,8 +114,8 @@ class InteractivePredictor:
     ) -> FrameMasks:
         """Give an object's mask on a frame by clicks, a box, or both.
 
-        Clicks correct the mask that the object has on the frame, given or tracked; a box begins
-        anew.
+        Clicks correct the mask that the object has on the frame, given or tracked; a box replaces
+        it.
 
         Args:
             state: The session.
@@ -131,14 +131,14 @@ class InteractivePredictor:
 
         Raises:
             ConfigError: The preset has no refiner.
-            InputError: There is no such frame, the prompts are not of this form or outside of the
+            InputError: The frame does not exist, the prompts are not of this form or outside of the
                 frame, or nothing was found.
         """
         clicks, frame_box = _read_clicks(points, labels), _read_box(box)
         if not clicks and frame_box is None:
             raise InputError("wanted points or a box, got neither")
         if frame_box is not None and not clear_old_points:
-            raise InputError("a box begins anew: it cannot be added to old points")
+            raise InputError("a box replaces the mask: it cannot be added to old points")
         with state.lock:
             index, object_id = state.check_index(frame_idx), _check_object_id(obj_id)
             record = state.records.get(index, FrameRecord()).objects.get(object_id)
@@ -146,12 +146,12 @@ class InteractivePredictor:
             if known is not None and not clear_old_points:
                 clicks, frame_box = known.clicks + clicks, known.box
             mask = state.label_map(index) == object_id
-            is_anew = box is not None or not mask.any()
-            prompt = ObjectPrompt(clicks, frame_box, None if is_anew else mask)
+            is_replaced = box is not None or not mask.any()
+            prompt = ObjectPrompt(clicks, frame_box, None if is_replaced else mask)
             found = self.tracker.segment(state.encode(self.tracker, index), prompt)
             if not found.any():
                 raise InputError(f"the refiner found no object there on frame {index}")
-            is_drawn = not is_anew and known is not None and known.is_drawn
+            is_drawn = not is_replaced and known is not None and known.is_drawn
             self._give(state, index, object_id, found, GivenPrompt(clicks, frame_box, is_drawn))
             return state.masks(index)
 
@@ -170,7 +170,7 @@ class InteractivePredictor:
             The frame's masks.
 
         Raises:
-            InputError: There is no such frame, or the mask of a new object is empty.
+            InputError: The frame does not exist, or the mask of a new object is empty.
             ShapeError: The mask is of another shape or dtype.
         """
         with state.lock:
@@ -206,7 +206,7 @@ class InteractivePredictor:
             erase: Take pixels from the mask.
 
         Raises:
-            InputError: There is no such frame, or the points or the radius are none.
+            InputError: The frame does not exist, or the points or the radius are none.
         """
         way = _read_numbers(points, "points")
         if way.ndim != 2 or way.shape[1] != 2 or not len(way):
@@ -249,7 +249,7 @@ class InteractivePredictor:
             The frame's masks in the project, after the rule of runs that meet.
 
         Raises:
-            InputError: Nothing is given, or there is no such frame.
+            InputError: Nothing is given, or the frame does not exist.
         """
         given = state.given_frames()
         if not given:
@@ -279,7 +279,7 @@ class InteractivePredictor:
         """Take an object's prompts on a frame back; it has no mask there until it is tracked.
 
         Raises:
-            InputError: There is no such frame, or no such object.
+            InputError: The frame does not exist, or the object does not exist.
         """
         with state.lock:
             index, object_id = state.check_index(frame_idx), _known_object(state, obj_id)
@@ -293,7 +293,7 @@ class InteractivePredictor:
         """Remove an object from all frames; returns those that are left.
 
         Raises:
-            InputError: There is no such object.
+            InputError: The object does not exist.
         """
         with state.lock:
             object_id = _known_object(state, obj_id)
@@ -424,7 +424,7 @@ def _check_object_id(obj_id: int) -> ObjectId:
 def _known_object(state: SessionState, obj_id: int) -> ObjectId:
     if obj_id not in state.object_ids:
         known = [int(number) for number in state.object_ids]
-        raise InputError(f"there is no object {obj_id}; known are {known}")
+        raise InputError(f"object {obj_id} is not known; known are {known}")
     return ObjectId(int(obj_id))
 
 

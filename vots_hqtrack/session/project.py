@@ -59,7 +59,7 @@ class ObjectRecord:
         from_frame: Frame with the given mask from which this one was tracked; the frame itself
             where it was given.
         distance: Number of frames that were tracked since, 0 where it was given.
-        prompt: How it was given; None where it was tracked.
+        prompt: Prompts that gave the mask; None where it was tracked.
     """
 
     score: float
@@ -90,13 +90,13 @@ class FrameRecord:
 
     @property
     def given(self) -> frozenset[ObjectId]:
-        """Objects whose mask the user gave."""
+        """Objects with a mask from the user."""
         return frozenset(number for number, record in self.objects.items() if record.is_given)
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """What the user says of an object.
+    """Name and visibility of an object.
 
     Attributes:
         name: Its name.
@@ -109,10 +109,10 @@ class ObjectInfo:
 
 @dataclass(frozen=True, slots=True)
 class VideoFacts:
-    """What must agree when a project is opened again.
+    """Facts of a video that must agree when a project is opened again.
 
     Attributes:
-        location: Where the video was, for the user.
+        location: Path of the video, for the user.
         num_frames: Number of frames.
         size: Size of a frame.
     """

@@ -1,4 +1,4 @@
-"""Which frames with given masks a run reads: the newest, the nearest and the most different.
+"""Choice of the frames with given masks that a run reads: newest, nearest, most different.
 
 Their number is bounded, so that time and memory do not grow with the number of corrections (as in
 the permanent memory of XMem++, which keeps the most different ones).

@@ -22,7 +22,7 @@ from vots_hqtrack.types import ObjectId
 
 
 class _Origin(NamedTuple):
-    """Where an object's masks come from: its distance at frame i is ``base + |i - anchor|``."""
+    """Origin of an object's masks: its distance at frame i is ``base + |i - anchor|``."""
 
     frame_index: int
     anchor: int

@@ -57,7 +57,7 @@ class SessionState:
 
     Attributes:
         video: The frames.
-        project: Where the results are.
+        project: Project folder with the results.
         lock: Held while something changes.
     """
 
@@ -176,12 +176,12 @@ class SessionState:
         """Change an object's name, or whether it is drawn.
 
         Raises:
-            InputError: There is no such object.
+            InputError: The object does not exist.
         """
         with self.lock:
             info = self.project.objects.get(object_id)
             if info is None:
-                raise InputError(f"there is no object {object_id}")
+                raise InputError(f"object {object_id} is not known")
             self.project.objects[object_id] = ObjectInfo(
                 info.name if name is None else name.strip() or info.name,
                 info.is_visible if is_visible is None else is_visible,

@@ -77,7 +77,7 @@ class OpenPage:
     """Asks for a video: by its path, or by an upload.
 
     Args:
-        workspace: What all tabs share.
+        workspace: State that all tabs share.
     """
 
     def __init__(self, workspace: Workspace) -> None:
@@ -113,7 +113,7 @@ class Tab:
     """One browser tab on the open session.
 
     Args:
-        workspace: What all tabs share.
+        workspace: State that all tabs share.
         state: The open session.
     """
 

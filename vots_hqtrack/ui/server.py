@@ -32,7 +32,7 @@ def serve(
     """Serve the page until the process is stopped.
 
     Args:
-        workspace: What the tabs share.
+        workspace: State that all tabs share.
         host: Address to listen on. On another one than loopback the page asks for a token.
         port: Port to listen on.
         open_browser: Open the page in the user's browser.

@@ -1,4 +1,4 @@
-"""What all tabs of the page share: the predictor, the open session, and the run in work."""
+"""State that all tabs of the page share: the predictor, the open session, and the run in work."""
 
 from __future__ import annotations
 
