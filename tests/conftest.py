@@ -1,6 +1,7 @@
 """Resources that tests ask for by marker or fixture; a missing one skips with a reason.
 
-``VOTS_HQTRACK_REQUIRE=gpu,weights`` (any of gpu, weights, vot, browser, data) makes failures of those skips.
+``VOTS_HQTRACK_REQUIRE=gpu,weights`` (any of gpu, weights, vot, browser, data) makes failures of
+those skips.
 
 Tests and their subprocesses compute on one thread unless ``OMP_NUM_THREADS`` is set: their sizes
 are too small for more, and threads that wait for work take processor time.

@@ -16,7 +16,13 @@ from typer.testing import CliRunner
 from vots_hqtrack.cli.main import app
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/official-weights.md"]
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "docs/official-weights.md",
+    "docs/correcting.md",
+]
 
 
 def _text(page: str) -> str:

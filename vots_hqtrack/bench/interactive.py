@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from vots_hqtrack.measures import jaccard
 from vots_hqtrack.session import InteractivePredictor, SessionState
 from vots_hqtrack.session.video import Video
 from vots_hqtrack.types import LabelArray, ObjectId
+from vots_hqtrack.video.label_maps import read_label_map
+from vots_hqtrack.video.reader import list_images
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +38,25 @@ class Round:
     corrected_overlap: float
 
 
+def read_truth(names: Sequence[str], folder: Path) -> dict[int, LabelArray]:
+    """Read the label maps of frames, those that are there.
+
+    Args:
+        names: Names of the frames, in order.
+        folder: Folder of label maps with these names.
+
+    Raises:
+        InputError: The folder is none, or a label map cannot be read.
+    """
+    if not folder.is_dir():
+        raise InputError(f"the true masks must be a folder, got {folder}")
+    paths = {path.stem: path for path in list_images(folder)}
+    return {index: read_label_map(paths[name]) for index, name in enumerate(names) if name in paths}
+
+
 def play_user(
     predictor: InteractivePredictor,
-    video: Video,
+    video: str | Video,
     truth: Mapping[int, LabelArray],
     num_corrections: int,
 ) -> Iterator[Round]:
@@ -45,7 +64,7 @@ def play_user(
 
     Args:
         predictor: The predictor.
-        video: The frames.
+        video: Folder of frames, or frames at random access.
         truth: ``(H, W)`` uint8 true object ids by frame, of the first frame at least.
         num_corrections: Number of corrections.
 
