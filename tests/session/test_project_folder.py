@@ -59,6 +59,16 @@ def test_a_project_goes_on_where_it_was(tmp_path: Path) -> None:
     again.close()
 
 
+@pytest.mark.parametrize("number", [1, 255])
+def test_an_object_alone_keeps_its_number(tmp_path: Path, number: int) -> None:
+    project = Project(tmp_path, VIDEO)
+    label_map = np.zeros(VIDEO.size, np.uint8)
+    label_map[1, 2] = number
+    project.write_frame(0, label_map, given_record(1, 0, number))
+    assert np.array_equal(project.read_label_map(0), label_map)
+    project.close()
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("all my work")
     with pytest.raises(InputError, match=r"not empty and holds no project\.json"):

@@ -191,6 +191,21 @@ def test_clicks_make_and_correct_a_mask(
     assert prompt.is_drawn
 
 
+def test_several_clicks_at_once_correct_the_mask_near_each(
+    predictor: InteractivePredictor, state: SessionState
+) -> None:
+    wrong = TRUTH[0][2].copy()
+    wrong[:, :20] = True
+    predictor.add_new_mask(state, 0, 1, wrong)
+    predictor.add_new_points_or_box(
+        state, 0, 1, points=[[60, 40], [190, 60], [10, 48]], labels=[1, 0, 0]
+    )
+    found = state.label_map(0) == 1
+    assert found[40, 60]
+    assert not found[60, 190]
+    assert not found[48, 10]
+
+
 def test_a_box_replaces_the_mask(predictor: InteractivePredictor, state: SessionState) -> None:
     predictor.add_new_mask(state, 0, 1, np.ones(SIZE, bool))
     found = predictor.add_new_points_or_box(state, 0, 1, box=[43, 23, 77, 57])

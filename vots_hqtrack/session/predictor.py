@@ -143,12 +143,20 @@ class InteractivePredictor:
             index, object_id = state.check_index(frame_idx), _check_object_id(obj_id)
             record = state.records.get(index, FrameRecord()).objects.get(object_id)
             known = record.prompt if record is not None else None
+            old: tuple[Click, ...] = ()
             if known is not None and not clear_old_points:
-                clicks, frame_box = known.clicks + clicks, known.box
+                old, frame_box = known.clicks, known.box
             mask = state.label_map(index) == object_id
             is_replaced = box is not None or not mask.any()
-            prompt = ObjectPrompt(clicks, frame_box, None if is_replaced else mask)
-            found = self.tracker.segment(state.encode(self.tracker, index), prompt)
+            encoded = state.encode(self.tracker, index)
+            found = mask
+            # Each click corrects the mask near it; without a mask they say together what is meant.
+            first = len(clicks) if is_replaced else 1
+            for count in range(first, max(len(clicks), first) + 1):
+                so_far = None if is_replaced else found
+                prompt = ObjectPrompt(old + clicks[:count], frame_box, so_far)
+                found = self.tracker.segment(encoded, prompt)
+            clicks = old + clicks
             if not found.any():
                 raise InputError(f"the refiner found no object there on frame {index}")
             is_drawn = not is_replaced and known is not None and known.is_drawn

@@ -43,6 +43,11 @@ RUNS = {
 REFRESH_SECONDS = 0.2
 PLAY_SECONDS = 0.1
 _STYLE = Path(__file__).with_name("page.css")
+_NO_FOCUS = """document.addEventListener("mouseup", () => setTimeout(() => {
+    const element = document.activeElement;
+    if (element && !["INPUT", "TEXTAREA"].includes(element.tagName)) element.blur();
+}));"""
+"""Keys belong to the page: a button or slider that was clicked must not take them too."""
 
 
 def add_pages(workspace: Workspace) -> None:
@@ -67,6 +72,7 @@ def add_pages(workspace: Workspace) -> None:
     @ui.page("/")
     def page() -> None:
         ui.add_css(_STYLE)
+        ui.add_body_html(f"<script>{_NO_FOCUS}</script>")
         if workspace.state is None:
             OpenPage(workspace)
         else:
@@ -127,6 +133,8 @@ class Tab:
         self._is_following = False
         self._seen: object = None
         self._tool_buttons: dict[str, ui.button] = {}
+        self._strip_ids: tuple[ObjectId, ...] = ()
+        self._strip: ui.interactive_image | None = None
         self._build()
         self._timer = ui.timer(REFRESH_SECONDS, self._tick)
         self._player = ui.timer(PLAY_SECONDS, self._play, active=False)
@@ -249,17 +257,21 @@ class Tab:
     def _show_strips(self) -> None:
         ids = self._state.object_ids
         width, height = self._strip_size
+        content = draw_strip(self._state.records, ids, self._state.num_frames, self._frame)
+        if self._strip is not None and ids == self._strip_ids:
+            self._strip.content = content
+            return
+        self._strip_ids, self._strip = ids, None
         self._strip_box.clear()
         if not ids:
             return
-        content = draw_strip(self._state.records, ids, self._state.num_frames, self._frame)
         with self._strip_box:
-            ui.interactive_image(
+            self._strip = ui.interactive_image(
                 size=(width, height * len(ids)),
                 content=content,
                 on_mouse=lambda e: self._go(int(e.image_x / width * self._state.num_frames)),
                 sanitize=False,
-            ).classes("strip").mark("strip")
+            ).classes("strip")
 
     def _show_objects(self, record: FrameRecord) -> None:
         infos = self._state.project.objects
