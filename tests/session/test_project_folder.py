@@ -41,14 +41,14 @@ def test_a_project_goes_on_where_it_was(tmp_path: Path) -> None:
     record = FrameRecord(
         {
             ONE: ObjectRecord(1.0, "given", 7, prompt=prompt),
-            ObjectId(255): ObjectRecord(0.25, "refined", 3, 4),
+            ObjectId(254): ObjectRecord(0.25, "refined", 3, 4),
         },
         2,
         tuple(range(SIGNATURE_LENGTH)),
     )
-    label_map = np.array([[1, 1, 0, 255, 0, 0]] * 4, np.uint8)
+    label_map = np.array([[1, 1, 0, 254, 0, 0]] * 4, np.uint8)
     project = Project(tmp_path / "p", VIDEO)
-    project.objects = {ONE: ObjectInfo("a cät"), ObjectId(255): ObjectInfo("b", is_visible=False)}
+    project.objects = {ONE: ObjectInfo("a cät"), ObjectId(254): ObjectInfo("b", is_visible=False)}
     project.save()
     project.write_frame(7, label_map, record)
     project.close()
@@ -59,7 +59,7 @@ def test_a_project_goes_on_where_it_was(tmp_path: Path) -> None:
     again.close()
 
 
-@pytest.mark.parametrize("number", [1, 255])
+@pytest.mark.parametrize("number", [1, 254])
 def test_an_object_alone_keeps_its_number(tmp_path: Path, number: int) -> None:
     project = Project(tmp_path, VIDEO)
     label_map = np.zeros(VIDEO.size, np.uint8)

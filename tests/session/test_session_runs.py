@@ -372,8 +372,9 @@ def test_a_killed_process_loses_the_frame_at_work_and_no_more(
         ({"box": [1, 2, 30, 40], "clear_old_points": False}, "replaces the mask"),
         ({"frame_idx": 7, "box": [1, 2, 30, 40]}, "0 to 6, got 7"),
         ({"frame_idx": -1, "box": [1, 2, 30, 40]}, "0 to 6, got -1"),
-        ({"obj_id": 0, "box": [1, 2, 30, 40]}, "1..255"),
-        ({"obj_id": "1", "box": [1, 2, 30, 40]}, "1..255"),
+        ({"obj_id": 0, "box": [1, 2, 30, 40]}, "1..254"),
+        ({"obj_id": 255, "box": [1, 2, 30, 40]}, "1..254"),
+        ({"obj_id": "1", "box": [1, 2, 30, 40]}, "1..254"),
     ],
 )
 def test_exception_of_prompts(

@@ -66,9 +66,6 @@ def read_label_map(path: Path) -> LabelArray:
     try:
         with Image.open(path) as image:
             file_format, mode = image.format, image.mode
-            # Of an image with our palette every value is an id, 255 too.
-            colours = bytes(image.getpalette() or ())
-            is_indexed = len(colours) > 6 and palette().tobytes().startswith(colours)
             values = np.asarray(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = getattr(error, "strerror", None) or "not an image, or a damaged one"
@@ -85,8 +82,6 @@ def read_label_map(path: Path) -> LabelArray:
         return _labels_of_colours(values, path)
     if values.dtype.kind not in "bui":
         raise InputError(f"the mask {path} must hold whole numbers, got {values.dtype}")
-    if is_indexed:
-        return values.astype(np.uint8)
     return _labels_of_values(values, path)
 
 
