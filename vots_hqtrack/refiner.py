@@ -60,7 +60,7 @@ class ObjectPrompt:
     Attributes:
         clicks: Points inside and outside of the object.
         box: Box around it, or None.
-        mask: ``(H, W)`` bool mask so far, which the clicks correct; None begins anew.
+        mask: ``(H, W)`` bool mask so far, which the clicks correct, or None.
     """
 
     clicks: tuple[Click, ...] = ()

@@ -146,21 +146,20 @@ class InteractivePredictor:
             old: tuple[Click, ...] = ()
             if known is not None and not clear_old_points:
                 old, frame_box = known.clicks, known.box
-            mask = state.label_map(index) == object_id
-            is_replaced = box is not None or not mask.any()
+            found = state.label_map(index) == object_id
+            is_replaced = box is not None or not found.any()
             encoded = state.encode(self.tracker, index)
-            found = mask
             # Each click corrects the mask near it; without a mask they say together what is meant.
             first = len(clicks) if is_replaced else 1
             for count in range(first, max(len(clicks), first) + 1):
                 so_far = None if is_replaced else found
                 prompt = ObjectPrompt(old + clicks[:count], frame_box, so_far)
                 found = self.tracker.segment(encoded, prompt)
-            clicks = old + clicks
             if not found.any():
                 raise InputError(f"the refiner found no object there on frame {index}")
             is_drawn = not is_replaced and known is not None and known.is_drawn
-            self._give(state, index, object_id, found, GivenPrompt(clicks, frame_box, is_drawn))
+            given = GivenPrompt(old + clicks, frame_box, is_drawn)
+            self._give(state, index, object_id, found, given)
             return state.masks(index)
 
     def add_new_mask(
