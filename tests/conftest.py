@@ -1,6 +1,7 @@
 """Resources that tests ask for by marker or fixture; a missing one skips with a reason.
 
-``VOTS_HQTRACK_REQUIRE=gpu,weights`` (any of gpu, weights, vot, data) makes failures of those skips.
+``VOTS_HQTRACK_REQUIRE=gpu,weights`` (any of gpu, weights, vot, browser, data) makes failures of
+those skips.
 
 Tests and their subprocesses compute on one thread unless ``OMP_NUM_THREADS`` is set: their sizes
 are too small for more, and threads that wait for work take processor time.
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,10 +59,18 @@ def _lacks_room() -> str:
     return "" if "large" in _required() else reason
 
 
+def _lacks_browser() -> str:
+    for package in ("nicegui", "playwright"):
+        if not importlib.util.find_spec(package):
+            return f"{package} is not installed"
+    return "" if shutil.which("chromium") else "no chromium on the path"
+
+
 _LACKS: dict[str, Callable[[], str]] = {
     "gpu": _lacks_gpu,
     "weights": _lacks_weights,
     "vot": _lacks_vot,
+    "browser": _lacks_browser,
     "large": _lacks_room,
 }
 

@@ -35,7 +35,10 @@ class ReferenceDecoder(nn.Module):
         chosen = MULTIMASK if multimask else SINGLE
         points = None
         if prompts.points is not None:
-            points = prompts.points, torch.ones_like(prompts.points[..., 0], dtype=torch.int)
+            labels = torch.ones_like(prompts.points[..., 0], dtype=torch.int)
+            if prompts.labels is not None:
+                labels = prompts.labels.int()
+            points = prompts.points, labels
         encoder = self.prompt_encoder
         sparse, dense = encoder(points=points, boxes=prompts.boxes, masks=prompts.masks)
         is_hq = hasattr(self.decoder, "hf_token")

@@ -50,6 +50,30 @@ def test_densest_keeps_the_newest_entries_and_the_size(capacity: int, gap: int, 
     assert kept[0] == count * gap
 
 
+@given(st.lists(st.booleans(), max_size=60), st.sampled_from(["oldest", "densest"]))
+def test_given_frames_that_are_not_kept_stay_bounded(
+    is_given: list[bool], eviction: Eviction
+) -> None:
+    group = group_of(4, eviction)
+    for index, given_here in enumerate(is_given):  # frame 0 is the reference, and stays one
+        if given_here:
+            group.write_reference(entry(index), is_kept=False)
+            assert group.read().short_term.frame_index == index
+            assert index in group.frame_indices
+        elif index:
+            group.write(entry(index))
+        assert len(group.frame_indices) <= 4
+        assert group.frame_indices[-1] == 0
+
+
+def test_a_reference_of_a_later_frame_does_not_stop_the_long_term_memory() -> None:
+    group = GroupMemory(4, gap=5)
+    group.write_reference(entry(50))
+    for index in range(10, 21):
+        group.write(entry(index))
+    assert group.frame_indices == (20, 15, 10, 50)
+
+
 def test_densest_spreads_old_entries() -> None:
     group = group_of(6, "densest")
     kept = {}

@@ -17,7 +17,7 @@ from vots_hqtrack.config import (
 )
 from vots_hqtrack.encoder import register_encoder
 from vots_hqtrack.encoder.frames import EncodedFrame
-from vots_hqtrack.refiner import Box, Refinement, RefinerOptions, register_refiner
+from vots_hqtrack.refiner import Box, ObjectPrompt, Refinement, RefinerOptions, register_refiner
 from vots_hqtrack.settings import apply_settings
 from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.types import FrameFeatures
@@ -57,6 +57,9 @@ class ToyRefiner:
         for mask, (x, y, width, height) in zip(masks, boxes, strict=True):
             mask[int(y) : int(y + height), int(x) : int(x + width)] = True
         return masks
+
+    def segment(self, embedding: Tensor, prompt: ObjectPrompt) -> Tensor:
+        return embedding if prompt.mask is None else embedding & torch.from_numpy(prompt.mask)
 
 
 CPU = torch.device("cpu")

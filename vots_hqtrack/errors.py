@@ -45,12 +45,6 @@ class OutputError(HQTrackError):
     """Results could not be written: the disk is full, or their folder changed meanwhile."""
 
 
-class PartialError(HQTrackError):
-    """The work is done, but its source had lost or damaged frames, so the results are partial."""
-
-    exit_code = 5
-
-
 class ShapeError(InputError):
     """An array or tensor has another shape, dtype or size than the one wanted."""
 
@@ -68,7 +62,7 @@ class ProtocolError(HQTrackError):
 
 
 class PartialError(HQTrackError):
-    """A run ended, and what it wrote is whole, but some of what was asked for is missing."""
+    """The work is done and what was written is whole, but some of the source was lost or damaged."""
 
     exit_code = 5
 

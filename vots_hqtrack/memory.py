@@ -159,22 +159,36 @@ class GroupMemory:
             recent = recent[: max(num_frames - len(self._references), 0)]
         return MemoryFrames((*recent, *self._references), self._short_term[0])
 
-    def write_reference(self, entry: MemoryEntry) -> None:
-        """Keep an entry for ever; it replaces all of its frame, and the short-term memory."""
+    def write_reference(self, entry: MemoryEntry, *, is_kept: bool = True) -> None:
+        """Store a frame with given masks; it replaces all of its frame, and the short-term memory.
+
+        Args:
+            entry: The frame.
+            is_kept: Keep it for ever; False evicts it as any tracked frame, so that the size stays
+                bounded however many frames have given masks. A reference stays one.
+        """
         frame = entry.frame_index
+        is_kept = is_kept or any(kept.frame_index == frame for kept in self._references)
         self._references = [kept for kept in self._references if kept.frame_index != frame]
         self._recent = [kept for kept in self._recent if kept.frame_index != frame]
-        self._references.append(entry)
         self._short_term.clear()
         self._short_term.append(entry)
         self.last_long_term = frame
+        if is_kept:
+            self._references.append(entry)
+        else:
+            self._write_recent(entry)
 
     def write(self, entry: MemoryEntry) -> None:
         """Store a tracked frame: always in the short-term memory, every ``gap`` frames for long."""
         self._short_term.append(entry)
-        if entry.frame_index - self.last_long_term < self.gap:
+        # References of later frames do not count for the gap.
+        if 0 <= entry.frame_index - self.last_long_term < self.gap:
             return
         self.last_long_term = entry.frame_index
+        self._write_recent(entry)
+
+    def _write_recent(self, entry: MemoryEntry) -> None:
         self._recent.append(entry)
         if len(self._recent) > self._max_recent:
             del self._recent[0 if self._eviction == "oldest" else self._densest()]
@@ -185,7 +199,8 @@ class GroupMemory:
         Distances are relative to the entry's age, so that old entries end up farther apart.
         """
         frames = [entry.frame_index for entry in self._recent]
-        before = [min((entry.frame_index for entry in self._references), default=0), *frames]
+        past = [e.frame_index for e in self._references if e.frame_index < frames[0]]
+        before = [min(past, default=0), *frames]
         density = [
             (after - left) / (frames[-1] - frame)
             for left, frame, after in zip(before, frames, frames[1:], strict=False)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from vots_hqtrack.config import CompileBackend, RefinerConfig
 from vots_hqtrack.encoder.frames import EncodedFrame
 from vots_hqtrack.errors import ConfigError
 from vots_hqtrack.registry import Registry
+from vots_hqtrack.types import MaskArray
 
 Box = tuple[float, float, float, float]
 """``(x, y, width, height)`` in frame pixels, pixel edges."""
@@ -36,6 +37,35 @@ class Refinement:
 
     masks: Tensor
     predicted_iou: Tensor
+
+
+class Click(NamedTuple):
+    """A point inside an object, or one outside of it.
+
+    Attributes:
+        x: Frame pixels from the left edge.
+        y: Frame pixels from the top edge.
+        is_inside: False for a point that is not the object.
+    """
+
+    x: float
+    y: float
+    is_inside: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectPrompt:
+    """Prompts of one object on one frame: a box, clicks, or both.
+
+    Attributes:
+        clicks: Points inside and outside of the object.
+        box: Box around it, or None.
+        mask: ``(H, W)`` bool mask so far, which the clicks correct, or None.
+    """
+
+    clicks: tuple[Click, ...] = ()
+    box: Box | None = None
+    mask: MaskArray | None = None
 
 
 class Refiner(Protocol):
@@ -56,6 +86,9 @@ class Refiner(Protocol):
 
     def segment_boxes(self, embedding: Any, boxes: Sequence[Box]) -> Tensor:  # noqa: ANN401
         """Segment what each box encloses: ``(N, H, W)`` bool."""
+
+    def segment(self, embedding: Any, prompt: ObjectPrompt) -> Tensor:  # noqa: ANN401
+        """Segment the object that clicks or a box name: ``(H, W)`` bool."""
 
 
 @dataclass(frozen=True, slots=True)

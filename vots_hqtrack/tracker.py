@@ -36,7 +36,7 @@ from vots_hqtrack.memory import ObjectSlots, TrackState, new_group
 from vots_hqtrack.merge import InitialMasks, initial_masks, merge_groups, merge_separate
 from vots_hqtrack.motion_gate import LastSeen, close_outside, search_windows
 from vots_hqtrack.presets import load_preset
-from vots_hqtrack.refiner import Box, Refiner
+from vots_hqtrack.refiner import Box, ObjectPrompt, Refiner
 from vots_hqtrack.result import FrameResult, make_result
 from vots_hqtrack.saved_state import SavedState, fill_state
 from vots_hqtrack.selector import FinalMasks, choose_masks, keep_initial
@@ -46,6 +46,7 @@ from vots_hqtrack.types import (
     FrameArray,
     FrameFeatures,
     IdentityEmbedding,
+    LabelArray,
     MaskArray,
     ObjectId,
     PropagationOutput,
@@ -241,6 +242,88 @@ class HQTracker:
         fill_state(state, saved, groups)
         return state
 
+    def begin(self, frame_size: Size, object_ids: Iterable[int]) -> TrackState:
+        """Start a video whose given masks follow by :meth:`write_given`.
+
+        Args:
+            frame_size: Size of its frames.
+            object_ids: All its objects, 1..255.
+        """
+        ids = sorted(ObjectId(number) for number in object_ids)
+        if self.config.tracking.slots == "by_id":
+            ids = [ObjectId(number) for number in range(1, max(ids) + 1)]
+        state = self._new_state(frame_size)
+        state.slots.add(ids)
+        state.given_areas = state.given_areas.new_zeros(len(ids))
+        if state.last_seen is not None:
+            state.last_seen = state.last_seen.add(split_slot_map(state.slot_map, len(ids)))
+        state.groups = [new_group(self.config.memory) for _ in range(state.slots.num_groups)]
+        return state
+
+    def encode(self, frame: FrameArray) -> EncodedFrame:
+        """Encode a uint8 ``(H, W, 3)`` RGB frame, for :meth:`segment` and :meth:`write_given`."""
+        size = check_frame(frame)
+        with torch.inference_mode():
+            return self._encoder.encode(frame, self._encoder.plan(size))
+
+    def write_given(
+        self,
+        encoded: EncodedFrame,
+        label_map: LabelArray,
+        state: TrackState,
+        *,
+        frame_index: int,
+        is_reference: bool = True,
+    ) -> None:
+        """Write a frame with masks that the caller knows; :meth:`track` goes on from it.
+
+        It may be any frame of the video, earlier ones and later ones, once or again.
+
+        Args:
+            encoded: The frame, of :meth:`encode`.
+            label_map: ``(H, W)`` uint8 object ids of all objects, 0 = background; other ids are
+                background.
+            state: The video; it is changed.
+            frame_index: Index of the frame: the next frame that is tracked is the one after it.
+            is_reference: Keep it in the memory for ever; False lets it be evicted in its turn.
+        """
+        slot_map = torch.from_numpy(state.slots.to_slots(label_map)).to(self.device)
+        with torch.inference_mode():
+            masks = split_slot_map(slot_map, len(state.slots.object_ids))
+            groups = range(state.slots.num_groups)
+            self._write_reference(
+                frame_index, encoded.features, slot_map, groups, state, is_kept=is_reference
+            )
+            if is_reference:
+                areas = masks.flatten(1).sum(1)
+                state.given_areas = torch.where(areas > 0, areas, state.given_areas)
+            if state.last_seen is not None:
+                state.last_seen = state.last_seen.update(masks)
+        state.frame_index, state.slot_map, state.features = frame_index, slot_map, encoded.features
+
+    def segment(self, encoded: EncodedFrame, prompt: ObjectPrompt) -> MaskArray:
+        """Segment the object that clicks or a box name, by the refiner.
+
+        Args:
+            encoded: The frame, of :meth:`encode`; what the refiner computes of it for all objects
+                is kept with it.
+            prompt: Clicks, box and the mask so far.
+
+        Returns:
+            Bool ``(H, W)``; it may be empty.
+
+        Raises:
+            ConfigError: The preset has no refiner.
+            InputError: There is neither a click nor a box, or one is outside of the frame.
+        """
+        if self._refiner is None:
+            raise ConfigError(f"the preset {self.config.preset!r} has no refiner to read clicks")
+        with torch.inference_mode():
+            if encoded.embedding is None:
+                encoded.embedding = self._refiner.embed(encoded)
+            mask: MaskArray = self._refiner.segment(encoded.embedding, prompt).cpu().numpy()
+        return mask
+
     def mask_from_box(self, frame: FrameArray, box: Box) -> MaskArray:
         """Segment the content of a box: bool ``(H, W)``; see :meth:`masks_from_boxes`."""
         return self.masks_from_boxes(frame, [box])[0]
@@ -328,6 +411,8 @@ class HQTracker:
         slot_map: Tensor,
         groups: Iterable[int],
         state: TrackState,
+        *,
+        is_kept: bool = True,
     ) -> None:
         """Write a frame with given masks to the memory of some groups."""
         labels = labels_to_network(slot_map, state.geometry)
@@ -335,7 +420,7 @@ class HQTracker:
             identity = self._encode_masks(state.slots.in_group(labels, number), state.geometry)
             output = self._vmos.propagate(features, identity)
             entry = self._vmos.write_memory(frame_index, output.proposals, identity)
-            state.groups[number].write_reference(entry)
+            state.groups[number].write_reference(entry, is_kept=is_kept)
 
     def _encode_masks(
         self, slots: Tensor, geometry: FrameGeometry, *, refused: Tensor | None = None

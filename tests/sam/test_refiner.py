@@ -22,6 +22,8 @@ from reference_sam import ReferenceDecoder, reference_refiner
 
 from vots_hqtrack.config import CandidateChoice, PromptKind, RefinerConfig
 from vots_hqtrack.errors import InputError, ShapeError
+from vots_hqtrack.refiner import Box, Click, ObjectPrompt
+from vots_hqtrack.sam.corrections import correct_mask, num_contradicted
 from vots_hqtrack.sam.models import SamPredictor
 from vots_hqtrack.sam.prompts import prompt_boxes
 from vots_hqtrack.sam.refiner import SamRefiner
@@ -116,6 +118,64 @@ def test_segment_box_equals_the_predictor(
     )
     own = torch.from_numpy(logits[scores.argmax()])
     assert not ((mask != (own > 0)) & (own.abs() > ROUNDING)).any()
+
+
+@pytest.mark.parametrize(
+    "clicks",
+    [
+        [Click(50.5, 35.5)],
+        [Click(50.5, 35.5), Click(120.5, 60.5, is_inside=False)],
+        [Click(0.5, 0.5, is_inside=False), Click(159.5, 89.5), Click(31.5, 20.5)],
+    ],
+)
+@pytest.mark.parametrize("box", [None, (30.0, 20.0, 40.0, 30.0)])
+def test_clicks_equal_the_predictors(
+    random_predictor: SamPredictor, clicks: list[Click], box: Box | None
+) -> None:
+    refiner = make_refiner(random_predictor)
+    prompt = ObjectPrompt(tuple(clicks), box)
+    mask = refiner.segment(embedding_of(random_predictor), prompt)
+    is_vague = len(clicks) == 1 and box is None
+    found = []
+    for multimask in (True,) if is_vague else (False, True):
+        logits, scores, _ = random_predictor.predict(
+            point_coords=np.array([[click.x - 0.5, click.y - 0.5] for click in clicks]),
+            point_labels=np.array([int(click.is_inside) for click in clicks]),
+            box=None if box is None else np.array([30.0, 20.0, 69.0, 49.0]),
+            multimask_output=multimask,
+            return_logits=True,
+        )
+        found += [torch.from_numpy(logits[index]) for index in np.argsort(-scores)]
+        wrong = [num_contradicted(clicks, own > 0) for own in found]
+        if not is_vague and wrong[0] == 0:
+            break
+    own = found[wrong.index(min(wrong))]
+    assert mask.dtype == torch.bool
+    assert not ((mask != (own > 0)) & (own.abs() > ROUNDING)).any()
+
+
+def test_a_correction_is_the_smallest_change_near_the_click() -> None:
+    mask = torch.zeros(40, 100, dtype=torch.bool)
+    mask[10:30, 10:30] = True
+    candidates = mask.repeat(2, 1, 1)
+    candidates[0, 10:30, 30:40] = True  # what the click asks for,
+    candidates[0, :, 90:] = True  # and what it does not
+    candidates[1, :, 30:] = True
+    found = correct_mask(mask, candidates, [Click(33, 20)])
+    wanted = mask.clone()
+    wanted[10:30, 30:40] = True
+    near = correct_mask(mask, wanted[None], [Click(33, 20)])
+    assert torch.equal(found, near)
+    assert found[20, 33]
+    assert not found[:, 60:].any()
+
+
+def test_prompt_exceptions(random_predictor: SamPredictor) -> None:
+    refiner, embedding = make_refiner(random_predictor), embedding_of(random_predictor)
+    with pytest.raises(InputError, match="needs a box or a click"):
+        refiner.segment(embedding, ObjectPrompt())
+    with pytest.raises(InputError, match="inside the 90x160 frame, got x=160"):
+        refiner.segment(embedding, ObjectPrompt((Click(160, 3),)))
 
 
 def test_convention_a_box_round_a_mask_is_its_prompt(random_predictor: SamPredictor) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 EXIT_REGRESSION = 1
 
 _MAX_FRAMES = 12
+_NUM_CORRECTIONS = 3
 _MIB = 2**20
 
 
@@ -98,6 +99,20 @@ ToleranceOption = Annotated[
 ]
 
 
+InteractiveOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--interactive",
+        metavar="DIR",
+        help="True label maps of --source, named as its frames: an automatic user corrects the "
+        "worst frame, three times; measures J, not speed.",
+    ),
+]
+ReferencesOption = Annotated[
+    int, typer.Option("--references", min=1, help="Given frames that --interactive keeps.")
+]
+
+
 def bench(
     preset: PresetsOption = None,
     size: SizesOption = None,
@@ -116,6 +131,8 @@ def bench(
     json_path: JsonOption = None,
     compare: CompareOption = None,
     tolerance: ToleranceOption = 1.15,
+    interactive: InteractiveOption = None,
+    references: ReferencesOption = 8,
 ) -> None:
     """Measure every stage of a frame, or compare two measurements.
 
@@ -125,6 +142,10 @@ def bench(
         _compare(*compare, tolerance=tolerance)
         return
     keep_freed_memory()
+    if interactive is not None:
+        for name in preset or ["lite"]:
+            _play_user(source, interactive, name, settings or (), device, references)
+        return
     from vots_hqtrack.bench.run import run_case
 
     if mask is not None and source is None:
@@ -152,6 +173,37 @@ def bench(
     _show_growth(done)
     if json_path is not None:
         json_path.write_text(_report(done, device).to_json(), encoding="utf-8")
+
+
+def _play_user(
+    source: str | None,
+    truth: Path,
+    preset: str,
+    settings: Sequence[str],
+    device: str,
+    references: int,
+) -> None:
+    """Let an automatic user correct the worst frames, and show J after each correction."""
+    from vots_hqtrack.bench.interactive import play_user, read_truth
+    from vots_hqtrack.session import InteractivePredictor
+    from vots_hqtrack.tracker import HQTracker
+    from vots_hqtrack.video.reader import open_source
+
+    if source is None:
+        raise InputError("--interactive needs the frames as --source")
+    opened = open_source(source)
+    labels = read_truth([named.name for named in opened], truth)
+    tracker = HQTracker.from_preset(preset, device=device, settings=settings)
+    predictor = InteractivePredictor(tracker, max_references=references)
+    table = Table(title=f"{preset}, {references} references", title_justify="left")
+    for column in ("corrected", "J", "J elsewhere", "lowest J on corrected"):
+        table.add_column(column, justify="right")
+    with err.status("tracking and correcting"):
+        for found in play_user(predictor, source, labels, _NUM_CORRECTIONS):
+            numbers = (found.overlap, found.overlap_elsewhere, found.corrected_overlap)
+            frames = ", ".join(map(str, found.corrected)) or "none"
+            table.add_row(frames, *(f"{number:.3f}" for number in numbers))
+    out.print(table)
 
 
 def _make_case(preset: str, memory: str, dtype: str, settings: Sequence[str], device: str) -> Case:

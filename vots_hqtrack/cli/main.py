@@ -23,6 +23,7 @@ from vots_hqtrack.cli.gpu import gpu_app
 from vots_hqtrack.cli.presets import presets
 from vots_hqtrack.cli.track import track
 from vots_hqtrack.cli.train import train_app
+from vots_hqtrack.cli.ui import ui
 from vots_hqtrack.cli.vot import vot_app
 from vots_hqtrack.cli.weights import weights_app
 from vots_hqtrack.errors import HQTrackError
@@ -76,6 +77,7 @@ app = typer.Typer(
 )
 app.command()(track)
 app.command()(demo)
+app.command()(ui)
 app.add_typer(vot_app)
 app.add_typer(train_app)
 app.add_typer(calibrate_app)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -20,7 +20,7 @@ from vots_hqtrack.frame import (
 from vots_hqtrack.types import FrameArray, FrameFeatures, Size
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class EncodedFrame:
     """One frame, encoded.
 
@@ -28,11 +28,13 @@ class EncodedFrame:
         frame: uint8 ``(H, W, 3)`` RGB, for a refiner with an image encoder of its own.
         geometry: Layout of the frame for VMOS's encoder.
         features: Features for VMOS; a refiner that shares the encoder reads them too.
+        embedding: The refiner's embedding of the frame, once it has been computed.
     """
 
     frame: FrameArray
     geometry: FrameGeometry
     features: FrameFeatures
+    embedding: Any = None
 
 
 class FrameEncoder(Protocol):

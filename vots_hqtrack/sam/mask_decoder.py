@@ -133,7 +133,7 @@ class MaskDecoder(nn.Module):
 
         Args:
             cache: Cache of the frame.
-            prompts: Boxes, and masks and points if there are any.
+            prompts: Boxes or points or both, and masks if there are any.
             multimask: True for SAM's three masks, False for its single one.
 
         Returns:
@@ -142,7 +142,7 @@ class MaskDecoder(nn.Module):
         chosen = range(NUM_MASK_TOKENS)[MULTIMASK if multimask else SINGLE]
         with torch.autocast(cache.tokens.device.type, enabled=False):
             sparse = self.prompts.tokens(prompts).to(self.dtype)
-            image = self.prompts.add_masks(cache.tokens, prompts.masks, len(sparse))
+            image = self.prompts.add_masks(cache.tokens, prompts.masks, prompts.num_objects)
             tokens = self.tokens.expand(len(sparse), -1, -1)
             wanted = [0, *(1 + index for index in chosen)]
             if self.head is not None:
@@ -182,10 +182,10 @@ class PromptEncoder(nn.Module):
             "pe_layer.positional_encoding_gaussian_matrix", torch.randn(2, WIDTH // 2)
         )
         self.register_buffer("frequencies", frequencies.clone())
-        # Background points and paddings, the first of these kinds and the last, are never prompts.
         kinds = [f"point_embeddings.{index}" for index in range(4)] + ["not_a_point_embed"]
         rows = [weights.load(kind, nn.Embedding(1, WIDTH)).weight for kind in kinds]
-        self.foreground, self.corners = frozen(rows[1]), frozen(torch.cat(rows[2:4]))
+        self.background, self.foreground = frozen(rows[0]), frozen(rows[1])
+        self.corners, self.padding = frozen(torch.cat(rows[2:4])), frozen(rows[4])
         self.without_mask = frozen(weights.load("no_mask_embed", nn.Embedding(1, WIDTH)).weight)
         masks = weights.part("mask_downscaling")
         self.downscaling = nn.Sequential(
@@ -199,12 +199,19 @@ class PromptEncoder(nn.Module):
         )
 
     def tokens(self, prompts: Prompts) -> Tensor:
-        """Encode points, if there are any, and boxes: ``(N, K, 256)`` float32."""
-        corners = self._positions((prompts.boxes.view(-1, 2, 2) + 0.5) / SIDE) + self.corners
+        """Encode points and boxes, if there are any: ``(N, K, 256)`` float32."""
+        if prompts.boxes is None:
+            # SAM has learnt points without a box with a padding in its stead.
+            rest = self.padding.expand(prompts.num_objects, 1, -1)
+        else:
+            rest = self._positions((prompts.boxes.view(-1, 2, 2) + 0.5) / SIDE) + self.corners
         if prompts.points is None:
-            return corners
-        points = self._positions((prompts.points + 0.5) / SIDE) + self.foreground
-        return torch.cat([points, corners], dim=1)
+            return rest
+        kind: Tensor = self.foreground
+        if prompts.labels is not None:
+            kind = torch.where(prompts.labels[..., None], self.foreground, self.background)
+        points = self._positions((prompts.points + 0.5) / SIDE) + kind
+        return torch.cat([points, rest], dim=1)
 
     def add_masks(self, tokens: Tensor, masks: Tensor | None, num_objects: int) -> Tensor:
         """Add each object's mask prompt to the tokens of the image.

@@ -27,15 +27,22 @@ class Prompts:
     """Prompts of N objects in the geometry of SAM's input.
 
     Attributes:
-        boxes: ``(N, 4)`` float32, ``xyxy`` pixel indices of SAM's input.
+        boxes: ``(N, 4)`` float32, ``xyxy`` pixel indices of SAM's input; None gives points alone.
         masks: ``(N, 1, mask_side, mask_side)`` float32 logits, or None.
-        points: ``(N, 1, 2)`` float32 foreground points, ``(x, y)`` pixel indices of SAM's input, or
-            None.
+        points: ``(N, K, 2)`` float32, ``(x, y)`` pixel indices of SAM's input, or None.
+        labels: ``(N, K)`` bool, True for foreground points; None makes all of them such.
     """
 
-    boxes: Tensor
+    boxes: Tensor | None
     masks: Tensor | None = None
     points: Tensor | None = None
+    labels: Tensor | None = None
+
+    @property
+    def num_objects(self) -> int:
+        """N; there are boxes, points or both."""
+        first = self.points if self.boxes is None else self.boxes
+        return 0 if first is None else len(first)
 
 
 def make_prompts(

@@ -19,8 +19,16 @@ from vots_hqtrack.config import CandidateChoice, PromptKind, RefinerConfig
 from vots_hqtrack.encoder.frames import EncodedFrame
 from vots_hqtrack.errors import ConfigError, InputError, ShapeError
 from vots_hqtrack.masks import check_mask_stack, has_pixels
-from vots_hqtrack.refiner import Box, Refinement, RefinerOptions, register_refiner
+from vots_hqtrack.refiner import (
+    Box,
+    Click,
+    ObjectPrompt,
+    Refinement,
+    RefinerOptions,
+    register_refiner,
+)
 from vots_hqtrack.sam.components import clean_logits
+from vots_hqtrack.sam.corrections import correct_mask, num_contradicted
 from vots_hqtrack.sam.embed import OwnEmbedder, SharedEmbedder
 from vots_hqtrack.sam.geometry import SamGeometry, masks_in_frame, scale_points
 from vots_hqtrack.sam.layers import SamWeights
@@ -174,6 +182,71 @@ class SamRefiner(nn.Module):
             masks.append(masks_in_frame(found.logits[picked], geometry))
         return torch.cat(masks)
 
+    @torch.no_grad()
+    def segment(self, embedding: Any, prompt: ObjectPrompt) -> Tensor:  # noqa: ANN401
+        """Segment the object that clicks or a box name.
+
+        A single click or a box may mean several things: of three candidates it takes that with the
+        best predicted IoU. For several it takes the mask for clear prompts; where that contradicts
+        a click, the candidate that contradicts the fewest. A mask so far is corrected near the
+        newest click only, see :func:`correct_mask`.
+
+        Args:
+            embedding: Embedding of the frame.
+            prompt: Clicks, box and the mask so far.
+
+        Returns:
+            ``(H, W)`` bool, frame pixels.
+
+        Raises:
+            InputError: There is neither a click nor a box, or one is outside of the frame.
+        """
+        geometry = self._geometry(embedding)
+        cache = self.decoder.precompute(embedding, geometry)
+
+        def decode(wanted: ObjectPrompt, *, multimask: bool) -> Tensor:
+            found = self.decoder(cache, self._prompts(wanted, geometry), multimask=multimask)
+            order = found.predicted_iou[0].argsort(descending=True)
+            return masks_in_frame(found.logits[0, order], geometry)
+
+        is_vague = len(prompt.clicks) + (prompt.box is not None) == 1
+        if prompt.mask is None and is_vague:
+            candidates = decode(prompt, multimask=True)
+        else:
+            candidates = decode(prompt, multimask=False)
+            if prompt.mask is not None or num_contradicted(prompt.clicks, candidates[0]):
+                candidates = torch.cat([candidates, decode(prompt, multimask=True)])
+        if prompt.mask is None or not prompt.clicks:
+            wrong = [num_contradicted(prompt.clicks, mask) for mask in candidates]
+            return candidates[wrong.index(min(wrong))]
+        newest = prompt.clicks[-1]
+        parts = decode(ObjectPrompt((newest._replace(is_inside=True),)), multimask=True)
+        mask = torch.from_numpy(prompt.mask).to(parts.device)
+        edited = mask | parts if newest.is_inside else mask & ~parts
+        return correct_mask(mask, torch.cat([candidates, edited]), prompt.clicks)
+
+    def _prompts(self, prompt: ObjectPrompt, geometry: SamGeometry) -> Prompts:
+        """Bring the prompts of one object into SAM's input."""
+        if prompt.box is None and not prompt.clicks:
+            raise InputError("a prompt needs a box or a click, got neither")
+        device = next(self.parameters()).device
+        boxes = masks = points = labels = None
+        if prompt.box is not None:
+            corners = torch.tensor(
+                _box_corners(prompt.box, geometry.frame_size), dtype=torch.float64
+            )
+            boxes = scale_points(corners.view(1, 2, 2), geometry).view(1, 4).to(device)
+        if prompt.clicks:
+            _check_clicks(prompt.clicks, geometry.frame_size)
+            # A prompt is a pixel's index; a click half a pixel from its edge is its centre.
+            indices = [[click.x - 0.5, click.y - 0.5] for click in prompt.clicks]
+            points = scale_points(torch.tensor([indices], dtype=torch.float64), geometry).to(device)
+            labels = torch.tensor([[click.is_inside for click in prompt.clicks]], device=device)
+        if prompt.mask is not None:
+            mask = torch.from_numpy(prompt.mask)[None].to(device)
+            masks = prompt_masks(mask, geometry, mask_logit=self.mask_logit)
+        return Prompts(boxes, masks, points, labels)
+
     def _geometry(self, embedding: Any) -> SamGeometry:  # noqa: ANN401
         return SamGeometry(
             frame_size=embedding.frame_size,
@@ -279,6 +352,14 @@ def sam_refiner(
         fill_holes=config.fill_holes,
         drop_islands=config.drop_islands,
     )
+
+
+def _check_clicks(clicks: Sequence[Click], size: Size) -> None:
+    for click in clicks:
+        if not (0 <= click.x < size.width and 0 <= click.y < size.height):
+            raise InputError(
+                f"a click must be inside the {size} frame, got x={click.x:g}, y={click.y:g}"
+            )
 
 
 def _box_corners(box: Box, size: Size) -> list[float]:

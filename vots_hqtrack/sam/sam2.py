@@ -109,19 +109,22 @@ class Sam2Decoder(nn.Module):
 
         Args:
             cache: Image embedding of the frame.
-            prompts: Boxes, and masks and points if there are any.
+            prompts: Boxes or points or both, and masks if there are any.
             multimask: True for SAM 2's three masks, False for its single one (or the best of the
                 three where that one is unstable, as the network decides).
 
         Returns:
             3 candidates of each object, or 1.
         """
-        count = len(prompts.boxes)
+        count, labels = prompts.num_objects, None
         points = None if prompts.points is None else prompts.points[:, None]
+        if points is not None and prompts.labels is not None:
+            labels = prompts.labels[:, None].int()
         output: Any = self.model(
             image_embeddings=[scale.expand(count, -1, -1, -1) for scale in cache.maps],
-            input_boxes=prompts.boxes[:, None],
+            input_boxes=None if prompts.boxes is None else prompts.boxes[:, None],
             input_points=points,
+            input_labels=labels,
             input_masks=prompts.masks,
             multimask_output=multimask,
         )

@@ -1,0 +1,410 @@
+"""Runs of an interactive session with the shipped weights, on a small video of two discs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from two_discs import SIZE, draw_video
+
+from vots_hqtrack.errors import ConfigError, InputError, ShapeError
+from vots_hqtrack.session import InteractivePredictor, SessionState
+from vots_hqtrack.tracker import HQTracker
+from vots_hqtrack.types import MaskArray
+
+pytestmark = pytest.mark.weights
+VIDEO = draw_video(7)
+FRAMES = [frame for frame, _ in VIDEO]
+TRUTH = [masks for _, masks in VIDEO]
+SMALL = ["frame.long_edge=512"]
+
+
+def iou(left: MaskArray, right: MaskArray) -> float:
+    return float((left & right).sum() / max((left | right).sum(), 1))
+
+
+@pytest.fixture(scope="module")
+def predictor() -> InteractivePredictor:
+    return InteractivePredictor(HQTracker.from_preset("lite", device="cpu", settings=SMALL))
+
+
+@pytest.fixture
+def state(predictor: InteractivePredictor) -> Iterator[SessionState]:
+    with predictor.init_state(FRAMES) as state:
+        yield state
+
+
+def give(predictor: InteractivePredictor, state: SessionState, frame: int, *ids: int) -> None:
+    for number in ids:
+        predictor.add_new_mask(state, frame, number, TRUTH[frame][number])
+
+
+def origins(state: SessionState, number: int) -> list[int | None]:
+    """Frame with the given mask that each frame's mask comes from."""
+    found = [state.records[i].objects if i in state.records else {} for i in range(len(FRAMES))]
+    return [record[number].from_frame if number in record else None for record in found]
+
+
+def test_a_run_from_the_first_frame_equals_the_trackers(
+    predictor: InteractivePredictor, state: SessionState
+) -> None:
+    give(predictor, state, 0, 2, 1)
+    found = {index: masks for index, _, masks in predictor.propagate_in_video(state)}
+    assert list(found) == list(range(7))
+    tracked = predictor.tracker.initialize(FRAMES[0], TRUTH[0])
+    for index, frame in enumerate(FRAMES[1:], start=1):
+        result = predictor.tracker.track(frame, tracked)
+        assert np.array_equal(state.label_map(index), result.label_map)
+        for row, number in enumerate((1, 2)):
+            assert np.array_equal(found[index][row], result.masks[number])
+            record = state.records[index].objects[number]
+            assert record.score == pytest.approx(result.scores[number])
+            assert record.source == result.sources[number]
+
+
+def test_both_directions_from_a_frame_in_the_middle(
+    predictor: InteractivePredictor, state: SessionState
+) -> None:
+    give(predictor, state, 3, 1, 2)
+    forward = [masks[0] for masks in predictor.propagate_in_video(state)]
+    backward = [masks[0] for masks in predictor.propagate_in_video(state, reverse=True)]
+    assert (forward, backward) == ([3, 4, 5, 6], [3, 2, 1, 0])
+    for index in range(7):
+        for number, mask in zip((1, 2), state.masks(index).masks, strict=True):
+            assert iou(mask, TRUTH[index][number]) > 0.7
+    for number, mask in zip((1, 2), state.masks(3).masks, strict=True):
+        assert np.array_equal(mask, TRUTH[3][number])
+
+
+def test_where_runs_meet_the_nearest_given_mask_wins_and_the_newest_of_equals(
+    predictor: InteractivePredictor, state: SessionState
+) -> None:
+    give(predictor, state, 0, 1)
+    list(predictor.propagate_in_video(state))
+    assert origins(state, 1) == [0] * 7
+    give(predictor, state, 6, 1)
+    list(predictor.propagate_in_video(state, reverse=True))
+    assert origins(state, 1) == [0, 0, 0, 6, 6, 6, 6]
+    list(predictor.propagate_in_video(state, 0))
+    assert origins(state, 1) == [0, 0, 0, 0, 6, 6, 6]
+
+
+def test_a_run_that_turns_round_does_not_replace_what_it_comes_from(
+    predictor: InteractivePredictor, state: SessionState
+) -> None:
+    give(predictor, state, 0, 1)
+    list(predictor.propagate_in_video(state, max_frame_num_to_track=3))
+    before = [state.label_map(index) for index in range(4)]
+    list(predictor.propagate_in_video(state, 3, reverse=True))
+    assert [state.records[i].objects[1].distance for i in range(4)] == [0, 1, 2, 3]
+    for index, label_map in enumerate(before):
+        assert np.array_equal(state.label_map(index), label_map)
+
+
+def test_masks_from_a_given_mask_that_was_taken_back_give_way(
+    predictor: InteractivePredictor, state: SessionState
+) -> None:
+    give(predictor, state, 0, 1)
+    give(predictor, state, 6, 1)
+    list(predictor.propagate_in_video(state, 6, reverse=True))
+    predictor.clear_all_prompts_in_frame(state, 6, 1)
+    assert not state.label_map(6).any()
+    list(predictor.propagate_in_video(state))
+    assert origins(state, 1) == [0] * 7
+
+
+def test_a_correction_stays_as_given_and_runs_go_on_from_it(
+    predictor: InteractivePredictor, state: SessionState
+) -> None:
+    give(predictor, state, 0, 1, 2)
+    list(predictor.propagate_in_video(state, max_frame_num_to_track=2))
+    predictor.add_new_mask(state, 2, 2, TRUTH[2][1])  # the wrong disc, to see it carried on
+    predictor.add_new_mask(state, 2, 1, TRUTH[2][2])
+    list(predictor.propagate_in_video(state, 2))
+    assert np.array_equal(state.label_map(2) == 2, TRUTH[2][1])
+    assert iou(state.label_map(3) == 2, TRUTH[3][1]) > 0.5
+    list(predictor.propagate_in_video(state, 0))
+    assert np.array_equal(state.label_map(2) == 2, TRUTH[2][1])
+
+
+def test_an_object_added_late_leaves_the_others_as_they_are(
+    predictor: InteractivePredictor, state: SessionState
+) -> None:
+    give(predictor, state, 0, 1)
+    list(predictor.propagate_in_video(state))
+    before = [state.label_map(index) == 1 for index in range(4)]
+    give(predictor, state, 4, 2)
+    list(predictor.propagate_in_video(state, 4))
+    for index, mask in enumerate(before):
+        assert np.array_equal(state.label_map(index) == 1, mask)
+    for index in (4, 5, 6):
+        for number, mask in zip((1, 2), state.masks(index).masks, strict=True):
+            assert iou(mask, TRUTH[index][number]) > 0.7
+
+
+def test_a_run_begins_where_nothing_is_known(
+    predictor: InteractivePredictor, state: SessionState
+) -> None:
+    give(predictor, state, 3, 1)
+    list(predictor.propagate_in_video(state, 1, 1))
+    assert sorted(state.records) == [1, 2, 3]
+    for index in (1, 2):
+        assert iou(state.label_map(index) == 1, TRUTH[index][1]) > 0.7
+
+
+def test_a_run_may_be_closed_at_any_frame(
+    predictor: InteractivePredictor, state: SessionState
+) -> None:
+    give(predictor, state, 0, 1)
+    run = predictor.propagate_in_video(state)
+    for _ in range(3):
+        next(run)
+    run.close()
+    assert sorted(state.records) == [0, 1, 2]
+    run = predictor.propagate_in_video(state, 2)
+    next(run)
+    state.close()
+    assert list(run) == []
+
+
+def test_clicks_make_and_correct_a_mask(
+    predictor: InteractivePredictor, state: SessionState
+) -> None:
+    found = predictor.add_new_points_or_box(state, 0, 1, points=[[60, 40]], labels=[1])
+    assert found.obj_ids == [1]
+    assert iou(found.masks[0], TRUTH[0][1]) > 0.9
+    both = TRUTH[0][1] | TRUTH[0][2]
+    predictor.add_new_mask(state, 0, 1, both)
+    found = predictor.add_new_points_or_box(state, 0, 1, points=[[190, 60]], labels=[0])
+    assert iou(found.masks[0], TRUTH[0][1]) > 0.9
+    found = predictor.add_new_points_or_box(
+        state, 0, 1, points=[[60, 45]], labels=[1], clear_old_points=False
+    )
+    prompt = state.records[0].objects[1].prompt
+    assert prompt is not None
+    assert [tuple(click) for click in prompt.clicks] == [(190, 60, False), (60, 45, True)]
+    assert prompt.is_drawn
+
+
+def test_several_clicks_at_once_correct_the_mask_near_each(
+    predictor: InteractivePredictor, state: SessionState
+) -> None:
+    wrong = TRUTH[0][2].copy()
+    wrong[:, :20] = True
+    predictor.add_new_mask(state, 0, 1, wrong)
+    predictor.add_new_points_or_box(
+        state, 0, 1, points=[[60, 40], [190, 60], [10, 48]], labels=[1, 0, 0]
+    )
+    found = state.label_map(0) == 1
+    assert found[40, 60]
+    assert not found[60, 190]
+    assert not found[48, 10]
+
+
+def test_a_box_replaces_the_mask(predictor: InteractivePredictor, state: SessionState) -> None:
+    predictor.add_new_mask(state, 0, 1, np.ones(SIZE, bool))
+    found = predictor.add_new_points_or_box(state, 0, 1, box=[43, 23, 77, 57])
+    assert iou(found.masks[0], TRUTH[0][1]) > 0.9
+
+
+def test_a_frame_is_encoded_once_for_all_clicks(
+    predictor: InteractivePredictor, state: SessionState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    encode = predictor.tracker.encode
+    monkeypatch.setattr(
+        predictor.tracker, "encode", lambda frame: (calls.append(1), encode(frame))[1]
+    )
+    for y in (40, 44, 36):
+        predictor.add_new_points_or_box(
+            state, 0, 1, points=[[60, y]], labels=[1], clear_old_points=False
+        )
+    assert len(calls) == 1
+
+
+def test_undo_takes_edits_back_one_by_one(
+    predictor: InteractivePredictor, state: SessionState
+) -> None:
+    assert predictor.undo(state) is None
+    give(predictor, state, 0, 1)
+    predictor.add_new_mask(state, 0, 1, TRUTH[0][2])
+    predictor.clear_all_prompts_in_frame(state, 0, 1)
+    assert 0 not in state.records
+    assert predictor.undo(state) == 0
+    assert np.array_equal(state.label_map(0) == 1, TRUTH[0][2])
+    assert predictor.undo(state) == 0
+    assert np.array_equal(state.label_map(0) == 1, TRUTH[0][1])
+    assert predictor.undo(state) == 0
+    assert (state.object_ids, dict(state.records)) == ((), {})
+
+
+def test_a_removed_object_leaves_nothing_behind(
+    predictor: InteractivePredictor, state: SessionState
+) -> None:
+    give(predictor, state, 0, 1, 2)
+    list(predictor.propagate_in_video(state, max_frame_num_to_track=2))
+    assert predictor.remove_object(state, 2) == (1,)
+    give(predictor, state, 5, 2)
+    assert origins(state, 2) == [None] * 5 + [5, None]
+    assert not (state.label_map(1) == 2).any()
+    assert (state.label_map(1) == 1).any()
+    predictor.reset_state(state)
+    assert (state.object_ids, dict(state.records)) == ((), {})
+    assert not list(state.project.folder.glob("masks/*.png"))
+
+
+def test_an_object_can_be_removed_and_added_while_a_run_goes_on(
+    predictor: InteractivePredictor, state: SessionState
+) -> None:
+    give(predictor, state, 0, 1, 2)
+    run = predictor.propagate_in_video(state)
+    next(run), next(run)
+    predictor.remove_object(state, 1)
+    give(predictor, state, 3, 1)
+    list(run)
+    assert origins(state, 1) == [None, None, None, 3, 3, 3, 3]
+
+
+def test_a_given_mask_may_say_that_the_object_is_not_seen(
+    predictor: InteractivePredictor, state: SessionState
+) -> None:
+    give(predictor, state, 0, 1)
+    predictor.add_new_mask(state, 2, 1, np.zeros(SIZE, bool))
+    list(predictor.propagate_in_video(state))
+    assert state.scores(1)[2] == 0
+    assert not state.label_map(2).any()
+    assert state.given_frames() == [0]
+    with pytest.raises(InputError, match="first mask of object 9 is empty"):
+        predictor.add_new_mask(state, 2, 9, np.zeros(SIZE, bool))
+
+
+def test_more_corrections_than_references_keep_the_memory_bounded(
+    predictor: InteractivePredictor,
+) -> None:
+    few = InteractivePredictor(predictor.tracker, max_references=2)
+    sizes = []
+    write = HQTracker.write_given
+    with few.init_state(FRAMES) as state, pytest.MonkeyPatch.context() as patch:
+
+        def spy(self, encoded, label_map, tracked, **options):
+            write(self, encoded, label_map, tracked, **options)
+            sizes.append(tracked.nbytes / next(iter(tracked.groups))._references[0].nbytes)
+
+        patch.setattr(HQTracker, "write_given", spy)
+        for index in range(7):
+            give(few, state, index, 1)
+        list(few.propagate_in_video(state, 0))
+    assert max(sizes) <= 2 + predictor.tracker.config.memory.capacity - 1
+
+
+def test_threads_may_click_while_a_run_goes_on(
+    predictor: InteractivePredictor, state: SessionState
+) -> None:
+    give(predictor, state, 0, 1)
+    thread = threading.Thread(target=lambda: list(predictor.propagate_in_video(state)))
+    thread.start()
+    for _ in range(3):
+        give(predictor, state, 6, 2)
+    thread.join()
+    assert sorted(state.records) == list(range(7))
+    assert np.array_equal(state.label_map(6) == 2, TRUTH[6][2])
+
+
+KILLED = """
+import sys
+sys.path.insert(0, {tests!r})
+from test_session_runs import FRAMES, SMALL, TRUTH
+from vots_hqtrack.session import InteractivePredictor
+predictor = InteractivePredictor.from_preset("lite", device="cpu", settings=SMALL)
+state = predictor.init_state(FRAMES, {project!r})
+predictor.add_new_mask(state, 0, 1, TRUTH[0][1])
+for found in predictor.propagate_in_video(state):
+    print(found.frame_idx, flush=True)
+"""
+
+
+def test_a_killed_process_loses_the_frame_at_work_and_no_more(
+    predictor: InteractivePredictor, tmp_path: Path
+) -> None:
+    tests = Path(__file__).resolve().parent
+    code = KILLED.format(tests=str(tests), project=str(tmp_path / "project"))
+    code = f"import sys; sys.path.insert(0, {str(tests.parent)!r})\n{code}"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.strip() == b"3":
+                break
+        with pytest.raises(InputError, match="open in another process"):
+            predictor.init_state(FRAMES, tmp_path / "project")
+        process.kill()
+    (tmp_path / "project" / "masks" / ".00004.png.1.part").write_bytes(b"half a file")
+    with predictor.init_state(FRAMES, tmp_path / "project") as state:
+        assert set(state.records) >= {0, 1, 2, 3}
+        assert not list(state.project.folder.rglob("*.part"))
+        last = max(state.records)
+        list(predictor.propagate_in_video(state, last))
+        assert origins(state, 1) == [0] * 7
+        assert [state.records[i].objects[1].distance for i in range(7)] == list(range(7))
+        assert iou(state.label_map(6) == 1, TRUTH[6][1]) > 0.7
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({}, "points or a box, got neither"),
+        ({"points": [], "labels": []}, "got neither"),
+        ({"points": [[1, 2]]}, "come together"),
+        ({"points": [[1, 2]], "labels": [1, 0]}, "K labels"),
+        ({"points": [[1, 2, 3]], "labels": [1]}, "K labels"),
+        ({"points": [[1, 2]], "labels": [2]}, "labels are 1"),
+        ({"points": [[1, float("nan")]], "labels": [1]}, "finite"),
+        ({"points": [["a", "b"]], "labels": [1]}, "numbers"),
+        ({"points": [[256, 2]], "labels": [1]}, "inside the 96x256 frame"),
+        ({"points": [[-1, 2]], "labels": [1]}, "inside the 96x256 frame"),
+        ({"box": [1, 2, 3]}, "x0, y0, x1, y1"),
+        ({"box": [9, 2, 3, 8]}, "x0 < x1"),
+        ({"box": [900, 2, 930, 8]}, "box"),
+        ({"box": [1, 2, 30, 40], "clear_old_points": False}, "replaces the mask"),
+        ({"frame_idx": 7, "box": [1, 2, 30, 40]}, "0 to 6, got 7"),
+        ({"frame_idx": -1, "box": [1, 2, 30, 40]}, "0 to 6, got -1"),
+        ({"obj_id": 0, "box": [1, 2, 30, 40]}, "1..254"),
+        ({"obj_id": 255, "box": [1, 2, 30, 40]}, "1..254"),
+        ({"obj_id": "1", "box": [1, 2, 30, 40]}, "1..254"),
+    ],
+)
+def test_exception_of_prompts(
+    predictor: InteractivePredictor, state: SessionState, options: dict, error: str
+) -> None:
+    with pytest.raises(InputError, match=error):
+        predictor.add_new_points_or_box(state, **{"frame_idx": 0, "obj_id": 1, **options})
+    assert (state.object_ids, dict(state.records), state.can_undo) == ((), {}, False)
+
+
+def test_exception_of_the_other_methods(
+    predictor: InteractivePredictor, state: SessionState
+) -> None:
+    with pytest.raises(InputError, match="nothing to track"):
+        predictor.propagate_in_video(state)
+    with pytest.raises(ShapeError, match="bool array"):
+        predictor.add_new_mask(state, 0, 1, np.ones(SIZE))
+    with pytest.raises(ShapeError, match="frame size 96x256"):
+        predictor.add_new_mask(state, 0, 1, np.ones((4, 4), bool))
+    with pytest.raises(InputError, match="object 3 is not known"):
+        predictor.remove_object(state, 3)
+    give(predictor, state, 0, 1)
+    with pytest.raises(InputError, match="0 to 6, got 70"):
+        predictor.propagate_in_video(state, 70)
+    with pytest.raises(InputError, match="0 or more"):
+        predictor.propagate_in_video(state, max_frame_num_to_track=-1)
+    with pytest.raises(InputError, match="no frame"):
+        predictor.init_state([])
+    with pytest.raises(ConfigError, match="at least 1"):
+        InteractivePredictor(predictor.tracker, max_references=0)
+    state.close()
+    with pytest.raises(InputError, match="closed"):
+        predictor.add_new_mask(state, 0, 1, TRUTH[0][1])

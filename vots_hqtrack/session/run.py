@@ -1,0 +1,165 @@
+"""A run of the tracker over a session's video, from any frame in one direction.
+
+Rule of runs that meet: on each frame an object keeps the mask that was tracked from the nearest
+given mask, and of equally near ones the newest. A given mask is never replaced by a tracked one,
+and masks from a given mask that was taken back give way to all others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+import numpy as np
+
+from vots_hqtrack.errors import InputError
+from vots_hqtrack.result import FrameResult
+from vots_hqtrack.session.project import FrameRecord, ObjectRecord
+from vots_hqtrack.session.references import choose_references
+from vots_hqtrack.session.state import FrameMasks, SessionState
+from vots_hqtrack.tracker import HQTracker
+from vots_hqtrack.types import ObjectId
+
+
+class _Origin(NamedTuple):
+    """Origin of an object's masks: its distance at frame i is ``base + |i - anchor|``."""
+
+    frame_index: int
+    anchor: int
+    base: int
+
+
+class Run:
+    """One pass over the video in one direction.
+
+    The memory counts frames in the direction of the run: backward, the last frame is 0.
+
+    Args:
+        tracker: The tracker.
+        state: The session.
+        start: Frame to begin with.
+        step: 1 forward, -1 backward.
+        max_references: Frames with given masks to read, at most.
+
+    Attributes:
+        is_known: Whether the start frame has masks, from which the run goes on; otherwise
+            :meth:`track` begins with it.
+
+    Raises:
+        InputError: No object has a given mask.
+    """
+
+    def __init__(
+        self,
+        tracker: HQTracker,
+        state: SessionState,
+        start: int,
+        step: int,
+        *,
+        max_references: int,
+    ) -> None:
+        self._tracker, self._state, self._step = tracker, state, step
+        ids = [number for number in state.object_ids if state.given_frames(number)]
+        if not ids:
+            raise InputError("nothing to track: the given masks were removed")
+        references = choose_references(state.records, ids, start, max_references)
+        self._references = frozenset(references)
+        self._track_state = self._tracker.begin(state.size, ids)
+        record = state.records.get(start, FrameRecord())
+        self.is_known = any(number in record.objects for number in ids)
+        self._origins = {
+            number: _Origin(found.from_frame, start, found.distance)
+            for number, found in record.objects.items()
+            if state.is_given(number, found.from_frame)
+        }
+        for number in set(ids) - set(self._origins):
+            nearest = min(state.given_frames(number), key=lambda index: abs(index - start))
+            self._origins[number] = _Origin(nearest, nearest, 0)
+        for index in references:
+            if index != start:
+                self._write(index, is_reference=True)
+        if self.is_known:
+            if not record.given:
+                self._write_earlier(start)
+            self._write(start, is_reference=start in self._references)
+        else:
+            self._track_state.frame_index = self._order(start) - 1
+
+    def track(self, index: int) -> FrameMasks:
+        """Track one frame, or take it as given, and write it to the project."""
+        state, result = self._state, None
+        if not self._is_all_given(index):  # in its own time, so that others can edit meanwhile
+            result = self._tracker.track(state.frame(index), self._track_state)
+        with state.lock:
+            state.check_index(index)
+            if result is None and not self._is_all_given(index):
+                result = self._tracker.track(state.frame(index), self._track_state)
+            record = state.records.get(index, FrameRecord())
+            given = record.given & set(self._track_state.slots.object_ids)
+            if result is not None:
+                self._commit(index, record, given, result)
+            if given:
+                self._write(index, is_reference=index in self._references)
+            self._origins.update(dict.fromkeys(given, _Origin(index, index, 0)))
+            return state.masks(index)
+
+    def _is_all_given(self, index: int) -> bool:
+        """Whether the masks of all objects that are left are given on a frame."""
+        record = self._state.records.get(index, FrameRecord())
+        left = set(self._track_state.slots.object_ids) & set(self._state.object_ids)
+        return left <= record.given
+
+    def _commit(
+        self, index: int, record: FrameRecord, given: Collection[ObjectId], result: FrameResult
+    ) -> None:
+        """Put the tracked masks into the project, by the rule of runs that meet."""
+        state = self._state
+        objects = dict(record.objects)
+        old = state.label_map(index)
+        masks = {number: old == number for number in objects}
+        for number, mask in result.masks.items():
+            origin = self._origins.get(number)
+            if origin is None or number in given:
+                continue
+            if number not in state.object_ids or not state.is_given(number, origin.frame_index):
+                continue  # taken back while the run was in work
+            distance = origin.base + abs(index - origin.anchor)
+            if number in objects and self._distance(number, objects[number]) < distance:
+                continue
+            score, source = float(result.scores[number]), result.sources[number]
+            objects[number] = ObjectRecord(score, source, origin.frame_index, distance)
+            masks[number] = mask
+        label_map = np.zeros(state.size, np.uint8)
+        # Where masks overlap, the one from the nearest given mask wins, then the lowest id.
+        for number in sorted(masks, key=lambda i: (self._distance(i, objects[i]), i), reverse=True):
+            label_map[masks[number]] = number
+        state.project.write_frame(
+            index, label_map, FrameRecord(objects, record.edit, record.signature)
+        )
+
+    def _distance(self, number: ObjectId, record: ObjectRecord) -> float:
+        """Frames tracked since the given mask; infinite where that was taken back."""
+        is_valid = self._state.is_given(number, record.from_frame)
+        return record.distance if is_valid else np.inf
+
+    def _write(self, index: int, *, is_reference: bool) -> None:
+        """Write a frame with the masks of the project to the memory."""
+        self._tracker.write_given(
+            self._state.encode(self._tracker, index),
+            self._state.label_map(index),
+            self._track_state,
+            frame_index=self._order(index),
+            is_reference=is_reference,
+        )
+
+    def _write_earlier(self, start: int) -> None:
+        """Write what the memory would have held if the run had come to its start frame."""
+        memory = self._tracker.config.memory
+        for count in range(memory.capacity - 1, 0, -1):
+            index = start - self._step * memory.gap * count
+            record = self._state.records.get(index)
+            if record is not None and index not in self._references:
+                self._write(index, is_reference=False)
+
+    def _order(self, index: int) -> int:
+        return index if self._step > 0 else self._state.num_frames - 1 - index

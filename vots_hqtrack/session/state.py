@@ -1,0 +1,236 @@
+"""State of an interactive session: one video in work, with its project and what is kept of it."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from vots_hqtrack.encoder.frames import EncodedFrame
+from vots_hqtrack.errors import InputError
+from vots_hqtrack.masks import split_label_map
+from vots_hqtrack.session.project import FrameRecord, ObjectInfo, Project
+from vots_hqtrack.session.video import Video
+from vots_hqtrack.tracker import HQTracker
+from vots_hqtrack.types import MAX_OBJECTS, FrameArray, LabelArray, ObjectId, Size, check_frame
+
+_ENCODED_FRAMES = 4
+_UNDO_STEPS = 50
+
+
+class FrameMasks(NamedTuple):
+    """Masks of one frame, in the order that SAM 2's methods return.
+
+    Attributes:
+        frame_idx: Index of the frame.
+        obj_ids: All objects of the session, ascending.
+        masks: ``(N, H, W)`` bool, in the order of ``obj_ids``.
+    """
+
+    frame_idx: int
+    obj_ids: list[int]
+    masks: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class _Edit:
+    """A frame before an edit; no record where nothing was known, and the object that it added."""
+
+    frame_index: int
+    label_map: LabelArray
+    record: FrameRecord | None
+    added: ObjectId | None
+
+
+class SessionState:
+    """One video in work, made by :meth:`InteractivePredictor.init_state`.
+
+    It is a context manager. Threads may share it: each method of the predictor, and each step of a
+    run, holds its lock.
+
+    Attributes:
+        video: The frames.
+        project: Project folder with the results.
+        lock: Held while something changes.
+    """
+
+    def __init__(self, video: Video, project: Project, keep: object = None) -> None:
+        self.video = video
+        self.project = project
+        self.lock = threading.RLock()
+        self._video_lock = threading.Lock()
+        self._keep = keep
+        self._encoded: OrderedDict[int, EncodedFrame] = OrderedDict()
+        self._edits: deque[_Edit] = deque(maxlen=_UNDO_STEPS)
+        self.is_closed = False
+
+    def __enter__(self) -> SessionState:
+        """Return the state."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def close(self) -> None:
+        """Release the project; a run ends before its next frame."""
+        with self.lock:
+            self.is_closed = True
+            self._encoded.clear()
+            self.project.close()
+            if isinstance(self._keep, tempfile.TemporaryDirectory):
+                self._keep.cleanup()
+
+    @property
+    def num_frames(self) -> int:
+        """Number of frames."""
+        return self.project.video.num_frames
+
+    @property
+    def size(self) -> Size:
+        """Size of a frame."""
+        return self.project.video.size
+
+    @property
+    def object_ids(self) -> tuple[ObjectId, ...]:
+        """All objects, ascending."""
+        return tuple(sorted(self.project.objects))
+
+    @property
+    def records(self) -> Mapping[int, FrameRecord]:
+        """Scores and prompts by frame, of the frames that have any."""
+        return self.project.records
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is an edit to undo."""
+        return bool(self._edits)
+
+    def label_map(self, frame_idx: int) -> LabelArray:
+        """``(H, W)`` uint8 object ids of a frame, 0 = background and where nothing is known."""
+        label_map = self.project.read_label_map(self.check_index(frame_idx))
+        ids, known = list(self.object_ids), np.zeros(MAX_OBJECTS + 1, np.uint8)
+        known[ids] = ids
+        return known[label_map]
+
+    def masks(self, frame_idx: int) -> FrameMasks:
+        """Return the masks of a frame; all False for objects that are not known there."""
+        found = split_label_map(self.label_map(frame_idx), self.object_ids)
+        masks = np.stack(list(found.values())) if found else np.zeros((0, *self.size), np.bool_)
+        return FrameMasks(frame_idx, [int(number) for number in found], masks)
+
+    def scores(self, object_id: ObjectId) -> dict[int, float]:
+        """Scores of an object by frame, where it was given or tracked; 0 where it is not seen."""
+        return {
+            index: record.objects[object_id].score
+            for index, record in sorted(self.records.items())
+            if object_id in record.objects
+        }
+
+    def given_frames(self, object_id: ObjectId | None = None) -> list[int]:
+        """Return the frames with given masks, of one object or of any, ascending.
+
+        Frames where the object was given as not seen do not count.
+        """
+        return sorted(
+            index
+            for index, record in self.records.items()
+            if any(
+                found.is_given and found.score > 0 and object_id in (None, number)
+                for number, found in record.objects.items()
+            )
+        )
+
+    def is_given(self, object_id: ObjectId, frame_idx: int) -> bool:
+        """Whether the user gave an object's mask on a frame."""
+        record = self.records.get(frame_idx)
+        return record is not None and object_id in record.given
+
+    def check_index(self, frame_idx: int) -> int:
+        """Return the index of a frame.
+
+        Raises:
+            InputError: The video has no such frame, or the state is closed.
+        """
+        if self.is_closed:
+            raise InputError("this session is closed: call init_state again")
+        if not 0 <= frame_idx < self.num_frames:
+            raise InputError(f"frames are 0 to {self.num_frames - 1}, got {frame_idx}")
+        return int(frame_idx)
+
+    def describe(
+        self, object_id: ObjectId, *, name: str | None = None, is_visible: bool | None = None
+    ) -> None:
+        """Change an object's name, or whether it is drawn.
+
+        Raises:
+            InputError: The object does not exist.
+        """
+        with self.lock:
+            info = self.project.objects.get(object_id)
+            if info is None:
+                raise InputError(f"object {object_id} is not known")
+            self.project.objects[object_id] = ObjectInfo(
+                info.name if name is None else name.strip() or info.name,
+                info.is_visible if is_visible is None else is_visible,
+            )
+            self.project.save()
+
+    def frame(self, frame_idx: int) -> FrameArray:
+        """Read a frame: ``(H, W, 3)`` uint8 RGB.
+
+        Raises:
+            InputError: It cannot be read.
+            ShapeError: Its size differs from the first frame's.
+        """
+        with self._video_lock:
+            frame = self.video[self.check_index(frame_idx)]
+        check_frame(frame, expected=self.size)
+        return frame
+
+    def encode(self, tracker: HQTracker, frame_idx: int) -> EncodedFrame:
+        """Encode a frame, or return it from the few that are kept."""
+        if frame_idx not in self._encoded:
+            self._encoded[frame_idx] = tracker.encode(self.frame(frame_idx))
+            if len(self._encoded) > _ENCODED_FRAMES:
+                self._encoded.popitem(last=False)
+        self._encoded.move_to_end(frame_idx)
+        return self._encoded[frame_idx]
+
+    def note_edit(self, frame_idx: int, *, added: ObjectId | None = None) -> None:
+        """Keep a frame as it is, for :meth:`undo`; ``added`` is new by the edit."""
+        label_map, record = self.label_map(frame_idx), self.records.get(frame_idx)
+        self._edits.append(_Edit(frame_idx, label_map, record, added))
+
+    def undo(self) -> int | None:
+        """Take the newest edit back; returns its frame, or None where there is none."""
+        if not self._edits:
+            return None
+        edit = self._edits.pop()
+        if edit.record is None:
+            self.project.delete_frame(edit.frame_index)
+        else:
+            self.project.write_frame(edit.frame_index, edit.label_map, edit.record)
+        # An object that was tracked meanwhile stays known.
+        if edit.added is not None and not any(
+            edit.added in record.objects for record in self.records.values()
+        ):
+            self.project.objects.pop(edit.added, None)
+            self.project.save()
+        return edit.frame_index
+
+    def forget_edits(self) -> None:
+        """Make earlier edits final."""
+        self._edits.clear()

@@ -1,0 +1,1 @@
+"""The web page of ``hqtrack ui``; it needs the extra ``ui``."""

@@ -1,0 +1,475 @@
+"""The page: frame with masks, tools, objects, scores over time, runs in the background."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from nicegui import app, events, run, ui
+from starlette.responses import Response
+
+from vots_hqtrack.errors import HQTrackError, InputError
+from vots_hqtrack.session import SessionState
+from vots_hqtrack.session.project import FrameRecord
+from vots_hqtrack.types import ObjectId
+from vots_hqtrack.ui.drawing import (
+    STRIP_SIZE,
+    Point,
+    colour_of,
+    draw_box,
+    draw_prompts,
+    draw_strip,
+    draw_stroke,
+)
+from vots_hqtrack.ui.workspace import Workspace
+
+TOOLS = {
+    "add": ("add_circle", "Click: this is the object (C)"),
+    "remove": ("remove_circle", "Click: this is not the object (X)"),
+    "box": ("crop_free", "Drag a box around the object (B)"),
+    "brush": ("brush", "Paint on the mask (P)"),
+    "eraser": ("auto_fix_normal", "Erase from the mask (E)"),
+}
+TOOL_KEYS = {"c": "add", "x": "remove", "b": "box", "p": "brush", "e": "eraser"}
+RUNS = {
+    "backward": ("arrow_back", "Track backward"),
+    "both": ("sync_alt", "Track both ways"),
+    "forward": ("arrow_forward", "Track forward"),
+    "here": ("start", "Track to here"),
+}
+REFRESH_SECONDS = 0.2
+PLAY_SECONDS = 0.1
+_STYLE = Path(__file__).with_name("page.css")
+_NO_FOCUS = """document.addEventListener("mouseup", () => setTimeout(() => {
+    const element = document.activeElement;
+    if (element && !["INPUT", "TEXTAREA"].includes(element.tagName)) element.blur();
+}));"""
+"""Keys belong to the page: a button or slider that was clicked must not take them too."""
+
+
+def add_pages(workspace: Workspace) -> None:
+    """Add the page and its images to NiceGUI's server."""
+
+    @app.get("/frame/{index}.jpg")
+    def frame(index: int, alpha: float = 0.5) -> Response:
+        try:
+            data = workspace.image(index, min(max(alpha, 0.0), 1.0))
+        except HQTrackError as error:
+            return Response(str(error), status_code=404)
+        return Response(data, media_type="image/jpeg", headers={"Cache-Control": "no-store"})
+
+    @app.get("/masks.zip")
+    def masks() -> Response:
+        try:
+            data = workspace.export().read_bytes()
+        except HQTrackError as error:
+            return Response(str(error), status_code=404)
+        return Response(data, media_type="application/zip")
+
+    @ui.page("/")
+    def page() -> None:
+        ui.add_css(_STYLE)
+        ui.add_body_html(f"<script>{_NO_FOCUS}</script>")
+        if workspace.state is None:
+            OpenPage(workspace)
+        else:
+            Tab(workspace, workspace.state)
+
+
+class OpenPage:
+    """Asks for a video: by its path, or by an upload.
+
+    Args:
+        workspace: State that all tabs share.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        with ui.column().classes("absolute-center items-stretch card open-card"):
+            ui.label("HQTrack").classes("brand text-h4")
+            ui.label("Open a video or a folder of frames").classes("quiet")
+            self._path = ui.input("Path on this machine").props("outlined dense autofocus")
+            self._path.on("keydown.enter", self._open)
+            ui.button("Open", icon="folder_open", on_click=self._open).props("unelevated")
+            ui.upload(
+                label="… or drop a video file here", auto_upload=True, on_upload=self._upload
+            ).props("flat bordered")
+
+    async def _open(self) -> None:
+        await self._open_path(Path(self._path.value or "."))
+
+    async def _upload(self, upload: events.UploadEventArguments) -> None:
+        path = self._workspace.upload_path(upload.file.name)
+        await upload.file.save(path)
+        await self._open_path(path)
+
+    async def _open_path(self, path: Path) -> None:
+        try:
+            await run.io_bound(self._workspace.open, path)
+        except (HQTrackError, OSError) as error:
+            ui.notify(str(error), type="negative")
+            return
+        ui.navigate.reload()
+
+
+class Tab:
+    """One browser tab on the open session.
+
+    Args:
+        workspace: State that all tabs share.
+        state: The open session.
+    """
+
+    def __init__(self, workspace: Workspace, state: SessionState) -> None:
+        self._workspace, self._state = workspace, state
+        self._predictor = workspace.predictor
+        self._frame = min(state.given_frames(), default=0)
+        self._object: ObjectId = min(state.object_ids, default=ObjectId(1))
+        self._tool = "add"
+        self._way: list[Point] = []
+        self._is_following = False
+        self._seen: object = None
+        self._tool_buttons: dict[str, ui.button] = {}
+        self._strip_ids: tuple[ObjectId, ...] = ()
+        self._strip: ui.interactive_image | None = None
+        self._build()
+        self._timer = ui.timer(REFRESH_SECONDS, self._tick)
+        self._player = ui.timer(PLAY_SECONDS, self._play, active=False)
+        ui.keyboard(on_key=self._on_key, ignore=["input", "textarea"])
+        self._refresh()
+
+    def _build(self) -> None:
+        with ui.header().classes("bar items-center"):
+            ui.label("HQTrack").classes("brand")
+            ui.label(Path(self._state.project.video.location).name).classes("quiet")
+            ui.space()
+            ui.button(icon="undo", on_click=self._undo).props("flat round").tooltip("Undo (Z)")
+            ui.button("Export", icon="download", on_click=self._export).props("flat no-caps")
+            ui.button("Close", icon="close", on_click=self._close).props("flat no-caps")
+        with ui.row(wrap=False).classes("stage"):
+            with ui.column().classes("main"):
+                self._build_frame()
+            with ui.column().classes("side"):
+                self._build_side()
+
+    def _build_frame(self) -> None:
+        last = self._state.num_frames - 1
+        self._image = ui.interactive_image(
+            events=["mousedown", "mousemove", "mouseup", "mouseleave"],
+            on_mouse=self._on_mouse,
+            sanitize=False,
+        ).classes("frame")
+        size = self._state.size
+        self._image.style(f"max-width: calc((100vh - 250px) * {size.width / size.height:.4f})")
+        with ui.row(wrap=False).classes("line"):
+            self._play_button = ui.button(icon="play_arrow", on_click=self._toggle_play)
+            self._play_button.props("flat round dense").tooltip("Play (Space)")
+            self._slider = ui.slider(
+                min=0, max=max(last, 1), value=self._frame, on_change=lambda e: self._go(e.value)
+            ).classes("grow")
+            self._number = ui.label().classes("number")
+        height, width = STRIP_SIZE
+        self._strip_size = (width, height)
+        self._strip_box = ui.row(wrap=False).classes("line")
+        with ui.row(wrap=False).classes("line"):
+            self._run_buttons = [
+                ui.button(label, icon=icon, on_click=partial(self._track, kind))
+                .props("outline no-caps no-wrap")
+                .mark(f"run-{kind}")
+                for kind, (icon, label) in RUNS.items()
+            ]
+            ui.space()
+            self._progress = ui.linear_progress(0, show_value=False).classes("progress")
+            self._left = ui.label().classes("quiet number")
+            self._cancel = ui.button("Cancel", on_click=self._cancel_run).props("flat no-caps")
+
+    def _build_side(self) -> None:
+        ui.label("Tool").classes("heading")
+        with ui.row(wrap=False).classes("tools"):
+            for name, (icon, tip) in TOOLS.items():
+                button = ui.button(icon=icon, on_click=partial(self._choose_tool, name))
+                self._tool_buttons[name] = button.props("flat").tooltip(tip).mark(f"tool-{name}")
+        with ui.row(wrap=False).classes("line"):
+            ui.label("Brush").classes("quiet")
+            self._radius = ui.slider(min=1, max=60, value=12).classes("grow")
+        with ui.row(wrap=False).classes("line"):
+            ui.label("Tint").classes("quiet")
+            self._alpha = ui.slider(min=0, max=1, step=0.05, value=0.5).classes("grow")
+            self._alpha.on_value_change(self._refresh)
+        with ui.row(wrap=False).classes("line"):
+            ui.label("Objects").classes("heading")
+            ui.space()
+            ui.button("New", icon="add", on_click=self._new_object).props("flat dense no-caps")
+        self._objects = ui.column().classes("objects")
+        self._shown: object = None
+        self._help = ui.label().classes("quiet help")
+
+    # What the tab shows.
+
+    def _tick(self) -> None:
+        """Show what changed, by this tab or another one, or by the run."""
+        workspace, job = self._workspace, self._workspace.job
+        if workspace.state is not self._state:
+            ui.navigate.reload()
+            return
+        seen = (workspace.revision, job and (job.done, job.is_running))
+        if seen == self._seen:
+            return
+        self._seen = seen
+        if job is not None and self._is_following and job.frame_index is not None:
+            self._frame = job.frame_index
+        if job is not None and not job.is_running:
+            self._is_following = False
+            if job.error:
+                ui.notify(job.error, type="negative")
+                job.error = ""
+        self._refresh()
+
+    def _refresh(self) -> None:
+        state, workspace = self._state, self._workspace
+        job = workspace.job if workspace.is_busy else None
+        stamp = f"{workspace.revision}.{job.done if job else 0}"
+        self._image.set_source(
+            f"/frame/{self._frame}.jpg?alpha={self._alpha.value}&at={stamp}.{self._frame}"
+        )
+        record = state.records.get(self._frame, FrameRecord())
+        self._image.content = draw_prompts(record, state.size, self._object)
+        self._slider.value = self._frame
+        self._number.text = f"{self._frame} / {state.num_frames - 1}"
+        for name, button in self._tool_buttons.items():
+            button.props("color=primary" if name == self._tool else "color=grey-5")
+        for button in self._run_buttons:
+            button.set_enabled(job is None)
+        for element in (self._progress, self._left, self._cancel):
+            element.set_visibility(job is not None)
+        if job is not None:
+            self._progress.value = job.done / job.total
+            left = job.seconds_left
+            self._left.text = "" if left is None else f"{left // 60:.0f}:{left % 60:02.0f} left"
+        tip = TOOLS[self._tool][1]
+        self._help.text = f"{tip}. Shift-click means the opposite. Arrows step, 1-9 choose objects."
+        self._show_objects(record)
+        self._show_strips()
+
+    def _show_strips(self) -> None:
+        ids = self._state.object_ids
+        width, height = self._strip_size
+        content = draw_strip(self._state.records, ids, self._state.num_frames, self._frame)
+        if self._strip is not None and ids == self._strip_ids:
+            self._strip.content = content
+            return
+        self._strip_ids, self._strip = ids, None
+        self._strip_box.clear()
+        if not ids:
+            return
+        with self._strip_box:
+            self._strip = ui.interactive_image(
+                size=(width, height * len(ids)),
+                content=content,
+                on_mouse=lambda e: self._go(int(e.image_x / width * self._state.num_frames)),
+                sanitize=False,
+            ).classes("strip")
+
+    def _show_objects(self, record: FrameRecord) -> None:
+        infos = self._state.project.objects
+        shown = (self._object, tuple(sorted(infos.items())), record)
+        if shown == self._shown:
+            return
+        self._shown = shown
+        self._objects.clear()
+        with self._objects:
+            for number in self._state.object_ids:
+                self._show_object(number, record)
+            if self._object not in infos:
+                with ui.row(wrap=False).classes("object selected"):
+                    ui.element("span").classes("swatch").style(
+                        f"background:{colour_of(self._object)}"
+                    )
+                    ui.label(f"object {self._object}").classes("grow")
+                    ui.label("new").classes("quiet")
+
+    def _show_object(self, number: ObjectId, record: FrameRecord) -> None:
+        info, found = self._state.project.objects[number], record.objects.get(number)
+        selected = " selected" if number == self._object else ""
+        with ui.row(wrap=False).classes(f"object{selected}").mark(f"object-{number}") as row:
+            row.on("click", partial(self._select, number))
+            ui.element("span").classes("swatch").style(f"background:{colour_of(number)}")
+            name = ui.input(value=info.name).props("dense borderless").classes("grow")
+            name.on("blur", lambda: self._rename(number, name.value))
+            if found is not None:
+                score = "given" if found.is_given else f"{found.score:.2f}"
+                ui.label(score).classes("quiet" if found.score >= 0.5 else "bad")
+            eye = "visibility" if info.is_visible else "visibility_off"
+            ui.button(icon=eye, on_click=partial(self._toggle_visible, number)).props(
+                "flat round dense size=sm color=grey-5"
+            )
+            if found is not None and found.is_given:
+                ui.button(icon="backspace", on_click=partial(self._clear, number)).props(
+                    "flat round dense size=sm color=grey-5"
+                ).tooltip("Take this frame's prompts back")
+            ui.button(icon="delete", on_click=partial(self._remove, number)).props(
+                "flat round dense size=sm color=grey-5"
+            ).tooltip("Remove the object from all frames").mark(f"delete-{number}")
+
+    # What the user does.
+
+    def _go(self, frame: int) -> None:
+        frame = min(max(int(frame), 0), self._state.num_frames - 1)
+        if frame != self._frame:
+            self._frame, self._is_following = frame, False
+            self._refresh()
+
+    def _choose_tool(self, name: str) -> None:
+        self._tool = name
+        self._refresh()
+
+    def _select(self, number: ObjectId) -> None:
+        if number != self._object:
+            self._object = number
+            self._refresh()
+
+    def _new_object(self) -> None:
+        self._object = ObjectId(max(self._state.object_ids, default=0) + 1)
+        self._refresh()
+
+    def _on_mouse(self, event: events.MouseEventArguments) -> Any:  # noqa: ANN401 - a coroutine
+        point = (event.image_x, event.image_y)
+        if event.type == "mousedown" and event.button == 0:
+            self._way = [point]
+        elif event.type == "mousemove" and self._way and event.buttons & 1:
+            self._way.append(point)
+            self._preview()
+        elif event.type in ("mouseup", "mouseleave") and self._way:
+            way, self._way = [*self._way, point], []
+            return self._apply(way, is_opposite=event.shift)
+        return None
+
+    def _preview(self) -> None:
+        """Draw what the mouse does, before it is applied."""
+        colour, size = colour_of(self._object), self._state.size
+        record = self._state.records.get(self._frame, FrameRecord())
+        drawn = draw_prompts(record, size, self._object)
+        if self._tool == "box":
+            drawn += draw_box(_box_of(self._way), colour, size)
+        elif self._tool in ("brush", "eraser"):
+            shade = colour if self._tool == "brush" else "#000000"
+            drawn += draw_stroke(self._way, self._radius.value, shade)
+        self._image.content = drawn
+
+    async def _apply(self, way: list[Point], *, is_opposite: bool) -> None:
+        """Give the mask that the mouse described."""
+        predictor, target = self._predictor, (self._state, self._frame, self._object)
+        if self._tool == "box":
+            x, y, width, height = _box_of(way)
+            if min(width, height) < 2:  # a click, by mistake
+                self._refresh()
+                return
+            box = (x, y, x + width, y + height)
+            await self._edit(lambda: predictor.add_new_points_or_box(*target, box=box))
+        elif self._tool in ("brush", "eraser"):
+            erase = (self._tool == "eraser") != is_opposite
+            radius = float(self._radius.value)
+            await self._edit(lambda: predictor.paint(*target, way, radius, erase=erase))
+        else:
+            label = int((self._tool == "add") != is_opposite)
+            await self._edit(
+                lambda: predictor.add_new_points_or_box(
+                    *target, points=[way[0]], labels=[label], clear_old_points=False
+                )
+            )
+
+    async def _edit(self, change: Callable[[], object]) -> None:
+        """Change the session in another thread, and show it in all tabs."""
+        self._is_following = False
+        try:
+            await run.io_bound(change)
+        except (HQTrackError, OSError) as error:
+            ui.notify(str(error), type="negative")
+        self._workspace.revision += 1
+        self._refresh()
+
+    async def _undo(self) -> None:
+        frame = await run.io_bound(self._predictor.undo, self._state)
+        if frame is None:
+            ui.notify("Nothing to undo")
+            return
+        self._frame = frame
+        self._workspace.revision += 1
+        self._refresh()
+
+    async def _clear(self, number: ObjectId) -> None:
+        clear = self._predictor.clear_all_prompts_in_frame
+        await self._edit(partial(clear, self._state, self._frame, number))
+
+    async def _remove(self, number: ObjectId) -> None:
+        await self._edit(partial(self._predictor.remove_object, self._state, number))
+        if number == self._object:
+            self._object = min(self._state.object_ids, default=ObjectId(1))
+            self._refresh()
+
+    def _rename(self, number: ObjectId, name: str) -> None:
+        self._state.describe(number, name=name)
+        self._workspace.revision += 1
+
+    def _toggle_visible(self, number: ObjectId) -> None:
+        is_visible = self._state.project.objects[number].is_visible
+        self._state.describe(number, is_visible=not is_visible)
+        self._workspace.revision += 1
+        self._refresh()
+
+    def _track(self, kind: str) -> None:
+        try:
+            self._workspace.track(kind, self._frame)
+        except InputError as error:
+            ui.notify(str(error), type="warning")
+            return
+        self._is_following = True
+        self._refresh()
+
+    def _cancel_run(self) -> None:
+        if self._workspace.job is not None:
+            self._workspace.job.cancel()
+
+    async def _export(self) -> None:
+        path = await run.io_bound(self._workspace.export)
+        ui.notify(f"Written to {path}", type="positive")
+        ui.download("/masks.zip", "masks.zip")
+
+    async def _close(self) -> None:
+        await run.io_bound(self._workspace.close)
+        ui.navigate.reload()
+
+    def _toggle_play(self) -> None:
+        self._player.active = not self._player.active
+        icon = "pause" if self._player.active else "play_arrow"
+        self._play_button.props(f"icon={icon}")
+
+    def _play(self) -> None:
+        last = self._state.num_frames - 1
+        self._go(self._frame + 1 if self._frame < last else 0)
+
+    async def _on_key(self, event: events.KeyEventArguments) -> None:
+        if not event.action.keydown or event.modifiers.ctrl or event.modifiers.meta:
+            return
+        key = event.key.name.lower()
+        if key in ("arrowleft", "arrowright"):
+            step = 10 if event.modifiers.shift else 1
+            self._go(self._frame + (step if key == "arrowright" else -step))
+        elif key == " " and not event.action.repeat:
+            self._toggle_play()
+        elif key.isdecimal() and key != "0":
+            self._select(ObjectId(int(key)))
+        elif key == "z":
+            await self._undo()
+        elif key in TOOL_KEYS:
+            self._choose_tool(TOOL_KEYS[key])
+        await asyncio.sleep(0)
+
+
+def _box_of(way: list[Point]) -> tuple[float, float, float, float]:
+    """Return the box ``(x, y, width, height)`` from the first to the last point of a drag."""
+    (x0, y0), (x1, y1) = way[0], way[-1]
+    return min(x0, x1), min(y0, y1), abs(x1 - x0), abs(y1 - y0)

@@ -1,0 +1,168 @@
+"""State that all tabs of the page share: the predictor, the open session, and the run in work."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import threading
+import zipfile
+from functools import partial
+from pathlib import Path
+
+import cv2
+
+from vots_hqtrack.errors import InputError
+from vots_hqtrack.io import atomic_path
+from vots_hqtrack.masks import split_label_map
+from vots_hqtrack.session import InteractivePredictor, SessionState
+from vots_hqtrack.ui.job import Job
+from vots_hqtrack.video.overlay import draw_overlay
+
+PROJECT_SUFFIX = ".hqtrack"
+UPLOADS_FOLDER = "hqtrack-uploads"
+_JPEG_QUALITY = 88
+
+
+class Workspace:
+    """One video at a time, for any number of tabs.
+
+    Args:
+        predictor: The predictor.
+        folder: Folder for uploads, and for projects without a folder of their own.
+
+    Attributes:
+        state: The open session; None before a video is opened.
+        job: The newest run.
+        revision: Number that grows with each change that a tab must show.
+    """
+
+    def __init__(self, predictor: InteractivePredictor, folder: Path) -> None:
+        self.predictor, self.folder = predictor, folder
+        self.state: SessionState | None = None
+        self.job: Job | None = None
+        self.revision = 0
+        self._lock = threading.Lock()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a run is in work."""
+        return self.job is not None and self.job.is_running
+
+    def open(self, source: Path, project: Path | None = None) -> SessionState:
+        """Open a video and its project, and close what was open.
+
+        Args:
+            source: Folder of frames or video file.
+            project: Project folder; None takes one in the workspace's folder, named after the
+                video.
+
+        Raises:
+            InputError: The video or the project cannot be opened; what was open stays so.
+        """
+        name = re.sub(r"[^\w.-]+", "-", source.expanduser().resolve().name) or "video"
+        folder = project or self.folder / f"{name}{PROJECT_SUFFIX}"
+        with self._lock:
+            if self.state is not None and self.state.project.folder.resolve() == folder.resolve():
+                self.close()
+            opened = self.predictor.init_state(source.expanduser(), folder)
+            self.close()
+            self.state = opened
+            self.revision += 1
+            return opened
+
+    def close(self) -> None:
+        """End the run and close the session."""
+        if self.job is not None:
+            self.job.cancel()
+            self.job.wait()
+            self.job = None
+        if self.state is not None:
+            self.state.close()
+            self.state = None
+
+    def opened(self) -> SessionState:
+        """Return the open session.
+
+        Raises:
+            InputError: There is none.
+        """
+        if self.state is None:
+            raise InputError("no video is open")
+        return self.state
+
+    def track(self, kind: str, frame: int) -> Job:
+        """Start a run in the background.
+
+        Args:
+            kind: ``forward``, ``backward``, ``both`` or ``here``.
+            frame: Frame that the tab shows.
+
+        Raises:
+            InputError: A run is in work, or nothing is given.
+        """
+        state = self.opened()
+        with self._lock:
+            if self.is_busy:
+                raise InputError("a run is in work: cancel it, or wait for its end")
+            if not state.given_frames():
+                raise InputError("give an object first: click it, or drag a box around it")
+            run = partial(self.predictor.propagate_in_video, state, frame)
+            forward, backward = run, partial(run, reverse=True)
+            after, before = state.num_frames - frame, frame + 1
+            if kind == "here":
+                given = [i for i in state.given_frames() if i != frame] or [frame]
+                total = 1 + min(abs(i - frame) for i in given)
+                self.job = Job(kind, [partial(self.predictor.propagate_to, state, frame)], total)
+            elif kind == "both":
+                self.job = Job(kind, [forward, backward], after + before)
+            elif kind == "backward":
+                self.job = Job(kind, [backward], before)
+            else:
+                self.job = Job(kind, [forward], after)
+            return self.job
+
+    def upload_path(self, name: str) -> Path:
+        """Return a new path for an uploaded file; nothing there is replaced.
+
+        Args:
+            name: The file's name in the browser, which may hold anything.
+        """
+        folder = self.folder / UPLOADS_FOLDER
+        folder.mkdir(parents=True, exist_ok=True)
+        wanted = Path(re.sub(r"[^\w.-]+", "-", name).strip(".-") or "video")
+        for number in itertools.count(1):
+            suffix = "" if number == 1 else f"-{number}"
+            path = folder / f"{wanted.stem}{suffix}{wanted.suffix}"
+            if not path.exists():
+                break
+        return path
+
+    def image(self, frame: int, alpha: float) -> bytes:
+        """Draw a frame with the masks of its visible objects, as JPEG.
+
+        Args:
+            frame: Index of the frame.
+            alpha: Strength of the tint, 0 to 1.
+        """
+        state = self.opened()
+        picture = state.frame(frame)
+        shown = [number for number, info in state.project.objects.items() if info.is_visible]
+        masks = split_label_map(state.label_map(frame), shown)
+        drawn = draw_overlay(picture, masks, alpha=alpha)
+        _, data = cv2.imencode(
+            ".jpg",
+            cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR),
+            [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY],
+        )
+        return data.tobytes()
+
+    def export(self) -> Path:
+        """Write the masks of all known frames as a ZIP of indexed PNGs into the project folder."""
+        state = self.opened()
+        path = state.project.folder / "masks.zip"
+        with state.lock, atomic_path(path) as temporary:
+            with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+                for index in sorted(state.records):
+                    mask = state.project.mask_path(index)
+                    archive.write(mask, f"masks/{mask.name}")
+        return path
