@@ -62,7 +62,7 @@ class ProtocolError(HQTrackError):
 
 
 class PartialError(HQTrackError):
-    """The work is done and what was written is whole, but some of the source was lost or damaged."""
+    """The work is done and its files are whole, but part of the source was lost or damaged."""
 
     exit_code = 5
 

@@ -23,7 +23,7 @@ from vots_hqtrack.io import atomic_path
 from vots_hqtrack.refiner import Box, Click
 from vots_hqtrack.types import MAX_OBJECTS, LabelArray, ObjectId, Size, Source
 from vots_hqtrack.video.label_maps import read_label_map, write_label_map
-from vots_hqtrack.video.results import MASKS_FOLDER
+from vots_hqtrack.video.result_folder import MASKS_FOLDER
 
 PROJECT_NAME = "project.json"
 RECORDS_FOLDER = "frames"
