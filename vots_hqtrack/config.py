@@ -182,6 +182,9 @@ class TrackingConfig:
         require(is_reach, "tracking.search_reach", "0 or a positive number", reach)
 
 
+ConfidenceKind = Literal["probability", "calibrated"]
+
+
 @dataclass(frozen=True, slots=True)
 class ConfidenceConfig:
     """Scores: a logistic model of the confidence features of a mask.
@@ -196,7 +199,7 @@ class ConfidenceConfig:
         shrinkage: See ``ConfidenceFeatures``.
     """
 
-    kind: Literal["probability", "calibrated"] = "probability"
+    kind: ConfidenceKind = "probability"
     constant: float = 0.0
     mean_margin: float = 0.0
     weak_fraction: float = 0.0
@@ -210,7 +213,7 @@ class ConfidenceConfig:
             require(math.isfinite(value), f"confidence.{option.name}", "finite", value)
 
 
-CompileBackend = Literal["off", "inductor", "cudagraphs"]
+CompileBackend = Literal["auto", "off", "cudagraphs", "inductor"]
 PromptKind = Literal["box", "box+mask", "box+mask+point"]
 LowPrecision = Literal["all", "robust"]
 CandidateChoice = Literal["predicted_iou", "single"]
@@ -283,16 +286,17 @@ class RuntimeConfig:
         threads: CPU threads; 0 leaves PyTorch's choice.
         frame_budget: Seconds that a frame may take on average; resolution, memory and refinement
             are reduced to keep it. 0 does everything, however long it takes.
-        compile: Backend of ``torch.compile`` for the image encoders, which have fixed shapes:
-            ``inductor`` kernels, which take a compiler and up to a minute, or ``cudagraphs`` as
-            they are; ``off`` leaves them alone. On the CPU either is slower than ``off``.
+        compile: Way of launching a frame: ``cudagraphs`` records encoders and segmentation once for
+            each size and number of objects, and replays them; ``inductor`` also compiles them,
+            which takes a compiler and minutes; ``off`` launches every operation; ``auto`` is
+            ``cudagraphs`` on CUDA devices. On the CPU nothing is recorded.
     """
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     low_precision: LowPrecision = "all"
     threads: int = 0
     frame_budget: float = 0.0
-    compile: CompileBackend = "off"
+    compile: CompileBackend = "auto"
 
     def __post_init__(self) -> None:
         """Check the values."""

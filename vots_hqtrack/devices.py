@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from functools import lru_cache, wraps
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from vots_hqtrack.config import CompileBackend
 from vots_hqtrack.errors import ConfigError
 
+_Table = TypeVar("_Table")
 FIRST_WITH_BFLOAT16 = (8, 0)
 """CUDA compute capability from which on GPUs multiply bfloat16 (Ampere)."""
 
@@ -65,6 +66,31 @@ def lower_precision(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=dtype != torch.float32)
 
 
+def host_can_read(tensor: Tensor) -> bool:
+    """Return whether the host may decide by a tensor's values.
+
+    Elsewhere than on the CPU it would wait for the device, and a graph, recorded or compiled, runs
+    without the host.
+    """
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def device_table(make: Callable[..., _Table]) -> Callable[..., _Table]:
+    """Keep a function's results: tables of a few sizes, on a device that is an argument.
+
+    A compiled graph takes them as constants, and a recorded one copies nothing from the host.
+    """
+    cached = lru_cache(maxsize=64)(make)
+
+    @wraps(make)
+    def read(*sizes: Any) -> _Table:  # noqa: ANN401 - as the function's own
+        with torch.inference_mode(mode=False):
+            return cached(*sizes)
+
+    read.cache_clear = cached.cache_clear  # type: ignore[attr-defined] # as lru_cache has it
+    return torch.compiler.assume_constant_result(read)  # type: ignore[no-any-return, no-untyped-call]
+
+
 def upload(tensor: Tensor, device: torch.device) -> Tensor:
     """Copy a CPU tensor to a device; to a GPU from page-locked memory, without waiting.
 
@@ -75,19 +101,6 @@ def upload(tensor: Tensor, device: torch.device) -> Tensor:
     if device.type != "cuda":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
-
-
-def compiled(module: nn.Module, backend: CompileBackend) -> Callable[..., Any]:
-    """Compile a module by ``torch.compile``, again for each new shape.
-
-    Args:
-        module: In evaluation mode; it stays as it is.
-        backend: Backend of ``torch.compile``; ``off`` gives the module itself.
-    """
-    if backend == "off":
-        return module
-    made: Callable[..., Any] = torch.compile(module, dynamic=False, backend=backend)
-    return made
 
 
 def device_clock(device: torch.device) -> Callable[[], float]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -107,9 +107,14 @@ class ObjectSlots:
         Returns:
             The same shape and dtype: the group's slots 1..10; other objects are background.
         """
-        first = group * self.group_size
-        last = min(first + self.group_size, MAX_OBJECTS)
-        return (slot_map - first) * ((slot_map > first) & (slot_map <= last))
+        return slots_in_group(slot_map, group, self.group_size)
+
+
+def slots_in_group(slot_map: Tensor, group: int, group_size: int) -> Tensor:
+    """Keep the objects of one group, as :meth:`ObjectSlots.in_group`."""
+    first = group * group_size
+    last = min(first + group_size, MAX_OBJECTS)
+    return (slot_map - first) * ((slot_map > first) & (slot_map <= last))
 
 
 class GroupMemory:
@@ -191,6 +196,12 @@ class GroupMemory:
             for left, frame, after in zip(before, frames, frames[1:], strict=False)
         ]
         return density.index(min(density)) if density else 0
+
+
+def without_numbers(memory: MemoryFrames) -> MemoryFrames:
+    """Return the same memory frames without their frame indices, which no network reads."""
+    long_term = tuple(replace(entry, frame_index=0) for entry in memory.long_term)
+    return MemoryFrames(long_term, replace(memory.short_term, frame_index=0))
 
 
 def new_group(config: MemoryConfig) -> GroupMemory:
