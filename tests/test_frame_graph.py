@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from pretend_cuda import PretendCuda, pretend_cuda
 from test_host_transfers import ReadNumbers, ReadTensors
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode
 from two_discs import draw_video
 
 from vots_hqtrack.build import build_untrained_parts
@@ -115,20 +117,40 @@ def test_encoders_are_one_graph(kind: str) -> None:
             torch.testing.assert_close(getattr(found, name), getattr(wanted, name))
 
 
-class Uploads(TorchDispatchMode):
-    """Collects operations that copy from the host to the device, which no graph can record."""
+class Uploads(TorchFunctionMode):
+    """Collects calls that copy from the host to the device, which no graph can record."""
 
     def __init__(self) -> None:
         super().__init__()
         self.found: list[str] = []
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+    def __torch_function__(
+        self, func: Callable[..., Any], types: object, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        name = getattr(func, "__name__", "")
         made = func(*args, **(kwargs or {}))
-        tensors = [item for item in args if isinstance(item, torch.Tensor)]
-        comes_from_host = tensors and not any(isinstance(item, PretendCuda) for item in tensors)
-        if comes_from_host and isinstance(made, PretendCuda):
-            self.found.append(str(func))
+        comes_from_host = name in ("tensor", "as_tensor", "from_numpy", "new_tensor") or (
+            name in ("to", "copy_", "cuda") and not isinstance(args[0], PretendCuda)
+        )
+        if name in ("__getitem__", "__setitem__") and isinstance(args[0], PretendCuda):
+            index = args[1] if isinstance(args[1], tuple) else (args[1],)
+            made_here = isinstance(made, PretendCuda) or name == "__setitem__"
+            comes_from_host = made_here and any(isinstance(item, list) for item in index)
+            if comes_from_host:
+                self.found.append(f"{name} with a list")
+        elif comes_from_host and isinstance(made, PretendCuda):
+            self.found.append(name)
         return made
+
+
+def test_uploads_are_seen() -> None:
+    with pretend_cuda() as device, Uploads() as uploads:
+        made = torch.zeros(3, 4, device=device)
+        made[:, [0, 2]]
+        torch.zeros(2).to(device)
+        torch.tensor([1.0], device=device)
+        made.new_tensor([1.0])
+    assert uploads.found == ["__getitem__ with a list", "to", "tensor", "new_tensor"]
 
 
 @pytest.mark.parametrize(
