@@ -122,7 +122,7 @@ class MemoryConfig:
         short_term_delay: Age in frames of the short-term memory.
         eviction: Entry that leaves a full long-term memory: the ``oldest``, as in the paper, or the
             ``densest``, with the nearest neighbours in time for its age; then a few old frames stay
-            beside many new ones, however long the video is. Reference frames never leave.
+            beside many new ones, however long the video is. The first and the newest reference frames stay.
     """
 
     capacity: int = 9

@@ -120,12 +120,14 @@ def slots_in_group(slot_map: Tensor, group: int, group_size: int) -> Tensor:
 class GroupMemory:
     """Memory of the objects of one group, at most ten.
 
-    Entries with masks that the caller gave are references and never leave. The number of the others
-    is fixed, so the size does not depend on the length of the video.
+    Entries with masks that the caller gave are references, of which the first and the newest ones
+    stay, half of the memory at most. An earlier one that has to make room for another becomes an
+    entry like those of tracked frames. So the size depends neither on the length of the video nor
+    on how often objects were added.
 
     Args:
-        capacity: Maximum number of long-term entries, the first reference included; 1 keeps
-            references only.
+        capacity: Maximum number of long-term entries, references included; 1 keeps a reference
+            only.
         gap: Frames between two entries of the long-term memory.
         short_term_delay: Age in frames of the short-term entry.
         eviction: Rule by which an entry leaves a full long-term memory, see ``MemoryConfig``.
@@ -136,7 +138,8 @@ class GroupMemory:
     ) -> None:
         self.gap = gap
         self.last_long_term = 0
-        self._max_recent = capacity - 1
+        self._capacity = capacity
+        self._max_references = (capacity + 1) // 2
         self._eviction = eviction
         self._references: list[MemoryEntry] = []
         self._recent: list[MemoryEntry] = []
@@ -165,11 +168,15 @@ class GroupMemory:
         return MemoryFrames((*recent, *self._references), self._short_term[0])
 
     def write_reference(self, entry: MemoryEntry) -> None:
-        """Keep an entry for ever; it replaces all of its frame, and the short-term memory."""
+        """Keep given masks; the entry replaces all of its frame, and the short-term memory."""
         frame = entry.frame_index
         self._references = [kept for kept in self._references if kept.frame_index != frame]
         self._recent = [kept for kept in self._recent if kept.frame_index != frame]
         self._references.append(entry)
+        if len(self._references) > self._max_references:
+            self._recent.append(self._references.pop(min(1, self._max_references - 1)))
+            self._recent.sort(key=lambda kept: kept.frame_index)
+        self._evict()
         self._short_term.clear()
         self._short_term.append(entry)
         self.last_long_term = frame
@@ -181,7 +188,10 @@ class GroupMemory:
             return
         self.last_long_term = entry.frame_index
         self._recent.append(entry)
-        if len(self._recent) > self._max_recent:
+        self._evict()
+
+    def _evict(self) -> None:
+        while len(self._references) + len(self._recent) > self._capacity:
             del self._recent[0 if self._eviction == "oldest" else self._densest()]
 
     def _densest(self) -> int:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from vots_hqtrack.config import CompileBackend
 
@@ -108,6 +109,8 @@ class Recorded:
 
     def __call__(self, *arguments: Any) -> Any:  # noqa: ANN401 - as the function's own
         """Compute the function; results are the caller's own."""
+        if is_in_torch_dispatch_mode():  # it wants to see the operations
+            return self._function(*arguments)
         tensors: list[Tensor] = []
         kind = _kind_of(arguments, tensors)
         if kind not in self._known:
