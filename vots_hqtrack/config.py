@@ -122,7 +122,8 @@ class MemoryConfig:
         short_term_delay: Age in frames of the short-term memory.
         eviction: Entry that leaves a full long-term memory: the ``oldest``, as in the paper, or the
             ``densest``, with the nearest neighbours in time for its age; then a few old frames stay
-            beside many new ones, however long the video is. The first and the newest reference frames stay.
+            beside many new ones, however long the video is. The first reference frame and the
+            newest ones stay.
     """
 
     capacity: int = 9
@@ -278,8 +279,9 @@ class RuntimeConfig:
     """Options of the computation; results change by no more than rounding.
 
     Attributes:
-        dtype: Data type of the layers that bear it; ``auto`` takes bfloat16 where the processor
-            multiplies it natively and float32 elsewhere.
+        dtype: Data type of the layers that bear it; ``auto`` takes bfloat16 where it is faster (on
+            a CPU that has it, by a measurement that is kept in the cache folder) and float32
+            elsewhere.
         low_precision: Layers of VMOS and of its own encoder with a 16-bit dtype: all linear layers
             and convolutions, or only those that change few masks by it (the released weights bear
             no more; an encoder of timm's then stays in float32).

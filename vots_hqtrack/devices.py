@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vots_hqtrack.errors import ConfigError
+from vots_hqtrack.processor import is_bfloat16_faster
 
 _Table = TypeVar("_Table")
 FIRST_WITH_BFLOAT16 = (8, 0)
@@ -116,15 +117,8 @@ def device_clock(device: torch.device) -> Callable[[], float]:
 
 
 def _has_bfloat16(device: torch.device) -> bool:
-    """Return whether a device multiplies bfloat16 natively, not by way of float32."""
+    """Return whether a device multiplies bfloat16 natively, and faster than float32."""
     if device.type == "cuda":
         # PyTorch's own check also returns True where bfloat16 is emulated.
         return torch.cuda.get_device_capability(device) >= FIRST_WITH_BFLOAT16
-    return device.type == "cpu" and _cpu_has_bfloat16()
-
-
-def _cpu_has_bfloat16() -> bool:
-    # Older PyTorch cannot tell; float32 is right everywhere.
-    read = getattr(torch.cpu, "get_capabilities", dict)
-    capabilities: dict[str, bool] = read()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return device.type == "cpu" and is_bfloat16_faster()

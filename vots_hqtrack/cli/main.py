@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 import vots_hqtrack
+from vots_hqtrack.allocation import let_idle_threads_sleep
 from vots_hqtrack.cli.bench import bench
 from vots_hqtrack.cli.calibrate import calibrate_app
 from vots_hqtrack.cli.console import err, out, print_error, set_up_logging
@@ -95,4 +96,5 @@ def set_up(
 
 def main() -> None:
     """Run the command line; what the installed command ``hqtrack`` starts."""
+    let_idle_threads_sleep()
     app()
