@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vots_hqtrack.checkpoints.convert import part_of
-from vots_hqtrack.checkpoints.load import load_into, load_weights
+from vots_hqtrack.checkpoints.convert import DEAD_PREFIX, part_of
+from vots_hqtrack.checkpoints.load import load_into, load_weights, name_some
 from vots_hqtrack.checkpoints.manifest import resolve
 from vots_hqtrack.config import TrackerConfig
 from vots_hqtrack.devices import pick_dtype
@@ -123,6 +123,12 @@ def load_segmenter(
     if network is None:
         load_into(vmos, tensors, source=source)
     else:
+        parts = ("encoder.", "vmos.", DEAD_PREFIX)
+        if others := [key for key in tensors if not key.startswith(parts)]:
+            raise WeightsError(
+                f"the weights {source} do not fit {type(network).__name__} and VMOS; "
+                f"unexpected: {name_some(others)}"
+            )
         load_into(network, part_of(tensors, "encoder"), source=source)
         load_into(vmos, part_of(tensors, "vmos"), source=source)
 

@@ -4,10 +4,29 @@ Every public entry point raises one of these, and its text says what was wanted 
 """
 
 
+def printable(text: str) -> str:
+    r"""Escape all control characters but line breaks, so that a terminal does not obey them.
+
+    Args:
+        text: String that may come from a file or a server.
+
+    Example:
+        >>> printable("404 \x1b[2Jgone")
+        '404 \\x1b[2Jgone'
+    """
+    return "".join(
+        char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text
+    )
+
+
 class HQTrackError(Exception):
     """Base of every error that the package raises on purpose."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        """Return the message without control characters."""
+        return printable(super().__str__())
 
 
 class ConfigError(HQTrackError):

@@ -1,4 +1,4 @@
-"""Checkpoints as other projects publish them, with numbers that take no room."""
+"""Checkpoints as other projects publish them, with small files."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 
-def hollow(shapes: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of the same keys and shapes whose file is small: each repeats one number."""
+def constant_tensors(shapes: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Make tensors of the same keys and shapes; each repeats one number, so its file is small."""
     return {
         key: torch.tensor(float(number % 7)).expand(value.shape)
         if value.is_floating_point()

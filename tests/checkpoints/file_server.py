@@ -1,10 +1,11 @@
-"""A small HTTP server on this machine that misbehaves as it is told."""
+"""A small HTTP server on this machine that misbehaves on request."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import re
+import ssl
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,11 +14,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class FileServer:
-    """What the server gives, and what it was asked.
+    """Behaviour of the server, and the requests so far.
 
     Attributes:
         address: Its address, without a slash at the end.
-        content: The file that lies at every path.
+        content: The file at every path.
         tag: Its entity tag, or empty.
         has_ranges: False ignores headers that ask for a part.
         knows_if_range: False sends a part even of another version.
@@ -26,7 +27,8 @@ class FileServer:
         headers: More headers of every answer.
         redirect: Address that the first path, ``/moved``, sends on to.
         redirect_headers: Headers of that answer.
-        declared: Length to declare instead of the true one.
+        reason: Reason phrase of error statuses.
+        declared: Length to declare instead of the true one; 0 declares none.
         asked: Path and range of each request so far.
     """
 
@@ -40,6 +42,7 @@ class FileServer:
     headers: dict[str, str] = field(default_factory=dict)
     redirect: str = ""
     redirect_headers: dict[str, str] = field(default_factory=dict)
+    reason: str | None = None
     declared: int | None = None
     asked: list[tuple[str, str]] = field(default_factory=list)
 
@@ -49,8 +52,8 @@ class FileServer:
 
 
 @contextlib.contextmanager
-def serve(content: bytes) -> Iterator[FileServer]:
-    """Run a server for the time of a ``with`` block."""
+def serve(content: bytes, secure: ssl.SSLContext | None = None) -> Iterator[FileServer]:
+    """Run a server for the time of a ``with`` block; over https with a context of TLS."""
     facts = FileServer(content=content)
 
     class Handler(BaseHTTPRequestHandler):
@@ -63,7 +66,9 @@ def serve(content: bytes) -> Iterator[FileServer]:
             """Say nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        facts.address = f"http://127.0.0.1:{server.server_address[1]}"
+        if secure:
+            server.socket = secure.wrap_socket(server.socket, server_side=True)
+        facts.address = f"http{'s' if secure else ''}://127.0.0.1:{server.server_address[1]}"
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
@@ -78,7 +83,9 @@ def _answer(handler: BaseHTTPRequestHandler, facts: FileServer) -> None:
     facts.asked.append((handler.path, wanted))
     handler.close_connection = True
     if facts.statuses:
-        _send(handler, facts.statuses.pop(0), {"Content-Length": "0", **facts.headers})
+        _send(
+            handler, facts.statuses.pop(0), {"Content-Length": "0", **facts.headers}, facts.reason
+        )
         return
     if facts.redirect and handler.path.startswith("/moved"):
         _send(handler, 302, {"Location": facts.redirect, **facts.redirect_headers})
@@ -87,7 +94,9 @@ def _answer(handler: BaseHTTPRequestHandler, facts: FileServer) -> None:
     same = not facts.knows_if_range or handler.headers.get("If-Range", facts.tag) == facts.tag
     start = int(found[1]) if found and facts.has_ranges and same else 0
     total = len(facts.content)
-    headers = {"Content-Length": str(facts.declared or total - start), **facts.headers}
+    headers = {**facts.headers}
+    if facts.declared != 0:
+        headers["Content-Length"] = str(facts.declared or total - start)
     if facts.tag:
         headers["ETag"] = facts.tag
     if start:
@@ -100,8 +109,14 @@ def _answer(handler: BaseHTTPRequestHandler, facts: FileServer) -> None:
         handler.wfile.write(body)
 
 
-def _send(handler: BaseHTTPRequestHandler, status: int, headers: dict[str, str]) -> None:
-    handler.send_response(status)
+def _send(
+    handler: BaseHTTPRequestHandler,
+    status: int,
+    headers: dict[str, str],
+    reason: str | None = None,
+) -> None:
+    handler.send_response(status, reason)
     for name, value in headers.items():
         handler.send_header(name, value)
+    handler.send_header("Connection", "close")
     handler.end_headers()

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from checkpoints import hollow, save
+from checkpoints import constant_tensors, save
 from file_server import FileServer, serve
 
-from vots_hqtrack.checkpoints.catalogue import KNOWN
 from vots_hqtrack.checkpoints.fetch import fetch_weights
 from vots_hqtrack.checkpoints.importing import sam_shapes
 from vots_hqtrack.checkpoints.manifest import cached_weights, resolve, sha256_of
+from vots_hqtrack.checkpoints.registry import KNOWN
 from vots_hqtrack.errors import ConfigError, WeightsError
 
 NAME = "sam-hq-vit-tiny"
@@ -21,7 +21,7 @@ NAME = "sam-hq-vit-tiny"
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("published") / "sam_hq_vit_tiny.pth"
-    return save(path, hollow(sam_shapes("vit_tiny", hq=True)))
+    return save(path, constant_tensors(sam_shapes("vit_tiny", hq=True)))
 
 
 @pytest.fixture(autouse=True)
@@ -44,9 +44,9 @@ def hub(published: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer
 def test_smoke_from_the_hub(hub: FileServer, cache: Path) -> None:
     hub.cuts, hub.statuses = [10_000], [503]
     waits: list[float] = []
-    done = fetch_weights(NAME, half=True, wait=waits.append)
-    assert done.check == "its sha256 is the one that the hub names"
-    assert done.imported.path == resolve(NAME)
+    done, check = fetch_weights(NAME, half=True, wait=waits.append)
+    assert check == "its sha256 is the one that the hub names"
+    assert done.path == resolve(NAME)
     assert hub.asked[0][0] == "/lkeab/hq-sam/resolve/main/sam_hq_vit_tiny.pth"
     assert len(waits) == 2
     origin = cached_weights()[NAME].origin
@@ -71,19 +71,19 @@ def test_exception_the_file_is_of_another_kind(hub: FileServer, cache: Path) -> 
 def test_from_a_path_with_a_hash(published: Path) -> None:
     with pytest.raises(WeightsError, match="is another file: wanted the sha256 000"):
         fetch_weights(NAME, source=str(published), sha256="0" * 64)
-    done = fetch_weights(NAME, source=str(published), sha256=sha256_of(published).upper())
-    assert done.check == "its sha256 is the one that you gave"
+    _, check = fetch_weights(NAME, source=str(published), sha256=sha256_of(published).upper())
+    assert check == "its sha256 is the one that you gave"
     assert cached_weights()[NAME].origin.startswith("sam_hq_vit_tiny.pth (sha256 ")
 
 
 def test_from_another_address(hub: FileServer) -> None:
     hub.headers = {}
-    done = fetch_weights(NAME, source=f"{hub.address}/mine.pth", half=True)
-    assert done.check == "only its length was checked: nobody names a sha256 for it"
+    _, check = fetch_weights(NAME, source=f"{hub.address}/mine.pth", half=True)
+    assert check == "only its length was checked: nobody names a sha256 for it"
 
 
-def test_exception_catalogue_hash(hub: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The proxy stands in for the server that the catalogue names."""
+def test_exception_registry_hash(hub: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server stands in for the one that the registry names."""
     import dataclasses
 
     from vots_hqtrack.checkpoints import fetch

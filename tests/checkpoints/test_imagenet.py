@@ -9,7 +9,7 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
-from checkpoints import hollow, save
+from checkpoints import constant_tensors, save
 from torch import Tensor
 
 from vots_hqtrack.checkpoints.convert import part_of
@@ -196,7 +196,9 @@ def test_resnet50_with_and_without_counters(tmp_path: Path) -> None:
         wanted = classifier.layer3(classifier.layer2(classifier.layer1(stem)))
         torch.testing.assert_close(encoder(image).s16, wanted)
 
-    old = hollow({key: value for key, value in tensors.items() if "num_batches" not in key})
+    old = constant_tensors(
+        {key: value for key, value in tensors.items() if "num_batches" not in key}
+    )
     content = read_as("resnet50", save(tmp_path / "b.pth", old))
     assert content.tensors.keys() == {f"encoder.{key}" for key in encoder.state_dict()}
     assert content.tensors["encoder.backbone.bn1.num_batches_tracked"].dtype == torch.int64

@@ -8,20 +8,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoints import hollow, save
+from checkpoints import constant_tensors, save
 from safetensors import safe_open
 
-from vots_hqtrack.checkpoints.catalogue import KNOWN, SAM2
 from vots_hqtrack.checkpoints.convert import LIVE_RULES, invert, rename, shapes_of
-from vots_hqtrack.checkpoints.importing import (
+from vots_hqtrack.checkpoints.importing import import_weights, read_as, sam_shapes
+from vots_hqtrack.checkpoints.load import (
     DIGEST_KEY,
     digest_of,
-    import_weights,
-    read_as,
-    sam_shapes,
+    load_into,
+    load_tensors,
+    load_weights,
+    save_tensors,
 )
-from vots_hqtrack.checkpoints.load import load_into, load_tensors, load_weights, save_tensors
 from vots_hqtrack.checkpoints.manifest import locate, resolve, sha256_of
+from vots_hqtrack.checkpoints.registry import KNOWN, SAM2
 from vots_hqtrack.config import released_vmos
 from vots_hqtrack.encoder.internimage import build_internimage_t
 from vots_hqtrack.errors import ConfigError, WeightsError
@@ -41,7 +42,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
     """A file like the published ``sam_hq_vit_tiny.pth``, ImageNet classifier included."""
-    tensors = hollow(sam_shapes("vit_tiny", hq=True))
+    tensors = constant_tensors(sam_shapes("vit_tiny", hq=True))
     tensors["image_encoder.head.weight"] = torch.zeros(())
     tensors["image_encoder.norm_head.bias"] = torch.zeros(())
     return save(tmp_path / "sam_hq_vit_tiny.pth", tensors)
@@ -51,7 +52,7 @@ def tiny(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("hq", [False, True])
 def test_every_size_of_sam_is_told_from_the_others(tmp_path: Path, size: str, hq: bool) -> None:
     name = "vit_tiny" if size == "tiny" else f"vit_{size}"
-    tensors = hollow(sam_shapes(name, hq=hq))  # type: ignore[arg-type]
+    tensors = constant_tensors(sam_shapes(name, hq=hq))  # type: ignore[arg-type]
     path = save(tmp_path / "sam.pth", tensors)
     kind = f"sam-{'hq-' if hq else ''}vit-{size}"
     content = read_as(kind, path)
@@ -117,7 +118,7 @@ def test_the_released_vmos(tmp_path: Path) -> None:
         vmos = build_vmos(released_vmos(), encoder.dims)
     ours = {f"encoder.{key}": value for key, value in encoder.state_dict().items()}
     ours |= {f"vmos.{key}": value for key, value in vmos.state_dict().items()}
-    theirs = hollow(rename(ours, invert(LIVE_RULES), source="test"))
+    theirs = constant_tensors(rename(ours, invert(LIVE_RULES), source="test"))
     for key in ("decoder.a", "encoder.levels.2.downsample.a", "LSTT.decoder_norms.0.gn.a"):
         theirs[key] = torch.zeros(())
     path = save(tmp_path / "save_step_42000.pth", theirs, nest="state_dict")
@@ -131,7 +132,7 @@ def test_the_released_vmos(tmp_path: Path) -> None:
 @pytest.mark.parametrize("preset", ["vmos-r50", "deaot-r50", "vmos"])
 def test_what_a_training_leaves_fits_its_preset_only(tmp_path: Path, preset: str) -> None:
     config = load_preset(preset)
-    tensors = hollow(shapes_of(config.encoder, config.vmos))
+    tensors = constant_tensors(shapes_of(config.encoder, config.vmos))
     path = save(tmp_path / "best.pth", tensors)
     if preset != "vmos":  # a .pth is the released file there
         assert read_as(config.weights, path).tensors.keys() == tensors.keys()
@@ -143,7 +144,7 @@ def test_what_a_training_leaves_fits_its_preset_only(tmp_path: Path, preset: str
 def test_what_a_training_leaves_is_found_by_its_preset(tmp_path: Path) -> None:
     config = load_preset("deaot-r50")
     shapes = shapes_of(config.encoder, config.vmos)
-    tensors = {key: value.contiguous() for key, value in hollow(shapes).items()}
+    tensors = {key: value.contiguous() for key, value in constant_tensors(shapes).items()}
     save_tensors(tmp_path / "best.safetensors", tensors, {})
     with pytest.raises(WeightsError, match=r"not here; .*hqtrack weights import FILE --as deaot"):
         locate("deaot-r50")
@@ -152,7 +153,7 @@ def test_what_a_training_leaves_is_found_by_its_preset(tmp_path: Path) -> None:
     assert done.num_tensors == len(tensors)
 
 
-def test_every_kind_of_the_catalogue_can_be_read(tmp_path: Path) -> None:
+def test_every_kind_of_the_registry_can_be_read(tmp_path: Path) -> None:
     path = save(tmp_path / "a.pth", {"nothing": torch.zeros(1)})
     has_sam2 = importlib.util.find_spec("transformers") is not None
     for kind in KNOWN:

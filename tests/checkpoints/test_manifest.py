@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from vots_hqtrack.checkpoints.manifest import (
     MANIFEST,
     WeightsEntry,
     cached_weights,
+    exclusive,
     locate,
     read_manifest,
     record,
@@ -156,8 +159,8 @@ def test_exception_broken_manifest(tmp_path: Path, content: str, said: str) -> N
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
-        ("licence", " ", "licence must be a text"),
-        ("origin", None, "origin must be a text"),
+        ("licence", " ", "licence must be a string"),
+        ("origin", None, "origin must be a string"),
         ("file_name", "../small.bin", "bare file name"),
         ("sha256", "AB", "hexadecimal"),
         ("sha256", "G" * 64, "hexadecimal"),
@@ -192,3 +195,35 @@ def test_exception_known_weights_that_are_not_here(
         resolve("sam-vit-b")
     with pytest.raises(WeightsError, match=r"not here; Google Drive .* --as vmos-internimage-t"):
         resolve("vmos-internimage-t")
+
+
+@pytest.mark.parametrize("content", ["[" * 10_000, '{"small": ' * 10_000, "9" * 5000, "\ud800"])
+def test_exception_a_manifest_that_only_an_enemy_writes(tmp_path: Path, content: str) -> None:
+    (tmp_path / "manifest.json").write_text(content, encoding="utf-8", errors="surrogatepass")
+    with pytest.raises(WeightsError, match=r"cannot read the weights manifest .*manifest\.json"):
+        read_manifest(tmp_path)
+
+
+def test_two_processes_that_record_at_once_lose_no_entry(tmp_path: Path) -> None:
+    (tmp_path / "small.bin").write_bytes(b"abc")
+    script = f"""if True:
+        import dataclasses, sys
+        from pathlib import Path
+        from vots_hqtrack.checkpoints.manifest import WeightsEntry, record
+        for number in range(60):
+            record(Path({str(tmp_path)!r}), WeightsEntry(f"{{sys.argv[1]}}-{{number}}", "small.bin",
+                {ENTRY.sha256!r}, "typed", "MIT", "Three letters."))
+    """
+    writers = [subprocess.Popen([sys.executable, "-c", script, name]) for name in "ab"]
+    assert [writer.wait() for writer in writers] == [0, 0]
+    assert len(read_manifest(tmp_path)) == 120
+    assert {path.name for path in tmp_path.iterdir()} == {"small.bin", "manifest.json"}
+
+
+def test_exception_a_second_holder_of_a_lock_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "new folder" / ".lock"
+    with exclusive(path), pytest.raises(WeightsError, match="another is at it"):
+        exclusive(path, busy="another is at it").__enter__()
+    assert not path.exists()
+    with exclusive(path, busy="another is at it"):
+        pass

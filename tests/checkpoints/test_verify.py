@@ -8,10 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from vots_hqtrack.checkpoints.importing import DIGEST_KEY, digest_of
-from vots_hqtrack.checkpoints.load import save_tensors
-from vots_hqtrack.checkpoints.manifest import MANIFEST, WeightsEntry, record, resolve, sha256_of
-from vots_hqtrack.checkpoints.verify import verify, verify_all
+from vots_hqtrack.checkpoints.load import DIGEST_KEY, digest_of, save_tensors
+from vots_hqtrack.checkpoints.manifest import (
+    MANIFEST,
+    WeightsEntry,
+    record,
+    resolve,
+    sha256_of,
+    verify,
+    verify_all,
+)
 from vots_hqtrack.errors import WeightsError
 
 NAME = "resnet50"
@@ -66,7 +72,7 @@ def test_a_file_vouches_for_itself(cached: Path, tmp_path: Path) -> None:
     _damage(copy)
     assert verify(str(copy)).state == "damaged"
     copy.write_bytes(copy.read_bytes()[:-3])
-    assert "no complete safetensors file" in verify(str(copy)).reason
+    assert "is damaged" in verify(str(copy)).reason
 
 
 def test_files_that_nobody_vouches_for(tmp_path: Path) -> None:

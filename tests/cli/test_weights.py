@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from vots_hqtrack.checkpoints.catalogue import KNOWN
 from vots_hqtrack.checkpoints.manifest import MANIFEST, resolve
+from vots_hqtrack.checkpoints.registry import KNOWN
 from vots_hqtrack.cli.main import app
 
 

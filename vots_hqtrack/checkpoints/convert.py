@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vots_hqtrack.checkpoints.container import read_checkpoint
 from vots_hqtrack.checkpoints.load import require_fit
+from vots_hqtrack.checkpoints.reader import read_checkpoint
 from vots_hqtrack.checkpoints.rename import Rule, invert, rename
 from vots_hqtrack.config import EncoderConfig, VMOSConfig, released_vmos
 from vots_hqtrack.encoder import find_encoder
@@ -133,8 +133,10 @@ LIVE_RULES = (
     *(Rule(*pair) for pair in _REST),
 )
 """Released key -> ours, for what computes."""
+DEAD_PREFIX = "dead."
+"""Prefix of entries of the released model that never touch its output."""
 DEAD_RULES = tuple(
-    Rule(pattern, f"dead.{pattern}")
+    Rule(pattern, f"{DEAD_PREFIX}{pattern}")
     for pattern in ("decoder.**", "encoder.levels.2.downsample.**", "LSTT.decoder_norms.**")
 )
 """The decoder that is never called and the norm before it, and a down-sampling that is dropped."""
@@ -164,7 +166,7 @@ def export_vmos(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Undo :func:`import_vmos`: the same keys, shapes and values as the released checkpoint has.
 
     Args:
-        tensors: What :func:`import_vmos` returned, or the like with other numbers.
+        tensors: The tensors of :func:`import_vmos`, also with other numbers.
 
     Raises:
         WeightsError: A key is unknown, or a kind of key is missing.
@@ -173,7 +175,7 @@ def export_vmos(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def shapes_of(encoder: EncoderConfig, vmos: VMOSConfig) -> dict[str, Tensor]:
-    """Return tensors without numbers under the keys of our flat form, with their shapes.
+    """Return empty tensors with the keys and shapes of our flat form.
 
     Args:
         encoder: The encoder, not one that is shared with the refiner.
@@ -197,7 +199,7 @@ def part_of(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
         prefix: Without the dot.
 
     Returns:
-        The tensors whose keys begin with the prefix, under the rest of their keys.
+        The tensors with that prefix, under the rest of their keys.
 
     Example:
         >>> part_of({"vmos.a": torch.zeros(1), "dead.a": torch.zeros(1)}, "vmos")
@@ -210,6 +212,6 @@ def part_of(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _wanted() -> dict[str, Tensor]:
-    """Tensors without numbers under the released keys, one for each live entry."""
+    """Return an empty tensor for each live key of the released model."""
     ours = shapes_of(EncoderConfig(kind="internimage-t"), released_vmos())
     return rename(ours, invert(LIVE_RULES), source="the models")

@@ -1,7 +1,7 @@
-"""Encoders trained on ImageNet, where the training of VMOS begins.
+"""Encoders trained on ImageNet, from which VMOS is trained.
 
-What comes out has the keys of the encoder's part of VMOS's weights, under the prefix ``encoder.``.
-Classifiers are left out, and so are levels that VMOS does not have.
+The results have the keys of the encoder in VMOS's weights, with the prefix ``encoder.``.
+Classifiers are left out, and so are stages that VMOS does not have.
 """
 
 from __future__ import annotations
@@ -19,12 +19,11 @@ from vots_hqtrack.checkpoints.rename import Rule, invert, rename
 from vots_hqtrack.encoder.internimage import build_internimage_t
 from vots_hqtrack.encoder.timm import build_timm_encoder
 
-RESNET_RULES = (Rule("**", "encoder.backbone.**"),)
-RESNET_UNUSED = ("layer4.*", "fc.*")
-COUNTERS = "*.num_batches_tracked"
-"""Of batch normalisations; older files lack them, and frozen ones never read them."""
-
-INTERNIMAGE_UNUSED = (
+_RESNET_RULES = (Rule("**", "encoder.backbone.**"),)
+_RESNET_UNUSED = ("layer4.*", "fc.*")
+_COUNTERS = "*.num_batches_tracked"
+"""Counters of batch normalisation; older files lack them, and frozen layers never read them."""
+_INTERNIMAGE_UNUSED = (
     "levels.2.downsample.*",
     "conv_head.*",
     "head.*",
@@ -32,9 +31,8 @@ INTERNIMAGE_UNUSED = (
     "clip_projector.*",
     "avgpool.*",
 )
-"""The down-sampling that VMOS does without, and the parts of the classifiers."""
-
-HALVED_AXES: tuple[tuple[str, tuple[int, ...]], ...] = (
+"""The downsampling that VMOS does without, and the parts of the classifiers."""
+_HALVED_AXES: tuple[tuple[str, tuple[int, ...]], ...] = (
     ("levels.3.blocks.*.dcn.offset.bias", ()),
     ("levels.3.blocks.*.dcn.mask.bias", ()),
     ("levels.3.blocks.*.dcn.offset.weight", (1,)),
@@ -45,30 +43,39 @@ HALVED_AXES: tuple[tuple[str, tuple[int, ...]], ...] = (
 )
 """Axes of which every second element is kept, by key; the first pattern that fits counts.
 
-The last level has twice the width in ImageNet's network. Its groups stay as many, so what is given
-for each group and point stays whole.
+The last stage has twice the width in ImageNet's network, and as many groups: parameters by group
+and point stay whole.
 """
 
 
 @dataclass(frozen=True, slots=True)
-class ImagenetEncoder:
-    """What an ImageNet checkpoint holds for us.
+class Content:
+    """The tensors of a checkpoint that the package uses.
 
     Attributes:
-        tensors: Under the keys of VMOS's weights.
+        tensors: On the CPU, under the keys that the package's networks have.
         unused: Keys of the checkpoint that were left out.
     """
 
     tensors: Mapping[str, Tensor]
-    unused: tuple[str, ...]
+    unused: tuple[str, ...] = ()
 
 
-def internimage_from_imagenet(tensors: Mapping[str, Tensor], *, source: str) -> ImagenetEncoder:
-    """Make VMOS's InternImage-T of the classifier of the same name.
+def leave_out(tensors: Mapping[str, Tensor], unused: tuple[str, ...]) -> Content:
+    """Leave out the tensors that fit one of some shell-style patterns."""
+    left_out = dict.fromkeys(
+        key for key in tensors if any(fnmatch.fnmatchcase(key, pattern) for pattern in unused)
+    )
+    kept = {key: value for key, value in tensors.items() if key not in left_out}
+    return Content(kept, tuple(left_out))
+
+
+def internimage_from_imagenet(tensors: Mapping[str, Tensor], *, source: str) -> Content:
+    """Convert the classifier InternImage-T to VMOS's encoder.
 
     Args:
         tensors: The classifier's, by its own keys.
-        source: What to call them in errors, such as the file's path.
+        source: Name of the tensors in errors, such as the file's path.
 
     Raises:
         WeightsError: A key is missing, unknown or of another shape.
@@ -76,33 +83,41 @@ def internimage_from_imagenet(tensors: Mapping[str, Tensor], *, source: str) -> 
     with torch.device("meta"):
         shapes = build_internimage_t().state_dict()
     ours = {f"encoder.{key}": value for key, value in shapes.items()}
-    halved = rename(ours, invert(ENCODER_RULES), source="the encoder")
-    wanted = {
-        key: _resized(value, axes_to_halve(key), 2)
-        for key, value in _without_prefix(halved, "encoder.").items()
-    }
-    used, unused = _split(tensors, INTERNIMAGE_UNUSED)
-    require_fit(wanted, used, source=source, model="InternImage-T of ImageNet")
-    kept = {f"encoder.{key}": halve(value, axes_to_halve(key)) for key, value in used.items()}
-    return ImagenetEncoder(rename(kept, ENCODER_RULES, source=source), unused)
+    theirs = rename(ours, invert(ENCODER_RULES), source="the encoder")
+    wanted = {}
+    for name, value in theirs.items():
+        key = name.removeprefix("encoder.")
+        axes = axes_to_halve(key)
+        sides = [2 * side if axis in axes else side for axis, side in enumerate(value.shape)]
+        wanted[key] = value.new_empty(sides)
+    content = leave_out(tensors, _INTERNIMAGE_UNUSED)
+    require_fit(wanted, content.tensors, source=source, model="InternImage-T of ImageNet")
+    halved = {}
+    for key, value in content.tensors.items():
+        axes = axes_to_halve(key)
+        steps = (slice(None, None, 2 if axis in axes else 1) for axis in range(value.ndim))
+        halved[f"encoder.{key}"] = value[tuple(steps)]
+    return Content(rename(halved, ENCODER_RULES, source=source), content.unused)
 
 
-def resnet_from_imagenet(tensors: Mapping[str, Tensor], *, source: str) -> ImagenetEncoder:
-    """Make VMOS's ResNet-50 of the classifier of torchvision or timm.
+def resnet_from_imagenet(tensors: Mapping[str, Tensor], *, source: str) -> Content:
+    """Convert the classifier ResNet-50 of torchvision or timm to VMOS's encoder.
 
     Args:
         tensors: The classifier's, by its own keys.
-        source: What to call them in errors, such as the file's path.
+        source: Name of the tensors in errors, such as the file's path.
 
     Raises:
         WeightsError: A key is missing, unknown or of another shape.
     """
     with torch.device("meta"):
         wanted = build_timm_encoder("resnet50").backbone.state_dict()
-    used, unused = _split(tensors, RESNET_UNUSED)
-    require_fit(wanted, used, source=source, model="ResNet-50", allow_missing=(COUNTERS,))
+    content = leave_out(tensors, _RESNET_UNUSED)
+    used = content.tensors
+    require_fit(wanted, used, source=source, model="ResNet-50", allow_missing=(_COUNTERS,))
     counters = {key: torch.zeros((), dtype=torch.int64) for key in wanted if key not in used}
-    return ImagenetEncoder(rename({**used, **counters}, RESNET_RULES, source=source), unused)
+    renamed = rename({**used, **counters}, _RESNET_RULES, source=source)
+    return Content(renamed, content.unused)
 
 
 def axes_to_halve(key: str) -> tuple[int, ...]:
@@ -114,27 +129,4 @@ def axes_to_halve(key: str) -> tuple[int, ...]:
         >>> axes_to_halve("levels.2.blocks.0.dcn.offset.weight")
         ()
     """
-    return next((axes for pattern, axes in HALVED_AXES if fnmatch.fnmatchcase(key, pattern)), ())
-
-
-def halve(tensor: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Keep the elements 0, 2, 4, ... of some axes."""
-    return tensor[tuple(slice(None, None, 2 if axis in axes else 1) for axis in range(tensor.ndim))]
-
-
-def _resized(tensor: Tensor, axes: tuple[int, ...], factor: int) -> Tensor:
-    sides = (side * factor if axis in axes else side for axis, side in enumerate(tensor.shape))
-    return tensor.new_empty(tuple(sides))
-
-
-def _split(
-    tensors: Mapping[str, Tensor], unused: tuple[str, ...]
-) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    left_out = tuple(
-        key for key in tensors if any(fnmatch.fnmatchcase(key, pattern) for pattern in unused)
-    )
-    return {key: value for key, value in tensors.items() if key not in set(left_out)}, left_out
-
-
-def _without_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): value for key, value in tensors.items()}
+    return next((axes for pattern, axes in _HALVED_AXES if fnmatch.fnmatchcase(key, pattern)), ())

@@ -6,21 +6,26 @@ Nothing is dropped on the way: a key that is missing, unexpected or of another s
 from __future__ import annotations
 
 import fnmatch
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
+import safetensors
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from vots_hqtrack.checkpoints.manifest import locate, resolve, sha256_of
+from vots_hqtrack.checkpoints.reader import PLAIN_DTYPES
 from vots_hqtrack.errors import WeightsError
 from vots_hqtrack.io import atomic_path
 
-_NAMED_AT_MOST = 5
+DIGEST_KEY = "tensors_sha256"
+"""Entry of a file's header with the hash of its tensors, so that a file can be verified alone."""
+_MAX_NAMED = 5
 
 
 def load_weights(name: str, path: Path | None = None) -> dict[str, Tensor]:
@@ -28,7 +33,7 @@ def load_weights(name: str, path: Path | None = None) -> dict[str, Tensor]:
 
     Args:
         name: Name in the manifest.
-        path: File that the user wants instead, or None. It is not checked by hash.
+        path: The user's own file instead, or None; checked by the hash in its header, if any.
 
     Returns:
         Tensors on the CPU by key, in the file's dtypes.
@@ -45,19 +50,19 @@ def load_weights(name: str, path: Path | None = None) -> dict[str, Tensor]:
 def load_tensors(path: Path, *, expected_sha256: str | None) -> dict[str, Tensor]:
     """Read the tensors of a safetensors file.
 
-    They lie in the file until they are used, so a file of gigabytes takes no memory of its own;
+    They stay in the file until they are used, so a file of gigabytes takes no memory of its own;
     :func:`save_tensors` replaces a file without changing what was read of it.
 
     Args:
         path: The file.
-        expected_sha256: Hash that the file must have, or None for a file nobody vouches for.
+        expected_sha256: Hash that the file must have; None checks the hash in its header, if any.
 
     Returns:
         Tensors on the CPU by key, in the file's dtypes; float tensors are finite.
 
     Raises:
-        WeightsError: The file is missing, has another hash, is no complete safetensors file, or
-            holds numbers that are not finite.
+        WeightsError: The file is missing, incomplete or has another hash or format, or holds
+            numbers that are not finite.
     """
     try:
         num_bytes = path.stat().st_size
@@ -68,16 +73,51 @@ def load_tensors(path: Path, *, expected_sha256: str | None) -> dict[str, Tensor
                 f"wanted sha256 {expected_sha256}, got {found}"
             )
         tensors = safetensors.torch.load_file(path)
+        wanted = read_digest(path) if expected_sha256 is None else ""
     except OSError as error:
         raise WeightsError(
             f"cannot read the weights file {path}: {error.strerror or error}"
         ) from error
-    except SafetensorError as error:
+    except WeightsError:
+        raise
+    except Exception as error:  # also errors of PyTorch for dtypes and sizes that it lacks
         raise WeightsError(
-            f"the weights file {path} ({num_bytes} bytes) is no complete safetensors file: {error}"
+            f"the weights file {path} ({num_bytes} bytes) is damaged or not in the format of "
+            f"safetensors: {error}"
         ) from error
+    if odd := [key for key, value in tensors.items() if value.dtype not in PLAIN_DTYPES]:
+        raise WeightsError(
+            f"the weights {path} have dtypes that are not supported: {name_some(odd)}"
+        )
+    if wanted and digest_of(tensors) != wanted:
+        raise WeightsError(
+            f"the weights file {path} is damaged: its tensors are not those that were written"
+        )
     _require_finite(tensors, str(path))
     return tensors
+
+
+def read_digest(path: Path) -> str:
+    """Return the hash of the tensors in a safetensors file's header; empty if there is none."""
+    with safe_open(str(path), "pt") as file:
+        return str((file.metadata() or {}).get(DIGEST_KEY, ""))
+
+
+def digest_of(tensors: Mapping[str, Tensor]) -> str:
+    """Return a hash of tensors' names, shapes, dtypes and numbers, in any order.
+
+    Args:
+        tensors: On the CPU.
+
+    Returns:
+        64 lower-case hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for key in sorted(tensors):
+        value = tensors[key].contiguous()
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def load_into(
@@ -87,15 +127,15 @@ def load_into(
     source: str,
     allow_missing: tuple[str, ...] = (),
 ) -> None:
-    """Copy tensors into a module's parameters and buffers; each key must find its place.
+    """Copy tensors into a module's parameters and buffers; each key must be one of the module's.
 
     The numbers are cast to the dtype that the module has, so float16 files fill float32 parameters.
-    A module whose tensors have shapes only (on the device ``meta``) takes the tensors themselves.
+    A module on the device ``meta``, whose tensors are empty, takes the tensors themselves.
 
     Args:
         module: It is changed in place, or not at all if an error is raised.
         tensors: By the keys of ``module.state_dict()``.
-        source: What to call the tensors in errors, such as the file's path.
+        source: Name of the tensors in errors, such as the file's path.
         allow_missing: Shell-style patterns of the module's keys that ``tensors`` need not have;
             such parameters keep their values.
 
@@ -128,9 +168,9 @@ def require_fit(
 
     Args:
         target: The model's own tensors by key; their numbers do not matter.
-        tensors: What is to take their place.
-        source: What to call the tensors in errors.
-        model: What to call the model in errors.
+        tensors: The tensors that shall replace them.
+        source: Name of the tensors in errors.
+        model: Name of the model in errors.
         allow_missing: Shell-style patterns of keys that ``tensors`` need not have.
 
     Raises:
@@ -145,11 +185,11 @@ def require_fit(
     shared = [key for key in target if key in tensors]
     unfit = [_difference(key, target[key], tensors[key]) for key in shared]
     problems = [
-        f"{title}: {_some(keys)}"
+        f"{title}: {name_some(keys)}"
         for title, keys in (
             ("missing", missing),
             ("unexpected", unexpected),
-            ("unfit", [text for text in unfit if text]),
+            ("unfit", [reason for reason in unfit if reason]),
         )
         if keys
     ]
@@ -169,7 +209,7 @@ def save_tensors(
     Args:
         path: The file; its folder must exist. An older file is replaced at the end.
         tensors: On any device. Float ones are written as ``dtype``, others as they are.
-        metadata: Texts for the file's header, such as origin and licence.
+        metadata: Strings for the file's header, such as origin and licence.
         dtype: Float dtype on disk.
 
     Raises:
@@ -190,17 +230,17 @@ def save_tensors(
             mode = temporary.stat().st_mode
             safetensors.torch.save_file(stored, temporary, {"format": "pt", **metadata})
             with temporary.open("r+b") as file:
-                _sort_texts(file)
+                _sort_metadata(file)
             temporary.chmod(mode)  # the library keeps the file from everybody else
-    except (OSError, SafetensorError) as error:
+    except (OSError, safetensors.SafetensorError) as error:
         reason = error.strerror if isinstance(error, OSError) else None
         raise WeightsError(f"cannot write the weights file {path}: {reason or error}") from error
 
 
-def _sort_texts(file: BinaryIO) -> None:
-    """Sort the header's texts, which the library writes in an order of chance.
+def _sort_metadata(file: BinaryIO) -> None:
+    """Sort the header's strings, so that the same content makes the same file.
 
-    The same tensors and texts then make the same file.
+    The library writes them in a random order.
     """
     length = int.from_bytes(file.read(8), "little")
     header = json.loads(file.read(length))
@@ -212,13 +252,13 @@ def _sort_texts(file: BinaryIO) -> None:
 
 
 def _own_storage(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copy the tensors that share their numbers, which the format cannot tell; and only those."""
+    """Copy only the tensors that share storage, which the format does not allow."""
     seen: set[int] = set()
     own = {}
     for key, value in tensors.items():
-        place = value.untyped_storage().data_ptr()
-        own[key] = value.clone() if place in seen else value
-        seen.add(place)
+        pointer = value.untyped_storage().data_ptr()
+        own[key] = value.clone() if pointer in seen else value
+        seen.add(pointer)
     return own
 
 
@@ -234,11 +274,12 @@ def _require_finite(tensors: Mapping[str, Tensor], source: str) -> None:
     broken = [key for key, value in tensors.items() if not bool(torch.isfinite(value).all())]
     if broken:
         raise WeightsError(
-            f"the weights {source} hold numbers that are not finite: {_some(broken)}"
+            f"the weights {source} hold numbers that are not finite: {name_some(broken)}"
         )
 
 
-def _some(names: Iterable[str]) -> str:
+def name_some(names: Iterable[str]) -> str:
+    """List the first few names, and how many more there are."""
     listed = list(names)
-    more = len(listed) - _NAMED_AT_MOST
-    return ", ".join(listed[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
+    more = len(listed) - _MAX_NAMED
+    return ", ".join(listed[:_MAX_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -1,28 +1,33 @@
-"""Where weights live, and what is known of each file: hash, origin and licence.
+"""Manifests of weights folders: the hash, origin and licence of each file; finding and verifying.
 
-The facts stand in ``manifest.json`` beside the weights, so that new weights need no change of
-code. A wheel carries that folder as ``vots_hqtrack/weights``; a checkout has it at the top level.
-Weights that the user fetched or imported lie in a cache folder with a manifest of the same form.
-Nothing here imports torch.
+``manifest.json`` is stored beside the weights, so that new weights need no change of code. A wheel
+has that folder as ``vots_hqtrack/weights``, a checkout at the top level. Weights that the user
+fetched or imported are in a cache folder with a manifest of the same form. Nothing here imports
+torch before a file is read.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+from filelock import FileLock, Timeout
 
 import vots_hqtrack
-from vots_hqtrack.checkpoints.catalogue import KNOWN
+from vots_hqtrack.checkpoints.registry import KNOWN
 from vots_hqtrack.environment import downloads_from_environment
 from vots_hqtrack.errors import WeightsError
 from vots_hqtrack.io import atomic_path
 
 MANIFEST_NAME = "manifest.json"
 _CHUNK_BYTES = 1 << 20
+_LOCK_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +35,12 @@ class WeightsEntry:
     """One weights file that the project ships, or that the user added.
 
     Attributes:
-        name: What presets and options call it.
-        file_name: Its file in the weights folder, without a folder.
+        name: Name in presets and options.
+        file_name: File name in the weights folder, without a folder.
         sha256: Hash of the file, 64 lower-case hexadecimal digits.
-        origin: Where the numbers come from: the files or the training that made them.
-        licence: Under which terms they may be used.
-        description: What they are, in a sentence.
+        origin: The files or the training run that the numbers come from.
+        licence: Terms of use.
+        description: The network, in a sentence.
     """
 
     name: str
@@ -47,25 +52,21 @@ class WeightsEntry:
 
     def __post_init__(self) -> None:
         """Check the values."""
+        start = f"weights entry {self.name!r}:"
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if not isinstance(value, str) or not value.strip():
-                raise WeightsError(
-                    f"weights entry {self.name!r}: {field.name} must be a text, got {value!r}"
-                )
+                raise WeightsError(f"{start} {field.name} must be a string, got {value!r}")
         if Path(self.file_name).name != self.file_name:
-            raise WeightsError(
-                f"weights entry {self.name!r}: wanted a bare file name, got {self.file_name!r}"
-            )
+            raise WeightsError(f"{start} wanted a bare file name, got {self.file_name!r}")
         if len(self.sha256) != 64 or set(self.sha256) - set("0123456789abcdef"):
             raise WeightsError(
-                f"weights entry {self.name!r}: wanted 64 lower-case hexadecimal digits as sha256, "
-                f"got {self.sha256!r}"
+                f"{start} wanted 64 lower-case hexadecimal digits as sha256, got {self.sha256!r}"
             )
 
 
 class _ShippedManifest(Mapping[str, WeightsEntry]):
-    """The shipped manifest, read when it is asked and not at import."""
+    """The shipped manifest, read on access and not at import."""
 
     def __getitem__(self, name: str) -> WeightsEntry:
         return read_manifest(weights_folder())[name]
@@ -103,26 +104,51 @@ def read_manifest(folder: Path) -> dict[str, WeightsEntry]:
     """Read the manifest of a weights folder.
 
     Args:
-        folder: Folder that holds ``manifest.json``.
+        folder: Folder with ``manifest.json``.
 
     Returns:
         Its entries by name, in the file's order.
 
     Raises:
-        WeightsError: The file is missing or not as it should be.
+        WeightsError: The file is missing or has another form.
     """
     path = folder / MANIFEST_NAME
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        entries = [WeightsEntry(name=name, **facts) for name, facts in content.items()]
-    except (OSError, ValueError) as error:
+        return {name: WeightsEntry(name=name, **facts) for name, facts in content.items()}
+    except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"cannot read the weights manifest {path}: {error}") from error
     except (AttributeError, TypeError) as error:
         wanted = ", ".join(field.name for field in dataclasses.fields(WeightsEntry)[1:])
         raise WeightsError(
             f"{path}: wanted an object of objects by name, each with {wanted}: {error}"
         ) from error
-    return {entry.name: entry for entry in entries}
+
+
+@contextlib.contextmanager
+def exclusive(path: Path, *, busy: str = "") -> Iterator[None]:
+    """Hold a lock file, which the system releases if the process dies.
+
+    Args:
+        path: The lock file; its folder is made, and it is deleted afterwards.
+        busy: Error message if another process holds it; empty waits for two minutes at most.
+
+    Raises:
+        WeightsError: Another process holds the lock, or the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path, timeout=0 if busy else _LOCK_SECONDS)
+        lock.acquire()
+    except Timeout:
+        raise WeightsError(busy or f"another process holds {path}; try again later") from None
+    except OSError as error:
+        raise WeightsError(f"cannot write {path}: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # while it is held; a waiting process makes a new one
+        lock.release()
 
 
 def record(folder: Path, entry: WeightsEntry) -> None:
@@ -130,7 +156,7 @@ def record(folder: Path, entry: WeightsEntry) -> None:
 
     Args:
         folder: Weights folder; the manifest is made if there is none.
-        entry: Its file must lie in the folder and have the entry's hash.
+        entry: Its file must be in the folder and have the entry's hash.
 
     Raises:
         WeightsError: The file is missing or has another hash, or the manifest cannot be used.
@@ -139,23 +165,24 @@ def record(folder: Path, entry: WeightsEntry) -> None:
     if found != entry.sha256:
         raise WeightsError(f"{entry.file_name}: wanted sha256 {entry.sha256}, the file has {found}")
     path = folder / MANIFEST_NAME
-    entries = read_manifest(folder) if path.exists() else {}
-    entries[entry.name] = entry
-    content = {name: dataclasses.asdict(entries[name]) for name in sorted(entries)}
-    for facts in content.values():
-        del facts["name"]
-    try:
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise WeightsError(f"cannot write the weights manifest {path}: {error}") from error
+    with exclusive(folder / ".manifest.lock"):
+        entries = read_manifest(folder) if path.exists() else {}
+        entries[entry.name] = entry
+        content = {name: dataclasses.asdict(entries[name]) for name in sorted(entries)}
+        for facts in content.values():
+            del facts["name"]
+        try:
+            with atomic_path(path) as temporary:
+                temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise WeightsError(f"cannot write the weights manifest {path}: {error}") from error
 
 
 def cached_weights() -> dict[str, WeightsEntry]:
     """Return the weights that the user fetched or imported, by name; their folder need not exist.
 
     Raises:
-        WeightsError: The cache folder's manifest is not as it should be.
+        WeightsError: The cache folder's manifest has another form.
     """
     folder = downloads_from_environment().cache_path
     return read_manifest(folder) if (folder / MANIFEST_NAME).exists() else {}
@@ -165,21 +192,21 @@ def resolve(name: str, path: Path | None = None) -> Path:
     """Find a weights file: the user's own, a shipped one, or one in the user's cache folder.
 
     Args:
-        name: Name in a manifest; not looked at when ``path`` is given.
-        path: File that the user wants instead, or None.
+        name: Name in a manifest; ignored if ``path`` is given.
+        path: The user's own file, or None.
 
     Returns:
         Absolute path of a file that exists.
 
     Raises:
-        WeightsError: There is no such file, or no weights of that name.
+        WeightsError: The file or the name does not exist.
     """
-    if path is not None:
-        if not path.is_file():
-            kind = "a folder" if path.is_dir() else "nothing"
-            raise WeightsError(f"wanted a weights file, found {kind} at {path.absolute()}")
-        return path.resolve()
-    return locate(name).path
+    if path is None:
+        return locate(name).path
+    if not path.is_file():
+        kind = "a folder" if path.is_dir() else "nothing"
+        raise WeightsError(f"wanted a weights file, found {kind} at {path.absolute()}")
+    return path.resolve()
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +214,7 @@ class LocatedWeights:
     """Weights that have a name, and their file.
 
     Attributes:
-        entry: What a manifest says of them.
+        entry: Their entry in a manifest.
         path: Absolute path of a file that exists.
         is_shipped: True for the package's own, False for those in the cache folder.
     """
@@ -202,7 +229,7 @@ def locate(name: str) -> LocatedWeights:
 
     Raises:
         WeightsError: There are no weights of that name, or their file is missing; the error says
-            how to come by them.
+            how to get them.
     """
     folder = weights_folder()
     shipped = read_manifest(folder)
@@ -244,3 +271,82 @@ def sha256_of(path: Path) -> str:
     except OSError as error:
         raise WeightsError(f"cannot read {path}: {error.strerror or error}") from error
     return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Result of verifying a file by its hash.
+
+    Attributes:
+        name: The weights' name, or the file's.
+        path: The file.
+        state: ``unknown`` is a file for which no hash is known.
+        reason: The hash or the fault, in words.
+    """
+
+    name: str
+    path: Path
+    state: Literal["ok", "damaged", "missing", "unknown"]
+    reason: str
+
+
+def verify_all() -> list[Verdict]:
+    """Recompute the hash of each shipped and cached file.
+
+    Raises:
+        WeightsError: A manifest is missing or has another form.
+    """
+    shipped, cached = weights_folder(), downloads_from_environment().cache_path
+    return [
+        *(_verify(entry, shipped) for entry in MANIFEST.values()),
+        *(_verify(entry, cached) for entry in cached_weights().values()),
+    ]
+
+
+def verify(name_or_path: str) -> Verdict:
+    """Recompute the hash of weights that have a name, or of any file.
+
+    A file that ``hqtrack weights import`` wrote is checked by the hash in its own header.
+
+    Args:
+        name_or_path: A name in a manifest, or the path of a file; a file comes first.
+
+    Raises:
+        WeightsError: There is no such file and are no such weights.
+    """
+    path = Path(name_or_path)
+    if path.is_file():
+        return _verify_file(path)
+    if path.suffix or len(path.parts) > 1:
+        raise WeightsError(f"wanted a weights file, found nothing at {path.absolute()}")
+    located = locate(name_or_path)
+    return _verify(located.entry, located.path.parent)
+
+
+def _verify(entry: WeightsEntry, folder: Path) -> Verdict:
+    path = folder / entry.file_name
+    if not path.is_file():
+        return Verdict(entry.name, path, "missing", f"wanted {path}")
+    found = sha256_of(path)
+    if found != entry.sha256:
+        reason = f"wanted the sha256 {entry.sha256}, got {found}"
+        return Verdict(entry.name, path, "damaged", reason)
+    return Verdict(entry.name, path, "ok", f"sha256 {found}")
+
+
+def _verify_file(path: Path) -> Verdict:
+    found = sha256_of(path)
+    for entry in (*MANIFEST.values(), *cached_weights().values()):
+        if found == entry.sha256:
+            return Verdict(path.name, path, "ok", f"sha256 {found}, the weights {entry.name}")
+    if path.suffix == ".safetensors":
+        from vots_hqtrack.checkpoints.load import load_tensors, read_digest
+
+        try:
+            load_tensors(path, expected_sha256=None)  # also checks the hash in the header
+            if read_digest(path):
+                reason = f"sha256 {found}, tensors as its header says"
+                return Verdict(path.name, path, "ok", reason)
+        except WeightsError as error:
+            return Verdict(path.name, path, "damaged", str(error))
+    return Verdict(path.name, path, "unknown", f"no hash is known for it; its sha256 is {found}")

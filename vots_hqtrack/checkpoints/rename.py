@@ -1,4 +1,4 @@
-"""Rename tables: how another project's parameter names become ours, and back.
+"""Rename tables: from another project's parameter names to ours, and back.
 
 A table is a tuple of rules that read as a list of pairs. Nothing is lost by it: every key must be
 covered by a rule, and every rule must cover a key.
@@ -66,10 +66,10 @@ def rename(
     Args:
         tensors: By their old keys.
         rules: The table; the first rule that covers a key counts.
-        source: What to call the tensors in errors, such as the file's path.
+        source: Name of the tensors in errors, such as the file's path.
 
     Returns:
-        The tensors by their new keys, in the old order; those that a rule lays out anew are views.
+        The tensors by their new keys, in the old order; reshaped ones are views.
 
     Raises:
         WeightsError: No rule covers a key, a rule covers no key, or two keys would become one.
@@ -88,7 +88,7 @@ def rename(
             continue
         if new in renamed:
             raise WeightsError(f"{source}: two keys would become {new}, the second is {key}")
-        renamed[new] = _lay_out(tensor, rule.layout)
+        renamed[new] = _reshape(tensor, rule.layout)
         unused.pop(rule, None)
     if unknown:
         raise WeightsError(f"{source}: keys that no rule of the table explains: {unknown}")
@@ -105,7 +105,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile("".join(parts.get(piece, re.escape(piece)) for piece in pieces))
 
 
-def _lay_out(tensor: Tensor, layout: Layout) -> Tensor:
+def _reshape(tensor: Tensor, layout: Layout) -> Tensor:
     if layout == "to_linear":
         return tensor.flatten(1)
     if layout == "to_conv":

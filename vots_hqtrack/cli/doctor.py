@@ -77,7 +77,7 @@ def check_presets(weights: Mapping[str, str]) -> dict[str, str]:
     """Tell of each preset whether it can be used, and what it lacks.
 
     Args:
-        weights: What :func:`check_weights` says.
+        weights: State by name, from :func:`check_weights`.
     """
     verdicts = {}
     for preset, make in PRESETS.items():
@@ -90,8 +90,8 @@ def check_presets(weights: Mapping[str, str]) -> dict[str, str]:
 
 
 def _check_weights(name: str) -> str:
-    from vots_hqtrack.checkpoints.catalogue import KNOWN
     from vots_hqtrack.checkpoints.manifest import cached_weights, locate, sha256_of
+    from vots_hqtrack.checkpoints.registry import KNOWN
 
     try:
         if name in KNOWN and name not in cached_weights():

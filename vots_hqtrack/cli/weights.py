@@ -1,4 +1,4 @@
-"""``hqtrack weights``: what there is, where the rest is got from, and whether files are whole."""
+"""``hqtrack weights``: list, fetch, import, export, verify and score weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rich.table import Table
 
 from vots_hqtrack.cli.console import err, out
 from vots_hqtrack.cli.weights_score import score
-from vots_hqtrack.errors import WeightsError
+from vots_hqtrack.errors import WeightsError, printable
 from vots_hqtrack.presets import PRESETS
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is ther
 @weights_app.command("list")
 def list_weights() -> None:
     """List the weights that come with the package, yours, and those that can be had elsewhere."""
-    from vots_hqtrack.checkpoints.catalogue import KNOWN
     from vots_hqtrack.checkpoints.manifest import MANIFEST, cached_weights
+    from vots_hqtrack.checkpoints.registry import KNOWN
 
     cached = cached_weights()
     table = Table("name", "state", "what it is", "terms", "presets")
@@ -85,7 +85,7 @@ def fetch(
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress("{task.description}", *columns, console=err) as bar:
         task = bar.add_task(name, total=None, visible=False)
-        done = fetch_weights(
+        imported, check = fetch_weights(
             name,
             source=source,
             sha256=sha256,
@@ -95,8 +95,8 @@ def fetch(
                 task, completed=come, total=total, visible=True
             ),
         )
-    err.print(f"the file that was fetched: {done.check}", markup=False, soft_wrap=True)
-    _tell(done.imported)
+    err.print(f"the file that was fetched: {check}", markup=False, soft_wrap=True)
+    _report(imported)
 
 
 @weights_app.command("import")
@@ -122,7 +122,7 @@ def import_file(
     """Make a checkpoint of the authors usable here; each of its entries must be accounted for."""
     from vots_hqtrack.checkpoints.importing import import_weights
 
-    _tell(import_weights(path, kind, target, half=half, force=force))
+    _report(import_weights(path, kind, target, half=half, force=force))
 
 
 @weights_app.command("export")
@@ -152,14 +152,14 @@ def verify_weights(
     ] = None,
 ) -> None:
     """Recompute the hashes of weights; exit with 3 if one is not as it should be."""
-    from vots_hqtrack.checkpoints.verify import verify, verify_all
+    from vots_hqtrack.checkpoints.manifest import verify, verify_all
 
     verdicts = verify_all() if which is None else [verify(which)]
     table = Table("name", "verdict", "why")
     table.columns[0].no_wrap = True
     table.columns[2].overflow = "fold"
     for verdict in verdicts:
-        table.add_row(escape(verdict.name), verdict.state, escape(verdict.reason))
+        table.add_row(*map(_shown, (verdict.name, verdict.state, verdict.reason)))
     out.print(table)
     if any(verdict.state in ("damaged", "missing") for verdict in verdicts):
         raise typer.Exit(WeightsError.exit_code)
@@ -171,7 +171,7 @@ def show_path(
         str | None, typer.Argument(metavar="NAME", help="Left out, the cache folder is shown.")
     ] = None,
 ) -> None:
-    """Print where weights lie, or the cache folder."""
+    """Print the path of weights, or the cache folder."""
     from vots_hqtrack.checkpoints.manifest import resolve
     from vots_hqtrack.environment import downloads_from_environment
 
@@ -179,16 +179,21 @@ def show_path(
     out.print(str(path), markup=False, soft_wrap=True)
 
 
+def _shown(text: str) -> str:
+    return escape(printable(text))
+
+
 def _add_row(table: Table, name: str, state: str, text: str, licence: str) -> None:
     users = [preset for preset, make in PRESETS.items() if name in make().weights_needed()]
-    table.add_row(*(escape(cell) for cell in (name, state, text, licence, "\n".join(users))))
+    table.add_row(*map(_shown, (name, state, text, licence, "\n".join(users))))
     for column in table.columns[1:]:
         column.overflow = "fold"
 
 
-def _tell(imported: Imported) -> None:
+def _report(imported: Imported) -> None:
     if imported.unused:
-        shown = ", ".join(imported.unused[:4]) + (", ..." if len(imported.unused) > 4 else "")
+        more = ", ..." if len(imported.unused) > 4 else ""
+        shown = printable(", ".join(imported.unused[:4])) + more
         err.print(
             f"left out, because nothing here uses them: {len(imported.unused)} entries ({shown})",
             markup=False,

@@ -1,14 +1,17 @@
 """Checkpoints as other projects publish them: where the weights lie, and what is refused."""
 
 import argparse
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from vots_hqtrack.checkpoints.container import read_checkpoint
+from vots_hqtrack.checkpoints.load import digest_of, require_fit
+from vots_hqtrack.checkpoints.reader import read_checkpoint
 from vots_hqtrack.errors import WeightsError
 
 WEIGHTS = OrderedDict(a=torch.arange(3.0), b=torch.zeros(2, 2, dtype=torch.float16))
@@ -104,3 +107,75 @@ def test_exception_something_else(content: bytes, tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(WeightsError, match=r"file\.pth is damaged"):
         read_checkpoint(path)
+
+
+def test_exception_a_changed_byte_in_the_archive(tmp_path: Path) -> None:
+    """PyTorch itself reads such a file."""
+    path = tmp_path / "file.pth"
+    torch.save({"a": torch.full((64,), 0.5)}, path)
+    content = bytearray(path.read_bytes())
+    content[content.index(torch.full((64,), 0.5).numpy().tobytes()) + 9] ^= 1
+    path.write_bytes(content)
+    assert not torch.equal(torch.load(path)["a"], torch.full((64,), 0.5))
+    with pytest.raises(WeightsError, match=r"file\.pth is damaged: bad checksum of .*data/0"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("odd", "said"),
+    [
+        (torch.eye(3).to_sparse(), "layout torch.sparse_coo at 'b'"),
+        (torch.empty(3, device="meta"), "a meta tensor, which has no values at 'b'"),
+        (torch.zeros(3, dtype=torch.complex64), "a tensor of torch.complex64 at 'b'"),
+        (torch.zeros(3, dtype=torch.float8_e5m2), "a tensor of torch.float8_e5m2 at 'b'"),
+    ],
+)
+def test_exception_tensors_that_no_network_has(odd: Tensor, said: str, tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(1), "b": odd}, tmp_path / "file.pth")
+    with pytest.raises(WeightsError, match=said):
+        read_checkpoint(tmp_path / "file.pth")
+
+
+def test_a_negated_view_is_read_as_its_numbers(tmp_path: Path) -> None:
+    view = torch.complex(torch.ones(2), torch.ones(2)).conj().imag
+    assert view.is_neg()
+    torch.save({"a": view}, tmp_path / "file.pth")
+    found = read_checkpoint(tmp_path / "file.pth")["a"]
+    assert found.numpy().tolist() == [-1.0, -1.0]
+
+
+def _mutate(content: bytes, seed: int) -> bytes:
+    """Change, delete or insert a few bytes, most of them near the beginning."""
+    rng, changed = np.random.default_rng(seed), bytearray(content)
+    for _ in range(rng.choice((1, 1, 2, 5, 20))):
+        index = rng.integers(rng.choice((len(changed), min(len(changed), 300))) + 1)
+        num_bytes, new = rng.integers(9), rng.bytes(rng.integers(9))
+        changed[index : index + num_bytes] = new
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("form", ["old", "zip"])
+def test_damaged_pickles_give_only_the_package_s_errors(form: str, tmp_path: Path) -> None:
+    """Within a zip file the pickle is damaged and the checksums fit."""
+    path, whole = tmp_path / "file.pth", tmp_path / "whole.pth"
+    torch.save({"state_dict": WEIGHTS}, whole, _use_new_zipfile_serialization=form == "zip")
+    num_refused = 0
+    for seed in range(150):
+        if form == "old":
+            path.write_bytes(_mutate(whole.read_bytes(), seed))
+        else:
+            with zipfile.ZipFile(whole) as source, zipfile.ZipFile(path, "w") as target:
+                for entry in source.infolist():
+                    is_pickle = entry.filename.endswith("data.pkl")
+                    content = source.read(entry)
+                    target.writestr(
+                        entry.filename, _mutate(content, seed) if is_pickle else content
+                    )
+        try:
+            found = read_checkpoint(path)
+            require_fit(WEIGHTS, found, source="file", model="the test's network")
+            digest_of(found)
+        except WeightsError as error:
+            assert "\n" not in str(error)  # noqa: PT017 - most are refused, not all
+            num_refused += 1
+    assert num_refused > 75
