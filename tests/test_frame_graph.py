@@ -158,7 +158,7 @@ def test_uploads_are_seen() -> None:
     [("lite", ("tracking.search_reach=2",)), ("hqtrack", ("frame.max_long_edge=129",))],
 )
 def test_nothing_goes_between_host_and_device(preset: str, settings: tuple[str, ...]) -> None:
-    """What a CUDA graph would refuse: numbers that are read, tensors that are copied."""
+    """No numbers are read and no tensors copied, which a CUDA graph would refuse."""
     config = small(preset, "runtime.compile=off", *settings)
     with pretend_cuda() as device:
         tracker, inputs = prepare(config, device)

@@ -30,7 +30,7 @@ def add_up(entries: list[MemoryEntry], factor: int) -> Sums:
 
 
 class HostGraph:
-    """What a CUDA graph does, by the host: a replay reads the recorded inputs, writes in place."""
+    """A CUDA graph by the host: a replay reads the recorded inputs, writes in place."""
 
     def __init__(self, function: Callable[..., Any], arguments: Any) -> None:
         self._again = lambda: function(*arguments)

@@ -1,4 +1,4 @@
-"""How a program that tracks treats the machine: freed memory is kept, idle threads sleep.
+"""Memory and threads of a program that tracks: freed memory is kept, idle threads sleep.
 
 Freed memory stays with the process, which is about to want as much again for the next frame.
 

@@ -22,6 +22,8 @@ from vots_hqtrack.io import atomic_path
 FILE_NAME = "processor.json"
 """File in the cache folder: the ratio by processor, PyTorch version and number of threads."""
 ROUNDS = 4
+HOPELESS = 4.0
+"""Ratio at which one round is enough."""
 REQUIRED_RATIO = 0.9
 """Fraction of float32's time that bfloat16 may take at most: less gain is not worth the digits."""
 
@@ -81,6 +83,8 @@ def measure_ratio(clock: Callable[[], float] = time.perf_counter) -> float:
                 compute()
                 # The fastest of all: what others do on the machine only ever adds.
                 seconds[dtype] = min(seconds[dtype], clock() - began)
+            if seconds[torch.bfloat16] > HOPELESS * seconds[torch.float32]:
+                break  # imitated by way of float32
     return seconds[torch.bfloat16] / max(seconds[torch.float32], 1e-9)
 
 

@@ -32,7 +32,7 @@ class Graph(Protocol):
     result: Any
 
     def replay(self) -> None:
-        """Compute the result anew."""
+        """Compute the result again."""
 
 
 class CudaGraph:
@@ -40,7 +40,7 @@ class CudaGraph:
 
     Args:
         function: Function of tensors; it must not wait for the device nor copy from the host.
-        arguments: Its arguments, whose tensors every replay reads.
+        arguments: Its arguments; every replay reads their tensors.
         pool: Memory of a graph that never runs at the same time; None for memory of its own.
 
     Raises:
@@ -55,7 +55,7 @@ class CudaGraph:
             self.result = function(*arguments)
 
     def replay(self) -> None:
-        """Compute the result anew."""
+        """Compute the result again."""
         self._graph.replay()
 
 

@@ -84,7 +84,7 @@ def test_deepest_pixels_are_the_hosts(shape: tuple[int, int]) -> None:
 
 
 def test_the_compiled_refiner_steps_equal_the_hosts() -> None:
-    """What the host does in crops, a graph does everywhere: prompts, cleaning, masks in the frame."""
+    """Prompts, cleaning and masks in the frame: the host works in crops, a graph everywhere."""
     geometry = SamGeometry(Size(90, 121), Size(48, 64), side=64, mask_side=16)
     generator = torch.Generator().manual_seed(0)
     initial = torch.from_numpy(np.stack([noise(seed, (90, 121), 4 + seed) for seed in range(5)]))

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor
 
-COARSE = 8
+TILE_SIDE = 8
 """Pixels between those of which the depth is known first."""
 NUM_TILES = 128
 """Tiles round the deepest of them in which every pixel's depth is computed."""
@@ -47,15 +47,15 @@ def deepest_pixels(masks: Tensor) -> Tensor:
     count, height, width = masks.shape
     # One column of outside on either side; what is above and below counts in the columns.
     vertical = F.pad(_along_columns(masks, beyond=True), (1, 1))
-    first = COARSE // 2
-    rows = torch.arange(min(first, height - 1), height, COARSE, device=masks.device)
-    columns = torch.arange(min(first, width - 1), width, COARSE, device=masks.device)
+    first = TILE_SIDE // 2
+    rows = torch.arange(min(first, height - 1), height, TILE_SIDE, device=masks.device)
+    columns = torch.arange(min(first, width - 1), width, TILE_SIDE, device=masks.device)
     at_row = rows.repeat_interleave(len(columns)).expand(count, -1)
     at_column = columns.repeat(len(rows)).expand(count, -1)
-    coarse = _depths(vertical, at_row, at_column)
-    tiles = coarse.topk(min(NUM_TILES, coarse.shape[1])).indices
-    step = torch.arange(COARSE, device=masks.device) - first
-    down, along = step.repeat_interleave(COARSE), step.repeat(COARSE)
+    sampled = _depths(vertical, at_row, at_column)
+    tiles = sampled.topk(min(NUM_TILES, sampled.shape[1])).indices
+    step = torch.arange(TILE_SIDE, device=masks.device) - first
+    down, along = step.repeat_interleave(TILE_SIDE), step.repeat(TILE_SIDE)
     at_row = (at_row.gather(1, tiles)[..., None] + down).flatten(1).clamp(0, height - 1)
     at_column = (at_column.gather(1, tiles)[..., None] + along).flatten(1).clamp(0, width - 1)
     depth = _depths(vertical, at_row, at_column)
