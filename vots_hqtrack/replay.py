@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -104,6 +105,8 @@ class Recorded:
         self._function = function
         self._record = self._record_cuda if record is None else record
         self._pool: Any = None
+        # A replay works on tensors that all callers share, in whatever thread they are.
+        self._lock = threading.Lock()
         self._known: OrderedDict[Hashable, _Recording | None] = OrderedDict()
         self._failed: set[Hashable] = set()
 
@@ -111,6 +114,10 @@ class Recorded:
         """Compute the function; results are the caller's own."""
         if is_in_torch_dispatch_mode():  # it wants to see the operations
             return self._function(*arguments)
+        with self._lock:
+            return self._call(arguments)
+
+    def _call(self, arguments: Any) -> Any:  # noqa: ANN401 - as the function's own
         tensors: list[Tensor] = []
         kind = _kind_of(arguments, tensors)
         if kind not in self._known:
