@@ -56,17 +56,17 @@ def bfloat16_ratio(threads: int = 0) -> float:
     path = downloads_from_environment().cache_path / FILE_NAME
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
-        kept = float(known[key])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        known, kept = None, math.nan
-    if math.isfinite(kept) and kept > 0:
+    except (OSError, ValueError, RecursionError):
+        known = None
+    known = known if isinstance(known, dict) else {}
+    kept = known.get(key)
+    if isinstance(kept, float) and math.isfinite(kept) and kept > 0:
         return kept
     ratio = round(measure_ratio(), 3)
-    others = known if isinstance(known, dict) else {}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps({**others, key: ratio}, indent=2), encoding="utf-8")
+            temporary.write_text(json.dumps({**known, key: ratio}, indent=2), encoding="utf-8")
     except OSError:
         pass  # measured again by the next process
     return ratio
