@@ -71,7 +71,7 @@ def test_a_processor_without_bfloat16_is_not_measured(
 @pytest.mark.parametrize(
     "content", ["", "[]", "{", '{"a": 1}', "null", "[" * 9999, '"x"', "\ud800"], ids=repr
 )
-def test_a_damaged_file_is_measured_anew(cache: Path, content: str) -> None:
+def test_a_damaged_file_is_measured_again(cache: Path, content: str) -> None:
     cache.mkdir()
     path = cache / processor.FILE_NAME
     path.write_bytes(content.encode("utf-8", "surrogatepass"))

@@ -163,9 +163,9 @@ def _kind_of(value: Any, tensors: list[Tensor]) -> Hashable:  # noqa: ANN401 - a
         tensors.append(value)
         return tuple(value.shape), value.stride(), value.dtype, value.device
     if dataclasses.is_dataclass(value):
-        parts = (getattr(value, field.name) for field in dataclasses.fields(value))
+        parts = [getattr(value, field.name) for field in dataclasses.fields(value)]
     elif isinstance(value, (tuple, list)):
-        parts = iter(value)
+        parts = list(value)
     else:
         found: Hashable = value
         return found
