@@ -33,7 +33,7 @@ class HostGraph:
     """A CUDA graph by the host: a replay reads the recorded inputs, writes in place."""
 
     def __init__(self, function: Callable[..., Any], arguments: Any) -> None:
-        self._again = lambda: function(*arguments)
+        self._again: Callable[[], Any] = lambda: function(*arguments)
         self.result = function(*arguments)
 
     def replay(self) -> None:
@@ -129,6 +129,7 @@ def test_on_the_cpu_functions_stay_as_they_are(backend: Any) -> None:
 @pytest.mark.gpu
 def test_a_cuda_graph_computes_the_same() -> None:
     recorded = launched_once(add_up, "auto", torch.device("cuda"))
+    assert isinstance(recorded, Recorded)
     for number in range(6):
         layer = LayerMemory(*(torch.full((64, 64), float(number + i)).cuda() for i in range(2)))
         given = [MemoryEntry(0, (layer,))] * (1 + number % 2)

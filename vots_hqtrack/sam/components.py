@@ -57,12 +57,12 @@ def clean_logits(
     window = slice(None), slice(covered.height + 1), slice(covered.width + 1)
     magnitude = logits[window].abs().clamp(min=MIN_LOGIT)
     if not host_can_read(logits):
-        masks, known = logits[window] > 0, initial[window]
+        masks = logits[window] > 0
         wrong = torch.zeros_like(masks)
         if fill_holes:
-            wrong |= _find_holes_on_device(masks, known, covered)
+            wrong |= _find_holes_on_device(masks, initial[window], covered)
         if drop_islands:
-            wrong |= _find_islands_on_device(masks, known)
+            wrong |= _find_islands_on_device(masks, initial[window])
         cleaned = logits.clone()
         cleaned[window] = torch.where(
             wrong, torch.where(masks, -magnitude, magnitude), logits[window]
