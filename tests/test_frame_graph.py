@@ -96,7 +96,7 @@ def test_segmentation_is_one_graph(preset: str, settings: tuple[str, ...]) -> No
     tracker, inputs = prepare(small(preset, *settings), CPU)
     with torch.inference_mode():
         wanted = tracker._segment(inputs)
-        torch._dynamo.reset()
+        torch.compiler.reset()
         compiled = torch.compile(tracker._segment, fullgraph=True, dynamic=False, backend="eager")
         check(compiled(inputs), wanted)
 
@@ -111,8 +111,9 @@ def test_encoders_are_one_graph(kind: str) -> None:
         network = parts.encoder._network  # type: ignore[attr-defined]
         image = torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(0))
         wanted: FrameFeatures = network(image)
-        torch._dynamo.reset()
-        found = torch.compile(network, fullgraph=True, dynamic=False, backend="eager")(image)
+        torch.compiler.reset()
+        compiled: Any = torch.compile(network, fullgraph=True, dynamic=False, backend="eager")
+        found = compiled(image)
         for name in ("s4", "s8", "s16"):
             torch.testing.assert_close(getattr(found, name), getattr(wanted, name))
 
