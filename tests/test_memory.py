@@ -116,12 +116,34 @@ def test_frames_read_match_the_released_rule() -> None:
 
 
 def test_second_reference_replaces_the_same_frame_only() -> None:
-    group = group_of(3)
+    group = group_of(5)
     group.write(entry(2))
     group.write_reference(entry(2))
     assert group.frame_indices == (0, 2)
     group.write_reference(entry(5))
     assert group.frame_indices == (0, 2, 5)
+
+
+@given(
+    st.integers(1, 9),
+    st.sampled_from(["oldest", "densest"]),
+    st.lists(st.booleans(), min_size=1, max_size=60),
+)
+def test_objects_that_come_one_by_one_do_not_enlarge_the_memory(
+    capacity: int, eviction: Eviction, given_masks: list[bool]
+) -> None:
+    group = group_of(capacity, eviction)
+    newest = 0
+    for index, is_given in enumerate(given_masks, start=1):
+        group.write(entry(index))
+        if is_given:
+            group.write_reference(entry(index))
+            newest = index
+        frames = group.frame_indices
+        assert len(frames) == len(set(frames)) <= capacity
+        assert len(frames) == min(index + 1, capacity)
+        assert newest in frames
+        assert 0 in frames or capacity < 3
 
 
 def test_bytes_do_not_grow_with_the_video() -> None:
@@ -211,9 +233,10 @@ def test_the_last_group_of_255_objects() -> None:
 @pytest.mark.parametrize(
     ("num_frames", "wanted"),
     [
-        (None, [104, 103, 102, 0, 1]),
-        (9, [104, 103, 102, 0, 1]),
+        (None, [104, 103, 0, 1]),
+        (9, [104, 103, 0, 1]),
         (4, [104, 103, 0, 1]),
+        (3, [104, 0, 1]),
         (2, [0, 1]),
         (1, [0, 1]),
     ],

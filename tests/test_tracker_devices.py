@@ -44,6 +44,31 @@ def test_videos_interleaved(device: str, preset: str) -> None:
                 assert np.mean(mask != wanted) <= DIFFERENT
 
 
+@pytest.mark.weights
+@pytest.mark.gpu
+@pytest.mark.parametrize("preset", ["lite-vmos", "lite"])
+def test_a_replayed_frame_equals_a_launched_one(
+    preset: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Twelve frames: every kind of frame is computed, recorded and replayed; objects come later."""
+    video = draw_video(12)
+    settings = (*SMALL, "runtime.dtype=float32", "memory.gap=3")
+    labels = {}
+    for way in ("off", "auto"):
+        tracker = HQTracker.from_preset(
+            preset, device="cuda", settings=(*settings, f"runtime.compile={way}")
+        )
+        state = tracker.initialize(video[0][0], {1: video[0][1][1]})
+        found = []
+        for index, (frame, masks) in enumerate(video[1:], start=1):
+            found.append(tracker.track(frame, state).label_map)
+            if index == 4:
+                tracker.add_objects(frame, {2: masks[2]}, state)
+        labels[way] = np.stack(found)
+    assert np.mean(labels["auto"] != labels["off"]) <= DIFFERENT
+    assert "without a CUDA graph" not in caplog.text
+
+
 def held_bytes(device: str) -> int:
     """Bytes of all tensors: by the allocator on a GPU, by the garbage collector on the CPU."""
     gc.collect()

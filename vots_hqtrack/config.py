@@ -122,7 +122,8 @@ class MemoryConfig:
         short_term_delay: Age in frames of the short-term memory.
         eviction: Entry that leaves a full long-term memory: the ``oldest``, as in the paper, or the
             ``densest``, with the nearest neighbours in time for its age; then a few old frames stay
-            beside many new ones, however long the video is. Reference frames never leave.
+            beside many new ones, however long the video is. The first reference frame and the
+            newest ones stay.
     """
 
     capacity: int = 9
@@ -182,6 +183,9 @@ class TrackingConfig:
         require(is_reach, "tracking.search_reach", "0 or a positive number", reach)
 
 
+ConfidenceKind = Literal["probability", "calibrated"]
+
+
 @dataclass(frozen=True, slots=True)
 class ConfidenceConfig:
     """Scores: a logistic model of the confidence features of a mask.
@@ -196,7 +200,7 @@ class ConfidenceConfig:
         shrinkage: See ``ConfidenceFeatures``.
     """
 
-    kind: Literal["probability", "calibrated"] = "probability"
+    kind: ConfidenceKind = "probability"
     constant: float = 0.0
     mean_margin: float = 0.0
     weak_fraction: float = 0.0
@@ -210,7 +214,7 @@ class ConfidenceConfig:
             require(math.isfinite(value), f"confidence.{option.name}", "finite", value)
 
 
-CompileBackend = Literal["off", "inductor", "cudagraphs"]
+CompileBackend = Literal["auto", "off", "cudagraphs", "inductor"]
 PromptKind = Literal["box", "box+mask", "box+mask+point"]
 LowPrecision = Literal["all", "robust"]
 CandidateChoice = Literal["predicted_iou", "single"]
@@ -275,24 +279,26 @@ class RuntimeConfig:
     """Options of the computation; results change by no more than rounding.
 
     Attributes:
-        dtype: Data type of the layers that bear it; ``auto`` takes bfloat16 where the processor
-            multiplies it natively and float32 elsewhere.
+        dtype: Data type of the layers that bear it; ``auto`` takes bfloat16 where it is faster (on
+            a CPU that has it, by a measurement that is kept in the cache folder) and float32
+            elsewhere.
         low_precision: Layers of VMOS and of its own encoder with a 16-bit dtype: all linear layers
             and convolutions, or only those that change few masks by it (the released weights bear
             no more; an encoder of timm's then stays in float32).
         threads: CPU threads; 0 leaves PyTorch's choice.
         frame_budget: Seconds that a frame may take on average; resolution, memory and refinement
             are reduced to keep it. 0 does everything, however long it takes.
-        compile: Backend of ``torch.compile`` for the image encoders, which have fixed shapes:
-            ``inductor`` kernels, which take a compiler and up to a minute, or ``cudagraphs`` as
-            they are; ``off`` leaves them alone. On the CPU either is slower than ``off``.
+        compile: Way of launching a frame: ``cudagraphs`` records encoders and segmentation once for
+            each size and number of objects, and replays them; ``inductor`` also compiles them,
+            which takes a compiler and minutes; ``off`` launches every operation; ``auto`` is
+            ``cudagraphs`` on CUDA devices. On the CPU nothing is recorded.
     """
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     low_precision: LowPrecision = "all"
     threads: int = 0
     frame_budget: float = 0.0
-    compile: CompileBackend = "off"
+    compile: CompileBackend = "auto"
 
     def __post_init__(self) -> None:
         """Check the values."""

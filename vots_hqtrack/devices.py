@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from functools import lru_cache, wraps
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from vots_hqtrack.config import CompileBackend
 from vots_hqtrack.errors import ConfigError
+from vots_hqtrack.processor import is_bfloat16_faster
 
+_Table = TypeVar("_Table")
 FIRST_WITH_BFLOAT16 = (8, 0)
 """CUDA compute capability from which on GPUs multiply bfloat16 (Ampere)."""
 
@@ -65,6 +67,31 @@ def lower_precision(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=dtype != torch.float32)
 
 
+def host_can_read(tensor: Tensor) -> bool:
+    """Return whether the host may decide by a tensor's values.
+
+    Elsewhere than on the CPU it would wait for the device, and a graph, recorded or compiled, runs
+    without the host.
+    """
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def device_table(make: Callable[..., _Table]) -> Callable[..., _Table]:
+    """Keep a function's results: tables of a few sizes, on a device that is an argument.
+
+    A compiled graph takes them as constants, and a recorded one copies nothing from the host.
+    """
+    cached = lru_cache(maxsize=64)(make)
+
+    @wraps(make)
+    def read(*sizes: Any) -> _Table:  # noqa: ANN401 - as the function's own
+        with torch.inference_mode(mode=False):
+            return cached(*sizes)
+
+    read.cache_clear = cached.cache_clear  # type: ignore[attr-defined] # as lru_cache has it
+    return torch.compiler.assume_constant_result(read)  # type: ignore[no-any-return, no-untyped-call]
+
+
 def upload(tensor: Tensor, device: torch.device) -> Tensor:
     """Copy a CPU tensor to a device; to a GPU from page-locked memory, without waiting.
 
@@ -75,19 +102,6 @@ def upload(tensor: Tensor, device: torch.device) -> Tensor:
     if device.type != "cuda":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
-
-
-def compiled(module: nn.Module, backend: CompileBackend) -> Callable[..., Any]:
-    """Compile a module by ``torch.compile``, again for each new shape.
-
-    Args:
-        module: In evaluation mode; it stays as it is.
-        backend: Backend of ``torch.compile``; ``off`` gives the module itself.
-    """
-    if backend == "off":
-        return module
-    made: Callable[..., Any] = torch.compile(module, dynamic=False, backend=backend)
-    return made
 
 
 def device_clock(device: torch.device) -> Callable[[], float]:
@@ -103,15 +117,8 @@ def device_clock(device: torch.device) -> Callable[[], float]:
 
 
 def _has_bfloat16(device: torch.device) -> bool:
-    """Return whether a device multiplies bfloat16 natively, not by way of float32."""
+    """Return whether a device multiplies bfloat16 natively, and faster than float32."""
     if device.type == "cuda":
         # PyTorch's own check also returns True where bfloat16 is emulated.
         return torch.cuda.get_device_capability(device) >= FIRST_WITH_BFLOAT16
-    return device.type == "cpu" and _cpu_has_bfloat16()
-
-
-def _cpu_has_bfloat16() -> bool:
-    # Older PyTorch cannot tell; float32 is right everywhere.
-    read = getattr(torch.cpu, "get_capabilities", dict)
-    capabilities: dict[str, bool] = read()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return device.type == "cpu" and is_bfloat16_faster()

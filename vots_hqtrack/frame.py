@@ -24,7 +24,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from PIL import Image
 from torch import Tensor
 
-from vots_hqtrack.devices import upload
+from vots_hqtrack.devices import device_table, upload
 from vots_hqtrack.types import FrameArray, LabelArray, Size
 
 _logger = logging.getLogger(__name__)
@@ -271,31 +271,28 @@ def _resize(maps: Tensor, size: Size, *, mode: str, align_corners: bool | None =
     return F.interpolate(maps[None], tuple(size), mode=mode, align_corners=align_corners)[0]
 
 
-@lru_cache(maxsize=8)
+@device_table
 def _pixel_statistics(device: torch.device) -> tuple[Tensor, Tensor]:
-    with torch.inference_mode(mode=False):
-        return torch.tensor(PIXEL_MEAN, device=device), torch.tensor(PIXEL_STD, device=device)
+    return torch.tensor(PIXEL_MEAN, device=device), torch.tensor(PIXEL_STD, device=device)
 
 
-@lru_cache(maxsize=64)
+@device_table
 def _nearest(
     frame_side: int, input_side: int, network_side: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Frame pixel of each network pixel of one side, and whether the frame covers it."""
-    with torch.inference_mode(mode=False):
-        centre = (torch.arange(network_side, dtype=torch.float64) + 0.5) * NETWORK_STRIDE
-        index = (centre * frame_side / input_side).long().clamp_(max=frame_side - 1)
-        return index.to(device), (centre < input_side).to(device)
+    centre = (torch.arange(network_side, dtype=torch.float64) + 0.5) * NETWORK_STRIDE
+    index = (centre * frame_side / input_side).long().clamp_(max=frame_side - 1)
+    return index.to(device), (centre < input_side).to(device)
 
 
-@lru_cache(maxsize=64)
+@device_table
 def _bilinear(
     frame_side: int, input_side: int, logits_side: int, device: torch.device, dtype: torch.dtype
 ) -> Tensor:
     """Interpolation weights ``(frame_side, logits_side)`` from logits to the pixels of one side."""
     content = input_side / (NETWORK_STRIDE * LOGITS_STRIDE)
-    with torch.inference_mode(mode=False):
-        pixels = torch.arange(frame_side, dtype=torch.float64)
-        centre = ((pixels + 0.5) * content / frame_side - 0.5).clamp_(0, logits_side - 1)
-        weights = 1 - (centre[:, None] - torch.arange(logits_side, dtype=torch.float64)).abs()
-        return weights.clamp_(min=0).float().to(device, dtype)
+    pixels = torch.arange(frame_side, dtype=torch.float64)
+    centre = ((pixels + 0.5) * content / frame_side - 0.5).clamp_(0, logits_side - 1)
+    weights = 1 - (centre[:, None] - torch.arange(logits_side, dtype=torch.float64)).abs()
+    return weights.clamp_(min=0).float().to(device, dtype)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -107,31 +107,46 @@ class ObjectSlots:
         Returns:
             The same shape and dtype: the group's slots 1..10; other objects are background.
         """
-        first = group * self.group_size
-        last = min(first + self.group_size, MAX_OBJECTS)
-        return (slot_map - first) * ((slot_map > first) & (slot_map <= last))
+        return slots_in_group(slot_map, group, self.group_size)
+
+
+def slots_in_group(slot_map: Tensor, group: int, group_size: int) -> Tensor:
+    """Keep the objects of one group, as :meth:`ObjectSlots.in_group`."""
+    first = group * group_size
+    last = min(first + group_size, MAX_OBJECTS)
+    return (slot_map - first) * ((slot_map > first) & (slot_map <= last))
 
 
 class GroupMemory:
     """Memory of the objects of one group, at most ten.
 
-    Entries with masks that the caller gave are references and never leave. The number of the others
-    is fixed, so the size does not depend on the length of the video.
+    Entries with masks that the caller gave are references, of which the first and the newest ones
+    stay, half of the memory at most. An earlier one that has to make room for another becomes an
+    entry like those of tracked frames. So the size depends neither on the length of the video nor
+    on how often objects were added.
 
     Args:
-        capacity: Maximum number of long-term entries, the first reference included; 1 keeps
-            references only.
+        capacity: Maximum number of long-term entries, references included; 1 keeps a reference
+            only.
         gap: Frames between two entries of the long-term memory.
         short_term_delay: Age in frames of the short-term entry.
         eviction: Rule by which an entry leaves a full long-term memory, see ``MemoryConfig``.
+        max_references: Maximum number of references; None takes half of the capacity.
     """
 
     def __init__(
-        self, capacity: int, *, gap: int, short_term_delay: int = 1, eviction: Eviction = "oldest"
+        self,
+        capacity: int,
+        *,
+        gap: int,
+        short_term_delay: int = 1,
+        eviction: Eviction = "oldest",
+        max_references: int | None = None,
     ) -> None:
         self.gap = gap
         self.last_long_term = 0
-        self._max_recent = capacity - 1
+        self._capacity = capacity
+        self._max_references = max_references or (capacity + 1) // 2
         self._eviction = eviction
         self._references: list[MemoryEntry] = []
         self._recent: list[MemoryEntry] = []
@@ -164,8 +179,8 @@ class GroupMemory:
 
         Args:
             entry: The frame.
-            is_kept: Keep it for ever; False evicts it as any tracked frame, so that the size stays
-                bounded however many frames have given masks. A reference stays one.
+            is_kept: Make it a reference; False evicts it in its turn like a tracked frame. What was
+                a reference before stays one.
         """
         frame = entry.frame_index
         is_kept = is_kept or any(kept.frame_index == frame for kept in self._references)
@@ -176,8 +191,12 @@ class GroupMemory:
         self.last_long_term = frame
         if is_kept:
             self._references.append(entry)
+            if len(self._references) > self._max_references:
+                self._recent.append(self._references.pop(min(1, self._max_references - 1)))
+                self._recent.sort(key=lambda kept: kept.frame_index)
         else:
-            self._write_recent(entry)
+            self._recent.append(entry)
+        self._evict()
 
     def write(self, entry: MemoryEntry) -> None:
         """Store a tracked frame: always in the short-term memory, every ``gap`` frames for long."""
@@ -186,11 +205,11 @@ class GroupMemory:
         if 0 <= entry.frame_index - self.last_long_term < self.gap:
             return
         self.last_long_term = entry.frame_index
-        self._write_recent(entry)
-
-    def _write_recent(self, entry: MemoryEntry) -> None:
         self._recent.append(entry)
-        if len(self._recent) > self._max_recent:
+        self._evict()
+
+    def _evict(self) -> None:
+        while len(self._references) + len(self._recent) > self._capacity:
             del self._recent[0 if self._eviction == "oldest" else self._densest()]
 
     def _densest(self) -> int:
@@ -208,13 +227,20 @@ class GroupMemory:
         return density.index(min(density)) if density else 0
 
 
-def new_group(config: MemoryConfig) -> GroupMemory:
-    """Return the empty memory of a group."""
+def without_numbers(memory: MemoryFrames) -> MemoryFrames:
+    """Return the same memory frames without their frame indices, which no network reads."""
+    long_term = tuple(replace(entry, frame_index=0) for entry in memory.long_term)
+    return MemoryFrames(long_term, replace(memory.short_term, frame_index=0))
+
+
+def new_group(config: MemoryConfig, num_references: int = 1) -> GroupMemory:
+    """Return the empty memory of a group, with room for more reference frames than one."""
     return GroupMemory(
-        config.capacity,
+        config.capacity + num_references - 1,
         gap=config.gap,
         short_term_delay=config.short_term_delay,
         eviction=config.eviction,
+        max_references=max(num_references, (config.capacity + 1) // 2),
     )
 
 

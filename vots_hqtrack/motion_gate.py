@@ -84,12 +84,13 @@ def search_windows(last_seen: LastSeen, reach: float, geometry: FrameGeometry) -
     size = sides.amax(1).clamp(min=least)
     margin = (reach * size * (1 + last_seen.frames_unseen))[:, None]
     was_seen = (sides > 0).all(1, keepdim=True)
-    everywhere = boxes.new_tensor([0.0, 0.0, width, height])
+    everywhere = boxes.new_zeros(4)
+    everywhere[2], everywhere[3] = width, height
     windows = torch.cat([boxes[:, :2] - margin, boxes[:, 2:] + margin], dim=1)
     windows = torch.where(was_seen, windows, everywhere)
     rows, columns = geometry.content_size
-    scale = windows.new_tensor([columns / width, rows / height]).repeat(2)
-    return windows * scale
+    x, y = windows.unflatten(1, (2, 2)).unbind(2)
+    return torch.stack([x * (columns / width), y * (rows / height)], dim=2).flatten(1)
 
 
 def close_outside(logits: Tensor, windows: Tensor) -> tuple[Tensor, Tensor]:

@@ -23,14 +23,11 @@ import torch
 from torch import Tensor
 
 from vots_hqtrack.devices import device_clock
-from vots_hqtrack.encoder.frames import EncodedFrame
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.frame import labels_to_network
 from vots_hqtrack.memory import TrackState, new_group
-from vots_hqtrack.merge import InitialMasks
 from vots_hqtrack.result import FrameResult
-from vots_hqtrack.selector import FinalMasks
-from vots_hqtrack.tracker import HQTracker
+from vots_hqtrack.tracker import HQTracker, Timer
 from vots_hqtrack.types import (
     FrameArray,
     FramePace,
@@ -144,10 +141,10 @@ class LatencyController:
 
     @contextlib.contextmanager
     def refinement(self) -> Iterator[None]:
-        """Measure the body as the frame's refinement."""
+        """Measure the body as a part of the frame's refinement."""
         began = self._clock()
         yield
-        self._spent_refining = self._clock() - began
+        self._spent_refining += self._clock() - began
 
     @contextlib.contextmanager
     def restart(self) -> Iterator[None]:
@@ -307,7 +304,7 @@ class RealtimeTracker(HQTracker):
             self._start_objects(frame, given, state)
             began = clock()
             encoded = self._encoder.encode(frame, state.geometry)
-            self._predict(encoded.features, state, None)
+            self._predict(self._read(encoded, state, None, use_refiner=False))
             return clock() - began
 
         budget = self.config.runtime.frame_budget
@@ -358,12 +355,9 @@ class RealtimeTracker(HQTracker):
         references.append(ReferenceFrame(state.frame_index, frame.copy(), state.slot_map, groups))
         return groups
 
-    def _refine(
-        self, encoded: EncodedFrame, initial: InitialMasks, state: TrackState
-    ) -> FinalMasks:
+    def _timer(self, state: TrackState) -> Timer:
         controller = _realtime(state).controller
-        with controller.refinement() if controller else contextlib.nullcontext():
-            return super()._refine(encoded, initial, state)
+        return super()._timer(state) if controller is None else controller.refinement
 
     def _follow_scale(self, state: RealtimeState, controller: LatencyController) -> None:
         """Build the memory again if the controller asks for another resolution.

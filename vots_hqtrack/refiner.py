@@ -100,7 +100,7 @@ class RefinerOptions:
         dtype: Dtype of its heavy layers.
         has_weights: False builds it with random weights, which need not be on disk.
         shares_encoder: VMOS reads the refiner's image encoder.
-        compile_with: Backend of ``torch.compile`` for its image encoder, or ``off``.
+        compile_with: Option ``runtime.compile``, for its image encoder.
     """
 
     device: torch.device

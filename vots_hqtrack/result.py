@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vots_hqtrack.config import TrackerConfig
+from vots_hqtrack.config import ConfidenceKind, TrackerConfig
+from vots_hqtrack.frame import FrameGeometry
 from vots_hqtrack.masks import combine_masks, count_pixels, has_pixels, split_slot_map
 from vots_hqtrack.memory import TrackState
 from vots_hqtrack.merge import InitialMasks
@@ -120,37 +121,70 @@ class FrameResult:
         return masks.label_map if isinstance(masks, DeviceMasks) else combine_masks(masks)
 
 
-def make_result(
-    state: TrackState,
+@dataclass(frozen=True, slots=True)
+class ScoredMasks:
+    """Masks of N objects to report, on the device, with what their scores are computed from.
+
+    Attributes:
+        slot_map: ``(H, W)`` uint8, number of the object from 1; 0 = background.
+        initial: ``(H, W)`` uint8, the same before refinement.
+        numbers: ``(N, 2 + K)`` float: the object has a pixel; its mask is the refined one; then the
+            confidence features of calibrated scores, or the mean probability.
+        probabilities: ``(1 + N, H'/4, W'/4)`` float, the background first.
+        areas: ``(N,)`` int64, frame pixels of the initial masks.
+    """
+
+    slot_map: Tensor
+    initial: Tensor
+    numbers: Tensor
+    probabilities: Tensor
+    areas: Tensor
+
+
+def score_masks(
     initial: InitialMasks,
     final: FinalMasks,
-    class_probabilities: Callable[[], Tensor],
-    config: TrackerConfig,
-) -> FrameResult:
+    probabilities: Tensor,
+    given_areas: Tensor,
+    geometry: FrameGeometry,
+    kind: ConfidenceKind,
+) -> ScoredMasks:
+    """Compute what the scores of a frame's masks need, on the device.
+
+    Args:
+        initial: Masks before refinement.
+        final: Masks to report.
+        probabilities: ``(1 + N, H'/4, W'/4)`` float, the background first.
+        given_areas: ``(N,)`` int64, pixels of the masks that the caller gave.
+        geometry: Layout of the frame.
+        kind: Kind of the scores.
+    """
+    areas = count_pixels(initial.masks)
+    if kind == "calibrated":
+        measured = confidence_features(probabilities, areas, given_areas, geometry)
+    else:
+        measured = mean_probabilities(initial.probability, initial.masks)[:, None]
+    has_mask = has_pixels(split_slot_map(final.slot_map, len(areas)))
+    flags = torch.stack([has_mask, final.is_refined], dim=1).to(measured.dtype)
+    numbers = torch.cat([flags, measured], dim=1)
+    return ScoredMasks(final.slot_map, initial.slot_map, numbers, probabilities, areas)
+
+
+def make_result(state: TrackState, scored: ScoredMasks, config: TrackerConfig) -> FrameResult:
     """Score the masks of a tracked frame, and report objects with a low score as not seen.
 
     The host waits for the device once, for all numbers of all objects.
 
     Args:
         state: The video after the frame.
-        initial: Masks before refinement.
-        final: Masks to report.
-        class_probabilities: Returns ``(1 + N, H'/4, W'/4)`` float, for the confidence features.
+        scored: The masks.
         config: Options of the tracker.
     """
     object_ids, geometry, given_areas = state.slots.object_ids, state.geometry, state.given_areas
-    areas = count_pixels(initial.masks)
+    rows = scored.numbers.tolist()
 
     def compute() -> Tensor:
-        return confidence_features(class_probabilities(), areas, given_areas, geometry)
-
-    if config.confidence.kind == "calibrated":
-        measured = compute()
-    else:
-        measured = mean_probabilities(initial.probability, initial.masks)[:, None]
-    has_mask = has_pixels(split_slot_map(final.slot_map, len(object_ids)))
-    flags = torch.stack([has_mask, final.is_refined], dim=1).to(measured.dtype)
-    rows = torch.cat([flags, measured], dim=1).tolist()
+        return confidence_features(scored.probabilities, scored.areas, given_areas, geometry)
 
     features: Mapping[ObjectId, ConfidenceFeatures]
     if config.confidence.kind == "calibrated":
@@ -171,9 +205,9 @@ def make_result(
     absent = [object_id for object_id, source in sources.items() if source == "absent"]
     return FrameResult(
         state.frame_index,
-        DeviceMasks(final.slot_map, object_ids, absent),
+        DeviceMasks(scored.slot_map, object_ids, absent),
         reported,
         sources,
-        initial_masks=DeviceMasks(initial.slot_map, object_ids),
+        initial_masks=DeviceMasks(scored.initial, object_ids),
         confidence_features=features,
     )

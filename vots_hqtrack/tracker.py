@@ -1,14 +1,17 @@
 """The tracker, where encoder, VMOS, memory, refiner and selector meet (paper, Figure 2).
 
-Steps of a frame: encode once, propagate every group's memory, decode, refine the masks with the
-same encoding, select, write memory, report.
+Steps of a frame: encode once, read memory, segment (propagate every group's memory, decode, refine
+the masks with the same encoding, select, score), write memory, report. Segmenting is a function of
+tensors without a decision of the host in the middle (decision 0030).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,12 +35,19 @@ from vots_hqtrack.masks import (
     one_hot_slots,
     split_slot_map,
 )
-from vots_hqtrack.memory import ObjectSlots, TrackState, new_group
+from vots_hqtrack.memory import (
+    ObjectSlots,
+    TrackState,
+    new_group,
+    slots_in_group,
+    without_numbers,
+)
 from vots_hqtrack.merge import InitialMasks, initial_masks, merge_groups, merge_separate
 from vots_hqtrack.motion_gate import LastSeen, close_outside, search_windows
 from vots_hqtrack.presets import load_preset
 from vots_hqtrack.refiner import Box, ObjectPrompt, Refiner
-from vots_hqtrack.result import FrameResult, make_result
+from vots_hqtrack.replay import launched_once
+from vots_hqtrack.result import FrameResult, ScoredMasks, make_result, score_masks
 from vots_hqtrack.saved_state import SavedState, fill_state
 from vots_hqtrack.selector import FinalMasks, choose_masks, keep_initial
 from vots_hqtrack.settings import apply_settings
@@ -48,6 +58,8 @@ from vots_hqtrack.types import (
     IdentityEmbedding,
     LabelArray,
     MaskArray,
+    MemoryEntry,
+    MemoryFrames,
     ObjectId,
     PropagationOutput,
     Size,
@@ -56,10 +68,53 @@ from vots_hqtrack.types import (
 )
 from vots_hqtrack.vmos import VMOS
 
+Timer = Callable[[], AbstractContextManager[None]]
+"""Makes a context that measures its body."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrameInputs:
+    """All that the segmentation of one frame reads; the frame's number is not part of it.
+
+    Attributes:
+        features: Encoder features of the frame.
+        embedding: Embedding of the frame for the refiner; None if the masks are not refined.
+        memory: Memory frames of each group.
+        last_seen: Boxes for the motion gate; None without one.
+        given_areas: ``(N,)`` int64, pixels of the masks that the caller gave.
+        geometry: Layout of the frame.
+        object_ids: The N objects in the order in which they were added.
+    """
+
+    features: FrameFeatures
+    embedding: Any
+    memory: tuple[MemoryFrames, ...]
+    last_seen: LastSeen | None
+    given_areas: Tensor
+    geometry: FrameGeometry
+    object_ids: tuple[ObjectId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FrameOutputs:
+    """All that comes of it; nothing is written yet.
+
+    Attributes:
+        scored: Masks to report, with what their scores are computed from.
+        slot_map: ``(H, W)`` uint8, the masks for the memory.
+        entries: The frame's memory entry of each group, without its number.
+        last_seen: Boxes for the motion gate; None without one.
+    """
+
+    scored: ScoredMasks
+    slot_map: Tensor
+    entries: tuple[MemoryEntry, ...]
+    last_seen: LastSeen | None
+
 
 @dataclass(frozen=True, slots=True)
 class GroupPrediction:
-    """Prediction of one group for one frame; nothing is written yet.
+    """Prediction of one group for one frame.
 
     Attributes:
         output: Output of propagation, with the proposals for the memory.
@@ -108,6 +163,8 @@ class HQTracker:
         self._encoder = encoder
         self._vmos = vmos.to(device).eval()
         self._refiner = refiner
+        self._launch_segment = launched_once(self._segment, config.runtime.compile, device)
+        self._group_size = 1 if config.tracking.mode == "separate" else SLOTS_PER_GROUP
 
     @classmethod
     def from_preset(
@@ -219,13 +276,13 @@ class HQTracker:
             raise InputError("this video has no object yet: call initialize first")
         with torch.inference_mode():
             encoded = self._encoder.encode(frame, state.geometry)
-            predictions = self._predict(encoded.features, state, memory_frames)
-            initial = initial_masks(self._merge([group.frame_logits for group in predictions]))
-            final = self._refine(encoded, initial, state) if use_refiner else keep_initial(initial)
-            self._write_memory(predictions, initial, final, state)
+            inputs = self._read(encoded, state, memory_frames, use_refiner=use_refiner)
+            timer = self._timer(state)
+            is_timed = timer is not nullcontext
+            outputs = self._segment(inputs, timer) if is_timed else self._launch_segment(inputs)
+            self._write_memory(outputs, state)
             state.features = encoded.features
-            logits = [group.logits for group in predictions]
-            return make_result(state, initial, final, lambda: self._merge(logits), self.config)
+            return make_result(state, outputs.scored, self.config)
 
     def restore(self, saved: SavedState) -> TrackState:
         """Return the state of a video that was saved, by which :meth:`track` goes on.
@@ -242,12 +299,15 @@ class HQTracker:
         fill_state(state, saved, groups)
         return state
 
-    def begin(self, frame_size: Size, object_ids: Iterable[int]) -> TrackState:
-        """Start a video whose given masks follow by :meth:`write_given`.
+    def begin(
+        self, frame_size: Size, object_ids: Iterable[int], *, num_references: int = 1
+    ) -> TrackState:
+        """Start a video, the given masks of which follow by :meth:`write_given`.
 
         Args:
             frame_size: Size of its frames.
             object_ids: All its objects, 1..255.
+            num_references: Reference frames to make room for, beside the frames that are tracked.
         """
         ids = sorted(ObjectId(number) for number in object_ids)
         if self.config.tracking.slots == "by_id":
@@ -257,7 +317,9 @@ class HQTracker:
         state.given_areas = state.given_areas.new_zeros(len(ids))
         if state.last_seen is not None:
             state.last_seen = state.last_seen.add(split_slot_map(state.slot_map, len(ids)))
-        state.groups = [new_group(self.config.memory) for _ in range(state.slots.num_groups)]
+        state.groups = [
+            new_group(self.config.memory, num_references) for _ in range(state.slots.num_groups)
+        ]
         return state
 
     def encode(self, frame: FrameArray) -> EncodedFrame:
@@ -356,11 +418,10 @@ class HQTracker:
         return masks
 
     def _new_state(self, frame_size: Size, scale: float = 1.0) -> TrackState:
-        separate = self.config.tracking.mode == "separate"
         return TrackState(
             self._encoder.plan(frame_size, scale),
             torch.zeros(frame_size, dtype=torch.uint8, device=self.device),
-            ObjectSlots(1 if separate else SLOTS_PER_GROUP),
+            ObjectSlots(self._group_size),
             given_areas=torch.zeros(0, dtype=torch.int64, device=self.device),
             last_seen=LastSeen.nothing(self.device) if self.config.tracking.search_reach else None,
         )
@@ -431,25 +492,65 @@ class HQTracker:
             one_hot = one_hot * ~mask_to_network(refused, geometry)
         return self._vmos.encode_masks(one_hot)
 
-    def _predict(
-        self, features: FrameFeatures, state: TrackState, memory_frames: int | None
-    ) -> list[GroupPrediction]:
+    def _read(
+        self,
+        encoded: EncodedFrame,
+        state: TrackState,
+        memory_frames: int | None,
+        *,
+        use_refiner: bool,
+    ) -> FrameInputs:
+        """Collect what the segmentation of a frame reads."""
+        embedding = None
+        if use_refiner and self._refiner is not None and self.config.refiner.enabled:
+            with self._timer(state)():
+                embedding = self._refiner.embed(encoded)
+        return FrameInputs(
+            encoded.features,
+            embedding,
+            tuple(without_numbers(group.read(memory_frames)) for group in state.groups),
+            state.last_seen,
+            state.given_areas,
+            state.geometry,
+            state.slots.object_ids,
+        )
+
+    def _timer(self, state: TrackState) -> Timer:
+        """Return what measures a refinement; a latency budget asks for it."""
+        del state
+        return nullcontext
+
+    def _segment(self, inputs: FrameInputs, timer: Timer = nullcontext) -> FrameOutputs:
+        """Propagate, decode, refine, select, score: a function of tensors that waits for none."""
+        predictions = self._predict(inputs)
+        initial = initial_masks(self._merge([group.frame_logits for group in predictions]))
+        with timer():
+            final = self._refine(inputs, initial)
+        logits = self._merge([group.logits for group in predictions])
+        scored = score_masks(
+            initial, final, logits, inputs.given_areas, inputs.geometry, self.config.confidence.kind
+        )
+        slot_map = self._choose_memory_masks(initial, final, inputs)
+        entries = self._make_entries(predictions, slot_map, inputs)
+        seen = None if inputs.last_seen is None else inputs.last_seen.update(initial.masks)
+        return FrameOutputs(scored, slot_map, entries, seen)
+
+    def _predict(self, inputs: FrameInputs) -> list[GroupPrediction]:
         """Propagate every group's memory into a frame, and decode."""
-        windows = None
-        if state.last_seen is not None:
-            reach = self.config.tracking.search_reach
-            windows = search_windows(state.last_seen, reach, state.geometry)
+        windows, geometry = None, inputs.geometry
+        if inputs.last_seen is not None:
+            windows = search_windows(inputs.last_seen, self.config.tracking.search_reach, geometry)
         found = []
-        for number, group in enumerate(state.groups):
-            output = self._vmos.propagate(features, group.read(memory_frames))
-            num_objects = len(state.slots.members(number))
-            raw = self._vmos.decode(output)[0, : 1 + num_objects]
+        for number, memory in enumerate(inputs.memory):
+            output = self._vmos.propagate(inputs.features, memory)
+            first = number * self._group_size
+            last = min(first + self._group_size, len(inputs.object_ids))
+            raw = self._vmos.decode(output)[0, : 1 + last - first]
             logits, refused = raw.float(), None
             if windows is not None:
-                first = number * state.slots.group_size
-                logits, refused = close_outside(logits, windows[first : first + num_objects])
+                logits, refused = close_outside(logits, windows[first:last])
             # Resized to the frame in the dtype of the network.
-            frame_logits = logits_to_frame(logits.to(raw.dtype), state.geometry).float()
+            frame_logits = logits_to_frame(logits.to(raw.dtype), geometry).float()
             found.append(GroupPrediction(output, logits, frame_logits, refused))
         return found
 
@@ -458,46 +559,47 @@ class HQTracker:
         separate = self.config.tracking.mode == "separate"
         return merge_separate(logits) if separate else merge_groups(logits)
 
-    def _refine(
-        self, encoded: EncodedFrame, initial: InitialMasks, state: TrackState
-    ) -> FinalMasks:
+    def _refine(self, inputs: FrameInputs, initial: InitialMasks) -> FinalMasks:
         """Refine the masks, and take the better mask of each object."""
-        if self._refiner is None or not self.config.refiner.enabled:
+        if self._refiner is None or inputs.embedding is None:
             return keep_initial(initial)
-        refined = self._refiner.refine(self._refiner.embed(encoded), initial.masks).masks
+        refined = self._refiner.refine(inputs.embedding, initial.masks).masks
         threshold = self.config.selector.iou_threshold
-        return choose_masks(initial, refined, state.slots.object_ids, iou_threshold=threshold)
+        return choose_masks(initial, refined, inputs.object_ids, iou_threshold=threshold)
 
-    def _write_memory(
-        self,
-        predictions: Sequence[GroupPrediction],
-        initial: InitialMasks,
-        final: FinalMasks,
-        state: TrackState,
-    ) -> None:
-        """Write the frame to all groups' memories, with the masks that the preset names."""
-        tracking, geometry = self.config.tracking, state.geometry
-        slot_map = initial.slot_map
+    def _choose_memory_masks(
+        self, initial: InitialMasks, final: FinalMasks, inputs: FrameInputs
+    ) -> Tensor:
+        """Return the masks for the memory that the preset names: ``(H, W)`` uint8."""
+        tracking = self.config.tracking
+        if tracking.memory_masks == "initial":
+            return initial.slot_map
         if tracking.memory_masks == "refined":
-            slot_map = final.slot_map
-        elif tracking.memory_masks == "agreed":
-            reported = split_slot_map(final.slot_map, len(initial.masks))
-            ids, threshold = state.slots.object_ids, tracking.agreement
-            slot_map = choose_masks(initial, reported, ids, iou_threshold=threshold).slot_map
+            return final.slot_map
+        reported = split_slot_map(final.slot_map, len(initial.masks))
+        ids, threshold = inputs.object_ids, tracking.agreement
+        return choose_masks(initial, reported, ids, iou_threshold=threshold).slot_map
+
+    def _make_entries(
+        self, predictions: Sequence[GroupPrediction], slot_map: Tensor, inputs: FrameInputs
+    ) -> tuple[MemoryEntry, ...]:
+        """Make every group's memory entry."""
+        tracking, geometry = self.config.tracking, inputs.geometry
         labels = labels_to_network(slot_map, geometry)
         entries = []
         for number, group in enumerate(predictions):
-            slots = state.slots.in_group(labels, number)
+            slots = slots_in_group(labels, number, self._group_size)
             if tracking.mode == "separate" and tracking.memory_masks == "initial":
                 # The object's own prediction, whatever the others claim.
                 own = group.frame_logits.argmax(0).to(torch.uint8)
                 slots = labels_to_network(own, geometry)
             identity = self._encode_masks(slots, geometry, refused=group.refused)
-            proposals = group.output.proposals
-            entries.append(self._vmos.write_memory(state.frame_index + 1, proposals, identity))
-        last_seen = None if state.last_seen is None else state.last_seen.update(initial.masks)
-        # Nothing can fail from here on: the state changes as a whole or not at all.
+            entries.append(self._vmos.write_memory(0, group.output.proposals, identity))
+        return tuple(entries)
+
+    def _write_memory(self, outputs: FrameOutputs, state: TrackState) -> None:
+        """Write the frame to all groups' memories; nothing can fail from here on."""
         state.frame_index += 1
-        state.slot_map, state.last_seen = slot_map, last_seen
-        for memory, entry in zip(state.groups, entries, strict=True):
-            memory.write(entry)
+        state.slot_map, state.last_seen = outputs.slot_map, outputs.last_seen
+        for memory, entry in zip(state.groups, outputs.entries, strict=True):
+            memory.write(replace(entry, frame_index=state.frame_index))

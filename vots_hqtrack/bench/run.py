@@ -184,7 +184,9 @@ class _Player:
         with FlopCounterMode(display=False) as counter:
             meter = StageMeter(lambda: float(counter.get_total_flops()))
             with metered(self.parts, meter) as parts:
-                self._step(make_tracker(self.case.config, parts, self.device), state, meter)
+                self._step(
+                    make_tracker(_by_stage(self.case.config), parts, self.device), state, meter
+                )
         return meter.take()
 
     def time(self, state: TrackState) -> tuple[list[dict[str, float]], float]:
@@ -192,7 +194,7 @@ class _Player:
         meter = StageMeter(self.case.clock(self.device))
         times, seen = [], []
         with metered(self.parts, meter) as parts:
-            tracker = make_tracker(self.case.config, parts, self.device)
+            tracker = make_tracker(_by_stage(self.case.config), parts, self.device)
             for _ in range(_WARM_UP + self.case.num_frames):
                 result = self._step(tracker, state, meter)
                 times.append(meter.take())
@@ -214,6 +216,12 @@ class _Player:
         with meter.stage("write file"):
             write_label_map(self.folder / "labels.png", result.label_map)
         return result
+
+
+def _by_stage(config: TrackerConfig) -> TrackerConfig:
+    """Launch every operation by itself: a recorded frame has no stages that the host could time."""
+    runtime = dataclasses.replace(config.runtime, compile="off")
+    return dataclasses.replace(config, runtime=runtime)
 
 
 def build_any(config: TrackerConfig, device: torch.device) -> tuple[TrackerParts, str]:

@@ -111,10 +111,16 @@ def _describe_format(device: str) -> str:
     import torch
 
     from vots_hqtrack.devices import pick_dtype
+    from vots_hqtrack.processor import bfloat16_ratio, names_bfloat16
 
     dtype = str(pick_dtype("auto", torch.device(device))).removeprefix("torch.")
     read = getattr(torch.backends.cpu, "get_cpu_capability", lambda: "unknown instructions")
-    return f"{read()}, {dtype} by default" if device == "cpu" else f"{dtype} by default"
+    if device != "cpu":
+        return f"{dtype} by default"
+    reason = "no instructions for bfloat16"
+    if names_bfloat16():
+        reason = f"bfloat16 takes {bfloat16_ratio():.2f} of float32's time, measured"
+    return f"{read()}, {dtype} by default: {reason}"
 
 
 def _try_import(name: str) -> str:

@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 import vots_hqtrack
+from vots_hqtrack.allocation import let_idle_threads_sleep
 from vots_hqtrack.cli import signals
 from vots_hqtrack.cli.bench import bench
 from vots_hqtrack.cli.calibrate import calibrate_app
@@ -117,4 +118,5 @@ def set_up(
 def main() -> None:
     """Run the command line."""
     signals.listen("leave")
+    let_idle_threads_sleep()
     app()

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 from torch import nn
 
 from vots_hqtrack.config import CompileBackend, FrameConfig
-from vots_hqtrack.devices import compiled
 from vots_hqtrack.encoder import Triple
 from vots_hqtrack.frame import (
     FrameGeometry,
@@ -17,6 +16,7 @@ from vots_hqtrack.frame import (
     plan_frame,
     scaled_edge,
 )
+from vots_hqtrack.replay import launched_once
 from vots_hqtrack.types import FrameArray, FrameFeatures, Size
 
 
@@ -55,7 +55,7 @@ class NetworkEncoder:
             device.
         config: Frame options.
         strides: Strides that the encoder is registered with.
-        compile_with: Backend of ``torch.compile``, or ``off``.
+        compile_with: Option ``runtime.compile``.
     """
 
     def __init__(
@@ -66,10 +66,10 @@ class NetworkEncoder:
         strides: Triple = (4, 8, 16),
         compile_with: CompileBackend = "off",
     ) -> None:
-        self._network = compiled(network, compile_with)
         self._config = config
         self._is_aligned = strides == (4, 8, 16)
         self._device = next(network.parameters()).device
+        self._network = launched_once(network, compile_with, self._device)
 
     def plan(self, frame_size: Size, scale: float = 1.0) -> FrameGeometry:
         """Lay out a frame size: padded to multiples of 32, or with sides of ``16 k + 1``."""

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from vots_hqtrack.devices import host_can_read
 from vots_hqtrack.errors import ShapeError
 
 QUERY_BLOCK = 512
@@ -98,7 +99,7 @@ def _attend(query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]) -> 
     blocks = list(_blocks(keys, values, KEY_BLOCK if on_cpu else DEVICE_BLOCK))
     longest = max(value.shape[1] for _, value in blocks)
     workspace = _Workspace(scaled, values[0], min(length, max_rows), longest)
-    is_tame = _can_read(scaled) and _is_tame(scaled, keys, values[0].dtype)
+    is_tame = host_can_read(scaled) and _is_tame(scaled, keys, values[0].dtype)
     with torch.autocast(query.device.type, enabled=False):
         for start in range(0, length, max_rows):
             rows = slice(start, min(start + max_rows, length))
@@ -117,14 +118,6 @@ def _blocks(
         ):
             # A 16-bit matmul would transpose them again for each block of queries.
             yield key_block.transpose(1, 2).contiguous(), value_block
-
-
-def _can_read(tensor: Tensor) -> bool:
-    """Return whether the host may decide by a tensor's values.
-
-    Elsewhere than on the CPU it would wait for the device, and a compiled graph runs without it.
-    """
-    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def _is_tame(query: Tensor, keys: Sequence[Tensor], dtype: torch.dtype) -> bool:
@@ -213,7 +206,7 @@ def _raise_peak(scores: Tensor, peak: Tensor | None) -> Tensor:
     highest = scores.amax(-1, keepdim=True)
     if peak is None:
         return highest
-    if _can_read(scores) and not bool((highest > peak + SLACK).any()):
+    if host_can_read(scores) and not bool((highest > peak + SLACK).any()):
         return peak
     return torch.maximum(highest, peak)
 

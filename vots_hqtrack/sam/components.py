@@ -14,7 +14,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from vots_hqtrack.devices import host_can_read
 from vots_hqtrack.errors import ShapeError
+from vots_hqtrack.ops.components import label_components, sum_components
+from vots_hqtrack.ops.distance import squared_distances
 from vots_hqtrack.types import MaskArray, Size
 
 MIN_LOGIT = 1e-3
@@ -52,8 +55,21 @@ def clean_logits(
             f"got {tuple(logits.shape)} and {initial.dtype} {tuple(initial.shape)}"
         )
     window = slice(None), slice(covered.height + 1), slice(covered.width + 1)
-    inside = (logits[window] > 0).cpu().numpy()
-    known = initial[window].cpu().numpy()
+    magnitude = logits[window].abs().clamp(min=MIN_LOGIT)
+    if not host_can_read(logits):
+        masks = logits[window] > 0
+        wrong = torch.zeros_like(masks)
+        if fill_holes:
+            wrong |= _find_holes_on_device(masks, initial[window], covered)
+        if drop_islands:
+            wrong |= _find_islands_on_device(masks, initial[window])
+        cleaned = logits.clone()
+        cleaned[window] = torch.where(
+            wrong, torch.where(masks, -magnitude, magnitude), logits[window]
+        )
+        return cleaned
+    inside = (logits[window] > 0).numpy()
+    known = initial[window].numpy()
     filled, dropped = np.zeros_like(inside), np.zeros_like(inside)
     for row, (mask, wanted) in enumerate(zip(inside, known, strict=True)):
         if fill_holes:
@@ -63,7 +79,6 @@ def clean_logits(
     if not (filled.any() or dropped.any()):
         return logits
     cleaned = logits.clone()
-    magnitude = logits[window].abs().clamp(min=MIN_LOGIT)
     for places, values in ((filled, magnitude), (dropped, -magnitude)):
         is_changed = torch.from_numpy(places).to(logits.device)
         cleaned[window] = torch.where(is_changed, values, cleaned[window])
@@ -145,6 +160,32 @@ def find_islands(mask: MaskArray, initial: MaskArray) -> MaskArray:
     is_island[0] = False
     found[window] = is_island[labels]
     return found
+
+
+def _find_holes_on_device(masks: Tensor, initial: Tensor, covered: Size) -> Tensor:
+    """As :func:`find_holes`, for ``(N, H', W')`` bool masks and without the host."""
+    window = slice(None), slice(covered.height), slice(covered.width)
+    background = ~masks[window]
+    edge = background.clone()
+    edge[:, 1:-1, 1:-1] = False
+    labels = label_components(background, diagonal=False)
+    area = sum_components(labels, background)
+    overlap = sum_components(labels, background & initial[window])
+    is_filled = (sum_components(labels, edge) == 0) & (overlap >= HOLE_AGREEMENT * area)
+    found = torch.zeros_like(masks)
+    found[window] = is_filled.view(background.shape) & background
+    return found
+
+
+def _find_islands_on_device(masks: Tensor, initial: Tensor) -> Tensor:
+    """As :func:`find_islands`, for ``(N, H', W')`` bool masks and without the host."""
+    labels = label_components(masks, diagonal=True)
+    touching = sum_components(labels, masks & initial).view(masks.shape)
+    is_touched = (masks & (touching > 0)).flatten(1).any(1)
+    radius = ISLAND_DISTANCE * initial.flatten(1).sum(1).double().sqrt()
+    is_near = squared_distances(initial).sqrt() <= radius[:, None, None]
+    near = sum_components(labels, masks & is_near).view(masks.shape)
+    return masks & (near == 0) & is_touched[:, None, None]
 
 
 def _window(mask: MaskArray) -> tuple[slice, slice] | None:

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from vots_hqtrack.config import CompileBackend
-from vots_hqtrack.devices import compiled
 from vots_hqtrack.encoder.frames import EncodedFrame
 from vots_hqtrack.errors import ConfigError
 from vots_hqtrack.frame import frame_to_image, plan_frame
+from vots_hqtrack.replay import launched_once
 from vots_hqtrack.sam.tiny_vit import SAM_INPUT, SharedFeatures
 from vots_hqtrack.types import FrameArray, ImageEmbedding, Size
 
@@ -55,12 +55,12 @@ class OwnEmbedder:
     Args:
         encoder: Takes 1024 x 1024 pixels; gives ``SharedFeatures``, or the embedding and a list of
             early features, as ``segment_anything_hq`` does. In evaluation mode.
-        compile_with: Backend of ``torch.compile``, or ``off``.
+        compile_with: Option ``runtime.compile``.
     """
 
     def __init__(self, encoder: nn.Module, *, compile_with: CompileBackend = "off") -> None:
         self._device = next(encoder.parameters()).device
-        self._encoder = compiled(encoder, compile_with)
+        self._encoder = launched_once(encoder, compile_with, self._device)
 
     def __call__(self, encoded: EncodedFrame) -> ImageEmbedding:
         """Resize and pad the frame to SAM's input, and encode it."""

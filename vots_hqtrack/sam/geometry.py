@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor
 
+from vots_hqtrack.devices import device_table, host_can_read
 from vots_hqtrack.masks import mask_boxes
 from vots_hqtrack.types import Size
 
@@ -70,24 +70,21 @@ def scale_points(points: Tensor, geometry: SamGeometry) -> Tensor:
     Returns:
         ``(..., 2)`` float32, ``(x, y)`` in pixels of SAM's input.
     """
-    scale = [
-        geometry.input_size.width / geometry.frame_size.width,
-        geometry.input_size.height / geometry.frame_size.height,
-    ]
     # float64 as in the package's predictor: the same prompts to the last bit.
-    scaled = points.to(torch.float64) * torch.tensor(
-        scale, dtype=torch.float64, device=points.device
-    )
-    return scaled.to(torch.float32)
+    x, y = points.to(torch.float64).unbind(-1)
+    x = x * (geometry.input_size.width / geometry.frame_size.width)
+    y = y * (geometry.input_size.height / geometry.frame_size.height)
+    return torch.stack([x, y], dim=-1).to(torch.float32)
 
 
-@lru_cache(maxsize=64)
-def linear_indices(output_side: int, input_side: int) -> LinearIndices:
+@device_table
+def linear_indices(output_side: int, input_side: int, device: torch.device) -> LinearIndices:
     """Return indices and weights of bilinear interpolation with ``align_corners=False``."""
     scale = torch.tensor(input_side, dtype=torch.float32) / output_side
     position = (scale * (torch.arange(output_side, dtype=torch.float32) + 0.5) - 0.5).clamp_(min=0)
     low = position.long().clamp_(max=input_side - 1)
-    return LinearIndices(low, (low + 1).clamp_(max=input_side - 1), position - low)
+    high = (low + 1).clamp_(max=input_side - 1)
+    return LinearIndices(low.to(device), high.to(device), (position - low).to(device))
 
 
 def masks_in_frame(logits: Tensor, geometry: SamGeometry) -> Tensor:
@@ -104,48 +101,56 @@ def masks_in_frame(logits: Tensor, geometry: SamGeometry) -> Tensor:
     Returns:
         ``(N, H, W)`` bool, frame pixels.
     """
-    masks = torch.zeros((len(logits), *geometry.frame_size), dtype=torch.bool, device=logits.device)
     # Interpolation reaches one mask pixel beyond the frame.
     rows, columns = (min(side + 1, geometry.mask_side) for side in geometry.covered)
     seen = logits[:, :rows, :columns]
-    stride = geometry.mask_stride
+    frame = geometry.frame_size
+    if not host_can_read(logits):
+        return _resized(seen, 0, 0, geometry, (slice(0, frame.height), slice(0, frame.width))) > 0
+    masks = torch.zeros((len(logits), *frame), dtype=torch.bool, device=logits.device)
     boxes = mask_boxes(seen > 0).int().tolist()
     for low, mask, (left, top, right, bottom) in zip(seen, masks, boxes, strict=True):
         if right == 0:
             continue
         left, top = max(left - EDGE, 0), max(top - EDGE, 0)
-        part = low[top : bottom + EDGE, left : right + EDGE]
-        fine = F.interpolate(
-            part[None, None],
-            (part.shape[0] * stride, part.shape[1] * stride),
-            mode="bilinear",
-            align_corners=False,
-        )[0, 0]
-        frame, content = geometry.frame_size, geometry.input_size
-        down, first_row = _cut(frame.height, content.height, top * stride, fine.shape[0])
-        along, first_column = _cut(frame.width, content.width, left * stride, fine.shape[1])
-        resized = _resample(fine, down, 0)
-        inside = _resample(resized, along, 1) > 0
-        mask[
-            first_row : first_row + inside.shape[0], first_column : first_column + inside.shape[1]
-        ] = inside
+        part = low[None, top : bottom + EDGE, left : right + EDGE]
+        length, width = (side * geometry.mask_stride for side in part.shape[1:])
+        down = _cut(frame.height, geometry.input_size.height, top * geometry.mask_stride, length)
+        along = _cut(frame.width, geometry.input_size.width, left * geometry.mask_stride, width)
+        mask[down, along] = (_resized(part, top, left, geometry, (down, along)) > 0)[0]
     return masks
 
 
-def _cut(frame_side: int, input_side: int, start: int, length: int) -> tuple[LinearIndices, int]:
-    """Keep what reads within ``length`` samples from ``start`` on; also returns its first pixel."""
-    low, high, weight = linear_indices(frame_side, input_side)
+def _cut(frame_side: int, input_side: int, start: int, length: int) -> slice:
+    """Return the frame's pixels that read within ``length`` samples from ``start`` on."""
+    low, high, _ = linear_indices(frame_side, input_side, torch.device("cpu"))
     first = int(torch.searchsorted(low, start).numpy())
-    last = int(torch.searchsorted(high, start + length).numpy())
-    cut = slice(first, last)
-    return LinearIndices(low[cut] - start, high[cut] - start, weight[cut]), first
+    return slice(first, int(torch.searchsorted(high, start + length).numpy()))
 
 
-def _resample(samples: Tensor, indices: LinearIndices, dim: int) -> Tensor:
-    """Interpolate ``(H, W)`` float along one dimension."""
-    device = samples.device
-    low, high = (
-        samples.index_select(dim, index.to(device)) for index in (indices.low, indices.high)
-    )
-    weight = indices.weight.to(device)
-    return torch.lerp(low, high, weight[:, None] if dim == 0 else weight)
+def _resized(
+    part: Tensor, top: int, left: int, geometry: SamGeometry, window: tuple[slice, slice]
+) -> Tensor:
+    """Resize a part of low-resolution logits to SAM's input, then to a window of the frame.
+
+    Args:
+        part: ``(N, h, w)`` float32.
+        top: Row of the low-resolution masks with which it begins.
+        left: Column with which it begins.
+        geometry: The frame's position in SAM's input.
+        window: Rows and columns of the frame.
+    """
+    stride = geometry.mask_stride
+    size = [side * stride for side in part.shape[1:]]
+    fine = F.interpolate(part[None], size, mode="bilinear", align_corners=False)[0]
+    frame, content = geometry.frame_size, geometry.input_size
+    sides = zip(frame, content, (top * stride, left * stride), window, strict=True)
+    for dim, (frame_side, input_side, start, cut) in enumerate(sides, start=1):
+        low, high, weight = linear_indices(frame_side, input_side, part.device)
+        weight = weight[cut, None] if dim == 1 else weight[cut]
+        fine = torch.lerp(
+            fine.index_select(dim, low[cut] - start),
+            fine.index_select(dim, high[cut] - start),
+            weight,
+        )
+    return fine

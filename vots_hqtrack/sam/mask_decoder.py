@@ -148,7 +148,7 @@ class MaskDecoder(nn.Module):
             if self.head is not None:
                 wanted.append(tokens.shape[1] - 1)
             tokens, image = self.transformer(image, torch.cat([tokens, sparse], dim=1), wanted)
-            scores = self.scorer(tokens[:, 0])[:, list(chosen)].float()
+            scores = self.scorer(tokens[:, 0])[:, chosen.start : chosen.stop].float()
             fine = self._upscale(image, cache.needed)
             readers = [
                 self.readers[index](tokens[:, row]) for row, index in enumerate(chosen, start=1)

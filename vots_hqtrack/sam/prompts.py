@@ -9,7 +9,6 @@ the half pixel that leads to the pixel's centre. So the box of a mask runs from 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -17,7 +16,9 @@ import torch
 from torch import Tensor
 
 from vots_hqtrack.config import PromptKind
+from vots_hqtrack.devices import device_table, host_can_read
 from vots_hqtrack.masks import check_mask_stack, mask_boxes
+from vots_hqtrack.ops.distance import deepest_pixels
 from vots_hqtrack.sam.geometry import SamGeometry, linear_indices, scale_points
 from vots_hqtrack.types import MaskArray
 
@@ -79,7 +80,7 @@ def prompt_boxes(masks: Tensor) -> Tensor:
         tensor([[1., 0., 2., 0.]])
     """
     boxes = mask_boxes(masks)
-    return boxes - boxes.new_tensor([0.0, 0.0, 1.0, 1.0])
+    return torch.cat([boxes[:, :2], boxes[:, 2:] - 1], dim=1)
 
 
 def prompt_points(masks: Tensor) -> Tensor:
@@ -95,6 +96,8 @@ def prompt_points(masks: Tensor) -> Tensor:
         ``(N, 2)`` float32, ``(x, y)`` pixel indices. ``(0, 0)`` for an empty mask.
     """
     check_mask_stack(masks)
+    if not host_can_read(masks):
+        return deepest_pixels(masks).float()
     points = [_deepest_pixel(mask) for mask in masks.cpu().numpy()]
     return torch.tensor(points, dtype=torch.float32, device=masks.device).view(-1, 2)
 
@@ -116,8 +119,12 @@ def prompt_masks(masks: Tensor, geometry: SamGeometry, *, mask_logit: float) -> 
     fraction = masks.new_zeros((len(masks), 1, side, side), dtype=torch.float32)
     height, width = geometry.covered
     frame, content = geometry.frame_size, geometry.input_size
-    down = _pooling_weights(frame.height, content.height, geometry.mask_stride).to(masks.device)
-    along = _pooling_weights(frame.width, content.width, geometry.mask_stride).to(masks.device)
+    stride, device = geometry.mask_stride, masks.device
+    down = _pooling_weights(frame.height, content.height, stride, device)
+    along = _pooling_weights(frame.width, content.width, stride, device)
+    if not host_can_read(masks):
+        fraction[:, 0, :height, :width] = down @ (masks.to(torch.float32) @ along.t())
+        return (2 * fraction - 1) * mask_logit
     boxes = mask_boxes(masks).int().tolist()
     for mask, target, (left, top, right, bottom) in zip(masks, fraction, boxes, strict=True):
         part = mask[top:bottom, left:right].to(torch.float32)
@@ -125,18 +132,18 @@ def prompt_masks(masks: Tensor, geometry: SamGeometry, *, mask_logit: float) -> 
     return (2 * fraction - 1) * mask_logit
 
 
-@lru_cache(maxsize=64)
-def _pooling_weights(frame_side: int, input_side: int, stride: int) -> Tensor:
+@device_table
+def _pooling_weights(frame_side: int, input_side: int, stride: int, device: torch.device) -> Tensor:
     """Return ``(mask side, frame_side)`` float32: weights of the frame's pixels along one side.
 
     The frame is resized to SAM's input by bilinear interpolation, then averaged over the stride.
     """
-    indices = linear_indices(input_side, frame_side)
+    indices = linear_indices(input_side, frame_side, torch.device("cpu"))
     weights = torch.zeros(-(-input_side // stride) * stride, frame_side)
     rows = torch.arange(input_side)
     weights[rows, indices.low] += 1 - indices.weight
     weights[rows, indices.high] += indices.weight
-    return weights.view(-1, stride, frame_side).mean(1)
+    return weights.view(-1, stride, frame_side).mean(1).to(device)
 
 
 def _deepest_pixel(mask: MaskArray) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from vots_hqtrack.checkpoints.load import load_into
 from vots_hqtrack.checkpoints.manifest import resolve
 from vots_hqtrack.config import CandidateChoice, PromptKind, RefinerConfig
+from vots_hqtrack.devices import host_can_read
 from vots_hqtrack.encoder.frames import EncodedFrame
 from vots_hqtrack.errors import ConfigError, InputError, ShapeError
 from vots_hqtrack.masks import check_mask_stack, has_pixels
@@ -138,7 +139,11 @@ class SamRefiner(nn.Module):
             )
         refined = torch.zeros_like(masks)
         predicted_iou = torch.zeros(len(masks), device=masks.device)
-        present = has_pixels(masks).nonzero().flatten()
+        is_present = has_pixels(masks)
+        # Without the host nobody knows which are empty: all are decoded, and those dropped after.
+        present = torch.arange(len(masks), device=masks.device)
+        if host_can_read(masks):
+            present = present[is_present]
         if not len(present):
             return Refinement(refined, predicted_iou)
         geometry = self._geometry(embedding)
@@ -151,7 +156,7 @@ class SamRefiner(nn.Module):
             logits = self._clean(found.logits[picked], part, prompts.masks, geometry)
             refined[rows] = masks_in_frame(logits, geometry)
             predicted_iou[rows] = found.predicted_iou[picked].clamp(0, 1)
-        return Refinement(refined, predicted_iou)
+        return Refinement(refined & is_present[:, None, None], predicted_iou * is_present)
 
     @torch.no_grad()
     def segment_boxes(self, embedding: Any, boxes: Sequence[Box]) -> Tensor:  # noqa: ANN401

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from vots_hqtrack.checkpoints.load import load_into, load_weights
 from vots_hqtrack.checkpoints.manifest import resolve
 from vots_hqtrack.config import CompileBackend, RefinerConfig
-from vots_hqtrack.devices import compiled
 from vots_hqtrack.encoder.frames import EncodedFrame
 from vots_hqtrack.errors import ConfigError
 from vots_hqtrack.frame import NETWORK_STRIDE, FrameGeometry, frame_to_image
 from vots_hqtrack.precision import MATMUL_LAYERS, cast_layers
 from vots_hqtrack.refiner import RefinerOptions, register_refiner
+from vots_hqtrack.replay import launched_once
 from vots_hqtrack.sam.geometry import SamGeometry
 from vots_hqtrack.sam.mask_decoder import Candidates
 from vots_hqtrack.sam.prompts import Prompts
@@ -137,18 +137,16 @@ class Sam2Embedder:
     Args:
         model: ``Sam2Model`` in evaluation mode, on its device.
         side: Side of its input in pixels.
-        compile_with: Backend of ``torch.compile``, or ``off``.
+        compile_with: Option ``runtime.compile``.
     """
 
     def __init__(
         self, model: nn.Module, side: int, *, compile_with: CompileBackend = "off"
     ) -> None:
         parts: Any = model
-        self._encode = parts.get_image_embeddings
-        if compile_with != "off":
-            parts.vision_encoder.forward = compiled(parts.vision_encoder, compile_with)
         self._side = side
         self._device = next(model.parameters()).device
+        self._encode = launched_once(parts.get_image_embeddings, compile_with, self._device)
 
     def __call__(self, encoded: EncodedFrame) -> Sam2Embedding:
         """Stretch the frame to SAM 2's input, and encode it."""

@@ -74,8 +74,9 @@ class TwoWayTransformer(nn.Module):
         start = tokens
         for layer in self.layers:
             tokens, image = layer(tokens, start, image, image + self.positions)
-        rows = list(wanted)
-        tokens, start = tokens[:, rows], start[:, rows]
+        tokens, start = (
+            torch.stack([part[:, row] for row in wanted], dim=1) for part in (tokens, start)
+        )
         readout = self.last(tokens + start, image, image + self.positions)
         return TokensAndImage(self.norm(tokens + readout), image)
 

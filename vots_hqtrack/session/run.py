@@ -64,7 +64,9 @@ class Run:
             raise InputError("nothing to track: the given masks were removed")
         references = choose_references(state.records, ids, start, max_references)
         self._references = frozenset(references)
-        self._track_state = self._tracker.begin(state.size, ids)
+        self._track_state = self._tracker.begin(
+            state.size, ids, num_references=max(len(references), 1)
+        )
         record = state.records.get(start, FrameRecord())
         self.is_known = any(number in record.objects for number in ids)
         self._origins = {

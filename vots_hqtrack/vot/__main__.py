@@ -10,22 +10,22 @@ import argparse
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import numpy as np
 
-from vots_hqtrack.allocation import keep_freed_memory
+from vots_hqtrack.allocation import keep_freed_memory, let_idle_threads_sleep
 from vots_hqtrack.config import StartOptions, options_from_environment
 from vots_hqtrack.errors import ConfigError
 from vots_hqtrack.presets import load_preset
 from vots_hqtrack.settings import apply_settings
 from vots_hqtrack.types import Size
-from vots_hqtrack.vot.server import VideoTracker, run
 
 if TYPE_CHECKING:
     from vots_hqtrack.tracker import HQTracker
+    from vots_hqtrack.vot.server import VideoTracker
 
 WARM_UP_SIZE = Size(720, 1280)
 """Most videos of VOTS have this shape, and the network's input depends on the shape alone."""
@@ -33,7 +33,7 @@ WARM_UP_SIZE = Size(720, 1280)
 STEP_LIMIT_S = 5.0
 """Seconds after which the second frame of the warm-up is left out: it would cost as much again."""
 
-Tracker = TypeVar("Tracker", bound=VideoTracker)
+Tracker = TypeVar("Tracker", bound="VideoTracker")
 
 _logger = logging.getLogger(__name__)
 
@@ -133,6 +133,13 @@ def _make_parser() -> _Parser:
     return parser
 
 
+def run(load: Callable[[], VideoTracker]) -> int:
+    """Serve the toolkit: :func:`vots_hqtrack.vot.server.run`, which imports PyTorch."""
+    from vots_hqtrack.vot import server
+
+    return server.run(load)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve the toolkit, or print the help at a terminal; return the process's exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -143,6 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _make_parser().print_help(sys.stderr)
         return ConfigError.exit_code
     keep_freed_memory()
+    let_idle_threads_sleep()
     return run(lambda: warm_up(load_tracker(words)))
 
 
