@@ -26,11 +26,13 @@ def pick_device(name: str) -> torch.device:
     Raises:
         ConfigError: PyTorch does not know the name, or has no such device here.
     """
+    if not isinstance(name, (str, torch.device)):
+        raise ConfigError(f"wanted the name of a device, got {type(name).__name__}")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        torch.ones(1, device=device).add(1).cpu()  # also fails on devices without values
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"cannot compute on the device {name!r}: {reason}") from error

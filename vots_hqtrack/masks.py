@@ -6,6 +6,7 @@ the lower ``ObjectId`` gets it; a box is ``xyxy`` in pixel edges, right and bott
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -15,7 +16,13 @@ import torch
 from torch import Tensor
 
 from vots_hqtrack.errors import InputError, ShapeError
-from vots_hqtrack.types import MAX_OBJECTS, SLOTS_PER_GROUP, LabelArray, MaskArray, ObjectId
+from vots_hqtrack.types import (
+    SLOTS_PER_GROUP,
+    LabelArray,
+    MaskArray,
+    ObjectId,
+    check_object_id,
+)
 
 BACKGROUND = 0
 
@@ -53,14 +60,14 @@ def combine_masks(masks: Mapping[ObjectId, MaskArray]) -> LabelArray:
         >>> combine_masks({ObjectId(7): right, ObjectId(2): left})
         array([[2, 2, 7]], dtype=uint8)
     """
+    if not isinstance(masks, Mapping) or not all(isinstance(m, np.ndarray) for m in masks.values()):
+        raise InputError(f"masks must be a mapping from ids to arrays, got {type(masks).__name__}")
     if not masks:
         raise InputError("a label map needs at least one mask, got none")
     shape = next(iter(masks.values())).shape
     label_map = np.zeros(shape, dtype=np.uint8)
-    for object_id in sorted(masks, reverse=True):
-        mask = masks[object_id]
-        if not 1 <= object_id <= MAX_OBJECTS:
-            raise InputError(f"object ids must be 1..{MAX_OBJECTS}, got {object_id}")
+    by_id = {check_object_id(object_id): mask for object_id, mask in masks.items()}
+    for object_id, mask in sorted(by_id.items(), key=operator.itemgetter(0), reverse=True):
         if mask.dtype != np.bool_ or mask.ndim != 2 or mask.shape != shape:
             raise ShapeError(
                 f"masks must be bool (H, W) of one size, got {mask.dtype} {mask.shape} for "
@@ -91,18 +98,15 @@ def split_label_map(
         >>> masks[ObjectId(2)], masks[ObjectId(5)]
         (array([[False,  True,  True]]), array([[False, False, False]]))
     """
+    if not isinstance(label_map, np.ndarray):
+        raise ShapeError(f"a label map must be an array (H, W), got {type(label_map).__name__}")
     if label_map.ndim != 2 or not np.issubdtype(label_map.dtype, np.integer):
         raise ShapeError(
             f"a label map must be integer (H, W), got {label_map.dtype} {label_map.shape}"
         )
     if object_ids is None:
         object_ids = (ObjectId(int(v)) for v in np.unique(label_map) if v != BACKGROUND)
-    masks: dict[ObjectId, MaskArray] = {}
-    for object_id in sorted(object_ids):
-        if not 1 <= object_id <= MAX_OBJECTS:
-            raise InputError(f"object ids must be 1..{MAX_OBJECTS}, got {object_id}")
-        masks[object_id] = label_map == object_id
-    return masks
+    return {i: label_map == i for i in sorted(check_object_id(wanted) for wanted in object_ids)}
 
 
 def one_hot_slots(label_map: Tensor, num_slots: int = SLOTS_PER_GROUP) -> Tensor:
@@ -125,6 +129,9 @@ def one_hot_slots(label_map: Tensor, num_slots: int = SLOTS_PER_GROUP) -> Tensor
                 [0., 1., 0.],
                 [0., 0., 0.]])
     """
+    if not isinstance(label_map, Tensor):
+        got = type(label_map).__name__
+        raise ShapeError(f"a label map of slots must be an integer tensor (B, H, W), got {got}")
     if label_map.ndim != 3 or label_map.is_floating_point() or label_map.dtype == torch.bool:
         raise ShapeError(
             f"a label map of slots must be integer (B, H, W), got {_describe(label_map)}"
@@ -260,6 +267,8 @@ def check_mask_stack(masks: Tensor) -> None:
     Raises:
         ShapeError: They are not.
     """
+    if not isinstance(masks, Tensor):
+        raise ShapeError(f"masks must be a bool tensor (N, H, W), got {type(masks).__name__}")
     if masks.ndim != 3 or masks.dtype != torch.bool or masks.shape[1] < 1 or masks.shape[2] < 1:
         raise ShapeError(f"masks must be a bool tensor (N, H, W), got {_describe(masks)}")
 

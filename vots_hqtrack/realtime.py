@@ -24,6 +24,7 @@ from torch import Tensor
 
 from vots_hqtrack.devices import device_clock
 from vots_hqtrack.encoder.frames import EncodedFrame
+from vots_hqtrack.entry import public
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.frame import labels_to_network
 from vots_hqtrack.memory import TrackState, new_group
@@ -39,6 +40,7 @@ from vots_hqtrack.types import (
     Size,
     check_frame,
     check_masks,
+    check_track_options,
 )
 
 _logger = logging.getLogger(__name__)
@@ -295,6 +297,7 @@ class RealtimeState(TrackState):
 class RealtimeTracker(HQTracker):
     """A tracker that keeps ``runtime.frame_budget`` seconds per frame on average."""
 
+    @public
     def initialize(self, frame: FrameArray, masks: Mapping[int, MaskArray]) -> RealtimeState:
         """Start a video at the highest resolution that keeps the budget; see the base class."""
         size = check_frame(frame)
@@ -320,8 +323,10 @@ class RealtimeTracker(HQTracker):
             can_refine=self._refiner is not None and self.config.refiner.enabled,
             clock=clock,
         )
+        state.owner = self.number
         return state
 
+    @public
     def track(
         self,
         frame: FrameArray,
@@ -332,6 +337,7 @@ class RealtimeTracker(HQTracker):
     ) -> FrameResult:
         """Find the objects in the next frame within the budget; see the base class."""
         check_frame(frame, expected=state.geometry.frame_size)
+        check_track_options(memory_frames, use_refiner)
         state = _realtime(state)
         controller = state.controller
         if controller is None:

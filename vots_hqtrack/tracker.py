@@ -17,6 +17,7 @@ from torch import Tensor
 from vots_hqtrack.config import TrackerConfig
 from vots_hqtrack.devices import pick_device, pick_dtype
 from vots_hqtrack.encoder.frames import EncodedFrame, FrameEncoder
+from vots_hqtrack.entry import public, tracker_numbers
 from vots_hqtrack.errors import ConfigError, InputError
 from vots_hqtrack.frame import (
     FrameGeometry,
@@ -42,8 +43,11 @@ from vots_hqtrack.types import (
     ObjectId,
     PropagationOutput,
     Size,
+    check_boxes,
     check_frame,
     check_masks,
+    check_path,
+    check_track_options,
 )
 from vots_hqtrack.vmos import VMOS
 
@@ -93,6 +97,7 @@ class HQTracker:
         refiner: Refiner | None,
         device: torch.device,
     ) -> None:
+        self.number = next(tracker_numbers)
         self.config = config
         self.device = device
         self.dtype = pick_dtype(config.runtime.dtype, device)
@@ -101,12 +106,13 @@ class HQTracker:
         self._refiner = refiner
 
     @classmethod
+    @public
     def from_preset(
         cls,
         name: str = "lite",
         *,
         device: str = "auto",
-        weights: Path | None = None,
+        weights: str | Path | None = None,
         settings: Iterable[str] = (),
     ) -> HQTracker:
         """Build a tracker from a preset.
@@ -125,15 +131,19 @@ class HQTracker:
         return cls.from_config(config, device=device, weights=weights)
 
     @classmethod
+    @public
     def from_config(
-        cls, config: TrackerConfig, *, device: str = "auto", weights: Path | None = None
+        cls, config: TrackerConfig, *, device: str = "auto", weights: str | Path | None = None
     ) -> HQTracker:
         """Build a tracker from a configuration; arguments and errors as :meth:`from_preset`."""
         from vots_hqtrack.build import build_parts, make_tracker
 
-        place = pick_device(device)
-        return make_tracker(config, build_parts(config, place, weights), place)
+        if not isinstance(config, TrackerConfig):
+            raise ConfigError(f"wanted a TrackerConfig, got {type(config).__name__}")
+        place, file = pick_device(device), None if weights is None else check_path(weights)
+        return make_tracker(config, build_parts(config, place, file), place)
 
+    @public
     def initialize(self, frame: FrameArray, masks: Mapping[int, MaskArray]) -> TrackState:
         """Start a video.
 
@@ -154,8 +164,10 @@ class HQTracker:
         with torch.inference_mode():
             state = self._new_state(size)
             self._start_objects(frame, given, state)
+        state.owner = self.number
         return state
 
+    @public
     def add_objects(
         self, frame: FrameArray, masks: Mapping[int, MaskArray], state: TrackState
     ) -> None:
@@ -179,6 +191,7 @@ class HQTracker:
         with torch.inference_mode():
             self._start_objects(frame, given, state)
 
+    @public
     def track(
         self,
         frame: FrameArray,
@@ -205,6 +218,7 @@ class HQTracker:
                 state is unchanged.
         """
         check_frame(frame, expected=state.geometry.frame_size)
+        check_track_options(memory_frames, use_refiner)
         if not state.groups:
             raise InputError("this video has no object yet: call initialize first")
         with torch.inference_mode():
@@ -217,10 +231,12 @@ class HQTracker:
             logits = [group.logits for group in predictions]
             return make_result(state, initial, final, lambda: self._merge(logits), self.config)
 
+    @public
     def mask_from_box(self, frame: FrameArray, box: Box) -> MaskArray:
         """Segment the content of a box: bool ``(H, W)``; see :meth:`masks_from_boxes`."""
         return self.masks_from_boxes(frame, [box])[0]
 
+    @public
     def masks_from_boxes(self, frame: FrameArray, boxes: Sequence[Box]) -> list[MaskArray]:
         """Segment the contents of boxes by the refiner, which encodes the frame once.
 
@@ -237,6 +253,7 @@ class HQTracker:
             ShapeError: The frame is not such an array.
         """
         size = check_frame(frame)
+        boxes = check_boxes(boxes)
         if self._refiner is None:
             raise ConfigError(f"the preset {self.config.preset!r} has no refiner to read boxes")
         with torch.inference_mode():

@@ -20,7 +20,7 @@ from vots_hqtrack.cli.track import track
 from vots_hqtrack.cli.train import train_app
 from vots_hqtrack.cli.vot import vot_app
 from vots_hqtrack.cli.weights import weights_app
-from vots_hqtrack.errors import HQTrackError
+from vots_hqtrack.errors import HQTrackError, explain_memory
 
 EXIT_STOPPED = 130
 """What shells report of a program that Ctrl-C ended."""
@@ -32,7 +32,8 @@ class ErrorLineGroup(TyperGroup):
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - Click's class, which newer Typers carry inside
         """Run the command that was asked for."""
         try:
-            return super().invoke(ctx)
+            with explain_memory():
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             print_error("stopped")
             raise typer.Exit(EXIT_STOPPED) from None
