@@ -121,7 +121,7 @@ def track(
     ] = None,
     limit: Annotated[
         int | None,
-        typer.Option("--limit", min=1, metavar="N", help="Stop after N frames."),
+        typer.Option("--limit", min=1, max=10**9, metavar="N", help="Stop after N frames."),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace earlier results in DIR.")
