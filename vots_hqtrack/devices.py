@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -33,9 +34,10 @@ def pick_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.ones(1, device=device).add(1).cpu()  # also fails on devices without values
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"cannot compute on the device {name!r}: {reason}") from error
+    except Exception as error:  # backends that are not installed raise errors of any kind
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        shown = reprlib.repr(str(name))
+        raise ConfigError(f"cannot compute on the device {shown}: {reason}") from error
     return device
 
 

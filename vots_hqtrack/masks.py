@@ -105,7 +105,9 @@ def split_label_map(
             f"a label map must be integer (H, W), got {label_map.dtype} {label_map.shape}"
         )
     if object_ids is None:
-        object_ids = (ObjectId(int(v)) for v in np.unique(label_map) if v != BACKGROUND)
+        object_ids = [ObjectId(int(v)) for v in np.unique(label_map) if v != BACKGROUND]
+    if not isinstance(object_ids, Iterable):
+        raise InputError(f"wanted a list of object ids, got {type(object_ids).__name__}")
     return {i: label_map == i for i in sorted(check_object_id(wanted) for wanted in object_ids)}
 
 
@@ -151,6 +153,9 @@ def split_slot_map(slot_map: Tensor, num_objects: int) -> Tensor:
     Returns:
         ``(N, H, W)`` bool.
     """
+    if not isinstance(slot_map, Tensor) or slot_map.ndim != 2:
+        got = _describe(slot_map) if isinstance(slot_map, Tensor) else type(slot_map).__name__
+        raise ShapeError(f"a slot map must be a tensor (H, W), got {got}")
     masks = slot_map.new_empty((num_objects, *slot_map.shape), dtype=torch.bool)
     for row, mask in enumerate(masks):
         torch.eq(slot_map, row + 1, out=mask)
