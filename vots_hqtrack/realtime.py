@@ -310,7 +310,8 @@ class RealtimeTracker(HQTracker):
             self._start_objects(frame, given, state)
             began = clock()
             encoded = self._encoder.encode(frame, state.geometry)
-            self._predict(encoded.features, state, None)
+            for group in self._predict(encoded.features, state, None):
+                group.frame_logits(slice(0, size.height))
             return clock() - began
 
         budget = self.config.runtime.frame_budget

@@ -6,8 +6,9 @@ same encoding, select, write memory, report.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +24,12 @@ from vots_hqtrack.frame import (
     FrameGeometry,
     labels_to_network,
     logits_to_frame,
+    logits_to_frame_rows,
     mask_to_network,
 )
 from vots_hqtrack.masks import combine_masks, one_hot_slots, split_slot_map
 from vots_hqtrack.memory import ObjectSlots, TrackState, new_group
-from vots_hqtrack.merge import InitialMasks, initial_masks, merge_groups, merge_separate
+from vots_hqtrack.merge import InitialMasks, initial_masks_by_rows, merge_groups, merge_separate
 from vots_hqtrack.motion_gate import LastSeen, close_outside, search_windows
 from vots_hqtrack.presets import load_preset
 from vots_hqtrack.refiner import Box, Refiner
@@ -59,14 +61,14 @@ class GroupPrediction:
     Attributes:
         output: Output of propagation, with the proposals for the memory.
         logits: ``(1 + n, H'/4, W'/4)`` float32, the background and the group's objects.
-        frame_logits: ``(1 + n, H, W)`` float32, the same at frame size.
+        frame_logits: Returns them at frame size, ``(1 + n, rows, W)`` float32 of some rows.
         refused: ``(H'/4, W'/4)`` bool, True where an object was found outside its search window;
             None without search windows.
     """
 
     output: PropagationOutput
     logits: Tensor
-    frame_logits: Tensor
+    frame_logits: Callable[[slice], Tensor]
     refused: Tensor | None
 
 
@@ -224,7 +226,11 @@ class HQTracker:
         with torch.inference_mode():
             encoded = self._encoder.encode(frame, state.geometry)
             predictions = self._predict(encoded.features, state, memory_frames)
-            initial = initial_masks(self._merge([group.frame_logits for group in predictions]))
+            initial = initial_masks_by_rows(
+                lambda rows: self._merge([group.frame_logits(rows) for group in predictions]),
+                state.geometry.frame_size,
+                len(state.slots.object_ids),
+            )
             final = self._refine(encoded, initial, state) if use_refiner else keep_initial(initial)
             self._write_memory(predictions, initial, final, state)
             state.features = encoded.features
@@ -293,8 +299,8 @@ class HQTracker:
         first = len(slots.object_ids)
         slots.add(given)
         added = torch.from_numpy(slots.to_slots(combine_masks(given))).to(self.device)
-        masks = split_slot_map(added, len(slots.object_ids))[first:]
-        state.given_areas = torch.cat([state.given_areas, masks.flatten(1).sum(1)])
+        areas = torch.bincount(added.flatten(), minlength=len(slots.object_ids) + 1)
+        state.given_areas = torch.cat([state.given_areas, areas[first + 1 :]])
         state.slot_map = torch.where(added > 0, added, state.slot_map)
         if state.last_seen is not None:
             whole = torch.from_numpy(np.stack(list(given.values()))).to(self.device)
@@ -350,7 +356,7 @@ class HQTracker:
                 first = number * state.slots.group_size
                 logits, refused = close_outside(logits, windows[first : first + num_objects])
             # Resized to the frame in the dtype of the network.
-            frame_logits = logits_to_frame(logits.to(raw.dtype), state.geometry).float()
+            frame_logits = partial(_at_rows, logits.to(raw.dtype), state.geometry)
             found.append(GroupPrediction(output, logits, frame_logits, refused))
         return found
 
@@ -391,7 +397,7 @@ class HQTracker:
             slots = state.slots.in_group(labels, number)
             if tracking.mode == "separate" and tracking.memory_masks == "initial":
                 # The object's own prediction, whatever the others claim.
-                own = group.frame_logits.argmax(0).to(torch.uint8)
+                own = group.frame_logits(slice(0, geometry.frame_size.height)).argmax(0).byte()
                 slots = labels_to_network(own, geometry)
             identity = self._encode_masks(slots, geometry, refused=group.refused)
             proposals = group.output.proposals
@@ -402,3 +408,11 @@ class HQTracker:
         state.slot_map, state.last_seen = slot_map, last_seen
         for memory, entry in zip(state.groups, entries, strict=True):
             memory.write(entry)
+
+
+def _at_rows(logits: Tensor, geometry: FrameGeometry, rows: slice) -> Tensor:
+    """Resize logits to some rows of the frame: float32."""
+    is_whole = rows.stop - rows.start == geometry.frame_size.height
+    if is_whole:
+        return logits_to_frame(logits, geometry).float()
+    return logits_to_frame_rows(logits, geometry, rows).float()
