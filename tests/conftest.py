@@ -48,16 +48,25 @@ def _lacks_vot() -> str:
     return "" if importlib.util.find_spec("vot") else "the extra 'toolkit' is not installed"
 
 
+def _required() -> set[str]:
+    return {name.strip() for name in os.environ.get("VOTS_HQTRACK_REQUIRE", "").split(",")}
+
+
+def _lacks_room() -> str:
+    reason = "takes minutes or 6 GB of memory; runs with VOTS_HQTRACK_REQUIRE=large"
+    return "" if "large" in _required() else reason
+
+
 _LACKS: dict[str, Callable[[], str]] = {
     "gpu": _lacks_gpu,
     "weights": _lacks_weights,
     "vot": _lacks_vot,
+    "large": _lacks_room,
 }
 
 
 def _skip_or_fail(resource: str, reason: str) -> None:
-    required = os.environ.get("VOTS_HQTRACK_REQUIRE", "").split(",")
-    if resource in [name.strip() for name in required]:
+    if resource in _required():
         pytest.fail(f"{resource} is required by VOTS_HQTRACK_REQUIRE: {reason}", pytrace=False)
     pytest.skip(reason)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor, nn
 
 from vots_hqtrack.config import HQOutput, RefinerConfig
-from vots_hqtrack.sam.candidates import decode_masks, encode_prompts
 from vots_hqtrack.sam.geometry import SamGeometry
 from vots_hqtrack.sam.mask_decoder import MULTIMASK, SINGLE, Candidates
 from vots_hqtrack.sam.prompts import Prompts
@@ -33,12 +33,29 @@ class ReferenceDecoder(nn.Module):
 
     def forward(self, cache: ImageEmbedding, prompts: Prompts, *, multimask: bool) -> Candidates:
         chosen = MULTIMASK if multimask else SINGLE
-        masks = decode_masks(self.decoder, cache, encode_prompts(self.prompt_encoder, prompts))
-        logits = masks.sam[:, chosen]
-        if masks.hq is not None:
-            is_sum = self.hq_output == "sum"
-            logits = logits + masks.hq if is_sum else masks.hq.expand_as(logits)
-        return Candidates(logits, masks.predicted_iou[:, chosen])
+        points = None
+        if prompts.points is not None:
+            points = prompts.points, torch.ones_like(prompts.points[..., 0], dtype=torch.int)
+        encoder = self.prompt_encoder
+        sparse, dense = encoder(points=points, boxes=prompts.boxes, masks=prompts.masks)
+        is_hq = hasattr(self.decoder, "hf_token")
+        masks, predicted_iou = self.decoder.predict_masks(
+            image_embeddings=cache.embedding.float(),
+            image_pe=encoder.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            **({"hq_features": self._hq_features(cache)} if is_hq else {}),
+        )
+        logits = masks.float()
+        if is_hq:
+            sam, hq = logits[:, :-1], logits[:, -1:]
+            logits = sam + hq if self.hq_output == "sum" else hq.expand_as(sam)
+        return Candidates(logits[:, chosen], predicted_iou[:, chosen].float())
+
+    def _hq_features(self, cache: ImageEmbedding) -> Tensor:
+        early = cache.early.float().permute(0, 3, 1, 2)
+        last: Tensor = self.decoder.embedding_encoder(cache.embedding.float())
+        return last + self.decoder.compress_vit_feat(early)
 
 
 def reference_refiner(config: RefinerConfig, sam: Any, **options: Any) -> SamRefiner:

@@ -50,6 +50,15 @@ NEVER = {
     r"\bTODO\b|\bFIXME\b|\bXXX\b": "what is not done is an issue, not a comment",
 }
 PERSONAL = re.compile(r"(?<![\w.)}\]*-])/(?:home|Users|root|work|mnt|srv|media|scratch)/[\w.]")
+PRIVATE_WORDS = re.compile(
+    r"(?<![A-Za-z])(?:cells?|canvas|opinions?|own labels?|coarse|made[- ]up|chance|anew|cascaded?"
+    r"|number formats?|forth and back|photographs?|catalogue|perceptron|hollow|collages?"
+    r"|trial clips?|cutaways?|veils?|nudge|sway|fill(?:s|ed)? up|patience|forgetting|lower_products"
+    r"|bbox|curr|prev)(?![A-Za-z])|PaceKeeper|Opinion|Judgement",
+    re.IGNORECASE,
+)
+"""Words for which the field has its own, in names, comments, docstrings and messages."""
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 LINES_OF_A_FILE = 600
 LINES_OF_A_FUNCTION = 60
 
@@ -174,6 +183,44 @@ def test_functions_stay_small() -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     }
     assert {name: length for name, length in lengths.items() if length > LINES_OF_A_FUNCTION} == {}
+
+
+def test_names_and_prose_use_the_words_of_the_field() -> None:
+    found = []
+    for module in (*MODULES, *TESTS):
+        if module == "tests/test_hygiene.py":
+            continue
+        for number, line in enumerate(_read(module).splitlines(), 1):
+            found += [f"{module}:{number}: {word}" for word in PRIVATE_WORDS.findall(line)]
+        for node in ast.walk(ast.parse(_read(module))):
+            name = getattr(node, "id", None) or getattr(node, "arg", None)
+            if name in ("one", "img"):
+                found.append(f"{module}:{node.lineno}: {name}")
+    assert not found
+
+
+@pytest.mark.parametrize("text", ["num_cells = 1", "the canvas.", "made-up", "BestOpinion"])
+def test_convention_private_words_are_recognised(text: str) -> None:
+    assert PRIVATE_WORDS.search(text)
+
+
+@pytest.mark.parametrize("text", ["excellent", "prevent", "mechanical", "surveillance", "coarsen"])
+def test_convention_other_words_pass(text: str) -> None:
+    assert not PRIVATE_WORDS.search(text)
+
+
+def test_summary_lines_are_noun_or_verb_phrases() -> None:
+    found = []
+    for module in MODULES:
+        for node in ast.walk(ast.parse(_read(module))):
+            if isinstance(node, DOCUMENTED) and (text := ast.get_docstring(node)):
+                fragments = re.findall(
+                    r"\A(?:What|Of|Whose|Where|How|Which) .*|^ {4}\w+: (?:What|Of|Whose) .*",
+                    text,
+                    re.MULTILINE,
+                )
+                found += [f"{module}: {line}" for line in fragments]
+    assert not found
 
 
 def test_only_the_command_line_prints() -> None:

@@ -195,7 +195,7 @@ def test_bytes_of_no_certain_version_are_not_put_together(
     assert target.read_bytes() == CONTENT
 
 
-def test_a_file_that_changes_midway_is_begun_anew(
+def test_a_file_that_changes_midway_is_started_again(
     server: FileServer, target: Path, waits: list[float]
 ) -> None:
     server.cuts = [HALF]
@@ -223,7 +223,7 @@ def test_a_rest_of_another_version_is_not_believed(
     assert [asked for _, asked in server.asked] == ["", f"bytes={HALF}-", ""]
 
 
-def test_416_begins_anew(server: FileServer, target: Path, waits: list[float]) -> None:
+def test_416_starts_again(server: FileServer, target: Path, waits: list[float]) -> None:
     server.cuts = [HALF]
 
     def refuse_the_range(seconds: float) -> None:

@@ -44,7 +44,7 @@ def test_table_and_file(runner: CliRunner, tmp_path: Path) -> None:
     assert list(hike["objects"]) == ["1", "2"]
     assert hike["frames"] == 2
     for name in ("J", "F"):
-        values = [one[name] for one in hike["objects"].values()]
+        values = [score[name] for score in hike["objects"].values()]
         assert hike[name] == pytest.approx(sum(values) / 2)
         assert min(values) > 0.8
     assert hike["J&F"] == pytest.approx((hike["J"] + hike["F"]) / 2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable
 from functools import cache
 
@@ -23,10 +22,7 @@ SMALL = [Size(97, 129), Size(17, 113), Size(129, 33)]
 MIDDLE = Size(209, 305)
 LARGE = [Size(481, 849), Size(1041, 577)]
 """Sizes of real videos: minutes each on a CPU that has to imitate bfloat16."""
-needs_room = pytest.mark.skipif(
-    not os.environ.get("VOTS_HQTRACK_LARGE"), reason="takes minutes; set VOTS_HQTRACK_LARGE=1"
-)
-ON_CPU = [*SMALL, MIDDLE, *(pytest.param(size, marks=needs_room) for size in LARGE)]
+ON_CPU = [*SMALL, MIDDLE, *(pytest.param(size, marks=pytest.mark.large) for size in LARGE)]
 ROUNDED = {torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.03}
 """Largest difference of a logit to float32 on the CPU; measured in bfloat16: 0.03."""
 AGREEING = {torch.float32: 0.9995, torch.bfloat16: 0.985, torch.float16: 0.995}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -23,10 +22,6 @@ FRAME = Size(120, 160)
 NO_FEATURES = FrameFeatures(*3 * (torch.zeros(1, 1, 1, 1),))
 ROUNDING = 1e-3
 """Of a mask logit, by batching; the logits here reach 100 and more."""
-HAS_ROOM = bool(os.environ.get("VOTS_HQTRACK_LARGE"))
-needs_room = pytest.mark.skipif(
-    not HAS_ROOM, reason="needs 6 GB of memory and minutes; set VOTS_HQTRACK_LARGE=1"
-)
 
 
 def _sam(model: str, *, hq: bool) -> Sam:
@@ -106,9 +101,9 @@ def test_vit_b_batched_masks_equal_the_predictors() -> None:
     ("model", "hq"),
     [
         ("vit_b", True),
-        pytest.param("vit_b", False, marks=needs_room),
+        pytest.param("vit_b", False, marks=pytest.mark.large),
         *(
-            pytest.param(model, hq, marks=needs_room)
+            pytest.param(model, hq, marks=pytest.mark.large)
             for model in ("vit_l", "vit_h")
             for hq in (False, True)
         ),

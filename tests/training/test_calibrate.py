@@ -93,8 +93,8 @@ class TestStressClips:
             least, most = OBJECTS[clip.kind]
             assert least <= len(clip.masks) < most
         again = list(stress_clips(videos, 6, SIZE, seed=1))
-        for one, other in zip(clips, again, strict=True):
-            assert np.array_equal(one.frames, other.frames)
+        for clip, other in zip(clips, again, strict=True):
+            assert np.array_equal(clip.frames, other.frames)
 
     def test_absences_are_true(self, tmp_path: Path) -> None:
         videos = open_videos(write_videos(tmp_path, count=6, num_frames=24), ())
@@ -184,7 +184,7 @@ class TestSeveralObjects:
             ("v0", range(0, 4, 2)),
         ]
         singles = open_all(data, held_out=held_out).single_objects()
-        assert [one.name for one in singles] == ["p1", "v0"]
+        assert [clip.name for clip in singles] == ["p1", "v0"]
         sources = open_all(data, held_out=held_out).sources()
         frames = {source.name.split()[-1]: len(source.read()[0]) for source in sources}
         assert frames == {"p1": 8, "p2": 5, "v0": 4}
@@ -201,7 +201,7 @@ class TestSeveralObjects:
     def test_the_shipped_recipe_holds_out_the_dev_sequences(self) -> None:
         held_out = {entry.split(":")[0] for entry in load_recipe("lite-gpu").composer.held_out}
         parts = [
-            part for one in DEV_SETS.values() for part in one if part.root != "davis2016-train"
+            part for parts in DEV_SETS.values() for part in parts if part.root != "davis2016-train"
         ]
         names = {entry.split(":")[0] for part in parts for entry in part.sequences}
         assert held_out == names

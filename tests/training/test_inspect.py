@@ -26,9 +26,9 @@ def make_clip(num_frames: int, height: int, width: int, *, origin: str = "set an
 
 
 def read(path: Path) -> np.ndarray:
-    picture = cv2.imread(str(path))
-    assert picture is not None
-    return picture[:, :, ::-1]
+    sheet = cv2.imread(str(path))
+    assert sheet is not None
+    return sheet[:, :, ::-1]
 
 
 def test_shapes(tmp_path):
@@ -43,14 +43,14 @@ def test_shapes(tmp_path):
 
 def test_values(tmp_path):
     contact_sheet([make_clip(2, 200, 400)], tmp_path / "sheet.jpg")
-    picture = read(tmp_path / "sheet.jpg").astype(int)
-    cell = picture[CAPTION_HEIGHT:, MARGIN + 400 + MARGIN :][:200, :400]
-    assert np.abs(cell[190, 10] - 100).max() < 6  # the background stays
-    assert cell[75, 150].argmax() == 1  # object 2 is green, object 1 is red
-    assert cell[125, 250].argmax() == 0
-    outline = cell[75, 100:104].max(axis=0)
-    assert outline[1] > cell[75, 150, 1] + 30
-    caption = picture[:CAPTION_HEIGHT]
+    sheet = read(tmp_path / "sheet.jpg").astype(int)
+    clip = sheet[CAPTION_HEIGHT:, MARGIN + 400 + MARGIN :][:200, :400]
+    assert np.abs(clip[190, 10] - 100).max() < 6  # the background stays
+    assert clip[75, 150].argmax() == 1  # object 2 is green, object 1 is red
+    assert clip[125, 250].argmax() == 0
+    outline = clip[75, 100:104].max(axis=0)
+    assert outline[1] > clip[75, 150, 1] + 30
+    caption = sheet[:CAPTION_HEIGHT]
     assert (caption < 100).any()
     assert (caption > PAPER - 20).mean() > 0.7
 
@@ -71,9 +71,9 @@ def test_captions_warn_of_objects_that_come_late(tmp_path):
 def test_long_and_foreign_captions_fit(tmp_path):
     clip = make_clip(1, 60, 60, origin="données " + 100 * "x")
     contact_sheet([clip], tmp_path / "sheet.jpg")
-    picture = read(tmp_path / "sheet.jpg")
-    assert picture.shape[1] > 800
-    assert (picture[:CAPTION_HEIGHT, -MARGIN:] > PAPER - 20).all()
+    sheet = read(tmp_path / "sheet.jpg")
+    assert sheet.shape[1] > 800
+    assert (sheet[:CAPTION_HEIGHT, -MARGIN:] > PAPER - 20).all()
 
 
 def test_write_contact_sheets(tmp_path):

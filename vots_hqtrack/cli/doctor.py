@@ -77,7 +77,7 @@ def check_presets(weights: Mapping[str, str]) -> dict[str, str]:
     """Tell of each preset whether it can be used, and what it lacks.
 
     Args:
-        weights: What :func:`check_weights` says.
+        weights: State by name, from :func:`check_weights`.
     """
     verdicts = {}
     for preset, make in PRESETS.items():

@@ -32,11 +32,11 @@ def presets() -> None:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class OptionDescription:
-    """What a person should know of an option.
+    """Type and meaning of one option.
 
     Attributes:
         kind: Its type or the values that it takes.
-        meaning: What it does.
+        meaning: Description from the docstring, one line.
     """
 
     kind: str

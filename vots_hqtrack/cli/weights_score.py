@@ -69,9 +69,9 @@ def score(
     tracker = HQTracker.from_config(config, device=device, weights=weights)
     found: Scores = {}
     for name, split in splits:
-        for sequence, one in split.measure(tracker, split.videos):
-            found.setdefault(name, {})[sequence] = one
-            err.print(f"{sequence}: {_line(one)}", markup=False)
+        for sequence, score in split.measure(tracker, split.videos):
+            found.setdefault(name, {})[sequence] = score
+            err.print(f"{sequence}: {_line(score)}", markup=False)
     facts = {
         "weights": str(path),
         "sha256": sha256_of(path),
@@ -113,36 +113,36 @@ def _table(found: Scores) -> Table:
     for name in ("", "objects", "J", "F", "J&F", "s/frame"):
         table.add_column(name, justify="right" if name else "left", no_wrap=True)
     for name, sequences in found.items():
-        seconds = sum(one.seconds for one in sequences.values())
-        num_frames = sum(one.num_frames for one in sequences.values())
+        seconds = sum(score.seconds for score in sequences.values())
+        num_frames = sum(score.num_frames for score in sequences.values())
         table.add_row(
-            name, "", *_cells(_mean(sequences)), f"{seconds / num_frames:.3f}", style="bold"
+            name, "", *_format(_mean(sequences)), f"{seconds / num_frames:.3f}", style="bold"
         )
-        for sequence, one in sequences.items():
-            cells = (
-                str(len(one.objects)),
-                *_cells(one.mean),
-                f"{one.seconds / one.num_frames:.3f}",
+        for sequence, score in sequences.items():
+            columns = (
+                str(len(score.objects)),
+                *_format(score.mean),
+                f"{score.seconds / score.num_frames:.3f}",
             )
-            table.add_row(f"  {sequence}", *cells)
+            table.add_row(f"  {sequence}", *columns)
         table.add_section()
     return table
 
 
-def _line(one: SequenceScore) -> str:
-    numbers = "  ".join(f"{name} {value:.3f}" for name, value in one.mean.to_dict().items())
-    return f"{numbers}  {one.num_frames} frames, {one.seconds / one.num_frames:.2f} s each"
+def _line(score: SequenceScore) -> str:
+    numbers = "  ".join(f"{name} {value:.3f}" for name, value in score.mean.to_dict().items())
+    return f"{numbers}  {score.num_frames} frames, {score.seconds / score.num_frames:.2f} s each"
 
 
 def _mean(sequences: Mapping[str, SequenceScore]) -> SegmentationMeasures:
     from vots_hqtrack.measures import mean_measures
 
-    mean = mean_measures(one.mean for one in sequences.values())
+    mean = mean_measures(score.mean for score in sequences.values())
     assert mean is not None  # noqa: S101 - a set without sequences is not kept
     return mean
 
 
-def _cells(measures: SegmentationMeasures) -> list[str]:
+def _format(measures: SegmentationMeasures) -> list[str]:
     return [f"{value:.3f}" for value in measures.to_dict().values()]
 
 
@@ -152,12 +152,12 @@ def _to_json(found: Scores) -> dict[str, object]:
             "mean": _mean(sequences).to_dict(),
             "sequences": {
                 sequence: {
-                    **one.mean.to_dict(),
-                    "frames": one.num_frames,
-                    "seconds_per_frame": one.seconds / one.num_frames,
-                    "objects": {str(key): value.to_dict() for key, value in one.objects.items()},
+                    **score.mean.to_dict(),
+                    "frames": score.num_frames,
+                    "seconds_per_frame": score.seconds / score.num_frames,
+                    "objects": {str(key): value.to_dict() for key, value in score.objects.items()},
                 }
-                for sequence, one in sequences.items()
+                for sequence, score in sequences.items()
             },
         }
         for name, sequences in found.items()

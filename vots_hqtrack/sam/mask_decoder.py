@@ -7,7 +7,7 @@ a kernel with one output. Only the part of SAM's square where the frame is gets 
 masks' resolution, and only for the masks that are asked for. Weights have the dtype that they are
 multiplied in, whatever autocast says.
 
-`sam.candidates` calls the package's own modules, with which tests compare this one.
+Tests compare it with the modules of ``segment_anything_hq`` (`tests/reference_sam.py`).
 """
 
 from __future__ import annotations

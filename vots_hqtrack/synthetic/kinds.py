@@ -43,7 +43,7 @@ class ClipKind:
     join: float = 0.08
     attach: float = 0.1
     grow: float = 0.08
-    hide: float = 0.15
+    hide: float = 0.2
     leave: float = 0.06
     base_labels: float = 0.88
     base_join: float = 0.15
@@ -103,7 +103,7 @@ KINDS: Mapping[str, ClipKind] = MappingProxyType(
 layers."""
 
 DEFAULT_WEIGHTS: Mapping[str, float] = MappingProxyType(
-    dict(plain=0.14, meetings=0.1, copies=0.07, groups=0.09, crowds=0.05, parts=0.06, joined=0.08)
-    | dict(growing=0.09, hiding=0.07, large=0.11, camera=0.04, alone=0.05, real=0.05)
+    dict(plain=0.13, meetings=0.09, copies=0.07, groups=0.08, crowds=0.05, parts=0.06, joined=0.08)
+    | dict(growing=0.08, hiding=0.12, large=0.1, camera=0.04, alone=0.05, real=0.05)
 )
 """Frequency of each kind."""

@@ -342,11 +342,11 @@ class Scene:
         layer.waves = sample_waves(self.generator, layer.centre, layer.side, 0.02)
 
     def _hide(self, layer: Layer) -> None:
-        """Cover a layer for some frames, or let it vanish for as long."""
+        """Cover a layer for some frames, or let it vanish for as long; it returns in time."""
         generator, num_frames = self.generator, self.num_frames
         duration = int(generator.integers(1, min(5, max(num_frames - 2, 1)) + 1))
-        frame = int(generator.integers(1, num_frames))
-        if self._happens(0.2):
+        frame = int(generator.integers(1, max(num_frames - duration, 2)))
+        if self._happens(0.3):
             hidden = np.arange(num_frames)
             layer.is_visible = layer.is_visible & ((hidden < frame) | (hidden >= frame + duration))
             return

@@ -102,7 +102,7 @@ def _labelled(clip: Clip) -> LabelledFrames:
 
 @dataclass(frozen=True, slots=True)
 class SingleObject:
-    """A video of a data set whose objects, however numbered, count as one.
+    """Video of a data set with all its objects taken as one.
 
     Attributes:
         video: The video.
@@ -141,7 +141,7 @@ class CrossingClips:
 
     Args:
         videos: Videos of one object each, at least as many as a clip has objects.
-        name: What captions and logs call the data set.
+        name: Name of the data set in captions and logs.
 
     Raises:
         InputError: There are too few videos.
