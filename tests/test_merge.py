@@ -8,9 +8,22 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vots_hqtrack import merge
 from vots_hqtrack.errors import ShapeError
-from vots_hqtrack.merge import initial_masks, merge_groups, merge_separate
+from vots_hqtrack.frame import (
+    logits_to_frame,
+    logits_to_frame_rows,
+    plan_aligned_frame,
+    plan_frame,
+)
+from vots_hqtrack.merge import (
+    initial_masks,
+    initial_masks_by_rows,
+    merge_groups,
+    merge_separate,
+)
 from vots_hqtrack.scoring import mean_probabilities
+from vots_hqtrack.types import Size
 
 
 @pytest.mark.parametrize("count", [0, 1, 4, 11, 255])
@@ -69,3 +82,25 @@ def test_separate_merge_of_one_object_changes_nothing() -> None:
 def test_exception_nothing_to_merge(merge: object) -> None:
     with pytest.raises(ShapeError, match="got none"):
         merge([])  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("is_aligned", [False, True])
+@pytest.mark.parametrize("size", [Size(37, 50), Size(1, 9), Size(90, 7)])
+def test_strips_of_rows_give_what_the_whole_frame_gives(
+    monkeypatch: pytest.MonkeyPatch, size: Size, is_aligned: bool
+) -> None:
+    geometry = plan_aligned_frame(size) if is_aligned else plan_frame(size, 256)
+    generator = torch.Generator().manual_seed(size.width)
+    logits = torch.randn(4, *geometry.logits_size, generator=generator)
+    whole = logits_to_frame(logits, geometry)
+    for step in (1, 5, size.height):
+        rows = [slice(top, min(top + step, size.height)) for top in range(0, size.height, step)]
+        strips = torch.cat([logits_to_frame_rows(logits, geometry, part) for part in rows], dim=1)
+        torch.testing.assert_close(strips, whole, atol=2e-5, rtol=0)
+    wanted = initial_masks(whole.softmax(0))
+    monkeypatch.setattr(merge, "WHOLE_FRAME_NUMBERS", 0)
+    monkeypatch.setattr(merge, "STRIP_NUMBERS", 4 * size.width * 5)
+    found = initial_masks_by_rows(lambda rows: whole[:, rows].softmax(0), size, 3)
+    assert torch.equal(found.slot_map, wanted.slot_map)
+    assert torch.equal(found.masks, wanted.masks)
+    assert torch.equal(found.probability, wanted.probability)

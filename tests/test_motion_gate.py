@@ -69,7 +69,7 @@ def test_values_close_outside() -> None:
 
 def test_exception_reach() -> None:
     for value in ("-1", "nan", "inf"):
-        with pytest.raises(ConfigError, match=r"tracking\.search_reach must be 0 or a positive"):
+        with pytest.raises(ConfigError, match=r"tracking\.search_reach must be a (finite )?number"):
             apply_settings(lite(), [f"tracking.search_reach={value}"])
 
 

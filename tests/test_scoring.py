@@ -165,7 +165,7 @@ class TestScore:
         assert calibrated_score(ConfidenceFeatures(1.0, 0.6, 1.2, 1.5), config) < 0.5
 
     def test_exception_options(self) -> None:
-        with pytest.raises(ConfigError, match=r"confidence\.ambiguity must be finite, got nan"):
+        with pytest.raises(ConfigError, match=r"confidence\.ambiguity must be a finite"):
             apply_settings(lite_vmos(), ["confidence.ambiguity=nan"])
         with pytest.raises(ConfigError, match=r"tracking\.absence_score must be"):
             TrackingConfig(absence_score=-0.1)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from typing import Literal
 
 from vots_hqtrack.encoder import is_part_of
 from vots_hqtrack.errors import ConfigError
-from vots_hqtrack.settings import flat_options
+from vots_hqtrack.settings import check_types, flat_options
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +37,12 @@ class FrameConfig:
 
     def __post_init__(self) -> None:
         """Check the values."""
+        check_types(self, "frame")
         is_size = 256 <= self.long_edge <= 1024 and self.long_edge % 32 == 0
         wanted = "a multiple of 32 from 256 to 1024"
         require(is_size, "frame.long_edge", wanted, self.long_edge)
-        require(self.min_short_edge >= 0, "frame.min_short_edge", "0 or more", self.min_short_edge)
-        require(self.max_long_edge >= 1, "frame.max_long_edge", "1 or more", self.max_long_edge)
+        require_within("frame.min_short_edge", self.min_short_edge, 0, 8192)
+        require_within("frame.max_long_edge", self.max_long_edge, 1, 16384)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,10 @@ class EncoderConfig:
     """
 
     kind: str = "sam"
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        check_types(self, "encoder")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +92,15 @@ class VMOSConfig:
 
     def __post_init__(self) -> None:
         """Check the values."""
+        check_types(self, "vmos")
         for name in ("width_s16", "width_s8", "width_s4"):
             value = getattr(self, name)
-            require(value > 0 and value % 8 == 0, f"vmos.{name}", "a positive multiple of 8", value)
-        require(self.num_blocks_s16 >= 1, "vmos.num_blocks_s16", "at least 1", self.num_blocks_s16)
-        require(self.window_radius >= 0, "vmos.window_radius", "0 or more", self.window_radius)
+            ok = 0 < value <= 1024 and value % 8 == 0
+            require(ok, f"vmos.{name}", "a positive multiple of 8, 1024 at most", value)
+        require_within("vmos.num_blocks_s16", self.num_blocks_s16, 1, 32)
+        require_within("vmos.window_radius", self.window_radius, 0, 64)
+        for name in ("identity_kernel", "identity_kernel_s8"):
+            require_within(f"vmos.{name}", getattr(self, name), 1, 64)
 
 
 def released_vmos() -> VMOSConfig:
@@ -133,16 +141,10 @@ class MemoryConfig:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        require(
-            self.capacity >= 1, "memory.capacity", "at least 1 (the reference frame)", self.capacity
-        )
-        require(self.gap >= 1, "memory.gap", "at least 1", self.gap)
-        require(
-            self.short_term_delay >= 1,
-            "memory.short_term_delay",
-            "at least 1",
-            self.short_term_delay,
-        )
+        check_types(self, "memory")
+        require_within("memory.capacity", self.capacity, 1, 10_000)
+        require_within("memory.gap", self.gap, 1, 1_000_000_000)
+        require_within("memory.short_term_delay", self.short_term_delay, 1, 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,11 +178,10 @@ class TrackingConfig:
 
     def __post_init__(self) -> None:
         """Check the values."""
+        check_types(self, "tracking")
         _require_fraction("tracking.agreement", self.agreement)
         _require_fraction("tracking.absence_score", self.absence_score)
-        reach = self.search_reach
-        is_reach = math.isfinite(reach) and reach >= 0
-        require(is_reach, "tracking.search_reach", "0 or a positive number", reach)
+        require_within("tracking.search_reach", self.search_reach, 0, 1_000_000)
 
 
 ConfidenceKind = Literal["probability", "calibrated"]
@@ -209,9 +210,7 @@ class ConfidenceConfig:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        for option in dataclasses.fields(self)[1:]:
-            value = getattr(self, option.name)
-            require(math.isfinite(value), f"confidence.{option.name}", "finite", value)
+        check_types(self, "confidence")
 
 
 CompileBackend = Literal["auto", "off", "cudagraphs", "inductor"]
@@ -257,6 +256,10 @@ class RefinerConfig:
     fill_holes: bool = False
     drop_islands: bool = False
 
+    def __post_init__(self) -> None:
+        """Check the values."""
+        check_types(self, "refiner")
+
 
 @dataclass(frozen=True, slots=True)
 class SelectorConfig:
@@ -270,6 +273,7 @@ class SelectorConfig:
 
     def __post_init__(self) -> None:
         """Check the values."""
+        check_types(self, "selector")
         ok = 0.0 <= self.iou_threshold <= 1.0
         require(ok, "selector.iou_threshold", "a number from 0 to 1", self.iou_threshold)
 
@@ -302,8 +306,9 @@ class RuntimeConfig:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        require(self.threads >= 0, "runtime.threads", "0 or more", self.threads)
-        require(self.frame_budget >= 0, "runtime.frame_budget", "0 or more", self.frame_budget)
+        check_types(self, "runtime")
+        require_within("runtime.threads", self.threads, 0, 1024)
+        require_within("runtime.frame_budget", self.frame_budget, 0, 86_400)
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,6 +393,11 @@ def options_from_environment(environment: Mapping[str, str] | None = None) -> St
         weights=Path(weights).expanduser() if weights else None,
         settings=tuple(variables.get("VOTS_HQTRACK_SETTINGS", "").split()),
     )
+
+
+def require_within(name: str, value: float, low: float, high: float) -> None:
+    """Raise a ConfigError unless an option is within two bounds, which are allowed."""
+    require(low <= value <= high, name, f"a number from {low} to {high}", value)
 
 
 def _require_fraction(name: str, value: float) -> None:

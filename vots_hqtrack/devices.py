@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 import time
 from collections.abc import Callable
 from functools import lru_cache, wraps
@@ -28,14 +29,17 @@ def pick_device(name: str) -> torch.device:
     Raises:
         ConfigError: PyTorch does not know the name, or has no such device here.
     """
+    if not isinstance(name, (str, torch.device)):
+        raise ConfigError(f"wanted the name of a device, got {type(name).__name__}")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"cannot compute on the device {name!r}: {reason}") from error
+        torch.ones(1, device=device).add(1).cpu()  # also fails on devices without values
+    except Exception as error:  # backends that are not installed raise errors of any kind
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        shown = reprlib.repr(str(name))
+        raise ConfigError(f"cannot compute on the device {shown}: {reason}") from error
     return device
 
 

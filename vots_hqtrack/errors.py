@@ -3,6 +3,19 @@
 Every public entry point raises one of these, and its text says what was wanted and what came.
 """
 
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+
+_NO_MEMORY = re.compile(
+    r"out of memory|can't allocate memory|not enough memory|unable to allocate|bad_alloc"
+    r"|storage size calculation overflowed|invalid buffer size",
+    re.IGNORECASE,
+)
+_AMOUNT = re.compile(r"allocate (\d[\d.]* ?(?:bytes|[KMGTPE]?i?B))", re.IGNORECASE)
+
 
 def printable(text: str) -> str:
     r"""Escape all control characters but line breaks, so that a terminal does not obey them.
@@ -55,6 +68,10 @@ class WeightsError(HQTrackError):
     exit_code = 3
 
 
+class MemoryLimitError(HQTrackError):
+    """The computation needs more memory than there is."""
+
+
 class ProtocolError(HQTrackError):
     """The talk with the VOT toolkit (TraX) broke, or one of its commands left no result."""
 
@@ -71,3 +88,29 @@ class OpsError(HQTrackError):
     """A compute backend that was asked for is not available."""
 
     exit_code = 2
+
+
+@contextlib.contextmanager
+def explain_memory() -> Iterator[None]:
+    """Raise the errors of all libraries that ran out of memory as one of the package's.
+
+    Raises:
+        MemoryLimitError: An allocation failed.
+
+    Example:
+        >>> with explain_memory():  # doctest: +ELLIPSIS
+        ...     raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+        Traceback (most recent call last):
+        vots_hqtrack.errors.MemoryLimitError: out of memory: wanted 20.00 GiB more; less is ...
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not _NO_MEMORY.search(str(error)):
+            raise
+        found = _AMOUNT.search(str(error))
+        amount = f"wanted {found[1]} more" if found else "an allocation failed"
+        raise MemoryLimitError(
+            f"out of memory: {amount}; less is needed for smaller frames, fewer objects, "
+            "memory.capacity=4, a preset without refiner (lite-vmos), or on another device"
+        ) from error

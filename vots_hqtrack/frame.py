@@ -253,6 +253,36 @@ def logits_to_frame(logits: Tensor, geometry: FrameGeometry) -> Tensor:
     return rows @ (logits @ columns.T)
 
 
+def logits_to_frame_rows(logits: Tensor, geometry: FrameGeometry, rows: slice) -> Tensor:
+    """Bring logits to some rows of the frame, as :func:`logits_to_frame` does to all.
+
+    Args:
+        logits: ``(N, H'/4, W'/4)`` float.
+        geometry: Layout of the frame.
+        rows: First row and the one after the last.
+
+    Returns:
+        ``(N, rows, W)`` float.
+    """
+    (height, width), source = geometry.frame_size, logits.shape[1]
+    pixels = torch.arange(rows.start, min(rows.stop, height), dtype=torch.float64)
+    if geometry.is_aligned:
+        centre = pixels * (source - 1) / max(height - 1, 1)
+    else:
+        content = geometry.input_size.height / (NETWORK_STRIDE * LOGITS_STRIDE)
+        centre = ((pixels + 0.5) * content / height - 0.5).clamp_(0, source - 1)
+    # Only the logits around these rows have a weight.
+    top, bottom = int(centre[0]), min(int(centre[-1]) + 2, source)
+    weights = 1 - (centre[:, None] - torch.arange(top, bottom, dtype=torch.float64)).abs()
+    near = logits[:, top:bottom]
+    if geometry.is_aligned:
+        wide = _resize(near, Size(bottom - top, width), mode="bilinear", align_corners=True)
+    else:
+        sides = (width, geometry.input_size.width, geometry.logits_size.width)
+        wide = near @ _bilinear(*sides, logits.device, logits.dtype).T
+    return weights.clamp_(min=0).float().to(logits.device, logits.dtype) @ wide
+
+
 def _aligned_side(length: float) -> int:
     # Cut before it is rounded, and halves go to the even side: both as in the released code.
     return round((int(length) - 1) / ALIGNED_STRIDE) * ALIGNED_STRIDE + 1

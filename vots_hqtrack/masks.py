@@ -17,7 +17,14 @@ from torch import Tensor
 
 from vots_hqtrack.devices import host_can_read
 from vots_hqtrack.errors import InputError, ShapeError
-from vots_hqtrack.types import MAX_OBJECTS, SLOTS_PER_GROUP, LabelArray, MaskArray, ObjectId
+from vots_hqtrack.types import (
+    MAX_OBJECTS,
+    SLOTS_PER_GROUP,
+    LabelArray,
+    MaskArray,
+    ObjectId,
+    check_object_id,
+)
 
 BACKGROUND = 0
 
@@ -56,23 +63,24 @@ def combine_masks(masks: Mapping[ObjectId, MaskArray]) -> LabelArray:
         >>> combine_masks({ObjectId(7): right, ObjectId(2): left})
         array([[2, 2, 7]], dtype=uint8)
     """
+    if not isinstance(masks, Mapping) or not all(isinstance(m, np.ndarray) for m in masks.values()):
+        raise InputError(f"masks must be a mapping from ids to arrays, got {type(masks).__name__}")
     if not masks:
         raise InputError("a label map needs at least one mask, got none")
     shape = next(iter(masks.values())).shape
-    for object_id, mask in masks.items():
-        if not 1 <= object_id <= MAX_OBJECTS:
-            raise InputError(f"object ids must be 1..{MAX_OBJECTS}, got {object_id}")
+    by_id = {check_object_id(object_id): mask for object_id, mask in masks.items()}
+    for object_id, mask in by_id.items():
         if mask.dtype != np.bool_ or mask.ndim != 2 or mask.shape != shape:
             raise ShapeError(
                 f"masks must be bool (H, W) of one size, got {mask.dtype} {mask.shape} for "
                 f"object {object_id} where another mask has {shape}"
             )
-    areas = {object_id: int(np.count_nonzero(mask)) for object_id, mask in masks.items()}
+    areas = {object_id: int(np.count_nonzero(mask)) for object_id, mask in by_id.items()}
     label_map = np.zeros(shape, dtype=np.uint8)
-    for object_id in sorted(masks, key=lambda key: (areas[key], key), reverse=True):
-        label_map[masks[object_id]] = object_id
+    for object_id in sorted(by_id, key=lambda key: (areas[key], key), reverse=True):
+        label_map[by_id[object_id]] = object_id
     if sum(areas.values()) > np.count_nonzero(label_map):
-        _check_visible(masks, areas, label_map)
+        _check_visible(by_id, areas, label_map)
     return label_map
 
 
@@ -136,18 +144,17 @@ def split_label_map(
         >>> masks[ObjectId(2)], masks[ObjectId(5)]
         (array([[False,  True,  True]]), array([[False, False, False]]))
     """
+    if not isinstance(label_map, np.ndarray):
+        raise ShapeError(f"a label map must be an array (H, W), got {type(label_map).__name__}")
     if label_map.ndim != 2 or not np.issubdtype(label_map.dtype, np.integer):
         raise ShapeError(
             f"a label map must be integer (H, W), got {label_map.dtype} {label_map.shape}"
         )
     if object_ids is None:
-        object_ids = (ObjectId(int(v)) for v in np.unique(label_map) if v != BACKGROUND)
-    masks: dict[ObjectId, MaskArray] = {}
-    for object_id in sorted(object_ids):
-        if not 1 <= object_id <= MAX_OBJECTS:
-            raise InputError(f"object ids must be 1..{MAX_OBJECTS}, got {object_id}")
-        masks[object_id] = label_map == object_id
-    return masks
+        object_ids = [ObjectId(int(v)) for v in np.unique(label_map) if v != BACKGROUND]
+    if not isinstance(object_ids, Iterable):
+        raise InputError(f"wanted a list of object ids, got {type(object_ids).__name__}")
+    return {i: label_map == i for i in sorted(check_object_id(wanted) for wanted in object_ids)}
 
 
 def one_hot_slots(label_map: Tensor, num_slots: int = SLOTS_PER_GROUP) -> Tensor:
@@ -170,6 +177,9 @@ def one_hot_slots(label_map: Tensor, num_slots: int = SLOTS_PER_GROUP) -> Tensor
                 [0., 1., 0.],
                 [0., 0., 0.]])
     """
+    if not isinstance(label_map, Tensor):
+        got = type(label_map).__name__
+        raise ShapeError(f"a label map of slots must be an integer tensor (B, H, W), got {got}")
     if label_map.ndim != 3 or label_map.is_floating_point() or label_map.dtype == torch.bool:
         raise ShapeError(
             f"a label map of slots must be integer (B, H, W), got {_describe(label_map)}"
@@ -189,6 +199,9 @@ def split_slot_map(slot_map: Tensor, num_objects: int) -> Tensor:
     Returns:
         ``(N, H, W)`` bool.
     """
+    if not isinstance(slot_map, Tensor) or slot_map.ndim != 2:
+        got = _describe(slot_map) if isinstance(slot_map, Tensor) else type(slot_map).__name__
+        raise ShapeError(f"a slot map must be a tensor (H, W), got {got}")
     masks = slot_map.new_empty((num_objects, *slot_map.shape), dtype=torch.bool)
     for row, mask in enumerate(masks):
         torch.eq(slot_map, row + 1, out=mask)
@@ -305,6 +318,8 @@ def check_mask_stack(masks: Tensor) -> None:
     Raises:
         ShapeError: They are not.
     """
+    if not isinstance(masks, Tensor):
+        raise ShapeError(f"masks must be a bool tensor (N, H, W), got {type(masks).__name__}")
     if masks.ndim != 3 or masks.dtype != torch.bool or masks.shape[1] < 1 or masks.shape[2] < 1:
         raise ShapeError(f"masks must be a bool tensor (N, H, W), got {_describe(masks)}")
 

@@ -257,6 +257,7 @@ class TrackState:
         given_areas: ``(N,)`` int64 on the device, pixels of the masks that the caller gave.
         features: Encoder features of the last frame, for objects that are added on it.
         last_seen: Boxes for the motion gate; None without one.
+        owner: Number of the tracker; None fits the first one that it is given to.
     """
 
     geometry: FrameGeometry
@@ -267,6 +268,7 @@ class TrackState:
     given_areas: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     features: FrameFeatures | None = None
     last_seen: LastSeen | None = None
+    owner: int | None = None
 
     @property
     def label_map(self) -> LabelArray:

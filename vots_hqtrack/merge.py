@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,10 +10,17 @@ from torch import Tensor
 
 from vots_hqtrack.errors import ShapeError
 from vots_hqtrack.masks import split_slot_map
+from vots_hqtrack.types import Size
 
 PROBABILITY_MARGIN = 1e-5
 """Distance from 0 and 1 that probabilities keep before groups are merged, as in the released
 model."""
+
+
+WHOLE_FRAME_NUMBERS = 1 << 26
+"""Probabilities of a frame, 256 MB of them, up to which all its rows are merged at once."""
+STRIP_NUMBERS = 1 << 22
+"""Probabilities of a strip of rows of a frame with more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +98,33 @@ def initial_masks(probabilities: Tensor) -> InitialMasks:
     Args:
         probabilities: ``(1 + N, H, W)`` float of at most 256 classes, the background first.
     """
+    slot_map, best = _most_probable(probabilities)
+    return InitialMasks(slot_map, split_slot_map(slot_map, len(probabilities) - 1), best)
+
+
+def initial_masks_by_rows(
+    probabilities: Callable[[slice], Tensor], size: Size, num_objects: int
+) -> InitialMasks:
+    """Do the same for many objects in large frames, whose probabilities do not fit the memory.
+
+    Args:
+        probabilities: Returns ``(1 + N, rows, W)`` float for some rows of the frame.
+        size: Frame size.
+        num_objects: Number of objects ``N``.
+    """
+    row_numbers = (1 + num_objects) * size.width
+    is_small = row_numbers * size.height <= WHOLE_FRAME_NUMBERS
+    step = size.height if is_small else max(STRIP_NUMBERS // row_numbers, 1)
+    strips = [
+        _most_probable(probabilities(slice(top, min(top + step, size.height))))
+        for top in range(0, size.height, step)
+    ]
+    slot_map, best = (torch.cat(parts) for parts in zip(*strips, strict=True))
+    return InitialMasks(slot_map, split_slot_map(slot_map, num_objects), best)
+
+
+def _most_probable(probabilities: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the most probable class of each pixel, and its probability."""
     # PyTorch's argmax over the first dimension takes twenty times as long on the CPU.
     best = probabilities[0].clone()
     slot_map = torch.zeros_like(best, dtype=torch.uint8)
@@ -99,4 +133,4 @@ def initial_masks(probabilities: Tensor) -> InitialMasks:
         newest = (probability > best).view(torch.uint8).mul_(number)
         torch.maximum(slot_map, newest, out=slot_map)
         torch.maximum(best, probability, out=best)
-    return InitialMasks(slot_map, split_slot_map(slot_map, len(probabilities) - 1), best)
+    return slot_map, best

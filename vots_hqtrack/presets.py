@@ -143,6 +143,6 @@ def load_preset(name: str) -> TrackerConfig:
     Raises:
         ConfigError: No preset has that name.
     """
-    if name not in PRESETS:
+    if not isinstance(name, str) or name not in PRESETS:
         raise ConfigError(f"unknown preset {name!r}; wanted one of: {', '.join(PRESETS)}")
     return PRESETS[name]()

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from vots_hqtrack.devices import device_clock
+from vots_hqtrack.entry import public
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.frame import labels_to_network
 from vots_hqtrack.memory import TrackState, new_group
@@ -36,6 +37,7 @@ from vots_hqtrack.types import (
     Size,
     check_frame,
     check_masks,
+    check_track_options,
 )
 
 _logger = logging.getLogger(__name__)
@@ -292,6 +294,7 @@ class RealtimeState(TrackState):
 class RealtimeTracker(HQTracker):
     """A tracker that keeps ``runtime.frame_budget`` seconds per frame on average."""
 
+    @public
     def initialize(self, frame: FrameArray, masks: Mapping[int, MaskArray]) -> RealtimeState:
         """Start a video at the highest resolution that keeps the budget; see the base class."""
         size = check_frame(frame)
@@ -304,7 +307,8 @@ class RealtimeTracker(HQTracker):
             self._start_objects(frame, given, state)
             began = clock()
             encoded = self._encoder.encode(frame, state.geometry)
-            self._predict(self._read(encoded, state, None, use_refiner=False))
+            for group in self._predict(self._read(encoded, state, None, use_refiner=False)):
+                group.frame_logits(slice(0, size.height))
             return clock() - began
 
         budget = self.config.runtime.frame_budget
@@ -317,8 +321,10 @@ class RealtimeTracker(HQTracker):
             can_refine=self._refiner is not None and self.config.refiner.enabled,
             clock=clock,
         )
+        state.owner = self.number
         return state
 
+    @public
     def track(
         self,
         frame: FrameArray,
@@ -329,6 +335,7 @@ class RealtimeTracker(HQTracker):
     ) -> FrameResult:
         """Find the objects in the next frame within the budget; see the base class."""
         check_frame(frame, expected=state.geometry.frame_size)
+        check_track_options(memory_frames, use_refiner)
         state = _realtime(state)
         controller = state.controller
         if controller is None:

@@ -31,7 +31,7 @@ _Value = TypeVar("_Value")
 
 
 class LazyMapping(Mapping[ObjectId, _Value]):
-    """Values by object id, computed all together when the first one is read.
+    """Values by object id, computed all together when the first one is read, and kept.
 
     Args:
         object_ids: The keys, in order.
@@ -61,8 +61,11 @@ class LazyMapping(Mapping[ObjectId, _Value]):
         return len(self._object_ids)
 
 
-class DeviceMasks(LazyMapping[MaskArray]):
-    """Masks of a slot map on its device, copied to the CPU when the first one is read.
+class DeviceMasks(Mapping[ObjectId, MaskArray]):
+    """Masks of a slot map on its device, which is copied to the CPU when the first one is read.
+
+    Each reading makes a new array, so a result holds one byte a pixel for all objects together, and
+    nobody changes a mask for others.
 
     Args:
         slot_map: ``(H, W)`` uint8: number of the object in ``object_ids``, from 1; 0 = background.
@@ -73,18 +76,36 @@ class DeviceMasks(LazyMapping[MaskArray]):
     def __init__(
         self, slot_map: Tensor, object_ids: Sequence[ObjectId], absent: Sequence[ObjectId] = ()
     ) -> None:
-        super().__init__(
-            object_ids, lambda: [self.label_map == object_id for object_id in object_ids]
-        )
         self._slot_map = slot_map
+        self._object_ids = object_ids
         self._absent = absent
 
-    @cached_property
+    def __getitem__(self, object_id: ObjectId) -> MaskArray:
+        """Return one mask, bool ``(H, W)``."""
+        if object_id not in self._object_ids:
+            raise KeyError(object_id)
+        mask: MaskArray = self._label_map == object_id
+        return mask
+
+    def __iter__(self) -> Iterator[ObjectId]:
+        """Iterate over the object ids; computes nothing."""
+        return iter(self._object_ids)
+
+    def __len__(self) -> int:
+        """Return the number of objects; computes nothing."""
+        return len(self._object_ids)
+
+    @property
     def label_map(self) -> LabelArray:
-        """``(H, W)`` uint8 object ids on the CPU, 0 = background."""
+        """``(H, W)`` uint8 object ids on the CPU, 0 = background; a new array."""
+        return self._label_map.copy()
+
+    @cached_property
+    def _label_map(self) -> LabelArray:
         kept = [0 if number in self._absent else number for number in self._object_ids]
         table = np.array([0, *kept], np.uint8)
         label_map: LabelArray = table[self._slot_map.cpu().numpy()]
+        del self._slot_map
         return label_map
 
 

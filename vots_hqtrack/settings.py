@@ -9,6 +9,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import math
+import reprlib
 import sys
 import types
 import typing
@@ -27,6 +29,10 @@ Config = TypeVar("Config", bound=Any)
 
 Tables = dict[str, Any]
 """Content of a TOML file, before it is checked."""
+_MAX_DEPTH = 8
+"""Depth of nested values in a TOML file; recipes have two."""
+_MAX_INT = 2**31 - 1
+_MAX_FILE_BYTES = 1 << 20
 
 
 def apply_settings(config: Config, settings: Iterable[str]) -> Config:
@@ -54,9 +60,10 @@ def load_toml(config: Config, path: Path) -> Config:
     for section, options in read_toml(path, f"configuration file {path}").items():
         if not isinstance(options, dict):
             raise ConfigError(
-                f"{path}: wanted tables such as [memory], got a bare value {section!r}"
+                f"{path}: wanted tables such as [memory], got a bare value {reprlib.repr(section)}"
             )
-        tables[section] = {**tables.get(section, {}), **options}
+        known = tables.get(section, {})
+        tables[section] = {**(known if isinstance(known, dict) else {}), **options}
     return dataclasses.replace(config, **_build_sections(type(config), tables))
 
 
@@ -67,9 +74,54 @@ def read_toml(path: Any, what: str) -> Tables:  # noqa: ANN401 - a path or a res
         ConfigError: The file cannot be read.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        with path.open("rb") as file:
+            content = file.read(_MAX_FILE_BYTES + 1)
+        if len(content) > _MAX_FILE_BYTES:
+            raise ConfigError(f"cannot read the {what}: wanted 1 MB at most")
+        tables = tomllib.loads(content.decode("utf-8").replace("\r\n", "\n"))
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"cannot read the {what}: {error}") from error
+    if not _is_plain(tables):
+        raise ConfigError(
+            f"cannot read the {what}: wanted values nested {_MAX_DEPTH} deep at most, and whole "
+            f"numbers up to {_MAX_INT}"
+        )
+    return tables
+
+
+def _is_plain(value: object, depth: int = 0) -> bool:
+    """Return whether a TOML value can be copied and printed, however strange it is."""
+    if isinstance(value, (dict, list)):
+        parts = value.values() if isinstance(value, dict) else value
+        return depth < _MAX_DEPTH and all(_is_plain(part, depth + 1) for part in parts)
+    return not isinstance(value, int) or abs(value) <= _MAX_INT
+
+
+def check_types(options: Any, name: str) -> None:  # noqa: ANN401 - any section
+    """Check the types of a section's values, which callers in Python may have mixed up.
+
+    Args:
+        options: The section.
+        name: Its name in errors.
+
+    Raises:
+        ConfigError: A value has another type than the option, is not finite, or is beyond 32 bits.
+    """
+    hints = typing.get_type_hints(type(options))
+    for option in dataclasses.fields(options):
+        value, wanted = getattr(options, option.name), hints[option.name]
+        full_name, got = f"{name}.{option.name}", reprlib.repr(value)
+        is_choice = typing.get_origin(wanted) is Literal
+        if is_choice or isinstance(value, _accepted(wanted)):
+            parsed = parse_value(full_name, value, wanted)
+            if type(parsed) is type(value) or wanted is float:
+                continue
+        kind = "one of its choices" if is_choice else f"of type {wanted.__name__}"
+        raise ConfigError(f"{full_name} must be {kind}, got {got}")
+
+
+def _accepted(wanted: type) -> tuple[type, ...]:
+    return (int, float) if wanted is float else (wanted,)
 
 
 def set_options(tables: Tables, settings: Iterable[str]) -> Tables:
@@ -89,22 +141,36 @@ def set_options(tables: Tables, settings: Iterable[str]) -> Tables:
         {'batch_size': '8'}
     """
     changed = copy.deepcopy(tables)
-    for setting in settings:
+    for setting in _listed(settings):
         name, separator, value = setting.partition("=")
         section, *numbers, option = name.strip().split(".") if "." in name else ("", "")
         content = changed.setdefault(section, [{}] if numbers else {}) if section else {}
         is_list, malformed = isinstance(content, list), not separator or not section
-        if malformed or len(numbers) > is_list or not all(n.isdecimal() for n in numbers):
-            raise ConfigError(f"a setting reads section.option=value, got {setting!r}")
+        is_number = all(n.isdecimal() and len(n) < 10 for n in numbers)
+        if malformed or len(numbers) > is_list or not is_number:
+            raise ConfigError(f"a setting reads section.option=value, got {reprlib.repr(setting)}")
         if numbers and int(numbers[0]) >= len(content):
             raise ConfigError(
-                f"{section} has {len(content)} tables, counted from 0; got {setting!r}"
+                f"{section} has {len(content)} tables, counted from 0; got {reprlib.repr(setting)}"
             )
         chosen = content if is_list else [content]
         chosen = [chosen[int(numbers[0])]] if numbers else chosen
         for table in chosen:
+            if not isinstance(table, dict):
+                raise ConfigError(f"wanted a table [{section}], got {reprlib.repr(table)}")
             table[option] = value.strip()
     return changed
+
+
+def _listed(settings: Iterable[str]) -> list[str]:
+    """List settings; a bare string would be read letter by letter."""
+    if isinstance(settings, (str, bytes)) or not isinstance(settings, Iterable):
+        raise ConfigError(f"wanted a list of settings, got {reprlib.repr(settings)}")
+    listed = list(settings)
+    for setting in listed:
+        if not isinstance(setting, str):
+            raise ConfigError(f"a setting is a string, got {reprlib.repr(setting)}")
+    return listed
 
 
 def build_config(kind: type[Config], tables: Mapping[str, Any]) -> Config:
@@ -170,7 +236,9 @@ def parse_value(name: str, value: object, wanted: Any) -> object:  # noqa: ANN40
     if origin is Literal:
         choices = {str(choice): choice for choice in typing.get_args(wanted)}
         if str(value) not in choices:
-            raise ConfigError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+            raise ConfigError(
+                f"{name} must be one of {', '.join(choices)}, got {reprlib.repr(value)}"
+            )
         return choices[str(value)]
     if origin is tuple:
         return _parse_tuple(name, value, typing.get_args(wanted))
@@ -182,11 +250,11 @@ def parse_value(name: str, value: object, wanted: Any) -> object:  # noqa: ANN40
 def _parse_tuple(name: str, value: object, kinds: tuple[Any, ...]) -> tuple[object, ...]:
     parts = (value.split(",") if value else []) if isinstance(value, str) else value
     if not isinstance(parts, (list, tuple)):
-        raise ConfigError(f"{name} must be values separated by commas, got {value!r}")
+        raise ConfigError(f"{name} must be values separated by commas, got {reprlib.repr(value)}")
     if kinds[-1] is Ellipsis:
         kinds = (kinds[0],) * len(parts)
     if len(parts) != len(kinds):
-        raise ConfigError(f"{name} must be {len(kinds)} values, got {value!r}")
+        raise ConfigError(f"{name} must be {len(kinds)} values, got {reprlib.repr(value)}")
     return tuple(parse_value(name, part, kind) for part, kind in zip(parts, kinds, strict=True))
 
 
@@ -194,14 +262,21 @@ def _parse_scalar(name: str, value: object, wanted: type) -> object:
     words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
     if wanted is bool:
         if str(value).lower() not in words:
-            raise ConfigError(f"{name} must be true or false, got {value!r}")
+            raise ConfigError(f"{name} must be true or false, got {reprlib.repr(value)}")
         return words[str(value).lower()]
-    if isinstance(value, bool) or (wanted is int and isinstance(value, float)):
-        raise ConfigError(f"{name} must be of type {wanted.__name__}, got {value!r}")
+    wrong = ConfigError(f"{name} must be of type {wanted.__name__}, got {reprlib.repr(value)}")
+    is_string = isinstance(value, str)
+    if isinstance(value, bool) or not (is_string or isinstance(value, _accepted(wanted))):
+        raise wrong
     try:
-        return wanted(value)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{name} must be of type {wanted.__name__}, got {value!r}") from error
+        parsed: Any = wanted(value)
+    except (ValueError, OverflowError) as error:
+        raise wrong from error
+    if wanted is float and not math.isfinite(parsed):
+        raise ConfigError(f"{name} must be a finite number, got {reprlib.repr(value)}")
+    if wanted is int and abs(parsed) > _MAX_INT:
+        raise ConfigError(f"{name} must be {_MAX_INT} at most, got {reprlib.repr(value)}")
+    return parsed
 
 
 def _section_types(kind: type[Any]) -> dict[str, Any]:
@@ -230,7 +305,7 @@ def _build_sections(kind: type[Any], tables: Mapping[str, Any]) -> dict[str, Any
             # Settings alone make one table.
             listed = [content] if isinstance(content, dict) else content
             if not isinstance(listed, list):
-                raise ConfigError(f"wanted tables [[{name}]], got {content!r}")
+                raise ConfigError(f"wanted tables [[{name}]], got {reprlib.repr(content)}")
             built[name] = tuple(_build_section(table_type, name, table) for table in listed)
         else:
             built[name] = _build_section(wanted[name], name, content, base=defaults[name]())
@@ -240,7 +315,7 @@ def _build_sections(kind: type[Any], tables: Mapping[str, Any]) -> dict[str, Any
 def _build_section(kind: type[Any], name: str, content: object, base: Any = None) -> object:  # noqa: ANN401 - a section
     """Build a section, from its defaults in the configuration where it has some."""
     if not isinstance(content, dict):
-        raise ConfigError(f"wanted a table [{name}], got {content!r}")
+        raise ConfigError(f"wanted a table [{name}], got {reprlib.repr(content)}")
     hints = typing.get_type_hints(kind)
     unknown = sorted(set(content) - set(hints))
     if unknown:

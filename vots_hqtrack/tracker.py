@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,13 @@ from torch import Tensor
 from vots_hqtrack.config import TrackerConfig
 from vots_hqtrack.devices import pick_device, pick_dtype
 from vots_hqtrack.encoder.frames import EncodedFrame, FrameEncoder
+from vots_hqtrack.entry import public, tracker_numbers
 from vots_hqtrack.errors import ConfigError, InputError
 from vots_hqtrack.frame import (
     FrameGeometry,
     labels_to_network,
     logits_to_frame,
+    logits_to_frame_rows,
     mask_to_network,
     warn_if_tiny,
 )
@@ -42,7 +45,7 @@ from vots_hqtrack.memory import (
     slots_in_group,
     without_numbers,
 )
-from vots_hqtrack.merge import InitialMasks, initial_masks, merge_groups, merge_separate
+from vots_hqtrack.merge import InitialMasks, initial_masks_by_rows, merge_groups, merge_separate
 from vots_hqtrack.motion_gate import LastSeen, close_outside, search_windows
 from vots_hqtrack.presets import load_preset
 from vots_hqtrack.refiner import Box, ObjectPrompt, Refiner
@@ -63,8 +66,11 @@ from vots_hqtrack.types import (
     ObjectId,
     PropagationOutput,
     Size,
+    check_boxes,
     check_frame,
     check_masks,
+    check_path,
+    check_track_options,
 )
 from vots_hqtrack.vmos import VMOS
 
@@ -119,14 +125,14 @@ class GroupPrediction:
     Attributes:
         output: Output of propagation, with the proposals for the memory.
         logits: ``(1 + n, H'/4, W'/4)`` float32, the background and the group's objects.
-        frame_logits: ``(1 + n, H, W)`` float32, the same at frame size.
+        frame_logits: Returns them at frame size, ``(1 + n, rows, W)`` float32 of some rows.
         refused: ``(H'/4, W'/4)`` bool, True where an object was found outside its search window;
             None without search windows.
     """
 
     output: PropagationOutput
     logits: Tensor
-    frame_logits: Tensor
+    frame_logits: Callable[[slice], Tensor]
     refused: Tensor | None
 
 
@@ -157,6 +163,7 @@ class HQTracker:
         refiner: Refiner | None,
         device: torch.device,
     ) -> None:
+        self.number = next(tracker_numbers)
         self.config = config
         self.device = device
         self.dtype = pick_dtype(config.runtime.dtype, device)
@@ -167,12 +174,13 @@ class HQTracker:
         self._group_size = 1 if config.tracking.mode == "separate" else SLOTS_PER_GROUP
 
     @classmethod
+    @public
     def from_preset(
         cls,
         name: str = "lite",
         *,
         device: str = "auto",
-        weights: Path | None = None,
+        weights: str | Path | None = None,
         settings: Iterable[str] = (),
     ) -> HQTracker:
         """Build a tracker from a preset.
@@ -191,15 +199,19 @@ class HQTracker:
         return cls.from_config(config, device=device, weights=weights)
 
     @classmethod
+    @public
     def from_config(
-        cls, config: TrackerConfig, *, device: str = "auto", weights: Path | None = None
+        cls, config: TrackerConfig, *, device: str = "auto", weights: str | Path | None = None
     ) -> HQTracker:
         """Build a tracker from a configuration; arguments and errors as :meth:`from_preset`."""
         from vots_hqtrack.build import build_parts, make_tracker
 
-        place = pick_device(device)
-        return make_tracker(config, build_parts(config, place, weights), place)
+        if not isinstance(config, TrackerConfig):
+            raise ConfigError(f"wanted a TrackerConfig, got {type(config).__name__}")
+        place, file = pick_device(device), None if weights is None else check_path(weights)
+        return make_tracker(config, build_parts(config, place, file), place)
 
+    @public
     def initialize(self, frame: FrameArray, masks: Mapping[int, MaskArray]) -> TrackState:
         """Start a video.
 
@@ -220,8 +232,10 @@ class HQTracker:
         with torch.inference_mode():
             state = self._new_state(size)
             self._start_objects(frame, given, state)
+        state.owner = self.number
         return state
 
+    @public
     def add_objects(
         self, frame: FrameArray, masks: Mapping[int, MaskArray], state: TrackState
     ) -> None:
@@ -246,6 +260,7 @@ class HQTracker:
         with torch.inference_mode():
             self._start_objects(frame, given, state)
 
+    @public
     def track(
         self,
         frame: FrameArray,
@@ -272,6 +287,7 @@ class HQTracker:
                 state is unchanged.
         """
         check_frame(frame, expected=state.geometry.frame_size)
+        check_track_options(memory_frames, use_refiner)
         if not state.groups:
             raise InputError("this video has no object yet: call initialize first")
         with torch.inference_mode():
@@ -284,6 +300,7 @@ class HQTracker:
             state.features = encoded.features
             return make_result(state, outputs.scored, self.config)
 
+    @public
     def restore(self, saved: SavedState) -> TrackState:
         """Return the state of a video that was saved, by which :meth:`track` goes on.
 
@@ -299,6 +316,7 @@ class HQTracker:
         fill_state(state, saved, groups)
         return state
 
+    @public
     def begin(
         self, frame_size: Size, object_ids: Iterable[int], *, num_references: int = 1
     ) -> TrackState:
@@ -322,12 +340,14 @@ class HQTracker:
         ]
         return state
 
+    @public
     def encode(self, frame: FrameArray) -> EncodedFrame:
         """Encode a uint8 ``(H, W, 3)`` RGB frame, for :meth:`segment` and :meth:`write_given`."""
         size = check_frame(frame)
         with torch.inference_mode():
             return self._encoder.encode(frame, self._encoder.plan(size))
 
+    @public
     def write_given(
         self,
         encoded: EncodedFrame,
@@ -363,6 +383,7 @@ class HQTracker:
                 state.last_seen = state.last_seen.update(masks)
         state.frame_index, state.slot_map, state.features = frame_index, slot_map, encoded.features
 
+    @public
     def segment(self, encoded: EncodedFrame, prompt: ObjectPrompt) -> MaskArray:
         """Segment the object that clicks or a box name, by the refiner.
 
@@ -386,10 +407,12 @@ class HQTracker:
             mask: MaskArray = self._refiner.segment(encoded.embedding, prompt).cpu().numpy()
         return mask
 
+    @public
     def mask_from_box(self, frame: FrameArray, box: Box) -> MaskArray:
         """Segment the content of a box: bool ``(H, W)``; see :meth:`masks_from_boxes`."""
         return self.masks_from_boxes(frame, [box])[0]
 
+    @public
     def masks_from_boxes(self, frame: FrameArray, boxes: Sequence[Box]) -> list[MaskArray]:
         """Segment the contents of boxes by the refiner, which encodes the frame once.
 
@@ -406,6 +429,7 @@ class HQTracker:
             ShapeError: The frame is not such an array.
         """
         size = check_frame(frame)
+        boxes = check_boxes(boxes)
         if self._refiner is None:
             raise ConfigError(f"the preset {self.config.preset!r} has no refiner to read boxes")
         with torch.inference_mode():
@@ -451,8 +475,8 @@ class HQTracker:
         warn_if_tiny(label_map, state.geometry)
         slots.add(given)
         added = torch.from_numpy(slots.to_slots(label_map)).to(self.device)
-        masks = split_slot_map(added, len(slots.object_ids))[first:]
-        state.given_areas = torch.cat([state.given_areas, masks.flatten(1).sum(1)])
+        areas = torch.bincount(added.flatten(), minlength=len(slots.object_ids) + 1)
+        state.given_areas = torch.cat([state.given_areas, areas[first + 1 :]])
         state.slot_map = torch.where(added > 0, added, state.slot_map)
         if state.last_seen is not None:
             whole = torch.from_numpy(np.stack(list(given.values()))).to(self.device)
@@ -523,7 +547,11 @@ class HQTracker:
     def _segment(self, inputs: FrameInputs, timer: Timer = nullcontext) -> FrameOutputs:
         """Propagate, decode, refine, select, score: a function of tensors that waits for none."""
         predictions = self._predict(inputs)
-        initial = initial_masks(self._merge([group.frame_logits for group in predictions]))
+        initial = initial_masks_by_rows(
+            lambda rows: self._merge([group.frame_logits(rows) for group in predictions]),
+            inputs.geometry.frame_size,
+            len(inputs.object_ids),
+        )
         with timer():
             final = self._refine(inputs, initial)
         logits = self._merge([group.logits for group in predictions])
@@ -550,7 +578,7 @@ class HQTracker:
             if windows is not None:
                 logits, refused = close_outside(logits, windows[first:last])
             # Resized to the frame in the dtype of the network.
-            frame_logits = logits_to_frame(logits.to(raw.dtype), geometry).float()
+            frame_logits = partial(_at_rows, logits.to(raw.dtype), geometry)
             found.append(GroupPrediction(output, logits, frame_logits, refused))
         return found
 
@@ -591,7 +619,7 @@ class HQTracker:
             slots = slots_in_group(labels, number, self._group_size)
             if tracking.mode == "separate" and tracking.memory_masks == "initial":
                 # The object's own prediction, whatever the others claim.
-                own = group.frame_logits.argmax(0).to(torch.uint8)
+                own = group.frame_logits(slice(0, geometry.frame_size.height)).argmax(0).byte()
                 slots = labels_to_network(own, geometry)
             identity = self._encode_masks(slots, geometry, refused=group.refused)
             entries.append(self._vmos.write_memory(0, group.output.proposals, identity))
@@ -603,3 +631,11 @@ class HQTracker:
         state.slot_map, state.last_seen = outputs.slot_map, outputs.last_seen
         for memory, entry in zip(state.groups, outputs.entries, strict=True):
             memory.write(replace(entry, frame_index=state.frame_index))
+
+
+def _at_rows(logits: Tensor, geometry: FrameGeometry, rows: slice) -> Tensor:
+    """Resize logits to some rows of the frame: float32."""
+    is_whole = rows.stop - rows.start == geometry.frame_size.height
+    if is_whole:
+        return logits_to_frame(logits, geometry).float()
+    return logits_to_frame_rows(logits, geometry, rows).float()

@@ -7,8 +7,13 @@ and memory. Frames are uint8 ``(H, W, 3)`` RGB; masks are bool ``(H, W)``; pixel
 
 from __future__ import annotations
 
+import math
+import operator
+import os
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, NewType
 
 import numpy as np
@@ -254,6 +259,65 @@ def check_frame(frame: object, *, expected: Size | None = None) -> Size:
     return size
 
 
+def check_object_id(object_id: object) -> ObjectId:
+    """Check an object id: a whole number of Python or NumPy, 1..255.
+
+    Raises:
+        InputError: It is another object or number.
+    """
+    is_whole = isinstance(object_id, (int, np.integer)) and not isinstance(object_id, bool)
+    if not is_whole or not 1 <= object_id <= MAX_OBJECTS:  # type: ignore[operator]
+        got = reprlib.repr(object_id)
+        raise InputError(f"object ids must be whole numbers 1..{MAX_OBJECTS}, got {got}")
+    return ObjectId(int(object_id))  # type: ignore[call-overload]
+
+
+def check_boxes(boxes: object) -> list[tuple[float, float, float, float]]:
+    """Check boxes: sequences of four finite numbers each.
+
+    Raises:
+        InputError: They are not.
+    """
+    wanted = "boxes must be a list of (x, y, width, height), four finite numbers each"
+    if not isinstance(boxes, (Sequence, np.ndarray)) or isinstance(boxes, str):
+        raise InputError(f"{wanted}; got {type(boxes).__name__}")
+    checked = []
+    for box in boxes:
+        try:
+            x, y, width, height = (float(number) for number in box)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InputError(f"{wanted}; got {reprlib.repr(box)}") from error
+        if isinstance(box, str) or not all(map(math.isfinite, (x, y, width, height))):
+            raise InputError(f"{wanted}; got {reprlib.repr(box)}")
+        checked.append((x, y, width, height))
+    return checked
+
+
+def check_path(path: object) -> Path:
+    """Check a path: a string or a path object.
+
+    Raises:
+        InputError: It is another object.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise InputError(f"wanted a path, got {type(path).__name__}")
+    return Path(path)
+
+
+def check_track_options(memory_frames: object, use_refiner: object) -> None:
+    """Check the options of ``HQTracker.track``.
+
+    Raises:
+        InputError: A number of frames below 1, or a value of another type.
+    """
+    is_whole = isinstance(memory_frames, (int, np.integer)) and not isinstance(memory_frames, bool)
+    if memory_frames is not None and not (is_whole and memory_frames >= 1):  # type: ignore[operator]
+        got = reprlib.repr(memory_frames)
+        raise InputError(f"memory_frames must be a whole number of at least 1, or None, got {got}")
+    if not isinstance(use_refiner, (bool, np.bool_)):
+        raise InputError(f"use_refiner must be True or False, got {reprlib.repr(use_refiner)}")
+
+
 def check_masks(masks: Mapping[int, MaskArray], size: Size) -> dict[ObjectId, MaskArray]:
     """Check the masks of new objects and return them in ascending order of their ids.
 
@@ -268,15 +332,16 @@ def check_masks(masks: Mapping[int, MaskArray], size: Size) -> dict[ObjectId, Ma
         InputError: No object, an id outside 1..255, or a mask without a pixel.
         ShapeError: A mask is not bool or has another size than the frame.
     """
+    if not isinstance(masks, Mapping):
+        got = type(masks).__name__
+        raise InputError(f"masks must be a mapping from object ids, such as {{1: mask}}, got {got}")
     if not masks:
         raise InputError("no object to track: wanted at least one first-frame mask, got none")
     if len(masks) > MAX_OBJECTS:
         raise InputError(f"at most {MAX_OBJECTS} objects fit one video, got {len(masks)}")
     checked: dict[ObjectId, MaskArray] = {}
-    for object_id in sorted(masks):
-        mask = masks[object_id]
-        if not 1 <= object_id <= MAX_OBJECTS:
-            raise InputError(f"object ids must be 1..{MAX_OBJECTS}, got {object_id}")
+    by_id = {check_object_id(object_id): mask for object_id, mask in masks.items()}
+    for object_id, mask in sorted(by_id.items(), key=operator.itemgetter(0)):
         if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
             got = getattr(mask, "dtype", type(mask).__name__)
             raise ShapeError(f"the mask of object {object_id} must be a bool array, got {got}")
@@ -289,5 +354,5 @@ def check_masks(masks: Mapping[int, MaskArray], size: Size) -> dict[ObjectId, Ma
             raise InputError(
                 f"the mask of object {object_id} is empty: an object needs at least one pixel"
             )
-        checked[ObjectId(int(object_id))] = np.ascontiguousarray(mask)
+        checked[object_id] = np.ascontiguousarray(mask)
     return checked

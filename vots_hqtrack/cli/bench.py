@@ -59,11 +59,13 @@ FormatsOption = Annotated[
 ]
 FrameIndexOption = Annotated[
     int | None,
-    typer.Option("--frame-index", min=1, help="Number that the first measured frame gets."),
+    typer.Option(
+        "--frame-index", min=1, max=10**9, help="Number that the first measured frame gets."
+    ),
 ]
-FramesOption = Annotated[int, typer.Option("--frames", min=1, help="Frames to measure.")]
+FramesOption = Annotated[int, typer.Option("--frames", min=1, max=10**9, help="Frames to measure.")]
 SquareOption = Annotated[
-    int, typer.Option("--square", min=0, help="Side of the matrices for the throughput.")
+    int, typer.Option("--square", min=0, max=10**9, help="Side of the matrices for the throughput.")
 ]
 ProcessorTimeOption = Annotated[
     bool,

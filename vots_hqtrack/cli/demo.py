@@ -21,7 +21,8 @@ def demo(
     device: DeviceOption = "auto",
     settings: SettingsOption = None,
     seed: Annotated[
-        int, typer.Option("--seed", min=0, help="Seed of small differences of the scenes.")
+        int,
+        typer.Option("--seed", min=0, max=10**9, help="Seed of small differences of the scenes."),
     ] = 0,
 ) -> None:
     """Render three short videos, track them, and measure the result.

@@ -27,7 +27,7 @@ from vots_hqtrack.cli.train import train_app
 from vots_hqtrack.cli.ui import ui
 from vots_hqtrack.cli.vot import vot_app
 from vots_hqtrack.cli.weights import weights_app
-from vots_hqtrack.errors import HQTrackError
+from vots_hqtrack.errors import HQTrackError, explain_memory
 
 EXIT_CLOSED_PIPE = signals.SIGNAL_EXIT + 13
 """What shells report of a program that SIGPIPE ended."""
@@ -39,7 +39,7 @@ class ErrorLineGroup(TyperGroup):
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - Click's class, which newer Typers carry inside
         """Run the command that was asked for."""
         try:
-            with signals.on_signal("raise"):
+            with signals.on_signal("raise"), explain_memory():
                 return super().invoke(ctx)
         except KeyboardInterrupt as error:
             print_error("stopped")

@@ -72,7 +72,7 @@ SkipMissingOption = Annotated[
     ),
 ]
 LimitOption = Annotated[
-    int | None, typer.Option("--limit", min=1, metavar="N", help="Stop after N frames.")
+    int | None, typer.Option("--limit", min=1, max=10**9, metavar="N", help="Stop after N frames.")
 ]
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace earlier results in DIR.")

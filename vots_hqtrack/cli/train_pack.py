@@ -42,7 +42,7 @@ QualityOption = Annotated[
     int, typer.Option("--quality", min=0, max=100, help="Images: more is better.")
 ]
 SideOption = Annotated[
-    int, typer.Option("--long-side", min=0, help="Images: longest side; 0 keeps all.")
+    int, typer.Option("--long-side", min=0, max=10**9, help="Images: longest side; 0 keeps all.")
 ]
 WorkOption = Annotated[
     Path | None,

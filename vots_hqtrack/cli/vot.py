@@ -94,13 +94,17 @@ def composites(
     ],
     folder: OutOption = Path("composites"),
     count: Annotated[
-        int, typer.Option("--count", min=1, metavar="N", help="Sequences to make.")
+        int, typer.Option("--count", min=1, max=10**9, metavar="N", help="Sequences to make.")
     ] = 8,
     seed: Annotated[
-        int, typer.Option("--seed", min=0, metavar="S", help="Seed of the random generator.")
+        int,
+        typer.Option("--seed", min=0, max=10**9, metavar="S", help="Seed of the random generator."),
     ] = 0,
     num_frames: Annotated[
-        int, typer.Option("--frames", min=2, metavar="N", help="Frames of each sequence at most.")
+        int,
+        typer.Option(
+            "--frames", min=2, max=10**9, metavar="N", help="Frames of each sequence at most."
+        ),
     ] = 40,
     sequences: NamesOption = None,
     part: PartOption = None,
@@ -226,7 +230,10 @@ def worst(
     sequences: SequencesOption = SEQUENCES,
     folder: WorkspaceOption = WORKSPACE,
     count: Annotated[
-        int, typer.Option("--count", min=1, metavar="N", help="Frames to draw, one per sequence.")
+        int,
+        typer.Option(
+            "--count", min=1, max=10**9, metavar="N", help="Frames to draw, one per sequence."
+        ),
     ] = 4,
     image: Annotated[
         Path, typer.Option("--out", metavar="FILE", help="Image to write: .webp, .jpg or .png.")

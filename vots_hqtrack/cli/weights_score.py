@@ -41,10 +41,14 @@ def score(
         typer.Option("--only", metavar="NAME", help="A sequence to track; may be repeated."),
     ] = None,
     frame_step: Annotated[
-        int, typer.Option("--frame-step", min=1, metavar="N", help="Track every N-th frame.")
+        int,
+        typer.Option("--frame-step", min=1, max=10**9, metavar="N", help="Track every N-th frame."),
     ] = 1,
     limit: Annotated[
-        int, typer.Option("--limit", min=0, metavar="N", help="Frames of a sequence; 0 is all.")
+        int,
+        typer.Option(
+            "--limit", min=0, max=10**9, metavar="N", help="Frames of a sequence; 0 is all."
+        ),
     ] = 0,
     device: DeviceOption = "auto",
     settings: SettingsOption = None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from vots_hqtrack.config import require
+from vots_hqtrack.config import require, require_within
 from vots_hqtrack.training.recipe_data import (
     AugmentOptions,
     CacheOptions,
@@ -69,6 +69,8 @@ class RunOptions:
         more = ("max_minutes", "export_every_seconds")
         for name in ("seed", "threads", "workers", "image_every", *more):
             require(getattr(self, name) >= 0, f"train.{name}", "0 or more", getattr(self, name))
+        for name in ("threads", "workers"):
+            require_within(f"train.{name}", getattr(self, name), 0, 1024)
 
 
 @dataclass(frozen=True, slots=True)

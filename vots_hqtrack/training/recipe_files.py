@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import json
+import reprlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,10 @@ def build_any_recipe(tables: Mapping[str, Any]) -> Recipe | HQRecipe:
         ConfigError: Kind, section or option is unknown, or a value does not fit.
     """
     kind = tables.get("kind", Recipe.KIND)
-    if kind not in RECIPES:
-        raise ConfigError(f"unknown kind of recipe {kind!r}; wanted {' or '.join(RECIPES)}")
+    if not isinstance(kind, str) or kind not in RECIPES:
+        raise ConfigError(
+            f"unknown kind of recipe {reprlib.repr(kind)}; wanted {' or '.join(RECIPES)}"
+        )
     sections = {name: table for name, table in tables.items() if name != "kind"}
     return build_config(RECIPES[kind], sections)
 
