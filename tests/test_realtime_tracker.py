@@ -148,7 +148,7 @@ def test_without_a_budget_no_frame_is_kept(make: Callable[..., HQTracker]) -> No
     plain, realtime = make(0.001, 0.0), make(0.001, 1.0)
     state = plain.initialize(*video[0])
     assert not isinstance(state, RealtimeState)
-    with pytest.raises(InputError, match="without a latency budget"):
+    with pytest.raises(InputError, match="belongs to another tracker"):
         realtime.track(video[1][0], state)
 
 

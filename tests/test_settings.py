@@ -140,7 +140,7 @@ _VALUES = st.one_of(
     st.one_of(st.sampled_from(OPTIONS), st.text(max_size=12)), st.text("=.", max_size=2), _VALUES
 )
 def test_any_setting_is_applied_or_refused(option: str, separator: str, value: str) -> None:
-    """What is applied is of the option's type, and can be written and read again."""
+    """Options that are applied have the type of the default."""
     try:
         config = apply_settings(lite(), [f"{option}{separator}{value}"])
     except ConfigError as error:

@@ -10,7 +10,7 @@ import pytest
 from two_discs import draw_video
 
 from vots_hqtrack.config import TrackingConfig
-from vots_hqtrack.errors import InputError
+from vots_hqtrack.errors import InputError, MemoryLimitError
 from vots_hqtrack.presets import lite_vmos, load_preset
 from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.types import ObjectId, Slot
@@ -122,7 +122,7 @@ def test_a_failure_in_the_refiner_leaves_the_video_as_it_was(
 
     with monkeypatch.context() as patch:
         patch.setattr(type(tracker._refiner), "refine", fail)
-        with pytest.raises(MemoryError):
+        with pytest.raises(MemoryLimitError, match="out of memory"):
             tracker.track(video[1][0], state)
     assert (state.frame_index, state.nbytes) == (0, before)
     assert state.slot_map is labels

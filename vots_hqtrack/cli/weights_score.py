@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from vots_hqtrack.training.dev import DevSplit, SequenceScore
 
 Scores = dict[str, dict[str, "SequenceScore"]]
+LimitOption = Annotated[
+    int,
+    typer.Option("--limit", min=0, max=10**9, metavar="N", help="Frames of a sequence; 0 is all."),
+]
 
 
 def score(
@@ -44,12 +48,7 @@ def score(
         int,
         typer.Option("--frame-step", min=1, max=10**9, metavar="N", help="Track every N-th frame."),
     ] = 1,
-    limit: Annotated[
-        int,
-        typer.Option(
-            "--limit", min=0, max=10**9, metavar="N", help="Frames of a sequence; 0 is all."
-        ),
-    ] = 0,
+    limit: LimitOption = 0,
     device: DeviceOption = "auto",
     settings: SettingsOption = None,
 ) -> None:
