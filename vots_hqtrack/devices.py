@@ -93,7 +93,7 @@ def device_table(make: Callable[..., _Table]) -> Callable[..., _Table]:
             return cached(*sizes)
 
     read.cache_clear = cached.cache_clear  # type: ignore[attr-defined] # as lru_cache has it
-    return torch.compiler.assume_constant_result(read)  # type: ignore[no-any-return, no-untyped-call]
+    return torch.compiler.assume_constant_result(read)  # type: ignore[no-any-return]
 
 
 def upload(tensor: Tensor, device: torch.device) -> Tensor:
