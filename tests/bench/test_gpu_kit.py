@@ -28,7 +28,9 @@ from vots_hqtrack.bench.gpu.results import ResultFile, ResultRow
 from vots_hqtrack.bench.gpu.speed import plan_speed
 from vots_hqtrack.errors import ConfigError, InputError
 
-TOY_DATA = "--set data.kind=folder --set data.root=photos --set data.options="
+TOY_DATA = (
+    "--set data.kind=folder --set data.root=photos --set data.options= --set composer.held_out="
+)
 """Images of one folder in place of all data sets of the recipe."""
 PASSING = "def test_one(): pass\ndef test_two(): pass\n"
 FAILING = "def test_good(): pass\ndef test_bad(): assert 1 == 2, 'not so'\n"

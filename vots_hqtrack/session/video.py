@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.types import FrameArray
-from vots_hqtrack.video.reader import open_source, read_frame
+from vots_hqtrack.video.reader import FrameSource, open_source
 
 
 class Video(Protocol):
@@ -21,32 +20,32 @@ class Video(Protocol):
         """Return a frame, counted from 0."""
 
 
-class FolderVideo:
-    """Image files in order, each read when it is asked for.
+class SourceVideo:
+    """A folder of frames or a video file, each frame read when it is asked for.
 
     Args:
-        paths: The files.
+        source: The source; not a camera.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = paths
+    def __init__(self, source: FrameSource) -> None:
+        self._source = source
 
     def __len__(self) -> int:
         """Return the number of frames."""
-        return len(self._paths)
+        return self._source.length or 0
 
     def __getitem__(self, index: int, /) -> FrameArray:
         """Read a frame."""
-        return read_frame(self._paths[index])
+        return self._source[index].frame
 
 
 def open_video(source: str | Path) -> Video:
-    """Open a folder of frames.
+    """Open a folder of frames or a video file.
 
     Raises:
-        InputError: It is none, or holds no frame.
+        InputError: It is neither, or holds no frame.
     """
     opened = open_source(source)
-    if opened.kind != "folder":
-        raise InputError(f"a session needs a folder of frames, got {source}")
-    return FolderVideo(opened.paths)
+    if opened.kind == "camera":
+        raise InputError(f"a session needs a folder of frames or a video file, got camera {source}")
+    return SourceVideo(opened)
