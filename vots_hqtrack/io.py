@@ -126,12 +126,12 @@ def hold_lock(
         if path.is_symlink():
             raise ConfigError(f"the lock {path} is a link, which is not followed; remove it")
         try:
-            lock = _acquire(path, timeout=0)
+            lock = _acquire(path, timeout=0, is_removed=remove)
         except Timeout:
             if on_wait is None:
                 raise ConfigError(busy) from None
             on_wait(busy)
-            lock = _acquire(path, timeout=-1)
+            lock = _acquire(path, timeout=-1, is_removed=remove)
     except OSError as error:
         raise ConfigError(f"cannot lock {path}: {error.strerror or error}") from error
     try:
@@ -143,8 +143,13 @@ def hold_lock(
         lock.release()
 
 
-def _acquire(path: Path, timeout: float) -> FileLock:
-    """Acquire a lock, the file of which the process that held it before may remove."""
+def _acquire(path: Path, timeout: float, *, is_removed: bool) -> FileLock:
+    """Acquire a lock, the file of which the process that held it before may have removed."""
+    if not is_removed:
+        # One object for each path, so that who holds the lock may hold it once more.
+        lock = FileLock(path, is_singleton=True)
+        lock.acquire(timeout=timeout)
+        return lock
     while True:
         opened: list[int] = []
         lock = FileLock(path, on_acquired=opened.append)
