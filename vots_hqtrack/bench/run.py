@@ -206,6 +206,7 @@ class _Player:
         cv2.imwrite(str(path), next(self.frames)[..., ::-1])
         with meter.stage("read file"):
             frame = read_frame(path)
+        state.owner = tracker.number  # all trackers of a case have the same parts
         with meter.stage("compose"):
             result = tracker.track(frame, state)
         if self.case.for_toolkit:
