@@ -103,8 +103,11 @@ def test_every_weight_that_a_preset_reads_is_told(weights, preset):
         assert verdicts[name].startswith("ok") or "hqtrack weights" in verdicts[name]
 
 
-def test_number_format_of_each_device():
-    for text in doctor.find_devices().values():
+def test_dtype_of_each_device_and_its_reason_are_told():
+    devices = doctor.find_devices()
+    reason = r"no instructions for bfloat16|bfloat16 takes [0-9.]+ of float32's time"
+    assert re.search(rf", (float32|bfloat16) by default: ({reason})", devices.pop("cpu"))
+    for text in devices.values():
         assert text.endswith(("float32 by default", "bfloat16 by default"))
 
 
