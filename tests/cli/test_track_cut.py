@@ -156,7 +156,8 @@ def test_signal_during_the_imports_gives_one_line(clip, tmp_path, name):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        # A shell's background jobs and nohup ignore some of these.
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     ) as process:
         process.stdout.readline()
         time.sleep(RANDOM.random())
