@@ -16,8 +16,9 @@ from two_discs import draw_video
 from vots_hqtrack.build import build_untrained_parts
 from vots_hqtrack.config import TrackerConfig
 from vots_hqtrack.presets import PRESETS, load_preset
+from vots_hqtrack.segmenter import FrameInputs, FrameOutputs
 from vots_hqtrack.settings import apply_settings
-from vots_hqtrack.tracker import FrameInputs, FrameOutputs, HQTracker
+from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.types import FrameFeatures, Size
 
 CPU = torch.device("cpu")

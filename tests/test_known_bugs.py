@@ -148,7 +148,7 @@ class TestOverlappingFirstMasks:
     @pytest.mark.parametrize("number", [0, 256, 300])
     def test_exception_ids_that_do_not_fit(self, number: int) -> None:
         assert np.array([number]).astype(np.uint8)[0] in (0, 44)  # what 8 bits make of them
-        with pytest.raises(InputError, match=rf"ids must be 1..255, got {number}"):
+        with pytest.raises(InputError, match=rf"ids must be whole numbers 1..255, got {number}"):
             check_masks({number: square(8, 8)}, SIZE)
 
 

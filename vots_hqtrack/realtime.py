@@ -28,7 +28,8 @@ from vots_hqtrack.errors import InputError
 from vots_hqtrack.frame import labels_to_network
 from vots_hqtrack.memory import TrackState, new_group
 from vots_hqtrack.result import FrameResult
-from vots_hqtrack.tracker import HQTracker, Timer
+from vots_hqtrack.segmenter import Timer
+from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.types import (
     FrameArray,
     FramePace,
@@ -307,7 +308,8 @@ class RealtimeTracker(HQTracker):
             self._start_objects(frame, given, state)
             began = clock()
             encoded = self._encoder.encode(frame, state.geometry)
-            for group in self._predict(self._read(encoded, state, None, use_refiner=False)):
+            inputs = self._read(encoded, state, None, use_refiner=False)
+            for group in self._segmenter.predict(inputs):
                 group.frame_logits(slice(0, size.height))
             return clock() - began
 
@@ -386,7 +388,7 @@ class RealtimeTracker(HQTracker):
                 for number, group in enumerate(groups):
                     output = self._vmos.propagate(features, group.read())
                     slots = state.slots.in_group(labels, number)
-                    identity = self._encode_masks(slots, geometry)
+                    identity = self._segmenter.encode_masks(slots, geometry)
                     proposals = output.proposals
                     group.write(self._vmos.write_memory(state.frame_index, proposals, identity))
         state.geometry, state.groups, state.features = geometry, groups, None

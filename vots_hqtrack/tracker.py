@@ -1,18 +1,14 @@
 """The tracker, where encoder, VMOS, memory, refiner and selector meet (paper, Figure 2).
 
-Steps of a frame: encode once, read memory, segment (propagate every group's memory, decode, refine
-the masks with the same encoding, select, score), write memory, report. Segmenting is a function of
-tensors without a decision of the host in the middle (decision 0030).
+Steps of a frame: encode once, read memory, segment (`segmenter.py`), write memory, report.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,48 +19,23 @@ from vots_hqtrack.devices import pick_device, pick_dtype
 from vots_hqtrack.encoder.frames import EncodedFrame, FrameEncoder
 from vots_hqtrack.entry import public, tracker_numbers
 from vots_hqtrack.errors import ConfigError, InputError
-from vots_hqtrack.frame import (
-    FrameGeometry,
-    labels_to_network,
-    logits_to_frame,
-    logits_to_frame_rows,
-    mask_to_network,
-    warn_if_tiny,
-)
-from vots_hqtrack.masks import (
-    BACKGROUND,
-    combine_masks,
-    lay_over,
-    one_hot_slots,
-    split_slot_map,
-)
-from vots_hqtrack.memory import (
-    ObjectSlots,
-    TrackState,
-    new_group,
-    slots_in_group,
-    without_numbers,
-)
-from vots_hqtrack.merge import InitialMasks, initial_masks_by_rows, merge_groups, merge_separate
-from vots_hqtrack.motion_gate import LastSeen, close_outside, search_windows
+from vots_hqtrack.frame import labels_to_network, warn_if_tiny
+from vots_hqtrack.masks import BACKGROUND, combine_masks, lay_over, split_slot_map
+from vots_hqtrack.memory import ObjectSlots, TrackState, new_group, without_numbers
+from vots_hqtrack.motion_gate import LastSeen
 from vots_hqtrack.presets import load_preset
 from vots_hqtrack.refiner import Box, ObjectPrompt, Refiner
 from vots_hqtrack.replay import launched_once
-from vots_hqtrack.result import FrameResult, ScoredMasks, make_result, score_masks
+from vots_hqtrack.result import FrameResult, make_result
 from vots_hqtrack.saved_state import SavedState, fill_state
-from vots_hqtrack.selector import FinalMasks, choose_masks, keep_initial
+from vots_hqtrack.segmenter import FrameInputs, FrameOutputs, FrameSegmenter, Timer
 from vots_hqtrack.settings import apply_settings
 from vots_hqtrack.types import (
-    SLOTS_PER_GROUP,
     FrameArray,
     FrameFeatures,
-    IdentityEmbedding,
     LabelArray,
     MaskArray,
-    MemoryEntry,
-    MemoryFrames,
     ObjectId,
-    PropagationOutput,
     Size,
     check_boxes,
     check_frame,
@@ -73,67 +44,6 @@ from vots_hqtrack.types import (
     check_track_options,
 )
 from vots_hqtrack.vmos import VMOS
-
-Timer = Callable[[], AbstractContextManager[None]]
-"""Makes a context that measures its body."""
-
-
-@dataclass(frozen=True, slots=True)
-class FrameInputs:
-    """All that the segmentation of one frame reads; the frame's number is not part of it.
-
-    Attributes:
-        features: Encoder features of the frame.
-        embedding: Embedding of the frame for the refiner; None if the masks are not refined.
-        memory: Memory frames of each group.
-        last_seen: Boxes for the motion gate; None without one.
-        given_areas: ``(N,)`` int64, pixels of the masks that the caller gave.
-        geometry: Layout of the frame.
-        object_ids: The N objects in the order in which they were added.
-    """
-
-    features: FrameFeatures
-    embedding: Any
-    memory: tuple[MemoryFrames, ...]
-    last_seen: LastSeen | None
-    given_areas: Tensor
-    geometry: FrameGeometry
-    object_ids: tuple[ObjectId, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class FrameOutputs:
-    """All that comes of it; nothing is written yet.
-
-    Attributes:
-        scored: Masks to report, with what their scores are computed from.
-        slot_map: ``(H, W)`` uint8, the masks for the memory.
-        entries: The frame's memory entry of each group, without its number.
-        last_seen: Boxes for the motion gate; None without one.
-    """
-
-    scored: ScoredMasks
-    slot_map: Tensor
-    entries: tuple[MemoryEntry, ...]
-    last_seen: LastSeen | None
-
-
-@dataclass(frozen=True, slots=True)
-class GroupPrediction:
-    """Prediction of one group for one frame.
-
-    Attributes:
-        output: Output of propagation, with the proposals for the memory.
-        logits: ``(1 + n, H'/4, W'/4)`` float32, the background and the group's objects.
-        frame_logits: Returns them at frame size, ``(1 + n, rows, W)`` float32 of some rows.
-        refused: ``(H'/4, W'/4)`` bool, True where an object was found outside its search window;
-            None without search windows.
-    """
-
-    output: PropagationOutput
-    logits: Tensor
-    frame_logits: Callable[[slice], Tensor]
-    refused: Tensor | None
 
 
 class HQTracker:
@@ -170,8 +80,9 @@ class HQTracker:
         self._encoder = encoder
         self._vmos = vmos.to(device).eval()
         self._refiner = refiner
+        self._segmenter = FrameSegmenter(config, self._vmos, refiner)
+        self._segment = self._segmenter.segment
         self._launch_segment = launched_once(self._segment, config.runtime.compile, device)
-        self._group_size = 1 if config.tracking.mode == "separate" else SLOTS_PER_GROUP
 
     @classmethod
     @public
@@ -445,7 +356,7 @@ class HQTracker:
         return TrackState(
             self._encoder.plan(frame_size, scale),
             torch.zeros(frame_size, dtype=torch.uint8, device=self.device),
-            ObjectSlots(self._group_size),
+            ObjectSlots(self._segmenter.group_size),
             given_areas=torch.zeros(0, dtype=torch.int64, device=self.device),
             last_seen=LastSeen.nothing(self.device) if self.config.tracking.search_reach else None,
         )
@@ -502,19 +413,11 @@ class HQTracker:
         """Write a frame with given masks to the memory of some groups."""
         labels = labels_to_network(slot_map, state.geometry)
         for number in groups:
-            identity = self._encode_masks(state.slots.in_group(labels, number), state.geometry)
+            slots = state.slots.in_group(labels, number)
+            identity = self._segmenter.encode_masks(slots, state.geometry)
             output = self._vmos.propagate(features, identity)
             entry = self._vmos.write_memory(frame_index, output.proposals, identity)
             state.groups[number].write_reference(entry, is_kept=is_kept)
-
-    def _encode_masks(
-        self, slots: Tensor, geometry: FrameGeometry, *, refused: Tensor | None = None
-    ) -> IdentityEmbedding:
-        """Embed ``(H', W')`` uint8 slots of a group; refused pixels have no identity."""
-        one_hot = one_hot_slots(slots[None])
-        if refused is not None:
-            one_hot = one_hot * ~mask_to_network(refused, geometry)
-        return self._vmos.encode_masks(one_hot)
 
     def _read(
         self,
@@ -544,98 +447,9 @@ class HQTracker:
         del state
         return nullcontext
 
-    def _segment(self, inputs: FrameInputs, timer: Timer = nullcontext) -> FrameOutputs:
-        """Propagate, decode, refine, select, score: a function of tensors that waits for none."""
-        predictions = self._predict(inputs)
-        initial = initial_masks_by_rows(
-            lambda rows: self._merge([group.frame_logits(rows) for group in predictions]),
-            inputs.geometry.frame_size,
-            len(inputs.object_ids),
-        )
-        with timer():
-            final = self._refine(inputs, initial)
-        logits = self._merge([group.logits for group in predictions])
-        scored = score_masks(
-            initial, final, logits, inputs.given_areas, inputs.geometry, self.config.confidence.kind
-        )
-        slot_map = self._choose_memory_masks(initial, final, inputs)
-        entries = self._make_entries(predictions, slot_map, inputs)
-        seen = None if inputs.last_seen is None else inputs.last_seen.update(initial.masks)
-        return FrameOutputs(scored, slot_map, entries, seen)
-
-    def _predict(self, inputs: FrameInputs) -> list[GroupPrediction]:
-        """Propagate every group's memory into a frame, and decode."""
-        windows, geometry = None, inputs.geometry
-        if inputs.last_seen is not None:
-            windows = search_windows(inputs.last_seen, self.config.tracking.search_reach, geometry)
-        found = []
-        for number, memory in enumerate(inputs.memory):
-            output = self._vmos.propagate(inputs.features, memory)
-            first = number * self._group_size
-            last = min(first + self._group_size, len(inputs.object_ids))
-            raw = self._vmos.decode(output)[0, : 1 + last - first]
-            logits, refused = raw.float(), None
-            if windows is not None:
-                logits, refused = close_outside(logits, windows[first:last])
-            # Resized to the frame in the dtype of the network.
-            frame_logits = partial(_at_rows, logits.to(raw.dtype), geometry)
-            found.append(GroupPrediction(output, logits, frame_logits, refused))
-        return found
-
-    def _merge(self, logits: Sequence[Tensor]) -> Tensor:
-        """Merge all groups' logits to probabilities ``(1 + N, H, W)``."""
-        separate = self.config.tracking.mode == "separate"
-        return merge_separate(logits) if separate else merge_groups(logits)
-
-    def _refine(self, inputs: FrameInputs, initial: InitialMasks) -> FinalMasks:
-        """Refine the masks, and take the better mask of each object."""
-        if self._refiner is None or inputs.embedding is None:
-            return keep_initial(initial)
-        refined = self._refiner.refine(inputs.embedding, initial.masks).masks
-        threshold = self.config.selector.iou_threshold
-        return choose_masks(initial, refined, inputs.object_ids, iou_threshold=threshold)
-
-    def _choose_memory_masks(
-        self, initial: InitialMasks, final: FinalMasks, inputs: FrameInputs
-    ) -> Tensor:
-        """Return the masks for the memory that the preset names: ``(H, W)`` uint8."""
-        tracking = self.config.tracking
-        if tracking.memory_masks == "initial":
-            return initial.slot_map
-        if tracking.memory_masks == "refined":
-            return final.slot_map
-        reported = split_slot_map(final.slot_map, len(initial.masks))
-        ids, threshold = inputs.object_ids, tracking.agreement
-        return choose_masks(initial, reported, ids, iou_threshold=threshold).slot_map
-
-    def _make_entries(
-        self, predictions: Sequence[GroupPrediction], slot_map: Tensor, inputs: FrameInputs
-    ) -> tuple[MemoryEntry, ...]:
-        """Make every group's memory entry."""
-        tracking, geometry = self.config.tracking, inputs.geometry
-        labels = labels_to_network(slot_map, geometry)
-        entries = []
-        for number, group in enumerate(predictions):
-            slots = slots_in_group(labels, number, self._group_size)
-            if tracking.mode == "separate" and tracking.memory_masks == "initial":
-                # The object's own prediction, whatever the others claim.
-                own = group.frame_logits(slice(0, geometry.frame_size.height)).argmax(0).byte()
-                slots = labels_to_network(own, geometry)
-            identity = self._encode_masks(slots, geometry, refused=group.refused)
-            entries.append(self._vmos.write_memory(0, group.output.proposals, identity))
-        return tuple(entries)
-
     def _write_memory(self, outputs: FrameOutputs, state: TrackState) -> None:
         """Write the frame to all groups' memories; nothing can fail from here on."""
         state.frame_index += 1
         state.slot_map, state.last_seen = outputs.slot_map, outputs.last_seen
         for memory, entry in zip(state.groups, outputs.entries, strict=True):
             memory.write(replace(entry, frame_index=state.frame_index))
-
-
-def _at_rows(logits: Tensor, geometry: FrameGeometry, rows: slice) -> Tensor:
-    """Resize logits to some rows of the frame: float32."""
-    is_whole = rows.stop - rows.start == geometry.frame_size.height
-    if is_whole:
-        return logits_to_frame(logits, geometry).float()
-    return logits_to_frame_rows(logits, geometry, rows).float()
