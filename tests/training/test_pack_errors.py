@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import zipfile
@@ -146,13 +145,3 @@ def test_exception_sizes_that_differ(packable_data, tmp_path):
         Image.fromarray(np.ones((20, 20), np.uint8)).save(path)
     with pytest.raises(InputError, match=r"wanted the label maps' size \(20, 20\), got \(45, 63\)"):
         pack_data(tmp_path / "data", tmp_path / "out")
-
-
-def test_exception_extra_is_not_installed(packable_data, tmp_path, monkeypatch):
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == "av" else find(name)
-    )
-    with pytest.raises(ConfigError, match=r"pip install 'vots-hqtrack\[train\]'"):
-        pack_data(packable_data, tmp_path / "out")
-    assert len(pack_data(packable_data, tmp_path / "out", ["photos"]).parts) == 1

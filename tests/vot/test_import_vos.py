@@ -90,20 +90,20 @@ def test_void_and_colours_of_annotations(tmp_path: Path) -> None:
 def test_empty_sequence_leaves_the_others_whole(tmp_path: Path) -> None:
     for name, label_map in (("a", labels((1, 4))), ("b", labels()), ("c", labels((1, 4)))):
         make_sequence(tmp_path / "set", name, [label_map])
-    with pytest.raises(InputError, match="sequence b shows an object; imported were 2 others"):
+    with pytest.raises(PartialError, match=r"1 of 3 sequences left out .* sequence b shows"):
         import_sequences(tmp_path / "set", [], tmp_path / "out")
     assert [path.name for path in read_sequence_list(tmp_path / "out")] == ["a", "c"]
 
 
-def test_lost_frames_are_an_error_before_anything_is_written(tmp_path: Path) -> None:
+def test_a_sequence_with_lost_frames_is_left_out_and_named(tmp_path: Path) -> None:
     for name in ("a", "b"):
         make_sequence(tmp_path / "set", name, [labels((1, 4)), None, None])
     frames = tmp_path / "set" / "JPEGImages" / "b"
     (frames / "00005.jpg").unlink()
     (frames / "00005.jpg").symlink_to("nowhere.jpg")
-    with pytest.raises(InputError, match=r"cannot be read: 00005\.jpg"):
+    with pytest.raises(PartialError, match=r"1 of 2 sequences left out .*: 00005\.jpg"):
         import_sequences(tmp_path / "set", [], tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    assert [path.name for path in read_sequence_list(tmp_path / "out")] == ["a"]
 
 
 def test_davis_layout_with_binary_masks(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import lzma
 from collections.abc import Sequence
@@ -58,8 +57,6 @@ class CodecOptions:
 
 
 def _import_av(codec: str) -> Any:  # noqa: ANN401 - a module
-    if importlib.util.find_spec("av") is None:
-        raise ConfigError("packed videos need PyAV, found none; install with: pip install av")
     import av
 
     if codec not in av.codecs_available:
