@@ -76,7 +76,8 @@ def held_bytes(device: str) -> int:
         torch.cuda.synchronize()
         return torch.cuda.memory_allocated()
     # Not by isinstance, which would wake the lazy attributes of whatever else is loaded.
-    tensors = [x for x in gc.get_objects() if type(x) in (torch.Tensor, torch.nn.Parameter)]
+    kinds = (torch.Tensor, torch.nn.Parameter)
+    tensors = [x for x in gc.get_objects() if type(x) in kinds and x.layout is torch.strided]
     storages = {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in tensors}
     return sum(storages.values())
 
