@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from square_video import SIZE, make_mask
 
 from vots_hqtrack.cli.boxes import Box
-from vots_hqtrack.cli.given import check_prompt
 from vots_hqtrack.cli.prompts import Point, Prompt, frame_prompt, parse_point, read_prompts
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.types import Size
@@ -191,6 +190,8 @@ def test_exception_object_with_points_outside_only():
 
 
 def test_mask_of_an_object_has_its_id_or_one_object(read, tmp_path):
+    from vots_hqtrack.cli.given import check_prompt
+
     path, size = tmp_path / "first.png", Size(*SIZE)
     found = read({"format": 1, "frames": {"0": {"2": {"mask": "first.png"}}}})[0]
     labels = make_mask(0).astype(np.uint8)

@@ -195,10 +195,8 @@ def _read_prompt(content: object, where: str, folder: Path) -> Prompt:
     for label in labels:
         if label not in (0, 1) or not isinstance(label, int) or isinstance(label, bool):
             raise _wrong(f"{where}.labels", "labels 0 or 1", label)
-    clicks = [
-        Point(*_numbers(point, 2, f"{where}.points", "points [x, y]"), bool(label))
-        for point, label in zip(points, labels, strict=True)
-    ]
+    places = [_numbers(point, 2, f"{where}.points", "points [x, y]") for point in points]
+    clicks = [Point(x, y, bool(label)) for (x, y), label in zip(places, labels, strict=True)]
     box = None
     if "box" in values:
         box = Box(*_numbers(values["box"], 4, f"{where}.box", "[x, y, width, height]"))

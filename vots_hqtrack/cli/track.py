@@ -232,7 +232,7 @@ def _read_given(
     if len(got) != 1:
         if not got:
             raise InputError("wanted either --mask or --box for the first frame, got neither")
-        raise InputError(f"wanted prompts of one kind, got both {' and '.join(got)}")
+        raise InputError(f"wanted one of {', '.join(got)}; got both")
     if mask:
         given = [GivenPrompts(FramePrompt(mask_path=path)) for path in mask]
         return _one_each(given, num_sources, "--mask")

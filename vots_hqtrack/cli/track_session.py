@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -49,7 +49,7 @@ class SessionRun:
     def __init__(self, job: Job, title: str) -> None:
         self._job, self._title = job, title
         self._frames = sorted({index for part in job.passes for index in part.frames})
-        self._seconds: Counter[int] = Counter()
+        self._seconds: defaultdict[int, float] = defaultdict(float)
         self.size = check_frame(job.source[0].frame)
         self._given: dict[int, CheckedPrompt] = {}
         for index, prompt in job.prompts.items():

@@ -74,7 +74,7 @@ class VideoWriter:
         self._fps = fps
         self._last_tick = -1
         with self._reported(), contextlib.ExitStack() as stack:
-            # FFmpeg writes into an open file, whose name may hold any bytes.
+            # FFmpeg writes into an open file, the name of which may hold any bytes.
             self._temporary = stack.enter_context(atomic_path(path))
             file = stack.enter_context(self._temporary.open("wb"))
             self._container, self._stream = self._open(file)
