@@ -232,3 +232,69 @@ def test_prompts_outside_of_the_tracked_frames_are_named(track, frames, prompts)
     result, _, tracks = track(frames, "--prompts", path, "--stop", "1", *QUICK)
     assert _indices(tracks) == [0, 1]
     assert "references only: the frames with prompts 2" in " ".join(result.stderr.split())
+
+
+def test_a_mask_of_the_prompts_is_never_a_frame(track, frames, tmp_path):
+    write_label_map(frames / "00003.png", make_mask(2).astype(np.uint8))
+    path = frames.parent / "prompts.json"
+    given = {"2": {"1": {"mask": "frames/00003.png"}}}
+    path.write_text(json.dumps({"format": 1, "frames": given}), encoding="utf-8")
+    result, _, _ = track(frames, "--prompts", path, code=2)
+    assert "is both a mask and a frame" in result.stderr
+
+
+def test_damage_of_a_video_makes_a_session_partial(track, tmp_path):
+    options = {"x264-params": "keyint=4"}
+    video = write_video(tmp_path / "clip.mkv", num_frames=8, size=SIZE, **options)
+    data = bytearray(video.read_bytes())
+    for place in range(int(len(data) * 0.6), int(len(data) * 0.6) + 12):
+        data[place] ^= 0x5A
+    video.write_bytes(data)
+    source = open_source(video)
+    assert list(source)
+    assert source.losses
+    given = [video, "--point", "30,30", "--start", "1", "--both", *QUICK]
+    _, _, tracks = track(*given, code=5)
+    assert tracks["status"] == "partial"
+    assert tracks["losses"]["decoder_errors"]
+
+
+REFUSED = {
+    ("--resume",): "cannot go on after a cut; leave --resume out",
+    ("--preset", "lite-realtime"): "cannot keep a latency budget",
+    ("--skip-missing",): "need every frame; leave --skip-missing out",
+    ("--stop", "9"): "the video has frames 0 to 2, got --stop frame 9",
+    ("--both",): "wanted either --reverse or --both, got both",
+    ("--box", "1,2,3,4"): "got both",
+    ("--point", "1,2"): "got both",
+    ("--mask", "a.png", "--mask", "b.png"): "once for each of 1 sources, got 3",
+}
+
+
+@pytest.mark.parametrize("options", REFUSED)
+def test_exception_before_the_work(track, frames, second_mask, monkeypatch, options):
+    monkeypatch.setattr(HQTracker, "from_config", None)
+    given = [frames, "--mask", second_mask, "--reverse", "--start", "1"]
+    result, folder, _ = track(*given, *options, code=2)
+    (line,) = result.stderr.splitlines()
+    assert REFUSED[options] in line
+    assert not folder.exists()
+
+
+def test_exception_points_and_prompts_that_do_not_fit(track, frames, prompts, monkeypatch):
+    monkeypatch.setattr(HQTracker, "from_config", None)
+    path = prompts({"1": {"1": {"points": [[1, 2]]}}, "2": {"4": {"points": [[129, 2]]}}})
+    result, _, _ = track(frames, "--prompts", path, code=2)
+    assert "frame 2: the point 129,2 lies outside the frame" in result.stderr
+    result, _, _ = track(frames, "--point", "3,73", code=2)
+    assert "the point 3,73 lies outside the frame, which has the size 72x128" in result.stderr
+    path = prompts({"3": {"1": {"points": [[1, 2]]}}})
+    result, _, _ = track(frames, "--prompts", path, code=2)
+    assert "the video has frames 0 to 2, got a prompt for frame 3" in result.stderr
+
+
+def test_exception_two_sources_of_one_name(track, frames, tmp_path, first_mask):
+    other = shutil.copytree(frames, tmp_path / "deep" / "frames")
+    result, folder, _ = track(frames, other, "--mask", first_mask, code=2)
+    assert "would go to the same folder" in result.stderr
+    assert not folder.exists()

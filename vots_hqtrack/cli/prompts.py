@@ -153,7 +153,7 @@ def read_prompts(path: Path) -> dict[int, FramePrompt]:
     """
     try:
         content = json.loads(
-            path.read_text(encoding="utf-8"),
+            path.read_text(encoding="utf-8-sig"),
             object_pairs_hook=_unique_keys,
             parse_constant=_refuse_constant,
         )

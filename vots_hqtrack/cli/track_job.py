@@ -208,6 +208,10 @@ def prepare(source: str, folder: Path, given: GivenPrompts, options: RunOptions)
         skip_missing=options.skip_missing,
         mask_path=mask_path,
     )
+    frames = {path.resolve() for path in opened.paths}
+    for path in given.files:
+        if path.resolve() in frames:
+            raise InputError(f"{path} is both a mask and a frame of {source}: move it")
     inputs = [*options.files, *given.files, *_files_of(opened)]
     check_output(folder, earlier=options.earlier, inputs=inputs)
     passes = _plan(opened, given, options.span)

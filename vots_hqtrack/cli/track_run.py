@@ -65,8 +65,12 @@ def run_all(prepared: Sequence[Prepared]) -> None:
     if len(prepared) == 1:
         _run(prepared[0][1], network, "tracking")
         return
-    errors: dict[str, HQTrackError | OSError] = {}
+    errors = {source: job for source, job in prepared if not isinstance(job, Job)}
+    for source, error in errors.items():
+        print_error(f"{source}: {error}")
     for number, (source, job) in enumerate(prepared, start=1):
+        if source in errors:
+            continue
         try:
             with explain_memory():
                 title = f"{printable(Path(source).name)} ({number} of {len(prepared)})"
@@ -76,15 +80,18 @@ def run_all(prepared: Sequence[Prepared]) -> None:
         except (HQTrackError, OSError) as error:
             errors[source] = error
             print_error(f"{source}: {error}")
-    if not errors:
-        return
-    lost = f"{len(errors)} of {len(prepared)} sources failed or are partial: {', '.join(errors)}"
-    if len(errors) == len(prepared) and not any(
-        isinstance(error, PartialError) for error in errors.values()
-    ):
-        first = next(iter(errors.values()))
-        raise (type(first) if isinstance(first, HQTrackError) else HQTrackError)(lost)
-    raise PartialError(lost)
+    if errors:
+        raise _summed_up(errors, len(prepared))
+
+
+def _summed_up(errors: Mapping[str, HQTrackError | OSError], num_sources: int) -> HQTrackError:
+    """Return the error of a call that several sources had."""
+    lost = f"{len(errors)} of {num_sources} sources failed or are partial: {', '.join(errors)}"
+    first = next(iter(errors.values()))
+    is_partial = any(isinstance(error, PartialError) for error in errors.values())
+    if len(errors) < num_sources or is_partial:
+        return PartialError(lost)
+    return type(first)(lost) if isinstance(first, HQTrackError) else HQTrackError(lost)
 
 
 def _run(job: Job | HQTrackError | OSError, network: Network, title: str) -> None:

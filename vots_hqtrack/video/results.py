@@ -240,9 +240,8 @@ class ResultWriter:
                 path = self.folder / OVERLAY_NAME
                 self._overlay = OverlayWriter(path, self._overlay_fps, check_frame(frame))
             self._overlay.write(frame, masks, seconds=seconds)
-        if (
-            self._cutout is not None
-        ):  # last: an image that is written belongs to a frame that counts
+        # Last, so that an image that is written belongs to a frame that counts.
+        if self._cutout is not None:
             if self._cutouts is None:
                 self._cutouts = CutoutWriter(self.folder, self._cutout, check_frame(frame))
             self._cutouts.write(name, frame, masks, seconds=seconds)
