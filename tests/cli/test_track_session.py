@@ -193,11 +193,12 @@ def test_a_bad_source_does_not_stop_the_others(
 
 
 def test_each_source_has_its_own_prompts(track, frames, tmp_path, first_mask, second_mask):
-    other = shutil.copytree(frames, tmp_path / "other")
+    other = shutil.copytree(frames, tmp_path / "[bold] [x")  # looks like Rich's markup
     (other / "00000.png").unlink()
     masks = ["--mask", first_mask, "--mask", second_mask]
-    _, folder, _ = track(frames, other, *masks, "--limit", "1", *QUICK)
-    for name, frame in (("frames", 0), ("other", 1)):
+    result, folder, _ = track(frames, other, *masks, "--limit", "1", *QUICK)
+    assert "[bold] [x (2 of 2)" in result.stderr
+    for name, frame in (("frames", 0), (other.name, 1)):
         found = read_label_map(folder / name / "masks" / f"0000{frame}.png") == 3
         np.testing.assert_array_equal(found, make_mask(frame))
 

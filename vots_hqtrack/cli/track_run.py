@@ -10,6 +10,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from rich.markup import escape
+
 from vots_hqtrack.allocation import keep_freed_memory
 from vots_hqtrack.cli import signals
 from vots_hqtrack.cli.console import err, frame_progress, out, print_error, printable
@@ -73,7 +75,7 @@ def run_all(prepared: Sequence[Prepared]) -> None:
             continue
         try:
             with explain_memory():
-                title = f"{printable(Path(source).name)} ({number} of {len(prepared)})"
+                title = f"{escape(printable(Path(source).name))} ({number} of {len(prepared)})"
                 _run(job, network, title)
         except WeightsError:
             raise
