@@ -11,6 +11,8 @@ from square_video import SIZE, make_frame, make_mask, read_tracks, save, square_
 from video_files import write_video
 
 from vots_hqtrack.cli.signals import Stopped
+from vots_hqtrack.cli.track_job import result_folders
+from vots_hqtrack.errors import InputError
 from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.video.label_maps import read_label_map, write_label_map
 from vots_hqtrack.video.reader import open_source
@@ -294,8 +296,16 @@ def test_exception_points_and_prompts_that_do_not_fit(track, frames, prompts, mo
     assert "the video has frames 0 to 2, got a prompt for frame 3" in result.stderr
 
 
-def test_exception_two_sources_of_one_name(track, frames, tmp_path, first_mask):
-    other = shutil.copytree(frames, tmp_path / "deep" / "frames")
-    result, folder, _ = track(frames, other, "--mask", first_mask, code=2)
-    assert "would go to the same folder" in result.stderr
-    assert not folder.exists()
+def test_sources_of_one_name_have_their_own_folders(tmp_path):
+    def names(*sources):
+        folders = result_folders([str(tmp_path / source) for source in sources], tmp_path / "out")
+        assert {folder.parent for folder in folders} == {tmp_path / "out"}
+        return [folder.name for folder in folders]
+
+    (tmp_path / "v1.0").mkdir()
+    assert names("v1.0", "b.mp4") == ["v1.0", "b"]
+    assert names("car/color", "dog/color", "x.mp4")[:2] == ["car-color", "dog-color"]
+    assert names("clip.mp4", "clip.mkv") == ["clip.mp4", "clip.mkv"]
+    assert names("a/Clip.mp4", "b/clip.mp4") == ["a-Clip", "b-clip"]
+    with pytest.raises(InputError, match=r"a\.mp4 is there twice"):
+        names("a.mp4", "b.mp4", "b/../a.mp4")

@@ -228,12 +228,11 @@ def _read_given(
     num_sources: int,
 ) -> list[GivenPrompts]:
     """Read the prompts of each source, from exactly one of the kinds."""
-    kinds = [("--mask", mask), ("--box or --point", box or point), ("--prompts", prompts)]
-    got = [name for name, values in kinds if values]
-    if len(got) != 1:
-        if not got:
-            raise InputError("wanted either --mask or --box for the first frame, got neither")
-        raise InputError(f"wanted one of {', '.join(got)}; got both")
+    num_kinds = sum(bool(values) for values in (mask, box or point, prompts))
+    if not num_kinds:
+        raise InputError("wanted either --mask or --box for the first frame, got neither")
+    if num_kinds > 1:
+        raise InputError("wanted either --mask, or --box and --point, or --prompts, got both")
     if mask:
         given = [GivenPrompts(FramePrompt(mask_path=path)) for path in mask]
         return _one_each(given, num_sources, "--mask")

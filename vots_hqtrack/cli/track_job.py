@@ -170,25 +170,31 @@ class Job:
 def result_folders(sources: Sequence[str], out_folder: Path) -> list[Path]:
     """Return the output folder of each source: a single one has all of ``--out``.
 
+    Several ones have a folder of their name below it; where names are alike, with their suffixes or
+    the folders that they are in.
+
     Raises:
-        InputError: Two sources would have the same.
+        InputError: A source is there twice.
+
+    Example:
+        >>> [str(path) for path in result_folders(["a/clip.mp4", "b/clip.mp4"], Path("out"))]
+        ['out/a-clip', 'out/b-clip']
     """
     if len(sources) == 1:
         return [out_folder]
-    found: dict[str, str] = {}
-    folders = []
-    for source in sources:
-        path = Path(source)
-        resolved = path.resolve()
-        name = resolved.name if resolved.is_dir() else resolved.stem
-        folders.append(out_folder / (name or "source"))
-        twin = found.setdefault(name.lower(), source)
-        if len(found) < len(folders):
-            raise InputError(
-                f"results of {twin} and {source} would go to the same folder "
-                f"{folders[-1]}; track them with different --out"
-            )
-    return folders
+    paths = [Path(source).resolve() for source in sources]
+    for depth in range(1, max(len(path.parts) for path in paths)):
+        for name_of in (_stem, Path.as_posix):
+            names = ["-".join(Path(name_of(path)).parts[1:][-depth:]) for path in paths]
+            if len({name.lower() for name in names}) == len(names):
+                return [out_folder / name for name in names]
+    twice = next(source for source in sources if paths.count(Path(source).resolve()) > 1)
+    raise InputError(f"the source {twice} is there twice")
+
+
+def _stem(path: Path) -> str:
+    """Return the path of a file without its suffix, or that of a folder."""
+    return path.as_posix() if path.is_dir() else path.with_suffix("").as_posix()
 
 
 def prepare(source: str, folder: Path, given: GivenPrompts, options: RunOptions) -> Job:
