@@ -133,7 +133,7 @@ def test_unknown_preset(refuse, given):
         ("memory.gap", "a setting reads section.option=value, got 'memory.gap'"),
         ("memory.gaps=3", "unknown option 'memory.gaps'; wanted one of: "),
         ("memory.gap=often", "memory.gap must be of type int, got 'often'"),
-        ("memory.gap=0", "memory.gap must be at least 1, got 0"),
+        ("memory.gap=0", "memory.gap must be a number from 1 to 1000000000, got 0"),
         ("refiner.prompt=star", "refiner.prompt must be one of box"),
     ],
 )

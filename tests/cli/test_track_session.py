@@ -212,21 +212,43 @@ def test_all_sources_bad_have_the_code_of_the_error(track, tmp_path, first_mask)
     assert not folder.exists()
 
 
-def test_a_signal_keeps_the_frames_that_a_session_tracked(track, frames, second_mask, monkeypatch):
+@pytest.fixture
+def stop_at(monkeypatch):
+    """Let a signal come while the tracker is in its n-th frame."""
     go, calls = HQTracker.track, []
 
-    def stop_at_second(self, *args, **options):
-        calls.append(args)
-        if len(calls) == 2:
-            raise Stopped(15)
-        return go(self, *args, **options)
+    def arrange(number):
+        def track_or_stop(self, *args, **options):
+            calls.append(args)
+            if len(calls) == number:
+                raise Stopped(15)
+            return go(self, *args, **options)
 
-    monkeypatch.setattr(HQTracker, "track", stop_at_second)
+        monkeypatch.setattr(HQTracker, "track", track_or_stop)
+
+    return arrange
+
+
+def test_a_signal_keeps_the_frames_that_a_session_tracked(track, frames, second_mask, stop_at):
+    stop_at(2)
     given = [frames, "--mask", second_mask, "--start", "1", "--both", *QUICK]
     result, _, tracks = track(*given, code=143)
     assert tracks["status"] == "interrupted"
     assert _indices(tracks) == [1, 2]
     assert "kept: 2 frames" in result.stderr
+
+
+def test_cutouts_of_a_run_that_was_cut_are_whole(track, frames, first_mask, stop_at):
+    stop_at(2)
+    given = [frames, "--mask", first_mask, *QUICK, "--cutout", "png", "--checkpoint", "1"]
+    _, folder, tracks = track(*given, code=143)
+    assert _indices(tracks) == [0, 1]
+    result, _, tracks = track(*given, "--resume")
+    assert "going on from frame 2" in result.stderr
+    assert _indices(tracks) == [0, 1, 2]
+    for path in (folder / "masks").iterdir():
+        alpha = np.asarray(Image.open(folder / "cutout" / path.name))[..., 3]
+        np.testing.assert_array_equal(alpha > 0, read_label_map(path) > 0)
 
 
 def test_prompts_outside_of_the_tracked_frames_are_named(track, frames, prompts):
