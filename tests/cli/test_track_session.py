@@ -331,3 +331,5 @@ def test_sources_of_one_name_have_their_own_folders(tmp_path):
     assert names("a/Clip.mp4", "b/clip.mp4") == ["a-Clip", "b-clip"]
     with pytest.raises(InputError, match=r"a\.mp4 is there twice"):
         names("a.mp4", "b.mp4", "b/../a.mp4")
+    with pytest.raises(InputError, match=r"a\.mp4 is there twice"):
+        names("a.mp4", "A.mp4")

@@ -188,8 +188,9 @@ def result_folders(sources: Sequence[str], out_folder: Path) -> list[Path]:
             names = ["-".join(Path(name_of(path)).parts[1:][-depth:]) for path in paths]
             if len({name.lower() for name in names}) == len(names):
                 return [out_folder / name for name in names]
-    twice = next(source for source in sources if paths.count(Path(source).resolve()) > 1)
-    raise InputError(f"the source {twice} is there twice")
+    known = [path.as_posix().lower() for path in paths]  # some disks take both letters as equal
+    twice = next((s for s, name in zip(sources, known, strict=True) if known.count(name) > 1), "")
+    raise InputError(f"the source {twice} is there twice; give each once, or use another --out")
 
 
 def _stem(path: Path) -> str:
