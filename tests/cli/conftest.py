@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from square_video import make_frame, make_mask, save
+from square_video import SMALL, make_frame, make_mask, read_tracks, save
 from typer.testing import CliRunner
 
+from vots_hqtrack.cli.main import app
 from vots_hqtrack.video.label_maps import write_label_map
 
 
@@ -52,3 +53,35 @@ def untrained(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "untrained.safetensors"
     save_tensors(path, build_networks(config)[1].state_dict(), {"origin": "test"})
     return path
+
+
+@pytest.fixture(scope="session")
+def trackers() -> dict:
+    """Trackers loaded so far, by their arguments; the videos of a tracker do not meet."""
+    return {}
+
+
+@pytest.fixture
+def track(runner, tmp_path, untrained, trackers, monkeypatch):
+    """Run ``hqtrack track``; return its result, its folder and the content of tracks.json."""
+    from vots_hqtrack.tracker import HQTracker
+
+    load = HQTracker.from_config
+
+    def load_once(config, **options):
+        key = (config, *options.items())
+        if key not in trackers:
+            trackers[key] = load(config, **options)
+        return trackers[key]
+
+    monkeypatch.setattr(HQTracker, "from_config", load_once)
+
+    def run(*options, code=0):
+        folder = tmp_path / "results"
+        arguments = ["--set", SMALL, *options, "--out", folder, "--weights", untrained]
+        result = runner.invoke(app, ["track", "--device", "cpu", *map(str, arguments)])
+        assert result.exit_code == code, result.output
+        has_tracks = (folder / "tracks.json").exists()
+        return result, folder, read_tracks(folder) if has_tracks else {}
+
+    return run

@@ -1,5 +1,6 @@
 """A small video of a checked square that moves to the right."""
 
+import json
 from pathlib import Path
 
 import cv2
@@ -7,6 +8,8 @@ import numpy as np
 
 SIZE = (72, 128)
 SIDE = 28
+SMALL = "frame.long_edge=256"
+"""Setting of a small network input, which is quick."""
 
 
 def square_at(index: int) -> tuple[int, int]:
@@ -39,3 +42,8 @@ def save(path: Path, picture: np.ndarray) -> Path:
     stored = picture[..., ::-1] if picture.ndim == 3 else picture
     path.write_bytes(cv2.imencode(path.suffix, stored)[1].tobytes())
     return path
+
+
+def read_tracks(folder: Path) -> dict:
+    """Read the ``tracks.json`` of a folder of results."""
+    return json.loads((folder / "tracks.json").read_text(encoding="utf-8"))

@@ -13,50 +13,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from square_video import SIZE, make_frame, make_mask, save
+from square_video import SIZE, SMALL, make_frame, make_mask, read_tracks, save
 from video_files import write_video
 
 from vots_hqtrack.cli.main import app
 from vots_hqtrack.video.label_maps import read_label_map
 from vots_hqtrack.video.reader import open_source
-
-SMALL = "frame.long_edge=256"
-"""Setting of a small network input, which is quick."""
-
-
-@pytest.fixture(scope="module")
-def trackers():
-    """Trackers loaded so far, by their arguments; the videos of a tracker do not meet."""
-    return {}
-
-
-@pytest.fixture
-def track(runner, tmp_path, untrained, trackers, monkeypatch):
-    """Run ``hqtrack track``; return its result, its folder and the content of tracks.json."""
-    from vots_hqtrack.tracker import HQTracker
-
-    load = HQTracker.from_config
-
-    def load_once(config, **options):
-        key = (config, *options.items())
-        if key not in trackers:
-            trackers[key] = load(config, **options)
-        return trackers[key]
-
-    monkeypatch.setattr(HQTracker, "from_config", load_once)
-
-    def run(*options, code=0):
-        folder = tmp_path / "results"
-        arguments = ["--set", SMALL, *options, "--out", folder, "--weights", untrained]
-        result = runner.invoke(app, ["track", "--device", "cpu", *map(str, arguments)])
-        assert result.exit_code == code, result.output
-        return result, folder, read_tracks(folder)
-
-    return run
-
-
-def read_tracks(folder):
-    return json.loads((folder / "tracks.json").read_text(encoding="utf-8"))
 
 
 def test_masks_overlay_and_tracks_are_written(track, frames, first_mask):

@@ -95,8 +95,12 @@ def print_error(text: str) -> None:
     err.print(f"error: {line}", style="bold red", markup=False, soft_wrap=True)
 
 
+_SECONDS_OF_SPEED = 120.0
+"""Time over which speed is measured: slow frames must not leave it, and the time left, unknown."""
+
+
 class FramesPerSecondColumn(ProgressColumn):
-    """Frames per second over the last half minute."""
+    """Frames per second over the last two minutes."""
 
     def render(self, task: Task) -> Text:
         """Return the column's text."""
@@ -113,4 +117,5 @@ def frame_progress() -> Progress:
         FramesPerSecondColumn(),
         TimeRemainingColumn(),
         console=err,
+        speed_estimate_period=_SECONDS_OF_SPEED,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from vots_hqtrack.cli.console import err
 from vots_hqtrack.errors import InputError
 
 if TYPE_CHECKING:
+    from vots_hqtrack.cli.prompts import FramePrompt
     from vots_hqtrack.config import TrackerConfig
     from vots_hqtrack.saved_state import SavedState
     from vots_hqtrack.types import FrameArray
@@ -23,13 +24,18 @@ Fingerprint = Mapping[str, str]
 
 
 def fingerprint(
-    first: FrameArray, prompt: Path | Sequence[object], config: TrackerConfig, weights: Path | None
+    first: FrameArray,
+    start: int,
+    prompt: FramePrompt,
+    config: TrackerConfig,
+    weights: Path | None,
 ) -> Fingerprint:
     """Return the digests of what the masks of a run depend on.
 
     Args:
         first: First frame, uint8 ``(H, W, 3)`` RGB.
-        prompt: Mask file, or boxes.
+        start: Its index in the source.
+        prompt: Its prompts.
         config: Options of the tracker.
         weights: VMOS weights in place of those that the options name.
     """
@@ -37,13 +43,11 @@ def fingerprint(
 
     own = {} if weights is None else {config.weights: sha256_of(weights)}
     named = [own.get(name) or locate(name).entry.sha256 for name in config.weights_needed()]
-    if isinstance(prompt, Path):
-        prompt_digest = sha256_of(prompt)
-    else:
-        prompt_digest = _digest(repr(tuple(prompt)).encode())
+    prompts = [(number, found.points, found.box) for number, found in prompt.objects.items()]
+    prompt_digest = _digest(repr((prompts, *map(sha256_of, prompt.files))).encode())
     options = json.dumps(dataclasses.asdict(config), sort_keys=True)
     return {
-        "first frame": _digest(repr(first.shape).encode() + first.tobytes()),
+        "first frame": _digest(repr((start, first.shape)).encode() + first.tobytes()),
         "prompt": prompt_digest,
         "options": _digest(options.encode()),
         "weights": _digest(" ".join(named).encode()),

@@ -1,17 +1,15 @@
-"""``hqtrack track``: from a video and its first masks or boxes to results on disk."""
+"""``hqtrack track``: from videos and prompts for their objects to results on disk."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
 from vots_hqtrack.cli import signals
-from vots_hqtrack.cli.boxes import Box, parse_box
 from vots_hqtrack.cli.options import (
     ConfigOption,
     DeviceOption,
@@ -21,25 +19,25 @@ from vots_hqtrack.cli.options import (
     WeightsOption,
     build_config,
 )
-from vots_hqtrack.errors import InputError, ShapeError
+from vots_hqtrack.cli.prompts import FramePrompt, frame_prompt
+from vots_hqtrack.cli.spans import Span
+from vots_hqtrack.cli.track_job import GivenPrompts, Prepared, RunOptions, prepare, result_folders
+from vots_hqtrack.errors import HQTrackError, InputError
 
 if TYPE_CHECKING:
-    from vots_hqtrack.cli.resume import Fingerprint
-    from vots_hqtrack.config import TrackerConfig
-    from vots_hqtrack.types import MaskArray, ObjectId, Size
-    from vots_hqtrack.video.reader import FrameSource
     from vots_hqtrack.video.result_folder import Earlier
 
 CHECKPOINT_GAP = 50
 """Frames between two checkpoints."""
+_Value = TypeVar("_Value")
 
 MaskOption = Annotated[
-    Path | None,
+    list[Path] | None,
     typer.Option(
         "--mask",
         metavar="FILE",
         help="Mask image of the first frame: indexed or grey with object ids as values, "
-        "black and white, or with a colour for every object.",
+        "black and white, or with a colour for every object. Once, or once for each SOURCE.",
     ),
 ]
 BoxOption = Annotated[
@@ -50,14 +48,62 @@ BoxOption = Annotated[
         help="Box around an object of the first frame, in pixels; repeat it for more objects.",
     ),
 ]
-
-
+PointOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--point",
+        metavar="X,Y[,+|-][@OBJECT]",
+        help="Point in an object of the first frame, or beside it (-); repeat it. Object 1 by "
+        "default; points of an object with a box refine it.",
+    ),
+]
+PromptsOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--prompts",
+        metavar="FILE.json",
+        help="Points, boxes and masks for any frames; docs/correcting.md has the format. Once, or "
+        "once for each SOURCE.",
+    ),
+]
+StartOption = Annotated[
+    int | None,
+    typer.Option(
+        "--start",
+        min=0,
+        max=10**9,
+        metavar="N",
+        help="Frame to begin with, from 0, which is the first frame of --mask, --box and --point.",
+    ),
+]
+StopOption = Annotated[
+    int | None,
+    typer.Option("--stop", min=0, max=10**9, metavar="N", help="Last frame to track."),
+]
+ReverseOption = Annotated[
+    bool,
+    typer.Option(
+        "--reverse", help="Track backward; without --start, from the last frame with prompts."
+    ),
+]
+BothOption = Annotated[
+    bool,
+    typer.Option("--both", help="Track forward and backward; --stop ends the direction it is in."),
+]
 OverlayOption = Annotated[
     bool, typer.Option("--overlay/--no-overlay", help="Write the overlay video.")
 ]
+CutoutOption = Annotated[
+    Literal["png", "webm", "mp4"] | None,
+    typer.Option(
+        "--cutout",
+        help="Write the objects without their background, too: transparent images, a transparent "
+        "video, or a video on black.",
+    ),
+]
 FpsOption = Annotated[
     float | None,
-    typer.Option("--fps", help="Frame rate of the overlay video instead of the source's."),
+    typer.Option("--fps", help="Frame rate of written videos instead of the source's."),
 ]
 ExifOption = Annotated[
     Literal["apply", "ignore"],
@@ -72,7 +118,10 @@ SkipMissingOption = Annotated[
     ),
 ]
 LimitOption = Annotated[
-    int | None, typer.Option("--limit", min=1, max=10**9, metavar="N", help="Stop after N frames.")
+    int | None,
+    typer.Option(
+        "--limit", min=1, max=10**9, metavar="N", help="Stop after N frames, in each direction."
+    ),
 ]
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace earlier results in DIR.")
@@ -91,68 +140,28 @@ CheckpointOption = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """Checked options of a run: source, output folder, prompts and configuration."""
-
-    source: FrameSource
-    folder: Path
-    mask_path: Path | None
-    boxes: tuple[Box, ...]
-    config: TrackerConfig
-    device: str
-    weights: Path | None
-    limit: int | None
-    use_overlay: bool
-    earlier: Earlier
-    checkpoint_gap: int
-
-    @property
-    def length(self) -> int | None:
-        """Number of frames to track, the first one counted; None if unknown."""
-        lengths = [length for length in (self.source.length, self.limit) if length is not None]
-        return min(lengths, default=None)
-
-    @property
-    def can_resume(self) -> bool:
-        """Whether a run that was cut can go on: neither a camera's frames nor time come back."""
-        return self.source.kind != "camera" and not self.config.runtime.frame_budget
-
-    def facts(self, size: Size, device: str, digests: Fingerprint) -> dict[str, object]:
-        """Return the part of ``tracks.json`` that describes the run as a whole."""
-        from vots_hqtrack.cli.versions import installed_versions
-
-        boxes = {str(number): list(box) for number, box in enumerate(self.boxes, start=1)}
-        return {
-            "source": {
-                "location": self.source.location,
-                "kind": self.source.kind,
-                "fps": self.source.fps,
-                "height": size.height,
-                "width": size.width,
-            },
-            "prompt": {"mask": str(self.mask_path)} if self.mask_path else {"boxes": boxes},
-            "device": device,
-            "weights": str(self.weights or self.config.weights),
-            "versions": installed_versions(),
-            "config": dataclasses.asdict(self.config),
-            "limit": self.limit,
-            "fingerprint": dict(digests),
-        }
-
-
 def track(
-    source: Annotated[
-        str,
+    sources: Annotated[
+        list[str],
         typer.Argument(
-            metavar="SOURCE", help="A folder of frames, a video file, or the number of a camera."
+            metavar="SOURCE...",
+            help="Folders of frames, video files, or the number of a camera.",
         ),
     ],
     out_folder: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Folder for the results.")
+        Path,
+        typer.Option(
+            "--out", metavar="DIR", help="Folder for the results; of several SOURCEs one below it."
+        ),
     ],
     mask: MaskOption = None,
     box: BoxOption = None,
+    point: PointOption = None,
+    prompts: PromptsOption = None,
+    start: StartOption = None,
+    stop: StopOption = None,
+    reverse: ReverseOption = False,
+    both: BothOption = False,
     preset: PresetOption = "lite",
     weights: WeightsOption = None,
     device: DeviceOption = "auto",
@@ -160,6 +169,7 @@ def track(
     settings: SettingsOption = None,
     refine: RefineOption = True,
     overlay: OverlayOption = True,
+    cutout: CutoutOption = None,
     fps: FpsOption = None,
     exif: ExifOption = "apply",
     skip_missing: SkipMissingOption = False,
@@ -168,77 +178,89 @@ def track(
     resume: ResumeOption = False,
     checkpoint: CheckpointOption = CHECKPOINT_GAP,
 ) -> None:
-    """Track objects through a video.
+    """Track objects through videos.
 
     Writes DIR/masks/<frame>.png (a pixel's value is its object's id),
     DIR/overlay.mp4 and DIR/tracks.json.
-    An error, Ctrl-C or SIGTERM midway loses nothing of what was done; --resume goes on.
+    An error, Ctrl-C or SIGTERM midway loses nothing of what was done; --resume goes on,
+    but not backward, nor with prompts on other frames than the first.
     Lost or damaged frames make the result "partial", with exit code 5.
+    Of several videos one that fails does not stop the others; the exit code is 5 then.
     """
     with signals.on_signal("leave"):
-        from vots_hqtrack.checkpoints.manifest import resolve
-        from vots_hqtrack.video.reader import open_source
-        from vots_hqtrack.video.result_folder import check_output
-
         built = build_config(preset, config=config, settings=settings, refine=refine)
-        boxes = _read_boxes(mask, box)
-        if fps is not None and not 0 < fps < math.inf:
-            raise InputError(f"--fps must be a number above 0, got {fps}")
-        if overwrite and resume:
-            raise InputError("wanted either --overwrite or --resume, got both")
+        given = _read_given(mask, box, point, prompts, len(sources))
+        span = _read_span(start, stop, limit, reverse=reverse, both=both)
+        _check_values(fps, overwrite=overwrite, resume=resume)
         earlier: Earlier = "overwrite" if overwrite else "resume" if resume else "refuse"
-        opened = open_source(source, fps=fps, exif=exif, skip_missing=skip_missing, mask_path=mask)
-        files = [path for path in (mask, config, weights) if path is not None]
-        check_output(out_folder, earlier=earlier, inputs=[*files, *_files_of(opened)])
-        resolve(built.weights, weights)
-        given = (opened, out_folder, mask, boxes, built, device, weights, limit, overlay)
-        job = Job(*given, earlier=earlier, checkpoint_gap=checkpoint)
-        if resume and not job.can_resume:
-            what = "a camera" if opened.kind == "camera" else "a latency budget"
-            raise InputError(f"a run with {what} cannot go on; leave --resume out")
-        from vots_hqtrack.cli.track_run import run
-    run(job)
+        files = tuple(path for path in (config, weights) if path is not None)
+        look = (fps, exif, skip_missing, overlay, cutout)
+        options = RunOptions(built, device, weights, span, *look, earlier, checkpoint, files)
+        prepared = _prepare_all(sources, out_folder, given, options)
+        from vots_hqtrack.cli.track_run import run_all
+    run_all(prepared)
 
 
-def _read_boxes(mask: Path | None, box: list[str] | None) -> tuple[Box, ...]:
-    """Read the boxes of the objects; none if there is a mask, exactly one of which is wanted."""
-    from vots_hqtrack.types import MAX_OBJECTS
+def _prepare_all(
+    sources: Sequence[str], out_folder: Path, given: Sequence[GivenPrompts], options: RunOptions
+) -> list[Prepared]:
+    """Check all sources; of several a bad one is kept as its error."""
+    from vots_hqtrack.checkpoints.manifest import resolve
 
-    if (mask is None) == (not box):
-        got = "neither" if mask is None else "both"
-        raise InputError(f"wanted either --mask or --box for the first frame, got {got}")
-    if box and len(box) > MAX_OBJECTS:
-        raise InputError(f"at most {MAX_OBJECTS} objects fit one video, got {len(box)} boxes")
-    return tuple(parse_box(text) for text in box or [])
+    folders = result_folders(sources, out_folder)
+    prepared: list[Prepared] = []
+    for source, folder, prompts in zip(sources, folders, given, strict=True):
+        try:
+            prepared.append((source, prepare(source, folder, prompts, options)))
+        except (HQTrackError, OSError) as error:
+            if len(sources) == 1:
+                raise
+            prepared.append((source, error))
+    resolve(options.config.weights, options.weights)
+    return prepared
 
 
-def _files_of(source: FrameSource) -> list[Path]:
-    """Return the folder or file of a source, and frames that may be elsewhere."""
-    if source.kind == "camera":
-        return []
-    return [Path(source.location), *(path for path in source.paths if path.is_symlink())]
+def _read_given(
+    mask: list[Path] | None,
+    box: list[str] | None,
+    point: list[str] | None,
+    prompts: list[Path] | None,
+    num_sources: int,
+) -> list[GivenPrompts]:
+    """Read the prompts of each source, from exactly one of the kinds."""
+    num_kinds = sum(bool(values) for values in (mask, box or point, prompts))
+    if not num_kinds:
+        raise InputError("wanted either --mask or --box for the first frame, got neither")
+    if num_kinds > 1:
+        raise InputError("wanted either --mask, or --box and --point, or --prompts, got both")
+    if mask:
+        given = [GivenPrompts(FramePrompt(mask_path=path)) for path in mask]
+        return _one_each(given, num_sources, "--mask")
+    if prompts:
+        return _one_each([GivenPrompts.read(path) for path in prompts], num_sources, "--prompts")
+    return [GivenPrompts(frame_prompt(box or [], point or []))] * num_sources
 
 
-def read_masks(path: Path, size: Size) -> dict[ObjectId, MaskArray]:
-    """Read the masks of the first frame's objects.
+def _one_each(given: list[_Value], num_sources: int, option: str) -> list[_Value]:
+    if len(given) == 1:
+        return given * num_sources
+    if len(given) != num_sources:
+        raise InputError(
+            f"wanted {option} once, or once for each of {num_sources} sources, got {len(given)}"
+        )
+    return given
 
-    Args:
-        path: Mask image.
-        size: Frame size that it must have.
 
-    Returns:
-        Bool ``(H, W)`` by object id, at least one, none of them empty.
-    """
-    from vots_hqtrack.masks import split_label_map
-    from vots_hqtrack.types import check_masks
-    from vots_hqtrack.video.label_maps import read_label_map
+def _read_span(
+    start: int | None, stop: int | None, limit: int | None, *, reverse: bool, both: bool
+) -> Span:
+    if reverse and both:
+        raise InputError("wanted either --reverse or --both, got both")
+    return Span(start, stop, limit, "both" if both else "reverse" if reverse else "forward")
 
-    label_map = read_label_map(path)
-    if not label_map.any():
-        raise InputError(f"the mask {path} is empty: wanted at least one object, got none")
-    if label_map.shape != tuple(size):
-        height, width = label_map.shape
-        hint = "; were the frames turned by --exif?" if (width, height) == tuple(size) else ""
-        got = f"{height}x{width}{hint}"
-        raise ShapeError(f"the mask {path} must have the frame's size {size}, got {got}")
-    return check_masks(dict(split_label_map(label_map).items()), size)
+
+def _check_values(fps: float | None, *, overwrite: bool, resume: bool) -> None:
+    if fps is not None and not 0 < fps < math.inf:
+        raise InputError(f"--fps must be a number above 0, got {fps}")
+    if overwrite and resume:
+        raise InputError("wanted either --overwrite or --resume, got both")

@@ -1,22 +1,31 @@
-"""The run behind ``hqtrack track``: load the model, track and write, from any frame on."""
+"""The run behind ``hqtrack track``: load the model once, then track and write each video."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from rich.markup import escape
+
 from vots_hqtrack.allocation import keep_freed_memory
 from vots_hqtrack.cli import signals
-from vots_hqtrack.cli.boxes import clip_box
-from vots_hqtrack.cli.console import err, frame_progress, out, printable
+from vots_hqtrack.cli.console import err, frame_progress, out, print_error, printable
+from vots_hqtrack.cli.given import check_prompt, make_masks
 from vots_hqtrack.cli.resume import find_checkpoint, fingerprint, require_same_run
-from vots_hqtrack.cli.track import Job, read_masks
-from vots_hqtrack.errors import HQTrackError, InputError, PartialError
-from vots_hqtrack.masks import combine_masks, split_label_map
+from vots_hqtrack.cli.track_job import Job, Prepared, RunOptions
+from vots_hqtrack.cli.track_session import SessionRun
+from vots_hqtrack.errors import (
+    HQTrackError,
+    InputError,
+    PartialError,
+    WeightsError,
+    explain_memory,
+)
 from vots_hqtrack.memory import TrackState
 from vots_hqtrack.result import FrameResult
 from vots_hqtrack.saved_state import SavedState, save_state
@@ -24,50 +33,132 @@ from vots_hqtrack.summary import TrackSummary
 from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.types import MaskArray, ObjectId, check_frame
 from vots_hqtrack.video.background import BackgroundWriter, prefetch
+from vots_hqtrack.video.cutout import Cutout
 from vots_hqtrack.video.reader import NamedFrame
 from vots_hqtrack.video.result_folder import EarlierRun, claim_output
 from vots_hqtrack.video.results import ResultWriter
 
 
-def run(job: Job) -> None:
-    """Check the first frame and its prompts, load the model, and track."""
+class Network:
+    """The tracker of all videos of a call, loaded when the first one needs it."""
+
+    def __init__(self) -> None:
+        self._tracker: HQTracker | None = None
+
+    def load(self, options: RunOptions) -> HQTracker:
+        """Return the tracker."""
+        if self._tracker is None:
+            with err.status("loading the model"):
+                self._tracker = HQTracker.from_config(
+                    options.config, device=options.device, weights=options.weights
+                )
+        return self._tracker
+
+
+def run_all(prepared: Sequence[Prepared]) -> None:
+    """Track all videos; of several, one that fails does not stop the others.
+
+    Raises:
+        HQTrackError: The only video failed, or all of them.
+        PartialError: Some failed, or lost frames.
+    """
     keep_freed_memory()
-    with contextlib.closing(iter(job.source)) as frames:
+    network = Network()
+    if len(prepared) == 1:
+        _run(prepared[0][1], network, "tracking")
+        return
+    errors = {source: job for source, job in prepared if not isinstance(job, Job)}
+    for source, error in errors.items():
+        print_error(f"{source}: {error}")
+    for number, (source, job) in enumerate(prepared, start=1):
+        if source in errors:
+            continue
+        try:
+            with explain_memory():
+                title = f"{escape(printable(Path(source).name))} ({number} of {len(prepared)})"
+                _run(job, network, title)
+        except WeightsError:
+            raise
+        except (HQTrackError, OSError) as error:
+            errors[source] = error
+            print_error(f"{source}: {error}")
+    if errors:
+        raise _summed_up(errors, len(prepared))
+
+
+def _summed_up(errors: Mapping[str, HQTrackError | OSError], num_sources: int) -> HQTrackError:
+    """Return the error of a call that several sources had."""
+    lost = f"{len(errors)} of {num_sources} sources failed or are partial: {', '.join(errors)}"
+    first = next(iter(errors.values()))
+    is_partial = any(isinstance(error, PartialError) for error in errors.values())
+    if len(errors) < num_sources or is_partial:
+        return PartialError(lost)
+    return type(first)(lost) if isinstance(first, HQTrackError) else HQTrackError(lost)
+
+
+def _run(job: Job | HQTrackError | OSError, network: Network, title: str) -> None:
+    if not isinstance(job, Job):
+        raise job
+    if job.is_plain:
+        _run_forward(job, network, title)
+    else:
+        _run_session(job, network, title)
+
+
+def _run_session(job: Job, network: Network, title: str) -> None:
+    """Check the prompts of all frames, load the model, and track by a session."""
+    with contextlib.closing(job.source):
+        with signals.on_signal("leave"):
+            session = SessionRun(job, title)
+        with claim_output(job.folder, earlier=job.options.earlier) as earlier:
+            tracker = network.load(job.options)
+            writer = _new_writer(job, job.facts(session.size, str(tracker.device), {}), earlier)
+            _write_all(job, writer, lambda: session.track(tracker, writer))
+
+
+def _run_forward(job: Job, network: Network, title: str) -> None:
+    """Check the first frame and its prompts, load the model, and track."""
+    options = job.options
+    with contextlib.closing(job.source.read(job.start)) as frames:
         with signals.on_signal("leave"):
             first = next(frames, None)
             if first is None:
                 raise InputError(f"no frame could be read from {job.source.location}")
-            size = check_frame(first.frame)
-            masks = read_masks(job.mask_path, size) if job.mask_path else {}
-            boxes = [clip_box(box, size) for box in job.boxes]
-            prompt = job.mask_path or job.boxes
-            digests = fingerprint(first.frame, prompt, job.config, job.weights)
-        with claim_output(job.folder, earlier=job.earlier) as earlier:
+            size, prompt = check_frame(first.frame), job.prompts[job.start]
+            checked = check_prompt(prompt, size)
+            given = (prompt, options.config, options.weights)
+            digests = fingerprint(first.frame, job.start, *given)
+        with claim_output(job.folder, earlier=options.earlier) as earlier:
             saved = None
-            if job.earlier == "resume" and earlier is not None:
+            if options.earlier == "resume" and earlier is not None:
                 require_same_run(earlier, digests, job.folder)
                 if _is_complete(job, earlier):
                     return
                 saved = find_checkpoint(job.folder, earlier)
                 _check_limit(job, saved)
-            with err.status("loading the model"):
-                tracker = HQTracker.from_config(job.config, device=job.device, weights=job.weights)
-            if boxes and saved is None:
-                found = enumerate(tracker.masks_from_boxes(first.frame, boxes), start=1)
-                masks = {ObjectId(number): mask for number, mask in found}
-            if masks:
-                masks = split_label_map(combine_masks(masks), masks)
-            writer = ResultWriter(
-                job.folder,
-                job.facts(size, str(tracker.device), digests),
-                overlay_fps=job.source.fps if job.use_overlay else None,
-                earlier=earlier,
-                num_done=saved.num_frames if saved else 0,
-                get_losses=lambda: job.source.losses,
-            )
+            tracker = network.load(options)
+            masks = {} if saved else make_masks(tracker, first.frame, checked)
+            facts = job.facts(size, str(tracker.device), digests)
+            writer = _new_writer(job, facts, earlier, num_done=saved.num_frames if saved else 0)
             state = tracker.restore(saved) if saved else None
             rest = itertools.chain([first], frames)
-            _write_all(job, writer, lambda: _track_frames(job, tracker, rest, masks, writer, state))
+            go = partial(_track_frames, job, tracker, rest, masks, writer, state, title)
+            _write_all(job, writer, go)
+
+
+def _new_writer(
+    job: Job, facts: Mapping[str, object], earlier: EarlierRun | None, *, num_done: int = 0
+) -> ResultWriter:
+    options = job.options
+    return ResultWriter(
+        job.folder,
+        facts,
+        overlay_fps=job.source.fps if options.use_overlay else None,
+        cutout=None if options.cutout is None else Cutout(options.cutout, job.source.fps),
+        earlier=earlier,
+        num_done=num_done,
+        get_losses=lambda: job.source.losses,
+    )
 
 
 def _write_all(job: Job, writer: ResultWriter, track_frames: Callable[[], None]) -> None:
@@ -124,18 +215,19 @@ def _track_frames(
     masks: Mapping[ObjectId, MaskArray],
     writer: ResultWriter,
     state: TrackState | None,
+    title: str,
 ) -> None:
     """Track and write frame by frame under a progress bar; files are read and written in threads.
 
     A camera is not read ahead: the older its frames, the less they are worth.
     """
-    num_done, gap = writer.num_frames, job.checkpoint_gap if job.can_resume else 0
+    num_done, gap = writer.num_frames, job.options.checkpoint_gap if job.can_resume else 0
     limited: Iterable[NamedFrame] = itertools.islice(frames, job.limit)
     with frame_progress() as progress, contextlib.ExitStack() as stack:
         if job.source.kind != "camera":
             limited = stack.enter_context(contextlib.closing(prefetch(iter(limited))))
         background = stack.enter_context(BackgroundWriter(_call))
-        task = progress.add_task("tracking", total=job.length)
+        task = progress.add_task(title, total=job.length)
         num_read = 0
         for index, named in enumerate(limited):
             signals.check()
@@ -151,6 +243,7 @@ def _track_frames(
                 else:
                     result = tracker.track(named.frame, state)
                 seconds = time.perf_counter() - started
+                result = replace(result, frame_index=job.start + index)
                 write = partial(writer.write, name, frame, result, seconds=seconds)
                 background.put(partial(write, shown_at=shown_at))
                 if gap and (index + 1) % gap == 0 and index + 1 != job.length:

@@ -83,14 +83,21 @@ class FrameSource(ABC):
         self.losses = Losses()
 
     def __iter__(self) -> Generator[NamedFrame, None, None]:
+        """Yield the frames in order; errors as :meth:`read`."""
+        return self.read()
+
+    def read(self, start: int = 0) -> Generator[NamedFrame, None, None]:
         """Yield the frames in order.
+
+        Args:
+            start: Index of the first one.
 
         Raises:
             InputError: A frame cannot be read.
             ShapeError: Frames differ in size.
         """
         expected: Size | None = None
-        for named in self._read():
+        for named in self._read(start):
             expected = self._check(named, expected)
             yield named
 
@@ -117,8 +124,8 @@ class FrameSource(ABC):
         """Close what random access holds open."""
 
     @abstractmethod
-    def _read(self) -> Iterator[NamedFrame]:
-        """Yield the frames in order, whatever their size."""
+    def _read(self, start: int) -> Iterator[NamedFrame]:
+        """Yield the frames in order from an index on, whatever their size."""
 
     def _check(self, named: NamedFrame, expected: Size | None) -> Size:
         try:
@@ -163,9 +170,9 @@ class FolderSource(FrameSource):
         path = self.paths[number]
         return NamedFrame(path.stem, read_frame(path, exif=self._exif), number / self.fps)
 
-    def _read(self) -> Iterator[NamedFrame]:
+    def _read(self, start: int) -> Iterator[NamedFrame]:
         self.losses = losses = Losses(len(self.paths) + len(self._lost), skipped=list(self._lost))
-        for number, path in enumerate(self.paths):
+        for number, path in enumerate(self.paths[start:], start):
             try:
                 frame = read_frame(path, exif=self._exif, losses=losses)
             except InputError as error:
@@ -201,10 +208,11 @@ class VideoSource(FrameSource):
         """Close the file that random access holds open."""
         self._video.close()
 
-    def _read(self) -> Iterator[NamedFrame]:
+    def _read(self, start: int) -> Iterator[NamedFrame]:
         for number, frame in enumerate(self._video):
             self.losses = self._video.losses
-            yield self._name(number, frame)
+            if number >= start:  # those before are decoded too, so that no damage goes unseen
+                yield self._name(number, frame)
         self.losses = self._video.losses
 
     def _name(self, number: int, frame: FrameArray) -> NamedFrame:
@@ -218,7 +226,7 @@ class CameraSource(FrameSource):
 
     kind: SourceKind = "camera"
 
-    def _read(self) -> Iterator[NamedFrame]:
+    def _read(self, start: int) -> Iterator[NamedFrame]:
         capture = cv2.VideoCapture(int(self.location))
         try:
             if not capture.isOpened():
@@ -226,7 +234,8 @@ class CameraSource(FrameSource):
             index = 0
             while (read := capture.read())[0]:
                 frame = to_rgb8(read[1], f"frame {index} of the camera {self.location}")
-                yield NamedFrame(f"{index:05d}", frame, index / self.fps)
+                if index >= start:
+                    yield NamedFrame(f"{index:05d}", frame, index / self.fps)
                 index += 1
         finally:
             capture.release()

@@ -19,7 +19,9 @@ from vots_hqtrack.errors import InputError
 from vots_hqtrack.io import hold_lock, is_temporary, remove_temporaries, to_json
 
 MASKS_FOLDER = "masks"
+CUTOUT_FOLDER = "cutout"
 OVERLAY_NAME = "overlay.mp4"
+CUTOUT_VIDEOS = ("cutout.webm", "cutout.mp4")
 TRACKS_NAME = "tracks.json"
 CHECKPOINT_NAME = "checkpoint.safetensors"
 JOURNAL_NAME = ".hqtrack.journal"
@@ -49,10 +51,13 @@ class EarlierRun:
 
     def files(self, folder: Path) -> list[Path]:
         """Return all files that it may have written."""
-        listed = self.head.get("files")
-        own = [name for name in (OVERLAY_NAME, CHECKPOINT_NAME) if name in _strings(listed)]
-        masks = [folder / MASKS_FOLDER / f"{frame['name']}.png" for frame in self.frames]
-        return [*masks, *(folder / name for name in (*own, JOURNAL_NAME, TRACKS_NAME))]
+        listed = _strings(self.head.get("files"))
+        own = [name for name in (OVERLAY_NAME, *CUTOUT_VIDEOS, CHECKPOINT_NAME) if name in listed]
+        folders = [MASKS_FOLDER, *([CUTOUT_FOLDER] if CUTOUT_FOLDER in listed else [])]
+        images = [
+            folder / name / f"{frame['name']}.png" for name in folders for frame in self.frames
+        ]
+        return [*images, *(folder / name for name in (*own, JOURNAL_NAME, TRACKS_NAME))]
 
 
 def check_output(folder: Path, *, earlier: Earlier, inputs: Iterable[Path] = ()) -> None:
@@ -107,8 +112,9 @@ def claim_output(folder: Path, *, earlier: Earlier) -> Iterator[EarlierRun | Non
         with hold_lock(folder / LOCK_NAME, busy=busy, remove=True):
             check_output(folder, earlier=earlier)
             remove_temporaries(folder)
-            if (folder / MASKS_FOLDER).is_dir():
-                remove_temporaries(folder / MASKS_FOLDER)
+            for name in (MASKS_FOLDER, CUTOUT_FOLDER):
+                if (folder / name).is_dir():
+                    remove_temporaries(folder / name)
             yield read_earlier(folder)
     finally:
         with contextlib.suppress(OSError):
@@ -156,6 +162,9 @@ def remove_earlier(folder: Path, run: EarlierRun, *, keep_frames: int = 0) -> No
     for path in run.files(folder):
         if path not in kept:
             path.unlink(missing_ok=True)
+    if CUTOUT_FOLDER in _strings(run.head.get("files")):
+        with contextlib.suppress(OSError):  # it is missing, or holds more
+            (folder / CUTOUT_FOLDER).rmdir()
 
 
 class Journal:
@@ -204,16 +213,17 @@ def _check_content(folder: Path, earlier: Earlier) -> EarlierRun:
 
 def _refuse_foreign(folder: Path, run: EarlierRun) -> None:
     """Refuse files in the way of the results that the earlier run did not write."""
-    masks, own = folder / MASKS_FOLDER, set(run.files(folder))
-    for path in (folder, masks):
+    images, own = [folder / MASKS_FOLDER, folder / CUTOUT_FOLDER], set(run.files(folder))
+    for path in (folder, *images):
         if path.is_dir() and not os.access(path, os.W_OK | os.X_OK):
             raise InputError(f"the folder {path} cannot be written: Permission denied")
-    if masks.is_symlink() or (masks.exists() and not masks.is_dir()):
-        raise InputError(f"{masks} is not a folder that this program made; give another --out")
-    ours = (OVERLAY_NAME, CHECKPOINT_NAME, JOURNAL_NAME, TRACKS_NAME)
+    ours = (OVERLAY_NAME, *CUTOUT_VIDEOS, CHECKPOINT_NAME, JOURNAL_NAME, TRACKS_NAME)
     found = [folder / name for name in ours if os.path.lexists(folder / name)]
-    if masks.is_dir():
-        found += [path for path in masks.iterdir() if not is_temporary(path.name)]
+    for place in images:
+        if place.is_symlink() or (place.exists() and not place.is_dir()):
+            raise InputError(f"{place} is not a folder that this program made; give another --out")
+        if place.is_dir():
+            found += [path for path in place.iterdir() if not is_temporary(path.name)]
     foreign = sorted(path for path in found if path not in own or not _is_plain(path))
     if foreign:
         more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""

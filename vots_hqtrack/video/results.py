@@ -21,6 +21,7 @@ from vots_hqtrack.result import FrameResult
 from vots_hqtrack.saved_state import SavedState
 from vots_hqtrack.summary import TrackSummary
 from vots_hqtrack.types import FrameArray, MaskArray, ObjectId, check_frame
+from vots_hqtrack.video.cutout import Cutout, CutoutWriter
 from vots_hqtrack.video.label_maps import mask_box, read_written_map, write_label_map
 from vots_hqtrack.video.losses import Losses
 from vots_hqtrack.video.overlay import OverlayWriter
@@ -55,6 +56,7 @@ class ResultWriter:
         folder: Output folder.
         facts: Description of the run as a whole, ready for JSON.
         overlay_fps: Frames per second of the overlay video; None writes no video.
+        cutout: Form of the objects without their background; None writes none.
         earlier: Results of an earlier run in the folder, which are removed.
         num_done: Number of the earlier run's frames that are kept, with their label maps.
         get_losses: Called for the losses of the source so far.
@@ -69,6 +71,7 @@ class ResultWriter:
         facts: Mapping[str, object],
         *,
         overlay_fps: float | None,
+        cutout: Cutout | None = None,
         earlier: EarlierRun | None = None,
         num_done: int = 0,
         get_losses: Callable[[], Losses] = Losses,
@@ -80,6 +83,9 @@ class ResultWriter:
         self._get_losses = get_losses
         self._overlay_fps = overlay_fps
         self._overlay: OverlayWriter | None = None
+        self._cutout = cutout
+        self._cutouts: CutoutWriter | None = None
+        self._first_shown: float | None = None
         self._has_checkpoints = True
         self._frames = list(earlier.frames[:num_done]) if earlier else []
         self._lines = [to_json(frame) for frame in self._frames]
@@ -104,13 +110,14 @@ class ResultWriter:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        """Finish the overlay video and ``tracks.json``."""
+        """Finish the videos and ``tracks.json``."""
         lost: Exception | None = None
-        try:
-            if self._overlay is not None:
-                self._overlay.__exit__(kind, error, traceback)
-        except (HQTrackError, OSError) as broken:
-            lost = broken
+        for video in (self._overlay, self._cutouts):
+            try:
+                if video is not None:
+                    video.__exit__(kind, error, traceback)
+            except (HQTrackError, OSError) as broken:
+                lost = lost or broken
         reason = error or lost
         is_saved = False
         try:
@@ -157,7 +164,7 @@ class ResultWriter:
             self._journal.add(record)
             with self._removed_after_error(self._mask_path(name)) as path:
                 write_label_map(path, result.label_map)
-                self._draw(frame, result.masks, shown_at)
+                self._draw(name, frame, result.masks, shown_at)
             self._lines.append(to_json(record))
             self.summary.add_record(record)
             if time.monotonic() - self._saved_at > _SECONDS_BETWEEN_SAVES:
@@ -168,7 +175,7 @@ class ResultWriter:
     def redraw(
         self, index: int, name: str, frame: FrameArray, *, shown_at: float | None = None
     ) -> None:
-        """Draw a frame that an earlier run tracked into the overlay video.
+        """Draw a frame that an earlier run tracked into the videos.
 
         Raises:
             InputError: It was a frame of another name.
@@ -180,11 +187,11 @@ class ResultWriter:
                 f"frame {index} of the source is {name} now, and was {known['name']} in the run "
                 f"in {self.folder}; begin again with --overwrite"
             )
-        if self._overlay_fps is None:
+        if self._overlay_fps is None and self._cutout is None:
             return
         label_map = read_written_map(self._mask_path(name))
         try:
-            self._draw(frame, {i: label_map == i for i in _areas(known)}, shown_at)
+            self._draw(name, frame, {i: label_map == i for i in _areas(known)}, shown_at)
         except OSError as error:
             raise _failure(self.folder, error) from error
 
@@ -218,24 +225,38 @@ class ResultWriter:
         return self.folder / MASKS_FOLDER / f"{name}.png"
 
     def _draw(
-        self, frame: FrameArray, masks: Mapping[ObjectId, MaskArray], shown_at: float | None
+        self,
+        name: str,
+        frame: FrameArray,
+        masks: Mapping[ObjectId, MaskArray],
+        shown_at: float | None,
     ) -> None:
-        if self._overlay_fps is None:
-            return
-        if self._overlay is None:
-            path = self.folder / OVERLAY_NAME
-            self._overlay = OverlayWriter(path, self._overlay_fps, check_frame(frame))
-        self._overlay.write(frame, masks, seconds=shown_at)
+        """Draw a frame into the videos, which begin with the first frame that is drawn."""
+        if self._first_shown is None:
+            self._first_shown = shown_at
+        seconds = None if shown_at is None else shown_at - (self._first_shown or 0.0)
+        if self._overlay_fps is not None:
+            if self._overlay is None:
+                path = self.folder / OVERLAY_NAME
+                self._overlay = OverlayWriter(path, self._overlay_fps, check_frame(frame))
+            self._overlay.write(frame, masks, seconds=seconds)
+        # Last, so that an image that is written belongs to a frame that counts.
+        if self._cutout is not None:
+            if self._cutouts is None:
+                self._cutouts = CutoutWriter(self.folder, self._cutout, check_frame(frame))
+            self._cutouts.write(name, frame, masks, seconds=seconds)
 
     def _save(self, status: str, *, reason: str | None = None) -> None:
         """Replace ``tracks.json``, one line per frame; it appears whole or not at all."""
         files = [CHECKPOINT_NAME] if status not in ("complete", "partial") else []
+        files += [OVERLAY_NAME] if self._overlay_fps is not None else []
+        files += [self._cutout.file_name] if self._cutout is not None else []
         losses = self._get_losses()
         head = {
             "format": FORMAT_VERSION,
             "status": status,
             "reason": reason,
-            "files": [*files, *([OVERLAY_NAME] if self._overlay_fps is not None else [])],
+            "files": files,
             "summary": self.summary.to_dict(),
             "losses": losses.to_dict() if losses else None,
             **self._facts,
