@@ -257,6 +257,7 @@ def fill_memory(
     for group in state.groups:
         group.gap = case.config.memory.gap
         group.last_long_term = state.frame_index
+    state.owner = None  # another tracker of the same networks goes on
     return state
 
 
