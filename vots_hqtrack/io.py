@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from vots_hqtrack.errors import ConfigError
+from vots_hqtrack.errors import ConfigError, HQTrackError
 
 _TEMPORARY_NAME = re.compile(r"\.hqtrack-[0-9a-f]{16}\.part(\.[0-9a-z]+)?")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -108,7 +108,9 @@ def hold_lock(
     *,
     busy: str,
     on_wait: Callable[[str], object] | None = None,
+    max_wait: float = -1,
     remove: bool = False,
+    error: type[HQTrackError] = ConfigError,
 ) -> Iterator[None]:
     """Hold a lock between processes for the body; a process that dies releases it.
 
@@ -116,24 +118,29 @@ def hold_lock(
         path: Lock file, made where it is missing; its folder must exist.
         busy: Message for the case that another process holds the lock.
         on_wait: Called once with that message before this process waits; None refuses to wait.
-        remove: Remove the file at the end instead of leaving it.
+        max_wait: Seconds to wait at most; negative waits for as long as it takes.
+        remove: Remove the file at the end instead of leaving it, and refuse this process a second
+            hold.
+        error: Class of the error.
 
     Raises:
-        ConfigError: Another process holds the lock and ``on_wait`` is None, or the lock file cannot
-            be made.
+        HQTrackError: Another process holds the lock and ``on_wait`` is None, or still holds it, or
+            the lock file cannot be made; of the class ``error``.
     """
     try:
         if path.is_symlink():
-            raise ConfigError(f"the lock {path} is a link, which is not followed; remove it")
+            raise error(f"the lock {path} is a link, which is not followed; remove it")
         try:
             lock = _acquire(path, timeout=0, is_removed=remove)
         except Timeout:
             if on_wait is None:
-                raise ConfigError(busy) from None
+                raise error(busy) from None
             on_wait(busy)
-            lock = _acquire(path, timeout=-1, is_removed=remove)
-    except OSError as error:
-        raise ConfigError(f"cannot lock {path}: {error.strerror or error}") from error
+            lock = _acquire(path, timeout=max_wait, is_removed=remove)
+    except Timeout:
+        raise error(busy) from None
+    except OSError as cause:
+        raise error(f"cannot lock {path}: {cause.strerror or cause}") from cause
     try:
         yield
     finally:
@@ -171,6 +178,12 @@ def to_json(value: object, *, indent: int | None = None) -> str:
     text = json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
     # Names that are not UTF-8 hold lone surrogates, which JSON takes escaped.
     return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def write_json(path: Path, content: object, *, indent: int | None = None) -> None:
+    """Write a whole file of strict JSON, as :func:`to_json` does."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(to_json(content, indent=indent) + "\n", encoding="utf-8")
 
 
 def _finite(value: object) -> object:

@@ -17,7 +17,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor
 
 from vots_hqtrack.environment import downloads_from_environment
-from vots_hqtrack.io import atomic_path
+from vots_hqtrack.io import write_json
 
 FILE_NAME = "processor.json"
 """File in the cache folder: the ratio by processor, PyTorch version and number of threads."""
@@ -65,8 +65,7 @@ def bfloat16_ratio(threads: int = 0) -> float:
     ratio = round(measure_ratio(), 3)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps({**known, key: ratio}, indent=2), encoding="utf-8")
+        write_json(path, {**known, key: ratio}, indent=2)
     except OSError:
         pass  # measured again by the next process
     return ratio

@@ -29,7 +29,7 @@ import httpx2
 
 import vots_hqtrack
 from vots_hqtrack.errors import WeightsError
-from vots_hqtrack.io import atomic_path
+from vots_hqtrack.io import write_json
 
 NUM_TRIES = 5
 """Attempts in a row without progress after which a download fails."""
@@ -234,8 +234,7 @@ class _Download:
             "sha256": self.digest.hexdigest(),
             "version": dataclasses.asdict(version),
         }
-        with atomic_path(self.notes) as temporary:
-            temporary.write_text(json.dumps(notes), encoding="utf-8")
+        write_json(self.notes, notes)
 
     def _verify(self, version: _Version, expected: tuple[ExpectedHash, ...]) -> str:
         if version.sha256:

@@ -17,13 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from filelock import FileLock, Timeout
-
 import vots_hqtrack
 from vots_hqtrack.checkpoints.registry import KNOWN
 from vots_hqtrack.environment import downloads_from_environment
 from vots_hqtrack.errors import WeightsError
-from vots_hqtrack.io import atomic_path
+from vots_hqtrack.io import atomic_path, hold_lock
 
 MANIFEST_NAME = "manifest.json"
 _CHUNK_BYTES = 1 << 20
@@ -138,17 +136,14 @@ def exclusive(path: Path, *, busy: str = "") -> Iterator[None]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path, timeout=0 if busy else _LOCK_SECONDS)
-        lock.acquire()
-    except Timeout:
-        raise WeightsError(busy or f"another process holds {path}; try again later") from None
     except OSError as error:
         raise WeightsError(f"cannot write {path}: {error.strerror or error}") from error
-    try:
+    message = busy or f"another process holds {path}; try again later"
+    on_wait = None if busy else lambda _: None
+    with hold_lock(
+        path, busy=message, on_wait=on_wait, max_wait=_LOCK_SECONDS, remove=True, error=WeightsError
+    ):
         yield
-    finally:
-        path.unlink(missing_ok=True)  # while it is held; a waiting process makes a new one
-        lock.release()
 
 
 def record(folder: Path, entry: WeightsEntry) -> None:

@@ -7,6 +7,7 @@ a process that is killed loses the frame at work and no more.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -16,10 +17,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from vots_hqtrack.errors import InputError
-from vots_hqtrack.io import atomic_path
+from vots_hqtrack.io import hold_lock, write_json
 from vots_hqtrack.refiner import Box, Click
 from vots_hqtrack.types import MAX_OBJECTS, LabelArray, ObjectId, Size, Source
 from vots_hqtrack.video.label_maps import read_label_map, write_label_map
@@ -146,11 +146,11 @@ class Project:
                 f"the folder {folder} is not empty and holds no {PROJECT_NAME}: give a new folder"
             )
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(folder / LOCK_NAME)
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout as error:
-            raise InputError(f"the project {folder} is open in another process") from error
+        self._held = contextlib.ExitStack()
+        busy = f"the project {folder} is open in another process"
+        self._held.enter_context(
+            hold_lock(folder / LOCK_NAME, busy=busy, remove=True, error=InputError)
+        )
         try:
             for name in (MASKS_FOLDER, RECORDS_FOLDER):
                 (folder / name).mkdir(exist_ok=True)
@@ -164,7 +164,7 @@ class Project:
 
     def close(self) -> None:
         """Let other processes open the project; everything is on disk already."""
-        self._lock.release()
+        self._held.close()
 
     def save(self) -> None:
         """Write the objects and the video's facts."""
@@ -173,7 +173,7 @@ class Project:
             "video": dataclasses.asdict(self.video),
             "objects": {str(i): dataclasses.asdict(info) for i, info in self.objects.items()},
         }
-        _write_json(self.folder / PROJECT_NAME, content)
+        write_json(self.folder / PROJECT_NAME, content, indent=2)
 
     def mask_path(self, frame_index: int) -> Path:
         """Path of a frame's label map."""
@@ -197,7 +197,7 @@ class Project:
     def write_frame(self, frame_index: int, label_map: LabelArray, record: FrameRecord) -> None:
         """Replace a frame's masks, scores and prompts."""
         write_label_map(self.mask_path(frame_index), label_map)
-        _write_json(self._record_path(frame_index), _record_to_json(record), indent=None)
+        write_json(self._record_path(frame_index), _record_to_json(record))
         self.records[frame_index] = record
 
     def delete_frame(self, frame_index: int) -> None:
@@ -292,11 +292,6 @@ def _object_id(name: str) -> ObjectId:
     if not 1 <= number <= MAX_OBJECTS:
         raise ValueError(f"object {number}")
     return ObjectId(number)
-
-
-def _write_json(path: Path, content: object, *, indent: int | None = 2) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=indent) + "\n", encoding="utf-8")
 
 
 def _read_json(path: Path) -> Any:  # noqa: ANN401 - what JSON holds
