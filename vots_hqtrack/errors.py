@@ -17,18 +17,20 @@ _NO_MEMORY = re.compile(
 _AMOUNT = re.compile(r"allocate (\d[\d.]* ?(?:bytes|[KMGTPE]?i?B))", re.IGNORECASE)
 
 
-def printable(text: str) -> str:
-    r"""Escape all control characters but line breaks, so that a terminal does not obey them.
+def printable(text: str, *, keep_breaks: bool = False) -> str:
+    r"""Escape what terminals would obey or cannot show, such as a name that is not UTF-8.
 
     Args:
         text: String that may come from a file or a server.
+        keep_breaks: Leave line breaks as they are.
 
     Example:
-        >>> printable("404 \x1b[2Jgone")
-        '404 \\x1b[2Jgone'
+        >>> printable("404 ü\x1b[2J\udcff")
+        '404 ü\\x1b[2J\\udcff'
     """
     return "".join(
-        char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text
+        char if char.isprintable() or (keep_breaks and char == "\n") else ascii(char)[1:-1]
+        for char in text
     )
 
 
@@ -39,7 +41,7 @@ class HQTrackError(Exception):
 
     def __str__(self) -> str:
         """Return the message without control characters."""
-        return printable(super().__str__())
+        return printable(super().__str__(), keep_breaks=True)
 
 
 class ConfigError(HQTrackError):

@@ -21,6 +21,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from vots_hqtrack.errors import printable
+
 
 class Stderr(io.TextIOBase):
     """Standard error, or nothing once it is closed: a lost terminal must not end a run."""
@@ -70,16 +72,6 @@ class Stdout(Console):
 
 out = Stdout(highlight=False)
 err = Console(file=cast(IO[str], Stderr()), highlight=False)
-
-
-def printable(text: str) -> str:
-    r"""Escape what terminals would obey or cannot show, such as a name that is not UTF-8.
-
-    Example:
-        >>> printable("ü\x1b[2J\udcff")
-        'ü\\x1b[2J\\udcff'
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def set_up_logging(level: int) -> None:

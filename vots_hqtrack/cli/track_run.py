@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from vots_hqtrack.allocation import keep_freed_memory
 from vots_hqtrack.cli import signals
-from vots_hqtrack.cli.console import err, frame_progress, out, print_error, printable
+from vots_hqtrack.cli.console import err, frame_progress, out, print_error
 from vots_hqtrack.cli.given import check_prompt, make_masks
 from vots_hqtrack.cli.resume import find_checkpoint, fingerprint, require_same_run
 from vots_hqtrack.cli.track_job import Job, Prepared, RunOptions
@@ -25,6 +25,7 @@ from vots_hqtrack.errors import (
     PartialError,
     WeightsError,
     explain_memory,
+    printable,
 )
 from vots_hqtrack.memory import TrackState
 from vots_hqtrack.result import FrameResult
@@ -32,7 +33,7 @@ from vots_hqtrack.saved_state import SavedState, save_state
 from vots_hqtrack.summary import TrackSummary
 from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.types import MaskArray, ObjectId, check_frame
-from vots_hqtrack.video.background import BackgroundWriter, prefetch
+from vots_hqtrack.video.background import BackgroundWriter, call, prefetch
 from vots_hqtrack.video.cutout import Cutout
 from vots_hqtrack.video.reader import NamedFrame
 from vots_hqtrack.video.result_folder import EarlierRun, claim_output
@@ -226,7 +227,7 @@ def _track_frames(
     with frame_progress() as progress, contextlib.ExitStack() as stack:
         if job.source.kind != "camera":
             limited = stack.enter_context(contextlib.closing(prefetch(iter(limited))))
-        background = stack.enter_context(BackgroundWriter(_call))
+        background = stack.enter_context(BackgroundWriter(call))
         task = progress.add_task(title, total=job.length)
         num_read = 0
         for index, named in enumerate(limited):
@@ -253,10 +254,6 @@ def _track_frames(
             raise InputError(
                 f"wanted the {num_done} frames of the run that was cut, got {num_read}"
             )
-
-
-def _call(function: Callable[[], None]) -> None:
-    function()
 
 
 def _given(masks: Mapping[ObjectId, MaskArray]) -> FrameResult:

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 from vots_hqtrack.cli import signals
@@ -25,7 +25,7 @@ from vots_hqtrack.session import InteractivePredictor, SessionState
 from vots_hqtrack.session.video import SourceVideo
 from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.types import check_frame
-from vots_hqtrack.video.background import BackgroundWriter, prefetch
+from vots_hqtrack.video.background import BackgroundWriter, call, prefetch
 from vots_hqtrack.video.results import ResultWriter
 
 _logger = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ class SessionRun:
         with frame_progress() as progress, contextlib.ExitStack() as stack:
             frames = prefetch(source[index] for index in wanted)
             read_ahead = stack.enter_context(contextlib.closing(frames))
-            background = stack.enter_context(BackgroundWriter(_call))
+            background = stack.enter_context(BackgroundWriter(call))
             task = progress.add_task("writing", total=len(wanted))
             for index, (name, frame, shown_at) in zip(wanted, read_ahead, strict=True):
                 write = partial(writer.write, name, frame, _result(state, index))
@@ -134,7 +134,3 @@ def _result(state: SessionState, index: int) -> FrameResult:
     masks = split_label_map(state.label_map(index), sorted(objects))
     scores = {number: objects[number].score for number in masks}
     return FrameResult(index, masks, scores, {i: objects[i].source for i in masks})
-
-
-def _call(function: Callable[[], None]) -> None:
-    function()

@@ -180,7 +180,7 @@ def show_path(
 
 
 def _shown(text: str) -> str:
-    return escape(printable(text))
+    return escape(printable(text, keep_breaks=True))
 
 
 def _add_row(table: Table, name: str, state: str, text: str, licence: str) -> None:
@@ -193,7 +193,7 @@ def _add_row(table: Table, name: str, state: str, text: str, licence: str) -> No
 def _report(imported: Imported) -> None:
     if imported.unused:
         more = ", ..." if len(imported.unused) > 4 else ""
-        shown = printable(", ".join(imported.unused[:4])) + more
+        shown = printable(", ".join(imported.unused[:4]), keep_breaks=True) + more
         err.print(
             f"left out, because nothing here uses them: {len(imported.unused)} entries ({shown})",
             markup=False,

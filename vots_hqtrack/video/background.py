@@ -47,6 +47,11 @@ def prefetch(items: Iterator[Item], *, depth: int = DEPTH) -> Generator[Item, No
         pool.shutdown(cancel_futures=True)
 
 
+def call(function: Callable[[], None]) -> None:
+    """Call a function: the writer of a :class:`BackgroundWriter` for calls of several kinds."""
+    function()
+
+
 class BackgroundWriter(Generic[Arguments]):
     """Calls a function in another thread, in the order of the calls.
 
