@@ -265,22 +265,23 @@ def logits_to_frame_rows(logits: Tensor, geometry: FrameGeometry, rows: slice) -
         ``(N, rows, W)`` float.
     """
     (height, width), source = geometry.frame_size, logits.shape[1]
-    pixels = torch.arange(rows.start, min(rows.stop, height), dtype=torch.float64)
     if geometry.is_aligned:
-        centre = pixels * (source - 1) / max(height - 1, 1)
+        table = _bilinear_aligned(height, source, logits.device, logits.dtype)
     else:
-        content = geometry.input_size.height / (NETWORK_STRIDE * LOGITS_STRIDE)
-        centre = ((pixels + 0.5) * content / height - 0.5).clamp_(0, source - 1)
+        side = height, geometry.input_size.height, geometry.logits_size.height
+        table = _bilinear(*side, logits.device, logits.dtype)
     # Only the logits around these rows have a weight.
-    top, bottom = int(centre[0]), min(int(centre[-1]) + 2, source)
-    weights = 1 - (centre[:, None] - torch.arange(top, bottom, dtype=torch.float64)).abs()
+    content = source if geometry.is_aligned else side[1] / (NETWORK_STRIDE * LOGITS_STRIDE)
+    scale = content / height
+    top = max(int(rows.start * scale) - 2, 0)
+    bottom = min(int(rows.stop * scale) + 3, source)
     near = logits[:, top:bottom]
     if geometry.is_aligned:
         wide = _resize(near, Size(bottom - top, width), mode="bilinear", align_corners=True)
     else:
         sides = (width, geometry.input_size.width, geometry.logits_size.width)
         wide = near @ _bilinear(*sides, logits.device, logits.dtype).T
-    return weights.clamp_(min=0).float().to(logits.device, logits.dtype) @ wide
+    return table[rows, top:bottom] @ wide
 
 
 def _aligned_side(length: float) -> int:
@@ -324,5 +325,19 @@ def _bilinear(
     content = input_side / (NETWORK_STRIDE * LOGITS_STRIDE)
     pixels = torch.arange(frame_side, dtype=torch.float64)
     centre = ((pixels + 0.5) * content / frame_side - 0.5).clamp_(0, logits_side - 1)
-    weights = 1 - (centre[:, None] - torch.arange(logits_side, dtype=torch.float64)).abs()
-    return weights.clamp_(min=0).float().to(device, dtype)
+    return _linear_weights(centre, logits_side).to(device, dtype)
+
+
+@device_table
+def _bilinear_aligned(
+    frame_side: int, logits_side: int, device: torch.device, dtype: torch.dtype
+) -> Tensor:
+    """Return the same for aligned corners."""
+    pixels = torch.arange(frame_side, dtype=torch.float64)
+    centre = pixels * (logits_side - 1) / max(frame_side - 1, 1)
+    return _linear_weights(centre, logits_side).to(device, dtype)
+
+
+def _linear_weights(centre: Tensor, side: int) -> Tensor:
+    weights = 1 - (centre[:, None] - torch.arange(side, dtype=torch.float64)).abs()
+    return weights.clamp_(min=0).float()

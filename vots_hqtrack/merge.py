@@ -113,8 +113,9 @@ def initial_masks_by_rows(
         num_objects: Number of objects ``N``.
     """
     row_numbers = (1 + num_objects) * size.width
-    is_small = row_numbers * size.height <= WHOLE_FRAME_NUMBERS
-    step = size.height if is_small else max(STRIP_NUMBERS // row_numbers, 1)
+    if row_numbers * size.height <= WHOLE_FRAME_NUMBERS:
+        return initial_masks(probabilities(slice(0, size.height)))
+    step = max(STRIP_NUMBERS // row_numbers, 1)
     strips = [
         _most_probable(probabilities(slice(top, min(top + step, size.height))))
         for top in range(0, size.height, step)
