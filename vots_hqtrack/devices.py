@@ -93,7 +93,9 @@ def device_table(make: Callable[..., _Table]) -> Callable[..., _Table]:
             return cached(*sizes)
 
     read.cache_clear = cached.cache_clear  # type: ignore[attr-defined] # as lru_cache has it
-    return torch.compiler.assume_constant_result(read)  # type: ignore[no-any-return]
+    # The mark of torch.compiler.assume_constant_result, which imports the compiler: two seconds.
+    read._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return read
 
 
 def upload(tensor: Tensor, device: torch.device) -> Tensor:

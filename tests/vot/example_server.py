@@ -11,13 +11,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from vots_hqtrack.errors import WeightsError
-from vots_hqtrack.result import FrameResult
 from vots_hqtrack.types import FrameArray, MaskArray, ObjectId
 from vots_hqtrack.vot.server import run
+
+
+@dataclass(frozen=True)
+class Reported:
+    """The part of a frame's result that the server reads; the real one waits for torch."""
+
+    masks: Mapping[ObjectId, MaskArray]
 
 
 class CopyTracker:
@@ -29,10 +36,8 @@ class CopyTracker:
         assert all(mask.shape == frame.shape[:2] for mask in masks.values())
         return {ObjectId(object_id): mask for object_id, mask in masks.items()}
 
-    def track(self, frame: FrameArray, state: dict[ObjectId, MaskArray]) -> FrameResult:
-        scores = dict.fromkeys(state, 1.0)
-        masks = {object_id: self.answer(mask) for object_id, mask in state.items()}
-        return FrameResult(0, masks, scores, dict.fromkeys(state, "initial"))
+    def track(self, frame: FrameArray, state: dict[ObjectId, MaskArray]) -> Reported:
+        return Reported({object_id: self.answer(mask) for object_id, mask in state.items()})
 
     def add_objects(
         self, frame: FrameArray, masks: Mapping[int, MaskArray], state: dict[ObjectId, MaskArray]

@@ -15,17 +15,19 @@ import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import trax
 
 from vots_hqtrack.errors import HQTrackError, ProtocolError
-from vots_hqtrack.result import FrameResult
 from vots_hqtrack.types import FrameArray, MaskArray, ObjectId, Size
 from vots_hqtrack.video.reader import read_frame
 from vots_hqtrack.vot.regions import FORMATS, mask_to_region, region_to_mask
 from vots_hqtrack.vot.streams import ProtocolStreams, describe_error
+
+if TYPE_CHECKING:  # torch takes seconds, and a tracker that needs none should not wait for it
+    from vots_hqtrack.result import FrameResult
 
 LOAD_LIMIT_S = 600.0
 """Seconds that loading may take; the toolkit itself would wait for ever."""
