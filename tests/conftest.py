@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -86,6 +86,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for resource, lacks in _LACKS.items():
         if item.get_closest_marker(resource) and (reason := lacks()):
             _skip_or_fail(resource, reason)
+
+
+@pytest.fixture
+def fast_16_bit() -> Iterator[None]:
+    """Compute 16-bit matmuls on the CPU in float32 and round, as a GPU does."""
+    from pretend_cuda import SumInFloat32
+
+    with SumInFloat32():
+        yield
 
 
 @pytest.fixture(scope="session")

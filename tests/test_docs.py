@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,13 @@ def test_python_blocks_compile_and_their_imports_exist(page: str) -> None:
         exec("\n".join(imports), {})  # noqa: S102 - our own text
 
 
+@cache
+def _help(*verbs: str) -> str:
+    shown = CliRunner().invoke(app, [*verbs, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
+    assert shown.exit_code == 0, shown.output
+    return shown.output
+
+
 @pytest.mark.parametrize("command", sorted(set(_commands("hqtrack"))))
 def test_hqtrack_commands_have_the_options_that_we_name(command: str) -> None:
     words = command.split()[1:]
@@ -74,10 +82,8 @@ def test_hqtrack_commands_have_the_options_that_we_name(command: str) -> None:
     verbs = words[: 2 if is_verb and not words[1].startswith("-") else 1]
     if verbs == ["COMMAND"]:
         pytest.skip("a placeholder")
-    shown = CliRunner().invoke(app, [*verbs, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
-    assert shown.exit_code == 0, shown.output
     for option in re.findall(r"--[a-z-]+", command):
-        assert re.search(rf"{option}\b", shown.output), f"{option} is not in:\n{shown.output}"
+        assert re.search(rf"{option}\b", _help(*verbs)), f"{option} is not in:\n{_help(*verbs)}"
 
 
 def test_every_command_is_in_the_docs() -> None:
@@ -93,22 +99,23 @@ def test_make_targets_exist(target: str) -> None:
     assert re.search(rf"^{target}:", _text("Makefile"), flags=re.MULTILINE)
 
 
+@cache
+def _vot_help(*verbs: str) -> str:
+    return subprocess.run(
+        [Path(sys.executable).with_name("vot"), *verbs, "--help"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "COLUMNS": "200"},
+    ).stdout
+
+
 @pytest.mark.vot
 @pytest.mark.parametrize("command", sorted(set(_commands("vot"))))
 def test_vot_commands_are_understood_by_the_toolkit(command: str) -> None:
     options = re.findall(r"--[a-z-]+", command)
     verb = next(word for word in command.split() if word in {"test", "evaluate", "pack"})
-    program = Path(sys.executable).with_name("vot")
-    texts = [
-        subprocess.run(
-            [program, *arguments, "--help"],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            env={**os.environ, "COLUMNS": "200"},
-        ).stdout
-        for arguments in ([], [verb])
-    ]
+    texts = [_vot_help(), _vot_help(verb)]
     for option in options:
         assert any(option in text for text in texts), f"vot has no {option}"
 

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -63,17 +64,26 @@ LINES_OF_A_FILE = 600
 LINES_OF_A_FUNCTION = 60
 
 
+@cache
 def _read(module: str) -> str:
     return (REPOSITORY / module).read_text(encoding="utf-8")
 
 
-def _imports(module: str) -> Iterator[str]:
+@cache
+def _nodes(module: str) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(_read(module))))
+
+
+@cache
+def _imports(module: str) -> set[str]:
     """Top-level names of absolute imports, those under TYPE_CHECKING included."""
-    for node in ast.walk(ast.parse(_read(module))):
+    found = []
+    for node in _nodes(module):
         if isinstance(node, ast.Import):
-            yield from (name.name.partition(".")[0] for name in node.names)
+            found += [name.name for name in node.names]
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            yield (node.module or "").partition(".")[0]
+            found.append(node.module or "")
+    return {name.partition(".")[0] for name in found}
 
 
 def _distribution(name: str) -> str:
@@ -132,7 +142,7 @@ def test_modules_were_found() -> None:
 
 
 def test_only_the_vot_folder_talks_trax_and_nothing_imports_the_toolkit() -> None:
-    found = {module: set(_imports(module)) for module in MODULES}
+    found = {module: _imports(module) for module in MODULES}
     # The toolkit is GPL-3: its command line is called instead.
     assert [module for module, names in found.items() if "vot" in names] == []
     talking = {module for module, names in found.items() if "trax" in names}
@@ -144,7 +154,7 @@ def test_only_the_command_line_parses_arguments() -> None:
     parsing = {
         module
         for module in MODULES
-        if set(_imports(module)) & PARSERS or re.search(r"\bsys\.argv\b", _read(module))
+        if _imports(module) & PARSERS or re.search(r"\bsys\.argv\b", _read(module))
     }
     # The TraX server is a program of its own, which the toolkit starts with options of its own.
     parsing.remove("vots_hqtrack/vot/__main__.py")
@@ -179,7 +189,7 @@ def test_functions_stay_small() -> None:
     lengths = {
         f"{module}:{node.name}": (node.end_lineno or 0) - node.lineno + 1
         for module in MODULES
-        for node in ast.walk(ast.parse(_read(module)))
+        for node in _nodes(module)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     }
     assert {name: length for name, length in lengths.items() if length > LINES_OF_A_FUNCTION} == {}
@@ -192,7 +202,7 @@ def test_names_and_prose_use_the_words_of_the_field() -> None:
             continue
         for number, line in enumerate(_read(module).splitlines(), 1):
             found += [f"{module}:{number}: {word}" for word in PRIVATE_WORDS.findall(line)]
-        for node in ast.walk(ast.parse(_read(module))):
+        for node in _nodes(module):
             name = getattr(node, "id", None) or getattr(node, "arg", None)
             if name in ("one", "img"):
                 found.append(f"{module}:{node.lineno}: {name}")
@@ -212,7 +222,7 @@ def test_convention_other_words_pass(text: str) -> None:
 def test_summary_lines_are_noun_or_verb_phrases() -> None:
     found = []
     for module in MODULES:
-        for node in ast.walk(ast.parse(_read(module))):
+        for node in _nodes(module):
             if isinstance(node, DOCUMENTED) and (text := ast.get_docstring(node)):
                 fragments = re.findall(
                     r"\A(?:What|Of|Whose|Where|How|Which) .*|^ {4}\w+: (?:What|Of|Whose) .*",
@@ -229,7 +239,7 @@ def test_only_the_command_line_prints() -> None:
         f"{module}:{node.lineno}"
         for module in MODULES
         if not module.startswith("vots_hqtrack/cli/")
-        for node in ast.walk(ast.parse(_read(module)))
+        for node in _nodes(module)
         if isinstance(node, ast.Call) and ast.unparse(node.func) in printing
     ]
     assert lines == []

@@ -282,6 +282,7 @@ def test_all_layers_of_an_encoder_in_16_bits(dtype: torch.dtype) -> None:
     assert {parameter.dtype for parameter in encoder.parameters()} == {dtype, torch.float32}
 
 
+@pytest.mark.usefixtures("fast_16_bit")
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_training_step(dtype: torch.dtype) -> None:
     network = small_network()

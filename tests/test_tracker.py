@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
+from shipped import SMALL, shipped_tracker
 from two_discs import SIZE, draw_video, texture
 
 from vots_hqtrack.errors import ConfigError, InputError, ShapeError, WeightsError
@@ -21,8 +20,8 @@ def jaccard(left: MaskArray, right: MaskArray) -> float:
 
 
 @pytest.fixture(scope="module")
-def tracker(request: pytest.FixtureRequest) -> HQTracker:
-    return HQTracker.from_preset("lite", device="cpu")
+def tracker() -> HQTracker:
+    return shipped_tracker("lite")
 
 
 def follow(
@@ -112,9 +111,7 @@ class TestTracking:
         config = tracker.config.memory
         assert (config.capacity, config.gap) == (6, 10)
         frame, masks = draw_video(1)[0]
-        small = dataclasses.replace(tracker.config.memory, capacity=3, gap=1)
-        config = dataclasses.replace(tracker.config, memory=small)
-        short = HQTracker.from_config(config, device="cpu")
+        short = shipped_tracker("lite", [*SMALL, "memory.capacity=3", "memory.gap=1"])
         state = short.initialize(frame, masks)
         sizes = []
         for _ in range(7):

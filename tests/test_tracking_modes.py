@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Literal
-
 import numpy as np
 import pytest
+from shipped import SMALL, shipped_tracker
 from two_discs import draw_video
 
-from vots_hqtrack.config import TrackingConfig
 from vots_hqtrack.errors import InputError, MemoryLimitError
-from vots_hqtrack.presets import lite_vmos, load_preset
+from vots_hqtrack.presets import load_preset
 from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.types import ObjectId, Slot
 
@@ -19,8 +16,8 @@ ONE, TWO, THREE = ObjectId(1), ObjectId(2), ObjectId(3)
 
 
 def tracker_with(**options: str) -> HQTracker:
-    config = dataclasses.replace(lite_vmos(), tracking=TrackingConfig(**options))
-    return HQTracker.from_config(config, device="cpu")
+    changes = [f"tracking.{name}={value}" for name, value in options.items()]
+    return shipped_tracker("lite-vmos", [*SMALL, "tracking.absence_score=0", *changes])
 
 
 @pytest.mark.weights
@@ -91,12 +88,10 @@ class TestSlots:
     [("initial", 0.8, False), ("refined", 0.8, True), ("agreed", 0.8, True), ("agreed", 1, False)],
 )
 def test_the_memory_gets_the_masks_that_the_option_names(
-    memory_masks: Literal["initial", "refined", "agreed"], agreement: float, is_refined: bool
+    memory_masks: str, agreement: float, is_refined: bool
 ) -> None:
-    base = load_preset("lite")
-    tracking = TrackingConfig(memory_masks=memory_masks, agreement=agreement)
-    config = dataclasses.replace(base, tracking=tracking)
-    tracker = HQTracker.from_config(config, device="cpu")
+    changes = [f"tracking.memory_masks={memory_masks}", f"tracking.agreement={agreement}"]
+    tracker = shipped_tracker("lite", [*SMALL, "tracking.absence_score=0", *changes])
     video = draw_video(3)
     state = tracker.initialize(*video[0])
     for frame, _ in video[1:]:
@@ -112,7 +107,7 @@ def test_the_memory_gets_the_masks_that_the_option_names(
 def test_a_failure_in_the_refiner_leaves_the_video_as_it_was(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    tracker = HQTracker.from_preset("lite", device="cpu")
+    tracker = shipped_tracker("lite")
     video = draw_video(2)
     state = tracker.initialize(*video[0])
     before, labels = state.nbytes, state.slot_map

@@ -21,6 +21,7 @@ from vots_hqtrack.config import TrackerConfig
 from vots_hqtrack.presets import PRESETS, load_preset
 from vots_hqtrack.settings import apply_settings
 
+pytestmark = pytest.mark.usefixtures("fast_16_bit")
 NUM_FRAMES = 4
 LOGITS = 1e-3
 """Largest difference of a logit in float32, as a fraction of the largest logit."""

@@ -15,6 +15,7 @@ from released_clips import LOWERED_FRAMES, Step, load_models, lowered_models, st
 
 from vots_hqtrack.precision import cast_to_low_precision
 
+pytestmark = pytest.mark.usefixtures("fast_16_bit")
 IOU = 0.99
 """Measured: 0.992 (A), 0.994 (B), 0.992 (C), 0.997 (E), 0.997 (F), 0.995 (P)."""
 SMALL_OBJECT = 1000

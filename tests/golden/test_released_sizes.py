@@ -18,6 +18,7 @@ from vots_hqtrack.precision import cast_to_low_precision
 from vots_hqtrack.types import FrameFeatures, MemoryFrames, Size
 from vots_hqtrack.vmos import VMOS
 
+pytestmark = pytest.mark.usefixtures("fast_16_bit")
 SMALL = [Size(97, 129), Size(17, 113), Size(129, 33)]
 MIDDLE = Size(209, 305)
 LARGE = [Size(481, 849), Size(1041, 577)]

@@ -106,6 +106,7 @@ def test_all_candidates_without_a_mask_prompt(sam: Any) -> None:
     assert found.predicted_iou.shape == (2, 3)
 
 
+@pytest.mark.usefixtures("fast_16_bit")
 @pytest.mark.weights
 @pytest.mark.parametrize("hq", [False, True])
 def test_shipped_weights_masks_stay(trained_predictor: SamPredictor, hq: bool) -> None:
@@ -125,6 +126,7 @@ def test_shipped_weights_masks_stay(trained_predictor: SamPredictor, hq: bool) -
     assert (mask_iou(wanted, rounded) >= 0.99).all(), "0.999 was seen"
 
 
+@pytest.mark.usefixtures("fast_16_bit")
 def test_autocast_has_no_say_and_nothing_is_kept(sam: Any) -> None:
     refiner = SamRefiner(decoder_of(sam))
     size = Size(48, 64)

@@ -42,6 +42,7 @@ def follow(config: TrackerConfig, *, is_reference: bool = False) -> list[Any]:
     return [tracker.track(frame, state) for frame, _ in video[1:]]
 
 
+@pytest.mark.usefixtures("fast_16_bit")
 @pytest.mark.weights
 def test_masks_stay_up_to_rounding() -> None:
     config = apply_settings(lite(), ["frame.long_edge=384", "runtime.dtype=bfloat16"])

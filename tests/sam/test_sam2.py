@@ -128,6 +128,7 @@ def test_objects_of_one_call_equal_those_of_many(model: nn.Module) -> None:
     assert together.predicted_iou.shape == (len(masks),)
 
 
+@pytest.mark.usefixtures("fast_16_bit")
 def test_bfloat16_rounds_the_image_encoder_alone(library: ModuleType, model: nn.Module) -> None:
     exact, rounded = make_refiner(model), make_refiner(small_model(library), torch.bfloat16)
     dtypes = {parameter.dtype for parameter in rounded.decoder.model.mask_decoder.parameters()}
@@ -154,6 +155,7 @@ def follow(dtype: str, device: str) -> LabelArray:
     return np.stack([result.label_map for result in results])
 
 
+@pytest.mark.usefixtures("fast_16_bit")
 @pytest.mark.parametrize(
     ("dtype", "device"),
     [

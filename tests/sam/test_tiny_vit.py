@@ -84,6 +84,7 @@ def test_values_equal_the_reference(
         )
 
 
+@pytest.mark.usefixtures("fast_16_bit")
 def test_bfloat16_stays_within_its_rounding(sam: Sam, encoder: TinyViT) -> None:
     image = random_image(96, 160)
     wanted, found = encode(encoder, image), encode(build(sam, torch.bfloat16), image)

@@ -58,6 +58,7 @@ def test_values_equal_the_package(sam: Any, num_objects: int, num_tokens: int) -
     torch.testing.assert_close(found.image, given[1], atol=2e-4, rtol=1e-4)
 
 
+@pytest.mark.usefixtures("fast_16_bit")
 def test_bfloat16_stays_within_its_rounding(sam: Any) -> None:
     image, tokens = draw(2, 8)
     image = image.flatten(2).transpose(1, 2)

@@ -66,6 +66,7 @@ def run(network: nn.Module, batch: ClipBatch, *, own: bool = True) -> list[Tenso
     return predicted
 
 
+@pytest.mark.usefixtures("fast_16_bit")
 def test_logits_are_in_label_order_whatever_the_slots() -> None:
     """Before training slots differ, but dead channels and shapes must follow the labels."""
     batch = small_batch()

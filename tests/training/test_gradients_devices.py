@@ -55,6 +55,7 @@ def gradients(device: str, dtype: str) -> dict[str, Tensor]:
     return {name: x.grad.detach().cpu().double() for name, x in named if x.grad is not None}
 
 
+@pytest.mark.usefixtures("fast_16_bit")
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("device", [ON_CPU, ON_CUDA])
 def test_gradients(device: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,7 @@ def first_batch(trainer: Trainer) -> ClipBatch:
     return trainer.passes.prepare(trainer.parts.source, drawn)
 
 
+@pytest.mark.usefixtures("fast_16_bit")
 @pytest.mark.parametrize("predicted_masks", [False, True])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_pass_asks_the_device_nothing(

@@ -94,6 +94,7 @@ def test_forward_pass_and_loss_keep_to_cudas_dtypes(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.weights
+@pytest.mark.usefixtures("fast_16_bit")
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_backward_pass_keeps_to_cudas_dtypes(dtype: torch.dtype) -> None:
     network = lite_network(dtype)

@@ -72,6 +72,7 @@ def test_dropout_is_part_of_the_loss(cache: Path, tmp_path: Path) -> None:
     assert runs[0] != runs[1]
 
 
+@pytest.mark.usefixtures("fast_16_bit")
 def test_precision_is_that_of_the_recipe(cache: Path, tmp_path: Path) -> None:
     runs = []
     for name in ("bfloat16", "float32"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -24,12 +25,17 @@ class SharedEmbedder:
     """
 
     def __init__(self, encoder: nn.Module) -> None:
-        device = next(encoder.parameters()).device
-        # What SAM sees where it pads; the same for all frames.
+        self._encoder = encoder
+
+    @cached_property
+    def background(self) -> SharedFeatures:
+        """Features of the padding, the same for all frames; computed when first read."""
+        device = next(self._encoder.parameters()).device
         with torch.inference_mode():
-            self._background: SharedFeatures = encoder(
+            features: SharedFeatures = self._encoder(
                 torch.zeros(1, 3, SAM_INPUT, SAM_INPUT, device=device)
             )
+        return features
 
     def __call__(self, encoded: EncodedFrame) -> ImageEmbedding:
         """Paste a frame's maps over those of an empty SAM input.
@@ -41,7 +47,7 @@ class SharedEmbedder:
         if not isinstance(features, SharedFeatures):
             raise ConfigError("this refiner reads frames that SAM's encoder encoded")
         rows, columns = features.neck.shape[-2:]
-        neck, early = self._background.neck.clone(), self._background.early.clone()
+        neck, early = self.background.neck.clone(), self.background.early.clone()
         neck[..., :rows, :columns] = features.neck
         early[..., :rows, :columns] = features.early
         return ImageEmbedding(

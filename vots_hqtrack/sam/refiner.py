@@ -301,8 +301,11 @@ def build_sam_refiner(config: RefinerConfig, options: RefinerOptions) -> SamRefi
         )
     encoder, decoder = _build_networks(config, dtype, has_weights=options.has_weights)
     encoder = encoder.to(device).eval()
+    embed: Callable[[EncodedFrame], Any]
     if options.shares_encoder:
-        embed: Callable[[EncodedFrame], Any] = SharedEmbedder(encoder)
+        embed = shared = SharedEmbedder(encoder)
+        if config.enabled:  # else the first box or click computes it, if there ever is one
+            _ = shared.background
     else:
         embed = OwnEmbedder(encoder, compile_with=options.compile_with)
     refiner = sam_refiner(

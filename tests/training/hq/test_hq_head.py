@@ -215,6 +215,7 @@ def test_loss_falls_and_nothing_frozen_moves(cache: Path, tmp_path: Path) -> Non
         assert torch.equal(value, before[name]) != (name in learnt), name
 
 
+@pytest.mark.usefixtures("fast_16_bit")
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_a_step_keeps_to_cudas_dtypes(
     cache: Path, network: HQHeadNetwork, dtype: torch.dtype
