@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vots_hqtrack.devices import lower_precision, pick_device, pick_dtype
+from vots_hqtrack.devices import device_table, lower_precision, pick_device, pick_dtype
 from vots_hqtrack.errors import ConfigError
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
@@ -39,6 +39,13 @@ def test_values_products_are_rounded_only_where_that_is_fast() -> None:
     with lower_precision(CPU):
         assert (ones @ ones).dtype == pick_dtype("auto", CPU)
     assert (ones @ ones).dtype == torch.float32
+
+
+def test_tables_have_the_compilers_mark_of_constants() -> None:
+    """Set without importing the compiler, under the name that the compiler reads."""
+    marked = torch.compiler.assume_constant_result(lambda: None)
+    assert vars(marked).items() <= vars(device_table(lambda: torch.zeros(1))).items()
+    assert vars(marked)
 
 
 def test_exception_float16_on_the_cpu() -> None:

@@ -40,6 +40,7 @@ PUBLIC_NAMES = [
     "__version__",
     "load_preset",
 ]
+HEAVY = {"torch", "torchvision", "timm", "segment_anything_hq", "cv2", "trax", "vot"}
 PARSERS = {"argparse", "click", "getopt", "optparse", "typer"}
 NEVER = {
     r"\bload_state_dict\([^)]*strict\s*=\s*False": "keys that do not fit must be errors",
@@ -96,9 +97,16 @@ def _run(code: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("module", ["vots_hqtrack", "vots_hqtrack.cli.main"])
-def test_import_is_light_and_silent(module: str) -> None:
-    heavy = "{'torch', 'torchvision', 'timm', 'segment_anything_hq', 'cv2', 'trax', 'vot'}"
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("vots_hqtrack", HEAVY),
+        ("vots_hqtrack.cli.main", HEAVY),
+        ("vots_hqtrack.vot.server", HEAVY - {"cv2", "trax"}),
+        ("vots_hqtrack.tracker", {"torch._dynamo", "torchvision", "timm", "segment_anything_hq"}),
+    ],
+)
+def test_import_is_light_and_silent(module: str, heavy: set[str]) -> None:
     code = f"import sys, {module}; sys.stdout.write(repr(sorted({heavy} & sys.modules.keys())))"
     ended = _run(code)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "[]", "")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from shipped import shipped_tracker
 from two_discs import draw_video
 
 from vots_hqtrack.bench.interactive import play_user, read_truth
@@ -14,14 +15,12 @@ from vots_hqtrack.masks import combine_masks
 from vots_hqtrack.session import InteractivePredictor
 from vots_hqtrack.video.label_maps import write_label_map
 
-SMALL = ["frame.long_edge=512"]
-
 
 @pytest.mark.weights
 def test_corrections_raise_the_overlap_and_stay_as_given() -> None:
     video = draw_video(6)
     truth = {index: combine_masks(masks) for index, (_, masks) in enumerate(video)}
-    predictor = InteractivePredictor.from_preset("lite", device="cpu", settings=SMALL)
+    predictor = InteractivePredictor(shipped_tracker("lite"))
     rounds = list(play_user(predictor, [frame for frame, _ in video], truth, 2))
     assert [len(found.corrected) for found in rounds] == [0, 1, 2]
     assert rounds[2].corrected[0] == rounds[1].corrected[0]

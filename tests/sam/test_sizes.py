@@ -98,20 +98,21 @@ def test_vit_b_batched_masks_equal_the_predictors() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("model", "hq"),
+    ("model", "hq", "depth"),
     [
-        ("vit_b", True),
-        pytest.param("vit_b", False, marks=pytest.mark.large),
+        ("vit_b", True, 3),  # the blocks behind the first with global attention are as these
         *(
-            pytest.param(model, hq, marks=pytest.mark.large)
-            for model in ("vit_l", "vit_h")
+            pytest.param(model, hq, None, marks=pytest.mark.large)
+            for model in ("vit_b", "vit_l", "vit_h")
             for hq in (False, True)
         ),
     ],
 )
-def test_whole_network_from_frame_to_masks(model: str, hq: bool) -> None:
+def test_whole_network_from_frame_to_masks(model: str, hq: bool, depth: int | None) -> None:
     """The frame encoder's one walk and the batched decoder, against the predictor's own way."""
     sam = _sam(model, hq=hq)
+    if depth:
+        sam.image_encoder.blocks = sam.image_encoder.blocks[:depth]
     frame = np.random.default_rng(1).integers(0, 256, (*FRAME, 3), dtype=np.uint8)
     embed = OwnEmbedder(sam.image_encoder)
     geometry = plan_frame(FRAME)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from shipped import shipped_tracker
 from two_discs import SIZE, draw_video
 
 from vots_hqtrack.errors import ConfigError, InputError, ShapeError
@@ -21,7 +22,6 @@ pytestmark = pytest.mark.weights
 VIDEO = draw_video(7)
 FRAMES = [frame for frame, _ in VIDEO]
 TRUTH = [masks for _, masks in VIDEO]
-SMALL = ["frame.long_edge=512"]
 
 
 def iou(left: MaskArray, right: MaskArray) -> float:
@@ -30,7 +30,7 @@ def iou(left: MaskArray, right: MaskArray) -> float:
 
 @pytest.fixture(scope="module")
 def predictor() -> InteractivePredictor:
-    return InteractivePredictor(HQTracker.from_preset("lite", device="cpu", settings=SMALL))
+    return InteractivePredictor(shipped_tracker("lite"))
 
 
 @pytest.fixture
@@ -318,9 +318,10 @@ def test_threads_may_click_while_a_run_goes_on(
 KILLED = """
 import sys
 sys.path.insert(0, {tests!r})
-from test_session_runs import FRAMES, SMALL, TRUTH
+from shipped import shipped_tracker
+from test_session_runs import FRAMES, TRUTH
 from vots_hqtrack.session import InteractivePredictor
-predictor = InteractivePredictor.from_preset("lite", device="cpu", settings=SMALL)
+predictor = InteractivePredictor(shipped_tracker("lite"))
 state = predictor.init_state(FRAMES, {project!r})
 predictor.add_new_mask(state, 0, 1, TRUTH[0][1])
 for found in predictor.propagate_in_video(state):

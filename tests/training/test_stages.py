@@ -20,6 +20,7 @@ NETWORK = (
     "vmos.width_s4=8",
     "vmos.num_blocks_s16=1",
     "vmos.window_radius=2",
+    "frame.long_edge=256",
 )
 SMALL = (
     "train.precision=float32",
