@@ -197,7 +197,9 @@ class SumInFloat32(TorchDispatchMode):
         kwargs = kwargs or {}
         if func.overloadpacket.__name__ in MATMULS:
             tensors = [item for item in _leaves((args, kwargs)) if isinstance(item, Tensor)]
-            if tensors[0].dtype.itemsize == 2 and tensors[0].device == CPU:
+            kinds = {(item.dtype, item.device) for item in tensors}
+            # PyTorch itself refuses mixtures.
+            if kinds in ({(torch.bfloat16, CPU)}, {(torch.float16, CPU)}):
                 return _in_float32(func, args, dict(kwargs))
         return func(*args, **kwargs)
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from shipped import SMALL, shipped_tracker
+from shipped import shipped_tracker
 from toy_run import Losses, write_clips
 
 from vots_hqtrack.errors import ConfigError, InputError
@@ -49,9 +49,7 @@ def tracker() -> HQTracker:
 @pytest.mark.weights
 def test_shipped_weights_track_and_stay_as_they_are(tmp_path: Path) -> None:
     write_video(tmp_path / "davis")
-    model = ModelOptions(
-        "lite", weights="vmos-lite", train_encoder=False, features="cached", settings=SMALL
-    )
+    model = ModelOptions("lite", weights="vmos-lite", train_encoder=False, features="cached")
     network = build_network(model, ClipOptions())
     before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
     config = tracker_config(model)
@@ -89,8 +87,7 @@ class Scalars:
 def test_the_trainer_reports_the_dev_split_and_keeps_the_best(tmp_path: Path) -> None:
     write_video(tmp_path / "davis")
     settings = ["dev.root=davis", "dev.sequences=discs,discs:1", "dev.frame_step=1"]
-    settings += ["model.weights=vmos-lite", f"model.settings={SMALL[0]}"]
-    recipe = load_recipe("lite", [*settings, "train.precision=float32"])
+    recipe = load_recipe("lite", [*settings, "model.weights=vmos-lite", "train.precision=float32"])
     callback, scalars = Losses(), Scalars()
     source = ClipSampler([Source(write_clips(tmp_path / "clips"), 1.0, 1)], 0)
     trainer = Trainer(recipe, tmp_path / "run", data=tmp_path, callback=callback, source=source)
