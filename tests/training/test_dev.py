@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from shipped import shipped_tracker
 from toy_run import Losses, write_clips
 
 from vots_hqtrack.errors import ConfigError, InputError
@@ -43,7 +42,7 @@ def write_video(root: Path, num_frames: int = 3) -> None:
 
 @pytest.fixture(scope="module")
 def tracker() -> HQTracker:
-    return shipped_tracker("lite-vmos")
+    return HQTracker.from_preset("lite-vmos", device="cpu")
 
 
 @pytest.mark.weights
