@@ -28,7 +28,7 @@ train_encoder = false
 features = "cached"
 settings = [
     "vmos.width_s16=16", "vmos.width_s8=16", "vmos.width_s4=8", "vmos.num_blocks_s16=1",
-    "vmos.window_radius=2",
+    "vmos.window_radius=2", "frame.long_edge=256",
 ]
 
 [regularisation]
@@ -114,7 +114,7 @@ def test_run_caches_features_resumes_and_leaves_weights_to_track_with(
         word
         for line in RECIPE.splitlines()
         for text in line.split('"')
-        if text.startswith("vmos.")
+        if text.startswith(("vmos.", "frame."))
         for word in ("--set", text)
     ]
     command = ["track", frames, "--mask", mask, "--out", tmp_path / "out", *options, *settings]
