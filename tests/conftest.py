@@ -9,6 +9,7 @@ are too small for more, and threads that wait for work take processor time.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -90,10 +91,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture
 def fast_16_bit() -> Iterator[None]:
-    """Compute 16-bit matmuls on the CPU in float32 and round, as a GPU does."""
+    """Compute 16-bit matmuls in float32 and round, on processors without instructions for them."""
     from pretend_cuda import SumInFloat32
 
-    with SumInFloat32():
+    from vots_hqtrack.processor import names_bfloat16
+
+    with contextlib.nullcontext() if names_bfloat16() else SumInFloat32():
         yield
 
 
