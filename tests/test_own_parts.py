@@ -70,7 +70,6 @@ CONFIG = TrackerConfig(
 )
 
 
-@pytest.mark.usefixtures("fast_16_bit")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_ones_own_parts_track(dtype: str) -> None:
     config = apply_settings(CONFIG, [f"runtime.dtype={dtype}", "frame.min_short_edge=0"])
