@@ -65,7 +65,7 @@ def test_results_equal_those_of_track(
 
 
 @AHEAD
-@pytest.mark.parametrize("kind", ["unreadable", "other size"])
+@pytest.mark.parametrize("kind", ["unreadable", "other size", "no frame"])
 def test_an_error_comes_after_the_results_before_it(
     tracker: HQTracker, monkeypatch: pytest.MonkeyPatch, kind: str, *, is_ahead: bool
 ) -> None:
@@ -75,7 +75,7 @@ def test_an_error_comes_after_the_results_before_it(
         yield from FRAMES[1:3]
         if kind == "unreadable":
             raise InputError("frame 3 cannot be read")
-        yield FRAMES[3][:50]
+        yield FRAMES[3][:50] if kind == "other size" else None  # type: ignore[misc]
 
     state = tracker.initialize(*VIDEO[0])
     results = tracker.track_video(frames(), state)
@@ -106,10 +106,12 @@ def test_frames_are_read_at_most_one_ahead(
 
 
 @AHEAD
-def test_a_state_is_checked(
+def test_the_arguments_are_checked(
     tracker: HQTracker, monkeypatch: pytest.MonkeyPatch, *, is_ahead: bool
 ) -> None:
     monkeypatch.setattr(tracker, "_encodes_ahead", is_ahead)
+    with pytest.raises(InputError, match="frames must be several arrays"):
+        next(tracker.track_video(5, None))  # type: ignore[arg-type]
     with pytest.raises(InputError, match="must be the one that initialize returned"):
         next(tracker.track_video(FRAMES, None))  # type: ignore[arg-type]
     state = tracker.initialize(*VIDEO[0])

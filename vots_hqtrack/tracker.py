@@ -313,6 +313,8 @@ class HQTracker:
             InputError: As :meth:`track`.
             ShapeError: As :meth:`track`.
         """
+        if not isinstance(frames, Iterable):
+            raise InputError(f"frames must be several arrays in order, got {type(frames).__name__}")
         if not self._encodes_ahead:
             for frame in frames:
                 yield self.track(frame, state)
@@ -320,8 +322,9 @@ class HQTracker:
         coming, side = iter(frames), SideStream[EncodedFrame](self.device)
 
         def encode_next() -> Callable[[], EncodedFrame] | None:
-            frame = next(coming, None)
-            return None if frame is None else side.put(partial(self._encode_ahead, frame, state))
+            for frame in coming:
+                return side.put(partial(self._encode_ahead, frame, state))
+            return None
 
         take = encode_next()
         while take is not None:

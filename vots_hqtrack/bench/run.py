@@ -206,6 +206,7 @@ class _Player:
         cv2.imwrite(str(path), next(self.frames)[..., ::-1])
         with meter.stage("read file"):
             frame = read_frame(path)
+        state.owner = None  # the tracker that counted operations had the same networks
         with meter.stage("compose"):
             result = tracker.track(frame, state)
         if self.case.for_toolkit:
@@ -256,6 +257,7 @@ def fill_memory(
     for group in state.groups:
         group.gap = case.config.memory.gap
         group.last_long_term = state.frame_index
+    state.owner = None  # another tracker of the same networks goes on
     return state
 
 

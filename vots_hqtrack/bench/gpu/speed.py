@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import operator
 import os
 import statistics
 import time
@@ -257,7 +256,7 @@ class _SpeedBench:
             ends.append(time.perf_counter())
             if len(ends) > 3 and ends[-1] > deadline:
                 break
-        return 1000 * statistics.median(map(operator.sub, ends[1:], ends))
+        return 1000 * statistics.median(end - start for start, end in itertools.pairwise(ends))
 
     def _cost(self, model: BenchModel, clip: BenchClip) -> dict[str, object]:
         def step() -> object:
