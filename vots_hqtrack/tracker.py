@@ -5,10 +5,12 @@ Steps of a frame: encode once, read memory, segment (`segmenter.py`), write memo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +27,7 @@ from vots_hqtrack.memory import ObjectSlots, TrackState, new_group, without_numb
 from vots_hqtrack.motion_gate import LastSeen
 from vots_hqtrack.presets import load_preset
 from vots_hqtrack.refiner import Box, ObjectPrompt, Refiner
-from vots_hqtrack.replay import launched_once
+from vots_hqtrack.replay import SideStream, launched_once
 from vots_hqtrack.result import FrameResult, make_result
 from vots_hqtrack.saved_state import SavedState, fill_state
 from vots_hqtrack.segmenter import FrameInputs, FrameOutputs, FrameSegmenter, Timer
@@ -83,6 +85,7 @@ class HQTracker:
         self._segmenter = FrameSegmenter(config, self._vmos, refiner)
         self._segment = self._segmenter.segment
         self._launch_segment = launched_once(self._segment, config.runtime.compile, device)
+        self._encodes_ahead = device.type == "cuda" and not config.runtime.frame_budget
 
     @classmethod
     @public
@@ -199,17 +202,53 @@ class HQTracker:
         """
         check_frame(frame, expected=state.geometry.frame_size)
         check_track_options(memory_frames, use_refiner)
-        if not state.groups:
-            raise InputError("this video has no object yet: call initialize first")
         with torch.inference_mode():
             encoded = self._encoder.encode(frame, state.geometry)
-            inputs = self._read(encoded, state, memory_frames, use_refiner=use_refiner)
-            timer = self._timer(state)
-            is_timed = timer is not nullcontext
-            outputs = self._segment(inputs, timer) if is_timed else self._launch_segment(inputs)
-            self._write_memory(outputs, state)
-            state.features = encoded.features
+            outputs = self._advance(encoded, state, memory_frames, use_refiner=use_refiner)
             return make_result(state, outputs.scored, self.config)
+
+    def track_video(
+        self, frames: Iterable[FrameArray], state: TrackState
+    ) -> Generator[FrameResult, None, None]:
+        """Find the objects in the frames that follow, as :meth:`track` does in each of them.
+
+        A GPU encodes the next frame while it propagates the masks of this one, so that frame is
+        read before this one's result is returned. On the CPU frames are read when their turn comes.
+
+        Args:
+            frames: uint8 ``(H, W, 3)`` RGB, in order; nobody may write to one afterwards.
+            state: The video. Between two results, objects may be added and masks be given.
+
+        Yields:
+            The result of each frame. An error of a frame comes after the results before it.
+
+        Raises:
+            InputError: As :meth:`track`.
+            ShapeError: As :meth:`track`.
+        """
+        if not isinstance(frames, Iterable):
+            raise InputError(f"frames must be several arrays in order, got {type(frames).__name__}")
+        if not self._encodes_ahead:
+            for frame in frames:
+                yield self.track(frame, state)
+            return
+        coming, side = iter(frames), SideStream[EncodedFrame](self.device)
+
+        def encode_next() -> Callable[[], EncodedFrame] | None:
+            for frame in coming:
+                return side.put(partial(self._encode_ahead, frame, state))
+            return None
+
+        take = encode_next()
+        while take is not None:
+            outputs = self._advance(take(), state)
+            take = None
+            try:
+                take = encode_next()
+            finally:  # a frame that cannot be read costs none before it
+                with torch.inference_mode():
+                    result = make_result(state, outputs.scored, self.config)
+                yield result
 
     @public
     def restore(self, saved: SavedState) -> TrackState:
@@ -419,6 +458,44 @@ class HQTracker:
             entry = self._vmos.write_memory(frame_index, output.proposals, identity)
             state.groups[number].write_reference(entry, is_kept=is_kept)
 
+    @public
+    def _encode_ahead(self, frame: FrameArray, state: TrackState) -> EncodedFrame:
+        """Encode a frame that comes later, for VMOS and the refiner."""
+        check_frame(frame, expected=state.geometry.frame_size)
+        with torch.inference_mode():
+            encoded = self._encoder.encode(frame, state.geometry)
+            self._embed(encoded, state)
+        return encoded
+
+    @public
+    def _advance(
+        self,
+        encoded: EncodedFrame,
+        state: TrackState,
+        memory_frames: int | None = None,
+        *,
+        use_refiner: bool = True,
+    ) -> FrameOutputs:
+        """Segment the next frame, and write it to memory, without waiting for the device."""
+        if not state.groups:
+            raise InputError("this video has no object yet: call initialize first")
+        with torch.inference_mode():
+            inputs = self._read(encoded, state, memory_frames, use_refiner=use_refiner)
+            timer = self._timer(state)
+            is_timed = timer is not nullcontext
+            outputs = self._segment(inputs, timer) if is_timed else self._launch_segment(inputs)
+            self._write_memory(outputs, state)
+        state.features = encoded.features
+        return outputs
+
+    def _embed(self, encoded: EncodedFrame, state: TrackState) -> Any:  # noqa: ANN401 - the refiner's own
+        """Return the refiner's embedding of a frame; None if the preset does not refine."""
+        is_missing = encoded.embedding is None and self.config.refiner.enabled
+        if is_missing and self._refiner is not None:
+            with self._timer(state)():
+                encoded.embedding = self._refiner.embed(encoded)
+        return encoded.embedding
+
     def _read(
         self,
         encoded: EncodedFrame,
@@ -428,13 +505,9 @@ class HQTracker:
         use_refiner: bool,
     ) -> FrameInputs:
         """Collect what the segmentation of a frame reads."""
-        embedding = None
-        if use_refiner and self._refiner is not None and self.config.refiner.enabled:
-            with self._timer(state)():
-                embedding = self._refiner.embed(encoded)
         return FrameInputs(
             encoded.features,
-            embedding,
+            self._embed(encoded, state) if use_refiner else None,
             tuple(without_numbers(group.read(memory_frames)) for group in state.groups),
             state.last_seen,
             state.given_areas,

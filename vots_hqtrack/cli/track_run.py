@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -223,37 +223,60 @@ def _track_frames(
     A camera is not read ahead: the older its frames, the less they are worth.
     """
     num_done, gap = writer.num_frames, job.options.checkpoint_gap if job.can_resume else 0
-    limited: Iterable[NamedFrame] = itertools.islice(frames, job.limit)
+    coming: Iterator[NamedFrame] = itertools.islice(frames, job.limit)
+    is_camera = job.source.kind == "camera"
     with frame_progress() as progress, contextlib.ExitStack() as stack:
-        if job.source.kind != "camera":
-            limited = stack.enter_context(contextlib.closing(prefetch(iter(limited))))
+        if not is_camera:
+            coming = stack.enter_context(contextlib.closing(prefetch(coming)))
         background = stack.enter_context(BackgroundWriter(call))
         task = progress.add_task(title, total=job.length)
         num_read = 0
-        for index, named in enumerate(limited):
+        for name, frame, shown_at in itertools.islice(coming, num_done):
             signals.check()
+            background.put(partial(writer.redraw, num_read, name, frame, shown_at=shown_at))
             num_read += 1
-            name, frame, shown_at = named
-            if index < num_done:
-                background.put(partial(writer.redraw, index, name, frame, shown_at=shown_at))
-            else:
-                started = time.perf_counter()
-                if state is None:
-                    state = tracker.initialize(named.frame, dict(masks.items()))
-                    result = _given(masks)
-                else:
-                    result = tracker.track(named.frame, state)
-                seconds = time.perf_counter() - started
-                result = replace(result, frame_index=job.start + index)
-                write = partial(writer.write, name, frame, result, seconds=seconds)
-                background.put(partial(write, shown_at=shown_at))
-                if gap and (index + 1) % gap == 0 and index + 1 != job.length:
-                    background.put(partial(writer.checkpoint, save_state(state)))
             progress.advance(task)
         if num_read < num_done:
             raise InputError(
                 f"wanted the {num_done} frames of the run that was cut, got {num_read}"
             )
+        started = time.perf_counter()
+        tracked = _track(tracker, coming, masks, state, is_camera=is_camera)
+        for index, ((name, frame, shown_at), result, state) in enumerate(tracked, start=num_done):
+            seconds = time.perf_counter() - started
+            result = replace(result, frame_index=job.start + index)
+            write = partial(writer.write, name, frame, result, seconds=seconds)
+            background.put(partial(write, shown_at=shown_at))
+            if gap and (index + 1) % gap == 0 and index + 1 != job.length:
+                background.put(partial(writer.checkpoint, save_state(state)))
+            progress.advance(task)
+            signals.check()
+            started = time.perf_counter()
+
+
+def _track(
+    tracker: HQTracker,
+    frames: Iterator[NamedFrame],
+    masks: Mapping[ObjectId, MaskArray],
+    state: TrackState | None,
+    *,
+    is_camera: bool,
+) -> Iterator[tuple[NamedFrame, FrameResult, TrackState]]:
+    """Yield frames with their results, and the state after each; without one, begin a video."""
+    if state is None:
+        named = next(frames)
+        state = tracker.initialize(named.frame, dict(masks.items()))
+        yield named, _given(masks), state
+    to_track, to_return = itertools.tee(frames)
+    coming = (named.frame for named in to_track)
+    results: Iterator[FrameResult]
+    if is_camera:
+        results = (tracker.track(frame, state) for frame in coming)
+    else:
+        results = tracker.track_video(coming, state)
+    # The result first: it reads the frame, and has its error.
+    for result, named in zip(results, to_return, strict=False):
+        yield named, result, state
 
 
 def _given(masks: Mapping[ObjectId, MaskArray]) -> FrameResult:

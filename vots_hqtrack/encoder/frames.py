@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 from vots_hqtrack.config import CompileBackend, FrameConfig
 from vots_hqtrack.encoder import Triple
 from vots_hqtrack.frame import (
     FrameGeometry,
-    frame_to_image,
+    pixels_to_image,
     plan_aligned_frame,
     plan_frame,
     scaled_edge,
+    upload_frame,
 )
 from vots_hqtrack.replay import launched_once
 from vots_hqtrack.types import FrameArray, FrameFeatures, Size
@@ -69,7 +70,8 @@ class NetworkEncoder:
         self._config = config
         self._is_aligned = strides == (4, 8, 16)
         self._device = next(network.parameters()).device
-        self._network = launched_once(network, compile_with, self._device)
+        self._network = network
+        self._launch_network = launched_once(self._encode_pixels, compile_with, self._device)
 
     def plan(self, frame_size: Size, scale: float = 1.0) -> FrameGeometry:
         """Lay out a frame size: padded to multiples of 32, or with sides of ``16 k + 1``."""
@@ -87,5 +89,9 @@ class NetworkEncoder:
 
     def encode(self, frame: FrameArray, geometry: FrameGeometry) -> EncodedFrame:
         """Encode a frame once."""
-        features: FrameFeatures = self._network(frame_to_image(frame, geometry, self._device))
-        return EncodedFrame(frame, geometry, features)
+        pixels = upload_frame(frame, geometry, self._device)
+        return EncodedFrame(frame, geometry, self._launch_network(pixels, geometry))
+
+    def _encode_pixels(self, pixels: Tensor, geometry: FrameGeometry) -> FrameFeatures:
+        features: FrameFeatures = self._network(pixels_to_image(pixels, geometry))
+        return features

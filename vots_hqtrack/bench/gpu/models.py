@@ -93,6 +93,11 @@ class OwnModel:
         """Track one frame, on the host; returns ``(H, W)`` uint8 object ids, on the host."""
         return self._tracker.track(frame, self._state).label_map
 
+    def play(self, frames: Iterator[FrameArray]) -> Iterator[LabelArray]:
+        """Track frames that are known ahead, as :meth:`step` does."""
+        for result in self._tracker.track_video(frames, self._state):
+            yield result.label_map
+
 
 class CutieModel:
     """Cutie of the package ``rf-cutie``.

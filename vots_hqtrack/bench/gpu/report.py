@@ -11,6 +11,7 @@ from vots_hqtrack.bench.gpu.results import ResultFile, ResultRow, latest_rows
 _SPEED = {
     "ms a frame": "ms",
     "slowest": "ms_slowest",
+    "known ahead, ms": "ms_ahead",
     "device busy, ms": "busy_ms",
     "kernels": "num_kernels",
     "waits of the host": "num_syncs",
