@@ -112,10 +112,10 @@ def test_encoders_are_one_graph(kind: str) -> None:
         geometry = parts.encoder.plan(Size(96, 252))  # to be resized
         encode = parts.encoder._encode_pixels  # type: ignore[attr-defined]
         pixels = torch.from_numpy(draw_video(1)[0][0][:, :252].copy())
-        wanted: FrameFeatures = encode(pixels, geometry)
+        wanted: FrameFeatures = encode((pixels,), (geometry,))
         torch.compiler.reset()
         compiled: Any = torch.compile(encode, fullgraph=True, dynamic=False, backend="eager")
-        found = compiled(pixels, geometry)
+        found = compiled((pixels,), (geometry,))
         for name in ("s4", "s8", "s16"):
             torch.testing.assert_close(getattr(found, name), getattr(wanted, name))
 

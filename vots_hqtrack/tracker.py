@@ -32,6 +32,7 @@ from vots_hqtrack.result import FrameResult, make_result
 from vots_hqtrack.saved_state import SavedState, fill_state
 from vots_hqtrack.segmenter import FrameInputs, FrameOutputs, FrameSegmenter, Timer
 from vots_hqtrack.settings import apply_settings
+from vots_hqtrack.together import FrameBatcher, check_videos
 from vots_hqtrack.types import (
     FrameArray,
     FrameFeatures,
@@ -85,6 +86,7 @@ class HQTracker:
         self._segmenter = FrameSegmenter(config, self._vmos, refiner)
         self._segment = self._segmenter.segment
         self._launch_segment = launched_once(self._segment, config.runtime.compile, device)
+        self._batcher = FrameBatcher(encoder, self._segmenter, config.runtime.compile, device)
         self._encodes_ahead = device.type == "cuda" and not config.runtime.frame_budget
 
     @classmethod
@@ -249,6 +251,41 @@ class HQTracker:
                 with torch.inference_mode():
                     result = make_result(state, outputs.scored, self.config)
                 yield result
+
+    @public
+    def track_together(
+        self, frames: Sequence[FrameArray], states: Sequence[TrackState]
+    ) -> list[FrameResult]:
+        """Find the objects in the next frame of each of several videos, as :meth:`track` does.
+
+        Videos with network images of one size and equally many memory entries are computed in one
+        batch. A GPU then tracks more frames a second than of one video after the other.
+
+        Args:
+            frames: The next frame of each video.
+            states: The videos; they are changed, all or none.
+
+        Returns:
+            The result of each video.
+
+        Raises:
+            InputError: A video has no object, or is there twice.
+            ShapeError: As :meth:`track`.
+            ConfigError: The tracker keeps a latency budget.
+        """
+        check_videos(frames, states)
+        with torch.inference_mode():
+            encoded = self._batcher.encode(frames, states)
+            inputs = [
+                self._read(each, state, None, use_refiner=True)
+                for each, state in zip(encoded, states, strict=True)
+            ]
+            found = self._batcher.segment(inputs)
+            for each, outputs, state in zip(encoded, found, states, strict=True):
+                self._write_memory(outputs, state)
+                state.features = each.features
+            pairs = zip(states, found, strict=True)
+            return [make_result(state, each.scored, self.config) for state, each in pairs]
 
     @public
     def restore(self, saved: SavedState) -> TrackState:
@@ -477,8 +514,6 @@ class HQTracker:
         use_refiner: bool = True,
     ) -> FrameOutputs:
         """Segment the next frame, and write it to memory, without waiting for the device."""
-        if not state.groups:
-            raise InputError("this video has no object yet: call initialize first")
         with torch.inference_mode():
             inputs = self._read(encoded, state, memory_frames, use_refiner=use_refiner)
             timer = self._timer(state)
@@ -505,6 +540,8 @@ class HQTracker:
         use_refiner: bool,
     ) -> FrameInputs:
         """Collect what the segmentation of a frame reads."""
+        if not state.groups:
+            raise InputError("this video has no object yet: call initialize first")
         return FrameInputs(
             encoded.features,
             self._embed(encoded, state) if use_refiner else None,

@@ -1,45 +1,30 @@
 """``hqtrack track`` pairs every frame with its result, also where a GPU encodes the next ahead."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator
-
 import pytest
-from two_discs import draw_video
+from square_video import make_frame, read_tracks, save
 
-from vots_hqtrack.cli.track_run import _track
-from vots_hqtrack.errors import InputError
 from vots_hqtrack.tracker import HQTracker
-from vots_hqtrack.types import ObjectId
-from vots_hqtrack.video.reader import NamedFrame
-
-VIDEO = draw_video(4)
+from vots_hqtrack.video.label_maps import read_label_map
 
 
-@pytest.mark.weights
 @pytest.mark.parametrize("is_ahead", [False, True])
-@pytest.mark.parametrize("is_camera", [False, True])
 def test_every_frame_before_an_unreadable_one_has_its_result(
-    *, is_ahead: bool, is_camera: bool
-) -> None:
-    tracker = HQTracker.from_preset("lite-vmos", device="cpu", settings=["frame.long_edge=256"])
-    tracker._encodes_ahead = is_ahead
-    num_read = 0
+    track, frames, first_mask, monkeypatch, *, is_ahead
+):
+    (frames / "00003.png").write_bytes(b"no image")
+    save(frames / "00004.png", make_frame(4))
+    load = HQTracker.from_config
 
-    def frames() -> Iterator[NamedFrame]:
-        nonlocal num_read
-        for number, (frame, _) in enumerate(VIDEO):
-            num_read += 1
-            yield NamedFrame(f"{number}", frame, number / 25)
-        raise InputError("frame 4 cannot be read")
+    def load_ahead(*args, **options):
+        tracker = load(*args, **options)
+        monkeypatch.setattr(tracker, "_encodes_ahead", is_ahead)
+        return tracker
 
-    masks = {ObjectId(number): mask for number, mask in VIDEO[0][1].items()}
-    tracked = _track(tracker, frames(), masks, None, is_camera=is_camera)
-    for number, (frame, _) in enumerate(VIDEO):
-        named, result, state = next(tracked)
-        assert (named.name, result.frame_index, state.frame_index) == (f"{number}",) + 2 * (number,)
-        assert named.frame is frame
-        if is_camera:
-            assert num_read == number + 1
-    with pytest.raises(InputError, match="frame 4"):
-        next(tracked)
+    monkeypatch.setattr(HQTracker, "from_config", load_ahead)
+    options = ["--mask", first_mask, "--no-refine", "--no-overlay"]
+    result, folder, _ = track(frames, *options, code=2)
+    assert "00003" in result.stderr
+    tracks = read_tracks(folder)
+    assert [frame["index"] for frame in tracks["frames"]] == [0, 1, 2]
+    assert [frame["name"] for frame in tracks["frames"]] == ["00000", "00001", "00002"]
+    assert all(read_label_map(folder / "masks" / f"0000{i}.png").any() for i in range(1))

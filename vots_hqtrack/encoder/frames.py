@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from vots_hqtrack.config import CompileBackend, FrameConfig
@@ -46,6 +48,11 @@ class FrameEncoder(Protocol):
 
     def encode(self, frame: FrameArray, geometry: FrameGeometry) -> EncodedFrame:
         """Encode a uint8 ``(H, W, 3)`` RGB frame of the geometry's size."""
+
+    def encode_together(
+        self, frames: Sequence[FrameArray], geometries: Sequence[FrameGeometry]
+    ) -> list[EncodedFrame]:
+        """Encode frames in one batch; their geometries have one ``padded_size``."""
 
 
 class NetworkEncoder:
@@ -90,8 +97,22 @@ class NetworkEncoder:
     def encode(self, frame: FrameArray, geometry: FrameGeometry) -> EncodedFrame:
         """Encode a frame once."""
         pixels = upload_frame(frame, geometry, self._device)
-        return EncodedFrame(frame, geometry, self._launch_network(pixels, geometry))
+        features = self._launch_network((pixels,), (geometry,))
+        return EncodedFrame(frame, geometry, features)
 
-    def _encode_pixels(self, pixels: Tensor, geometry: FrameGeometry) -> FrameFeatures:
-        features: FrameFeatures = self._network(pixels_to_image(pixels, geometry))
+    def encode_together(
+        self, frames: Sequence[FrameArray], geometries: Sequence[FrameGeometry]
+    ) -> list[EncodedFrame]:
+        """Encode frames in one batch."""
+        pairs = list(zip(frames, geometries, strict=True))
+        pixels = tuple(upload_frame(*pair, self._device) for pair in pairs)
+        features: FrameFeatures = self._launch_network(pixels, tuple(geometries))
+        return [EncodedFrame(*pair, features.sample(i)) for i, pair in enumerate(pairs)]
+
+    def _encode_pixels(
+        self, pixels: tuple[Tensor, ...], geometries: tuple[FrameGeometry, ...]
+    ) -> FrameFeatures:
+        images = [pixels_to_image(*pair) for pair in zip(pixels, geometries, strict=True)]
+        batch = images[0] if len(images) == 1 else torch.cat(images)
+        features: FrameFeatures = self._network(batch)
         return features
