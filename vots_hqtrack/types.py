@@ -7,6 +7,7 @@ and memory. Frames are uint8 ``(H, W, 3)`` RGB; masks are bool ``(H, W)``; pixel
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import operator
 import os
@@ -67,9 +68,14 @@ class FrameFeatures:
     s16: Tensor
 
     def sample(self, index: int) -> FrameFeatures:
-        """Return the features of one image of the batch, as a batch of one."""
-        part = slice(index, index + 1)
-        return FrameFeatures(self.s4[part], self.s8[part], self.s16[part])
+        """Return the features of one image of the batch, as a batch of one.
+
+        An encoder's own class may have more fields; they are batches too.
+        """
+        names = [part.name for part in dataclasses.fields(self)]
+        return dataclasses.replace(
+            self, **{name: getattr(self, name)[index : index + 1] for name in names}
+        )
 
 
 @dataclass(frozen=True, slots=True)

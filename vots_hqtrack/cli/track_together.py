@@ -93,6 +93,7 @@ class _Together:
     ) -> None:
         self.running: list[_OpenVideo] = []
         self._progress, self._open_run, self._fail, self._ending = progress, open_run, fail, ending
+        self._batch_size: int | None = None
 
     def open(self, video: WaitingVideo) -> None:
         """Make a video ready, and track its first frame."""
@@ -120,7 +121,10 @@ class _Together:
                     self._close(video)
             if frame is not None:
                 ready.append((video, frame))
-        results = self._track(ready)
+        results: list[FrameResult | HQTrackError] = []
+        size = self._batch_size or max(len(ready), 1)
+        for start in range(0, len(ready), size):
+            results += self._track(ready[start : start + size])
         seconds = (time.perf_counter() - started) / max(len(ready), 1)
         for (video, _), result in zip(ready, results, strict=True):
             with self._closing_after_error(video):
@@ -131,20 +135,24 @@ class _Together:
     def _track(
         self, ready: list[tuple[_OpenVideo, FrameArray]]
     ) -> list[FrameResult | HQTrackError]:
-        """Track one frame of each video; what fails for all of them is tried for each alone."""
+        """Track one frame of each video; after an error each alone, to find out which one it is."""
+        reason: HQTrackError | None = None
         if len(ready) > 1:
             tracker = ready[0][0].run.tracker
             try:
                 frames, states = [frame for _, frame in ready], [video.state for video, _ in ready]
                 return list(tracker.track_together(frames, states))
             except HQTrackError as error:
-                _logger.info("one video after the other, for one frame: %s", error)
+                reason = error
         found: list[FrameResult | HQTrackError] = []
         for video, frame in ready:
             try:
                 found.append(video.run.tracker.track(frame, video.state))
             except HQTrackError as error:
                 found.append(error)
+        if reason is not None and all(isinstance(each, FrameResult) for each in found):
+            self._batch_size = len(ready) // 2
+            _logger.warning("at most %d videos at once from here on: %s", self._batch_size, reason)
         return found
 
     def _close(self, video: _OpenVideo, error: BaseException | None = None) -> None:
@@ -158,7 +166,8 @@ class _Together:
     def _closing_after_error(self, video: _OpenVideo) -> Iterator[None]:
         with self._errors_of(video.source):
             try:
-                yield
+                with explain_memory():
+                    yield
             except (HQTrackError, OSError) as error:
                 if video in self.running:
                     self._close(video, error)
