@@ -26,7 +26,8 @@ from vots_hqtrack.masks import BACKGROUND, combine_masks, lay_over, split_slot_m
 from vots_hqtrack.memory import ObjectSlots, TrackState, new_group, without_numbers
 from vots_hqtrack.motion_gate import LastSeen
 from vots_hqtrack.presets import load_preset
-from vots_hqtrack.refiner import Box, ObjectPrompt, Refiner
+from vots_hqtrack.prompt_segmenter import PromptSegmenter
+from vots_hqtrack.refiner import Refiner
 from vots_hqtrack.replay import SideStream, launched_once
 from vots_hqtrack.result import FrameResult, make_result
 from vots_hqtrack.saved_state import SavedState, fill_state
@@ -40,7 +41,6 @@ from vots_hqtrack.types import (
     MaskArray,
     ObjectId,
     Size,
-    check_boxes,
     check_frame,
     check_masks,
     check_path,
@@ -49,7 +49,7 @@ from vots_hqtrack.types import (
 from vots_hqtrack.vmos import VMOS
 
 
-class HQTracker:
+class HQTracker(PromptSegmenter):
     """Tracks any number of objects through a video, frame by frame.
 
     The tracker holds weights only; a video's data is in the ``TrackState`` that :meth:`initialize`
@@ -76,13 +76,11 @@ class HQTracker:
         refiner: Refiner | None,
         device: torch.device,
     ) -> None:
+        super().__init__(config, encoder, refiner)
         self.number = next(tracker_numbers)
-        self.config = config
         self.device = device
         self.dtype = pick_dtype(config.runtime.dtype, device)
-        self._encoder = encoder
         self._vmos = vmos.to(device).eval()
-        self._refiner = refiner
         self._segmenter = FrameSegmenter(config, self._vmos, refiner)
         self._segment = self._segmenter.segment
         self._launch_segment = launched_once(self._segment, config.runtime.compile, device)
@@ -328,13 +326,6 @@ class HQTracker:
         return state
 
     @public
-    def encode(self, frame: FrameArray) -> EncodedFrame:
-        """Encode a uint8 ``(H, W, 3)`` RGB frame, for :meth:`segment` and :meth:`write_given`."""
-        size = check_frame(frame)
-        with torch.inference_mode():
-            return self._encoder.encode(frame, self._encoder.plan(size))
-
-    @public
     def write_given(
         self,
         encoded: EncodedFrame,
@@ -369,64 +360,6 @@ class HQTracker:
             if state.last_seen is not None:
                 state.last_seen = state.last_seen.update(masks)
         state.frame_index, state.slot_map, state.features = frame_index, slot_map, encoded.features
-
-    @public
-    def segment(self, encoded: EncodedFrame, prompt: ObjectPrompt) -> MaskArray:
-        """Segment the object that clicks or a box name, by the refiner.
-
-        Args:
-            encoded: The frame, of :meth:`encode`; what the refiner computes of it for all objects
-                is kept with it.
-            prompt: Clicks, box and the mask so far.
-
-        Returns:
-            Bool ``(H, W)``; it may be empty.
-
-        Raises:
-            ConfigError: The preset has no refiner.
-            InputError: There is neither a click nor a box, or one is outside of the frame.
-        """
-        if self._refiner is None:
-            raise ConfigError(f"the preset {self.config.preset!r} has no refiner to read clicks")
-        with torch.inference_mode():
-            if encoded.embedding is None:
-                encoded.embedding = self._refiner.embed(encoded)
-            mask: MaskArray = self._refiner.segment(encoded.embedding, prompt).cpu().numpy()
-        return mask
-
-    @public
-    def mask_from_box(self, frame: FrameArray, box: Box) -> MaskArray:
-        """Segment the content of a box: bool ``(H, W)``; see :meth:`masks_from_boxes`."""
-        return self.masks_from_boxes(frame, [box])[0]
-
-    @public
-    def masks_from_boxes(self, frame: FrameArray, boxes: Sequence[Box]) -> list[MaskArray]:
-        """Segment the contents of boxes by the refiner, which encodes the frame once.
-
-        Args:
-            frame: uint8 ``(H, W, 3)`` RGB.
-            boxes: ``(x, y, width, height)`` in frame pixels.
-
-        Returns:
-            Bool ``(H, W)`` of each box.
-
-        Raises:
-            ConfigError: The preset has no refiner.
-            InputError: A box encloses no pixel of the frame, or nothing was found in it.
-            ShapeError: The frame is not such an array.
-        """
-        size = check_frame(frame)
-        boxes = check_boxes(boxes)
-        if self._refiner is None:
-            raise ConfigError(f"the preset {self.config.preset!r} has no refiner to read boxes")
-        with torch.inference_mode():
-            encoded = self._encoder.encode(frame, self._encoder.plan(size))
-            found = self._refiner.segment_boxes(self._refiner.embed(encoded), boxes)
-        masks: list[MaskArray] = list(found.cpu().numpy())
-        for box, mask in zip(boxes, masks, strict=True):
-            if not mask.any():
-                raise InputError(f"the refiner found no object in the box {box}")
-        return masks
 
     def _new_state(self, frame_size: Size, scale: float = 1.0) -> TrackState:
         return TrackState(
