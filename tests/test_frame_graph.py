@@ -103,6 +103,17 @@ def test_segmentation_is_one_graph(preset: str, settings: tuple[str, ...]) -> No
         check(compiled(inputs), wanted)
 
 
+def test_frames_of_two_videos_are_one_graph() -> None:
+    tracker, inputs = prepare(small("lite-vmos"), CPU)
+    together = tracker._segmenter.segment_together
+    with torch.inference_mode():
+        wanted = tracker._segment(inputs)
+        torch.compiler.reset()
+        compiled: Any = torch.compile(together, fullgraph=True, dynamic=False, backend="eager")
+        for found in compiled((inputs, inputs)):
+            check(found, wanted)
+
+
 @pytest.mark.parametrize("kind", ["sam", "internimage-t", "resnet50"])
 def test_encoders_are_one_graph(kind: str) -> None:
     preset = {"sam": "lite-vmos", "internimage-t": "vmos", "resnet50": "vmos-r50"}[kind]
