@@ -31,6 +31,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vots_hqtrack import frame
+from vots_hqtrack.ops import resize
 
 CUDA = torch.device("cuda", 0)
 CPU = torch.device("cpu")
@@ -127,8 +128,7 @@ class _Functions(TorchFunctionMode):
     ) -> Any:
         kwargs = dict(kwargs or {})
         name = getattr(func, "__name__", "")
-        if name == "pin_memory":
-            return args[0]
+        kwargs.pop("pin_memory", None)
         if name == "tolist" and isinstance(args[0], PretendCuda):
             return args[0].inner.tolist()
         if name == "to":
@@ -169,7 +169,8 @@ def pretend_cuda() -> Iterator[torch.device]:
 
 def _forget_tables() -> None:
     """Drop tables that the package keeps by device: this device has the name of a real one."""
-    for table in (frame._pixel_statistics, frame._nearest, frame._bilinear):
+    tables = (frame._pixel_statistics, frame._aligned_levels, frame._nearest, frame._bilinear)
+    for table in (*tables, resize._interpolation):
         table.cache_clear()
 
 

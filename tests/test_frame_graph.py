@@ -15,6 +15,7 @@ from two_discs import draw_video
 
 from vots_hqtrack.build import build_untrained_parts
 from vots_hqtrack.config import TrackerConfig
+from vots_hqtrack.frame import pixels_to_image, upload_frame
 from vots_hqtrack.presets import PRESETS, load_preset
 from vots_hqtrack.segmenter import FrameInputs, FrameOutputs
 from vots_hqtrack.settings import apply_settings
@@ -105,21 +106,33 @@ def test_segmentation_is_one_graph(preset: str, settings: tuple[str, ...]) -> No
         check(compiled(inputs), wanted)
 
 
+def test_frames_of_two_videos_are_one_graph() -> None:
+    tracker, inputs = prepare(small("lite-vmos"), CPU)
+    together = tracker._segmenter.segment_together
+    with torch.inference_mode():
+        wanted = tracker._segment(inputs)
+        torch.compiler.reset()
+        compiled: Any = torch.compile(together, fullgraph=True, dynamic=False, backend="eager")
+        for found in compiled((inputs, inputs)):
+            check(found, wanted)
+
+
 @pytest.mark.parametrize("kind", ["sam", "internimage-t", "resnet50"])
 def test_encoders_are_one_graph(kind: str) -> None:
     preset = {"sam": "lite-vmos", "internimage-t": "vmos", "resnet50": "vmos-r50"}[kind]
     config = small(preset)
     with torch.inference_mode():
         parts = build_untrained_parts(config, CPU)
-        height, width = parts.encoder.plan(Size(96, 256)).padded_size
+        geometry = parts.encoder.plan(Size(96, 252))  # to be resized
         network = parts.encoder._network  # type: ignore[attr-defined]
         for stage in getattr(network, "levels", []):  # the other blocks are as these
             stage.blocks = stage.blocks[:2]
-        image = torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(0))
-        wanted: FrameFeatures = network(image)
+        encode = parts.encoder._encode_pixels  # type: ignore[attr-defined]
+        pixels = torch.from_numpy(draw_video(1)[0][0][:, :252].copy())
+        wanted: FrameFeatures = encode((pixels,), (geometry,))
         torch.compiler.reset()
-        compiled: Any = torch.compile(network, fullgraph=True, dynamic=False, backend="eager")
-        found = compiled(image)
+        compiled: Any = torch.compile(encode, fullgraph=True, dynamic=False, backend="eager")
+        found = compiled((pixels,), (geometry,))
         for name in ("s4", "s8", "s16"):
             torch.testing.assert_close(getattr(found, name), getattr(wanted, name))
 
@@ -170,9 +183,14 @@ def test_nothing_goes_between_host_and_device(preset: str, settings: tuple[str, 
     with pretend_cuda() as device:
         tracker, inputs = prepare(config, device)
         with torch.inference_mode():
+            frame = draw_video(1)[0][0][:, :250]  # to be resized
+            geometry = tracker._encoder.plan(Size(*frame.shape[:2]))
+            pixels = upload_frame(frame, geometry, device)
             wanted = tracker._segment(inputs)  # makes the tables, as the call before recording
+            pixels_to_image(pixels, geometry)
             with ReadTensors() as copies, ReadNumbers() as numbers, Uploads() as uploads:
                 tracker._segment(inputs)
+                pixels_to_image(pixels, geometry)
             assert wanted.scored.slot_map.sum().item() > 0
     assert copies.counts.total() == numbers.count == 0
     assert uploads.found == []

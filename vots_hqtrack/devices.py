@@ -8,6 +8,8 @@ from collections.abc import Callable
 from functools import lru_cache, wraps
 from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -98,16 +100,19 @@ def device_table(make: Callable[..., _Table]) -> Callable[..., _Table]:
     return read
 
 
-def upload(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a CPU tensor to a device; to a GPU from page-locked memory, without waiting.
+def upload(pixels: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
+    """Copy pixels to a device; to a GPU through page-locked memory, without waiting.
+
+    The page-locked buffers are PyTorch's, which lends one again when the copy from it has ended: a
+    video needs two or three, whatever its length.
 
     Args:
-        tensor: On the CPU; nobody may write to it afterwards.
+        pixels: uint8; the caller may write to them afterwards.
         device: Target device.
     """
-    if device.type != "cuda":
-        return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)
+    buffer = torch.empty(pixels.shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
+    buffer.numpy()[...] = pixels
+    return buffer.to(device, non_blocking=True)
 
 
 def device_clock(device: torch.device) -> Callable[[], float]:

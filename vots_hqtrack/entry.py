@@ -11,7 +11,7 @@ import inspect
 import itertools
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import ParamSpec, TypeVar
 
 from vots_hqtrack.errors import HQTrackError, InputError, explain_memory
@@ -30,17 +30,21 @@ _process: list[int] = []
 
 
 def public(method: Callable[_Args, _Result]) -> Callable[_Args, _Result]:
-    """Guard a public method of a tracker; a parameter named ``state`` is checked and held."""
+    """Guard a public method of a tracker; ``state`` and each of ``states`` is checked and held."""
     signature = inspect.signature(method)
-    has_state = "state" in signature.parameters
+    name = next((name for name in ("state", "states") if name in signature.parameters), None)
 
     @functools.wraps(method)
     def guarded(*args: _Args.args, **kwargs: _Args.kwargs) -> _Result:
         require_own_process()
         with contextlib.ExitStack() as stack:
-            if has_state:
+            if name is not None:
                 given = signature.bind(*args, **kwargs).arguments
-                stack.enter_context(hold_state(given["state"], given["self"].number))
+                states = [given[name]] if name == "state" else given[name]
+                if not isinstance(states, Sequence):
+                    raise InputError(f"wanted a list of states, got {type(states).__name__}")
+                for state in states:
+                    stack.enter_context(hold_state(state, given["self"].number))
             stack.enter_context(explain_memory())
             return method(*args, **kwargs)
 

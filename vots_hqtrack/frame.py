@@ -25,6 +25,7 @@ from PIL import Image
 from torch import Tensor
 
 from vots_hqtrack.devices import device_table, upload
+from vots_hqtrack.ops.resize import resize_bilinear, resize_cubic
 from vots_hqtrack.types import FrameArray, LabelArray, Size
 
 _logger = logging.getLogger(__name__)
@@ -175,7 +176,18 @@ def warn_if_tiny(label_map: LabelArray, geometry: FrameGeometry) -> None:
 
 
 def frame_to_image(frame: FrameArray, geometry: FrameGeometry, device: torch.device) -> Tensor:
-    """Resize, normalise and pad a frame.
+    """Resize, normalise and pad a frame; see :func:`pixels_to_image`.
+
+    Args:
+        frame: uint8 ``(H, W, 3)`` RGB.
+        geometry: Layout of the frame.
+        device: Device of the image.
+    """
+    return pixels_to_image(upload_frame(frame, geometry, device), geometry)
+
+
+def upload_frame(frame: FrameArray, geometry: FrameGeometry, device: torch.device) -> Tensor:
+    """Bring a frame's pixels to a device; a GPU resizes them itself, others get them resized.
 
     The resize is SAM's own, Pillow's anti-aliased bilinear filter on 8-bit values, or OpenCV's
     cubic one in the released model's geometry.
@@ -183,19 +195,40 @@ def frame_to_image(frame: FrameArray, geometry: FrameGeometry, device: torch.dev
     Args:
         frame: uint8 ``(H, W, 3)`` RGB.
         geometry: Layout of the frame.
-        device: Device of the image.
+        device: Device of the pixels.
+
+    Returns:
+        ``(H, W, 3)`` uint8 RGB.
+    """
+    height, width = geometry.input_size
+    if device.type != "cuda" and (height, width) != frame.shape[:2]:
+        if geometry.is_aligned:
+            frame = np.asarray(cv2.resize(frame, (width, height), interpolation=cv2.INTER_CUBIC))
+        else:
+            resized = Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR)
+            frame = np.asarray(resized)
+    return upload(frame, device)
+
+
+def pixels_to_image(pixels: Tensor, geometry: FrameGeometry) -> Tensor:
+    """Resize pixels that are not resized yet, normalise and pad them.
+
+    Args:
+        pixels: ``(H, W, 3)`` uint8 RGB, of the frame's size or resized already.
+        geometry: Layout of the frame.
 
     Returns:
         ``(1, 3, padded height, padded width)`` float32; the padding is 0 after normalisation.
     """
-    if geometry.is_aligned:
-        return upload(_aligned_image(frame, geometry), device)
     height, width = geometry.input_size
-    if (height, width) != frame.shape[:2]:
-        resized = Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR)
-        frame = np.asarray(resized)
-    pixels = upload(torch.from_numpy(np.array(frame, order="C")), device)
-    mean, std = _pixel_statistics(device)
+    if pixels.shape[:2] != (height, width):
+        resize = resize_cubic if geometry.is_aligned else resize_bilinear
+        pixels = resize(pixels, geometry.input_size)
+    if geometry.is_aligned:
+        levels, offsets = _aligned_levels(pixels.device)
+        normalised = levels.index_select(0, (pixels.int() + offsets).flatten())
+        return normalised.view(1, height, width, 3).permute(0, 3, 1, 2)
+    mean, std = _pixel_statistics(pixels.device)
     normalised = pixels.float().sub_(mean).div_(std)
     # Channels last in memory, as frame and encoder have them.
     image = normalised.new_zeros(1, *geometry.padded_size, 3)
@@ -289,15 +322,6 @@ def _aligned_side(length: float) -> int:
     return round((int(length) - 1) / ALIGNED_STRIDE) * ALIGNED_STRIDE + 1
 
 
-def _aligned_image(frame: FrameArray, geometry: FrameGeometry) -> Tensor:
-    """Resize and normalise: ``(1, 3, H, W)`` float32; rounded once, at the end."""
-    height, width = geometry.network_size
-    if (height, width) != frame.shape[:2]:
-        frame = np.asarray(cv2.resize(frame, (width, height), interpolation=cv2.INTER_CUBIC))
-    normalised = (frame / np.float64(255) - IMAGENET_MEAN) / IMAGENET_STD
-    return torch.from_numpy(normalised.transpose(2, 0, 1).astype(np.float32)[None])
-
-
 def _resize(maps: Tensor, size: Size, *, mode: str, align_corners: bool | None = None) -> Tensor:
     return F.interpolate(maps[None], tuple(size), mode=mode, align_corners=align_corners)[0]
 
@@ -305,6 +329,18 @@ def _resize(maps: Tensor, size: Size, *, mode: str, align_corners: bool | None =
 @device_table
 def _pixel_statistics(device: torch.device) -> tuple[Tensor, Tensor]:
     return torch.tensor(PIXEL_MEAN, device=device), torch.tensor(PIXEL_STD, device=device)
+
+
+@device_table
+def _aligned_levels(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Normalised values ``(768,)`` of the channels' levels, in turns of 256; rounded once.
+
+    The second tensor has the index of each channel's first level.
+    """
+    levels = np.arange(256)[:, None] / np.float64(255)
+    table = ((levels - IMAGENET_MEAN) / IMAGENET_STD).astype(np.float32).T
+    offsets = torch.arange(0, 768, 256, dtype=torch.int32, device=device)
+    return torch.from_numpy(table.ravel()).to(device), offsets
 
 
 @device_table

@@ -16,7 +16,7 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from vots_hqtrack.devices import device_clock
 from vots_hqtrack.entry import public
-from vots_hqtrack.errors import InputError
+from vots_hqtrack.errors import ConfigError, InputError
 from vots_hqtrack.frame import labels_to_network
 from vots_hqtrack.memory import TrackState, new_group
 from vots_hqtrack.result import FrameResult
@@ -309,7 +309,7 @@ class RealtimeTracker(HQTracker):
             began = clock()
             encoded = self._encoder.encode(frame, state.geometry)
             inputs = self._read(encoded, state, None, use_refiner=False)
-            for group in self._segmenter.predict(inputs):
+            for group in self._segmenter.predict([inputs])[0]:
                 group.frame_logits(slice(0, size.height))
             return clock() - began
 
@@ -351,6 +351,12 @@ class RealtimeTracker(HQTracker):
         result = super().track(frame, state, memory_frames=memory_frames, use_refiner=refines)
         state.newest = frame.copy()
         return dataclasses.replace(result, pace=controller.end())
+
+    def track_together(
+        self, frames: Sequence[FrameArray], states: Sequence[TrackState]
+    ) -> list[FrameResult]:
+        """Refuse: the time of a batch is no video's own."""
+        raise ConfigError("a latency budget is kept for one video at a time: call track for each")
 
     def _new_state(self, frame_size: Size, scale: float = 1.0) -> RealtimeState:
         state = super()._new_state(frame_size, scale)

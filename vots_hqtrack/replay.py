@@ -13,7 +13,7 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ from vots_hqtrack.config import CompileBackend
 MAX_GRAPHS = 48
 """Kinds of arguments that a function keeps; the one unused for longest goes first."""
 
+_Value = TypeVar("_Value")
 _logger = logging.getLogger(__name__)
 
 
@@ -107,6 +108,7 @@ class Recorded:
         self._pool: Any = None
         # A replay works on tensors that all callers share, in whatever thread they are.
         self._lock = threading.Lock()
+        self._last_call: torch.cuda.Event | None = None
         self._known: OrderedDict[Hashable, _Recording | None] = OrderedDict()
         self._failed: set[Hashable] = set()
 
@@ -115,7 +117,12 @@ class Recorded:
         if is_in_torch_dispatch_mode():  # it wants to see the operations
             return self._function(*arguments)
         with self._lock:
-            return self._call(arguments)
+            if self._last_call is not None:  # it may have been in another stream
+                self._last_call.wait()
+            result = self._call(arguments)
+            if self._pool is not None:
+                self._last_call = torch.cuda.current_stream().record_event()
+            return result
 
     def _call(self, arguments: Any) -> Any:  # noqa: ANN401 - as the function's own
         tensors: list[Tensor] = []
@@ -139,6 +146,50 @@ class Recorded:
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
         return CudaGraph(self._function, arguments, self._pool)
+
+
+class SideStream(Generic[_Value]):
+    """A second queue of work for a GPU, which it computes beside the work of the current stream.
+
+    Other devices have no queues: there, work is done at once.
+
+    Args:
+        device: Compute device.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream = None
+        if device.type == "cuda":
+            self._stream = torch.cuda.Stream(device)
+            self._stream.wait_stream(torch.cuda.current_stream(device))
+
+    def put(self, work: Callable[[], _Value]) -> Callable[[], _Value]:
+        """Queue work.
+
+        Args:
+            work: Reads no tensor that the current stream has written since the queue was made.
+
+        Returns:
+            Function that makes the current stream wait for the work, and returns its result.
+        """
+        if self._stream is None:
+            value = work()
+            return lambda: value
+        stream = self._stream
+        with torch.cuda.stream(stream):
+            value = work()
+            done = stream.record_event()
+
+        def take() -> _Value:
+            current = torch.cuda.current_stream(stream.device)
+            current.wait_event(done)
+            tensors: list[Tensor] = []
+            _kind_of(value, tensors)
+            for tensor in tensors:  # their memory is not given out again before it is read
+                tensor.record_stream(current)
+            return value
+
+        return take
 
 
 def launched_once(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from vots_hqtrack.config import TrackerConfig
@@ -33,10 +34,10 @@ from vots_hqtrack.types import (
     SLOTS_PER_GROUP,
     FrameFeatures,
     IdentityEmbedding,
+    LayerProposal,
     MemoryEntry,
     MemoryFrames,
     ObjectId,
-    PropagationOutput,
 )
 from vots_hqtrack.vmos import VMOS
 
@@ -89,14 +90,14 @@ class GroupPrediction:
     """Prediction of one group for one frame.
 
     Attributes:
-        output: Output of propagation, with the proposals for the memory.
+        proposals: The frame's proposals for the memory.
         logits: ``(1 + n, H'/4, W'/4)`` float32, the background and the group's objects.
         frame_logits: Returns them at frame size, ``(1 + n, rows, W)`` float32 of some rows.
         refused: ``(H'/4, W'/4)`` bool, True where an object was found outside its search window;
             None without search windows.
     """
 
-    output: PropagationOutput
+    proposals: tuple[LayerProposal, ...]
     logits: Tensor
     frame_logits: Callable[[slice], Tensor]
     refused: Tensor | None
@@ -120,7 +121,24 @@ class FrameSegmenter:
 
     def segment(self, inputs: FrameInputs, timer: Timer = nullcontext) -> FrameOutputs:
         """Propagate, decode, refine, select, score: a function of tensors that waits for none."""
-        predictions = self.predict(inputs)
+        return self._complete(inputs, self.predict([inputs])[0], timer)
+
+    def segment_together(self, videos: tuple[FrameInputs, ...]) -> tuple[FrameOutputs, ...]:
+        """Do the same for a frame of each of several videos, propagated in one batch.
+
+        Args:
+            videos: Inputs with features of one size, and the same number of memory entries.
+        """
+        predictions = self.predict(videos)
+        return tuple(map(self._complete, videos, predictions))
+
+    def _complete(
+        self,
+        inputs: FrameInputs,
+        predictions: Sequence[GroupPrediction],
+        timer: Timer = nullcontext,
+    ) -> FrameOutputs:
+        """Merge, refine, select, score, and make the memory entries."""
         initial = initial_masks_by_rows(
             lambda rows: self._merge([group.frame_logits(rows) for group in predictions]),
             inputs.geometry.frame_size,
@@ -136,24 +154,56 @@ class FrameSegmenter:
         seen = None if inputs.last_seen is None else inputs.last_seen.update(initial.masks)
         return FrameOutputs(scored, slot_map, entries, seen)
 
-    def predict(self, inputs: FrameInputs) -> list[GroupPrediction]:
-        """Propagate every group's memory into a frame, and decode."""
-        windows, geometry = None, inputs.geometry
-        if inputs.last_seen is not None:
-            windows = search_windows(inputs.last_seen, self._config.tracking.search_reach, geometry)
-        found = []
-        for number, memory in enumerate(inputs.memory):
-            output = self._vmos.propagate(inputs.features, memory)
-            first = number * self.group_size
-            last = min(first + self.group_size, len(inputs.object_ids))
-            raw = self._vmos.decode(output)[0, : 1 + last - first]
-            logits, refused = raw.float(), None
-            if windows is not None:
-                logits, refused = close_outside(logits, windows[first:last])
-            # Resized to the frame in the dtype of the network.
-            frame_logits = partial(_at_rows, logits.to(raw.dtype), geometry)
-            found.append(GroupPrediction(output, logits, frame_logits, refused))
+    def predict(self, videos: Sequence[FrameInputs]) -> list[list[GroupPrediction]]:
+        """Propagate every group's memory into a frame of each video, and decode.
+
+        Args:
+            videos: As for :meth:`segment_together`.
+
+        Returns:
+            The predictions of each video's groups.
+        """
+        features = join_features([inputs.features for inputs in videos])
+        windows = [self._search_windows(inputs) for inputs in videos]
+        found: list[list[GroupPrediction]] = [[] for _ in videos]
+        for number, memory in enumerate(videos[0].memory):
+            memories = tuple(inputs.memory[number] for inputs in videos)
+            output = self._vmos.propagate(features, memory if len(videos) == 1 else memories)
+            raw = self._vmos.decode(output)
+            for index, inputs in enumerate(videos):
+                proposals = output.proposals
+                if len(videos) > 1:
+                    proposals = tuple(proposal.sample(index) for proposal in proposals)
+                prediction = self._read_logits(
+                    raw[index], number, inputs, windows[index], proposals
+                )
+                found[index].append(prediction)
         return found
+
+    def _read_logits(
+        self,
+        raw: Tensor,
+        number: int,
+        inputs: FrameInputs,
+        windows: Tensor | None,
+        proposals: tuple[LayerProposal, ...],
+    ) -> GroupPrediction:
+        """Take the logits ``(11, H'/4, W'/4)`` of a group's objects."""
+        first = number * self.group_size
+        last = min(first + self.group_size, len(inputs.object_ids))
+        raw = raw[: 1 + last - first]
+        logits, refused = raw.float(), None
+        if windows is not None:
+            logits, refused = close_outside(logits, windows[first:last])
+        # Resized to the frame in the dtype of the network.
+        frame_logits = partial(_at_rows, logits.to(raw.dtype), inputs.geometry)
+        return GroupPrediction(proposals, logits, frame_logits, refused)
+
+    def _search_windows(self, inputs: FrameInputs) -> Tensor | None:
+        if inputs.last_seen is None:
+            return None
+        reach = self._config.tracking.search_reach
+        return search_windows(inputs.last_seen, reach, inputs.geometry)
 
     def _merge(self, logits: Sequence[Tensor]) -> Tensor:
         """Merge all groups' logits to probabilities ``(1 + N, H, W)``."""
@@ -195,7 +245,7 @@ class FrameSegmenter:
                 own = group.frame_logits(slice(0, geometry.frame_size.height)).argmax(0).byte()
                 slots = labels_to_network(own, geometry)
             identity = self.encode_masks(slots, geometry, refused=group.refused)
-            entries.append(self._vmos.write_memory(0, group.output.proposals, identity))
+            entries.append(self._vmos.write_memory(0, group.proposals, identity))
         return tuple(entries)
 
     def encode_masks(
@@ -206,6 +256,17 @@ class FrameSegmenter:
         if refused is not None:
             one_hot = one_hot * ~mask_to_network(refused, geometry)
         return self._vmos.encode_masks(one_hot)
+
+
+def join_features(samples: Sequence[FrameFeatures]) -> FrameFeatures:
+    """Make one batch of the features of several images."""
+    if len(samples) == 1:
+        return samples[0]
+    return FrameFeatures(
+        torch.cat([each.s4 for each in samples]),
+        torch.cat([each.s8 for each in samples]),
+        torch.cat([each.s16 for each in samples]),
+    )
 
 
 def _at_rows(logits: Tensor, geometry: FrameGeometry, rows: slice) -> Tensor:

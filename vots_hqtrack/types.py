@@ -7,6 +7,7 @@ and memory. Frames are uint8 ``(H, W, 3)`` RGB; masks are bool ``(H, W)``; pixel
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import operator
 import os
@@ -66,6 +67,16 @@ class FrameFeatures:
     s8: Tensor
     s16: Tensor
 
+    def sample(self, index: int) -> FrameFeatures:
+        """Return the features of one image of the batch, as a batch of one.
+
+        An encoder's own class may have more fields; they are batches too.
+        """
+        names = [part.name for part in dataclasses.fields(self)]
+        return dataclasses.replace(
+            self, **{name: getattr(self, name)[index : index + 1] for name in names}
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class IdentityEmbedding:
@@ -108,6 +119,12 @@ class LayerProposal:
     key: Tensor
     value: Tensor
     identity: Tensor | None
+
+    def sample(self, index: int) -> LayerProposal:
+        """Return the proposal of one frame of the batch, as a batch of one."""
+        part = slice(index, index + 1)
+        identity = None if self.identity is None else self.identity[part]
+        return LayerProposal(self.key[part], self.value[part], identity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +170,12 @@ class MemoryFrames:
 
     long_term: Sequence[MemoryEntry]
     short_term: MemoryEntry
+
+
+Memory = MemoryFrames | tuple[MemoryFrames, ...] | IdentityEmbedding
+"""Memory that a batch of frames reads: the same number of entries for all of them, in batches too;
+those of each frame's own video, in batches of one; or the identity embedding of the frames' own
+masks: a reference frame is its own memory."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ from vots_hqtrack.types import (
     FrameFeatures,
     IdentityEmbedding,
     LayerProposal,
+    Memory,
     MemoryEntry,
-    MemoryFrames,
     PropagationOutput,
 )
 
@@ -56,15 +56,12 @@ class VMOS(nn.Module):
         embedding: IdentityEmbedding = self.identity(one_hot)
         return embedding
 
-    def propagate(
-        self, features: FrameFeatures, memory: MemoryFrames | IdentityEmbedding
-    ) -> PropagationOutput:
+    def propagate(self, features: FrameFeatures, memory: Memory) -> PropagationOutput:
         """Propagate the memory into one frame; nothing is written.
 
         Args:
             features: Encoder features of the frame.
-            memory: Memory frames to read, or the identity embedding of a reference frame's own
-                masks: such a frame is its own memory.
+            memory: Memory to read.
 
         Returns:
             The embedding to decode, and the frame's proposals for the memory.

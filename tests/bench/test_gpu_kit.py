@@ -229,6 +229,7 @@ def test_all_steps_after_a_cut(tmp_path: Path) -> None:
         "## Machine",
         "## Proof",
         "## Speed",
+        "## Several videos at once",
         "## Attention",
         "lite-vmos, 160x96",
         "weights in",
@@ -333,6 +334,7 @@ def test_report_gives_every_number() -> None:
         "model": "lite",
         "ms": 50.0,
         "ms_slowest": 61.5,
+        "ms_ahead": 31.5,
         "seen": 1.0,
         "busy_ms": 7.04,
         "num_kernels": 1594.0,
@@ -342,15 +344,16 @@ def test_report_gives_every_number() -> None:
         "weights": "shipped",
         "dtype": "bfloat16",
     }
+    several = {"together": "lite", "frames_per_second": 251.5, "ms": 3.98, "dtype": "bfloat16"}
     rows = [
         ResultRow("speed", "card", "failed", {"error": "no card"}),
         ResultRow("speed", "lite, toy", "started"),
         ResultRow("speed", "lite, toy", "ok", values),
+        ResultRow("speed", "lite, toy, 8 videos", "ok", several),
         ResultRow("speed", "vmos, toy", "hung", {"error": "ended\nwith code 9"}),
     ]
     report = render_report(rows)
-    line = (
-        "| lite, toy | 50 | 61.5 | 7.04 | 1,594 | 12 | 512 | 500 |  | 100% | shipped | bfloat16 |"
-    )
-    assert line in report
+    times = "| lite, toy | 50 | 61.5 | 31.5 | 7.04 |"
+    assert f"{times} 1,594 | 12 | 512 | 500 |  | 100% | shipped | bfloat16 |" in report
     assert "- vmos, toy: hung. ended\n" in report
+    assert "| lite, toy, 8 videos | 252 | 3.98 | bfloat16 |" in report

@@ -67,6 +67,25 @@ def test_a_run_from_the_first_frame_equals_the_trackers(
             assert record.source == result.sources[number]
 
 
+def test_a_run_that_encodes_ahead_passes_given_frames_as_another(
+    predictor: InteractivePredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A frame in the middle is given before the run, another one while its neighbour is tracked."""
+    found = []
+    for is_ahead in (False, True):
+        monkeypatch.setattr(predictor.tracker, "_encodes_ahead", is_ahead)
+        with predictor.init_state(FRAMES) as state:
+            give(predictor, state, 0, 1)
+            give(predictor, state, 2, 1)
+            for index, _, _ in predictor.propagate_in_video(state, max_frame_num_to_track=5):
+                if index == 3:
+                    give(predictor, state, 4, 1)
+            found.append([state.label_map(index) for index in range(6)])
+            assert origins(state, 1)[:6] == [0, 0, 2, 2, 4, 4]
+            assert not state.label_map(6).any()
+    assert np.array_equal(*found)
+
+
 def test_both_directions_from_a_frame_in_the_middle(
     predictor: InteractivePredictor, state: SessionState
 ) -> None:

@@ -138,6 +138,17 @@ CheckpointOption = Annotated[
         help="Save the memory every N frames, for --resume; 0 never does.",
     ),
 ]
+TogetherOption = Annotated[
+    int | None,
+    typer.Option(
+        "--together",
+        min=1,
+        max=64,
+        metavar="N",
+        help="Track up to N of several SOURCEs at once; cameras, and what goes backward or has "
+        "prompts on other frames than the first, one by one. [default: 8 on a GPU, else 1]",
+    ),
+]
 
 
 def track(
@@ -177,13 +188,13 @@ def track(
     overwrite: OverwriteOption = False,
     resume: ResumeOption = False,
     checkpoint: CheckpointOption = CHECKPOINT_GAP,
+    together: TogetherOption = None,
 ) -> None:
     """Track objects through videos.
 
-    Writes DIR/masks/<frame>.png (a pixel's value is its object's id),
-    DIR/overlay.mp4 and DIR/tracks.json.
-    An error, Ctrl-C or SIGTERM midway loses nothing of what was done; --resume goes on,
-    but not backward, nor with prompts on other frames than the first.
+    Writes DIR/masks/<frame>.png (a pixel's value is its object's id), DIR/overlay.mp4 and
+    DIR/tracks.json. An error, Ctrl-C or SIGTERM midway loses nothing of what was done; --resume
+    goes on, but not backward, nor with prompts on other frames than the first.
     Lost or damaged frames make the result "partial", with exit code 5.
     Of several videos one that fails does not stop the others; the exit code is 5 then.
     """
@@ -194,8 +205,8 @@ def track(
         _check_values(fps, overwrite=overwrite, resume=resume)
         earlier: Earlier = "overwrite" if overwrite else "resume" if resume else "refuse"
         files = tuple(path for path in (config, weights) if path is not None)
-        look = (fps, exif, skip_missing, overlay, cutout)
-        options = RunOptions(built, device, weights, span, *look, earlier, checkpoint, files)
+        shared = (fps, exif, skip_missing, overlay, cutout, earlier, checkpoint, files, together)
+        options = RunOptions(built, device, weights, span, *shared)
         prepared = _prepare_all(sources, out_folder, given, options)
         from vots_hqtrack.cli.track_run import run_all
     run_all(prepared)

@@ -38,6 +38,7 @@ class RunOptions:
         earlier: Treatment of results that are there.
         checkpoint_gap: Frames between checkpoints.
         files: Files that the call reads, beside the sources.
+        together: Videos that are tracked at once at most; None leaves it to the device.
     """
 
     config: TrackerConfig
@@ -52,6 +53,7 @@ class RunOptions:
     earlier: Earlier
     checkpoint_gap: int
     files: tuple[Path, ...]
+    together: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,11 @@ class Job:
         """Whether it goes forward from the only frame with prompts: no session is needed."""
         is_reverse = any(part.is_reverse for part in self.passes)
         return len(self.passes) == 1 and not is_reverse and set(self.prompts) == {self.start}
+
+    @property
+    def fits_together(self) -> bool:
+        """Whether it can be tracked beside other videos: a camera's frames would wait for them."""
+        return self.is_plain and self.source.kind != "camera"
 
     @property
     def limit(self) -> int | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -15,10 +15,13 @@ from rich.markup import escape
 from vots_hqtrack.allocation import keep_freed_memory
 from vots_hqtrack.cli import signals
 from vots_hqtrack.cli.console import err, frame_progress, out, print_error
+from vots_hqtrack.cli.forward_run import ForwardRun
 from vots_hqtrack.cli.given import check_prompt, make_masks
 from vots_hqtrack.cli.resume import find_checkpoint, fingerprint, require_same_run
 from vots_hqtrack.cli.track_job import Job, Prepared, RunOptions
 from vots_hqtrack.cli.track_session import SessionRun
+from vots_hqtrack.cli.track_together import WaitingVideo, run_together
+from vots_hqtrack.devices import pick_device
 from vots_hqtrack.errors import (
     HQTrackError,
     InputError,
@@ -27,17 +30,16 @@ from vots_hqtrack.errors import (
     explain_memory,
     printable,
 )
-from vots_hqtrack.memory import TrackState
-from vots_hqtrack.result import FrameResult
-from vots_hqtrack.saved_state import SavedState, save_state
+from vots_hqtrack.saved_state import SavedState
 from vots_hqtrack.summary import TrackSummary
 from vots_hqtrack.tracker import HQTracker
-from vots_hqtrack.types import MaskArray, ObjectId, check_frame
-from vots_hqtrack.video.background import BackgroundWriter, call, prefetch
+from vots_hqtrack.types import check_frame
 from vots_hqtrack.video.cutout import Cutout
-from vots_hqtrack.video.reader import NamedFrame
 from vots_hqtrack.video.result_folder import EarlierRun, claim_output
 from vots_hqtrack.video.results import ResultWriter
+
+TOGETHER_ON_GPU = 8
+"""Videos that a GPU tracks at once, unless the user says otherwise."""
 
 
 class Network:
@@ -68,23 +70,49 @@ def run_all(prepared: Sequence[Prepared]) -> None:
     if len(prepared) == 1:
         _run(prepared[0][1], network, "tracking")
         return
-    errors = {source: job for source, job in prepared if not isinstance(job, Job)}
-    for source, error in errors.items():
+    errors: dict[str, HQTrackError | OSError] = {}
+
+    def fail(source: str, error: HQTrackError | OSError) -> None:
+        errors[source] = error
         print_error(f"{source}: {error}")
+
+    videos: list[WaitingVideo] = []
     for number, (source, job) in enumerate(prepared, start=1):
-        if source in errors:
-            continue
+        if isinstance(job, Job):
+            title = f"{escape(printable(Path(source).name))} ({number} of {len(prepared)})"
+            videos.append(WaitingVideo(source, job, title))
+        else:
+            fail(source, job)
+    alone = videos
+    if videos and (max_videos := _max_together(videos[0].job.options)) > 1:
+        alone = [video for video in videos if not video.job.fits_together]
+        together = [video for video in videos if video.job.fits_together]
+        open_run = partial(open_forward, network=network, is_beside_others=True)
+        run_together(together, max_videos=max_videos, open_run=open_run, fail=fail)
+    for video in alone:
         try:
             with explain_memory():
-                title = f"{escape(printable(Path(source).name))} ({number} of {len(prepared)})"
-                _run(job, network, title)
+                _run(video.job, network, video.title)
         except WeightsError:
             raise
         except (HQTrackError, OSError) as error:
-            errors[source] = error
-            print_error(f"{source}: {error}")
+            fail(video.source, error)
     if errors:
         raise _summed_up(errors, len(prepared))
+
+
+def _max_together(options: RunOptions) -> int:
+    """Return how many videos are tracked at once at most.
+
+    Raises:
+        InputError: A latency budget does not fit what the user wants.
+    """
+    has_budget = bool(options.config.runtime.frame_budget)
+    if has_budget and (options.together or 1) > 1:
+        raise InputError("a latency budget is kept for one video at a time: give --together 1")
+    if options.together is not None or has_budget:
+        return options.together or 1
+    return TOGETHER_ON_GPU if pick_device(options.device).type == "cuda" else 1
 
 
 def _summed_up(errors: Mapping[str, HQTrackError | OSError], num_sources: int) -> HQTrackError:
@@ -114,14 +142,32 @@ def _run_session(job: Job, network: Network, title: str) -> None:
         with claim_output(job.folder, earlier=job.options.earlier) as earlier:
             tracker = network.load(job.options)
             writer = _new_writer(job, job.facts(session.size, str(tracker.device), {}), earlier)
-            _write_all(job, writer, lambda: session.track(tracker, writer))
+            with _write_all(job, writer):
+                session.track(tracker, writer)
 
 
 def _run_forward(job: Job, network: Network, title: str) -> None:
-    """Check the first frame and its prompts, load the model, and track."""
+    """Track a video forward."""
+    with open_forward(job, network) as run:
+        if run is not None:
+            with frame_progress() as progress:
+                run.track(progress, title)
+
+
+@contextlib.contextmanager
+def open_forward(
+    job: Job,
+    network: Network,
+    *,
+    is_beside_others: bool = False,
+) -> Iterator[ForwardRun | None]:
+    """Check the first frame and its prompts, load the model, and make ready to track.
+
+    Gives None where an earlier run has left nothing to do.
+    """
     options = job.options
     with contextlib.closing(job.source.read(job.start)) as frames:
-        with signals.on_signal("leave"):
+        with nullcontext() if is_beside_others else signals.on_signal("leave"):
             first = next(frames, None)
             if first is None:
                 raise InputError(f"no frame could be read from {job.source.location}")
@@ -134,6 +180,7 @@ def _run_forward(job: Job, network: Network, title: str) -> None:
             if options.earlier == "resume" and earlier is not None:
                 require_same_run(earlier, digests, job.folder)
                 if _is_complete(job, earlier):
+                    yield None
                     return
                 saved = find_checkpoint(job.folder, earlier)
                 _check_limit(job, saved)
@@ -143,8 +190,9 @@ def _run_forward(job: Job, network: Network, title: str) -> None:
             writer = _new_writer(job, facts, earlier, num_done=saved.num_frames if saved else 0)
             state = tracker.restore(saved) if saved else None
             rest = itertools.chain([first], frames)
-            go = partial(_track_frames, job, tracker, rest, masks, writer, state, title)
-            _write_all(job, writer, go)
+            forward = ForwardRun(job, tracker, rest, masks, writer, state)
+            with _write_all(job, writer), forward as run:
+                yield run
 
 
 def _new_writer(
@@ -162,12 +210,13 @@ def _new_writer(
     )
 
 
-def _write_all(job: Job, writer: ResultWriter, track_frames: Callable[[], None]) -> None:
-    """Track under a writer, the end of which no signal disturbs, and print the summary."""
+@contextlib.contextmanager
+def _write_all(job: Job, writer: ResultWriter) -> Iterator[None]:
+    """Write what is tracked in the body; no signal disturbs the end. Then print the summary."""
     num_before, started = writer.num_frames, time.perf_counter()
     try:
         with signals.on_signal("note"), writer, signals.on_signal("once"):
-            track_frames()
+            yield
     except (HQTrackError, OSError, KeyboardInterrupt):
         kept = _count(writer.num_frames, "frame")
         err.print(printable(f"kept: {kept} in {job.folder}"), markup=False, soft_wrap=True)
@@ -207,59 +256,6 @@ def _check_limit(job: Job, saved: SavedState | None) -> None:
             f"{saved.num_frames} frames are tracked already in {job.folder}, more than --limit "
             f"{job.limit}"
         )
-
-
-def _track_frames(
-    job: Job,
-    tracker: HQTracker,
-    frames: Iterator[NamedFrame],
-    masks: Mapping[ObjectId, MaskArray],
-    writer: ResultWriter,
-    state: TrackState | None,
-    title: str,
-) -> None:
-    """Track and write frame by frame under a progress bar; files are read and written in threads.
-
-    A camera is not read ahead: the older its frames, the less they are worth.
-    """
-    num_done, gap = writer.num_frames, job.options.checkpoint_gap if job.can_resume else 0
-    limited: Iterable[NamedFrame] = itertools.islice(frames, job.limit)
-    with frame_progress() as progress, contextlib.ExitStack() as stack:
-        if job.source.kind != "camera":
-            limited = stack.enter_context(contextlib.closing(prefetch(iter(limited))))
-        background = stack.enter_context(BackgroundWriter(call))
-        task = progress.add_task(title, total=job.length)
-        num_read = 0
-        for index, named in enumerate(limited):
-            signals.check()
-            num_read += 1
-            name, frame, shown_at = named
-            if index < num_done:
-                background.put(partial(writer.redraw, index, name, frame, shown_at=shown_at))
-            else:
-                started = time.perf_counter()
-                if state is None:
-                    state = tracker.initialize(named.frame, dict(masks.items()))
-                    result = _given(masks)
-                else:
-                    result = tracker.track(named.frame, state)
-                seconds = time.perf_counter() - started
-                result = replace(result, frame_index=job.start + index)
-                write = partial(writer.write, name, frame, result, seconds=seconds)
-                background.put(partial(write, shown_at=shown_at))
-                if gap and (index + 1) % gap == 0 and index + 1 != job.length:
-                    background.put(partial(writer.checkpoint, save_state(state)))
-            progress.advance(task)
-        if num_read < num_done:
-            raise InputError(
-                f"wanted the {num_done} frames of the run that was cut, got {num_read}"
-            )
-
-
-def _given(masks: Mapping[ObjectId, MaskArray]) -> FrameResult:
-    """Return the result of the first frame: the masks that were given."""
-    scores = dict.fromkeys(masks, 1.0)
-    return FrameResult(0, masks, scores, dict.fromkeys(masks, "given"))
 
 
 def _print_summary(summary: TrackSummary, num_frames: int, speed: str, folder: Path) -> None:

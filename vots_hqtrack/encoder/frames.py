@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from vots_hqtrack.config import CompileBackend, FrameConfig
 from vots_hqtrack.encoder import Triple
 from vots_hqtrack.frame import (
     FrameGeometry,
-    frame_to_image,
+    pixels_to_image,
     plan_aligned_frame,
     plan_frame,
     scaled_edge,
+    upload_frame,
 )
 from vots_hqtrack.replay import launched_once
 from vots_hqtrack.types import FrameArray, FrameFeatures, Size
@@ -46,6 +49,11 @@ class FrameEncoder(Protocol):
     def encode(self, frame: FrameArray, geometry: FrameGeometry) -> EncodedFrame:
         """Encode a uint8 ``(H, W, 3)`` RGB frame of the geometry's size."""
 
+    def encode_together(
+        self, frames: Sequence[FrameArray], geometries: Sequence[FrameGeometry]
+    ) -> list[EncodedFrame]:
+        """Encode frames in one batch; their geometries have one ``padded_size``."""
+
 
 class NetworkEncoder:
     """A registered encoder with the geometry that its strides ask for.
@@ -69,7 +77,8 @@ class NetworkEncoder:
         self._config = config
         self._is_aligned = strides == (4, 8, 16)
         self._device = next(network.parameters()).device
-        self._network = launched_once(network, compile_with, self._device)
+        self._network = network
+        self._launch_network = launched_once(self._encode_pixels, compile_with, self._device)
 
     def plan(self, frame_size: Size, scale: float = 1.0) -> FrameGeometry:
         """Lay out a frame size: padded to multiples of 32, or with sides of ``16 k + 1``."""
@@ -87,5 +96,23 @@ class NetworkEncoder:
 
     def encode(self, frame: FrameArray, geometry: FrameGeometry) -> EncodedFrame:
         """Encode a frame once."""
-        features: FrameFeatures = self._network(frame_to_image(frame, geometry, self._device))
+        pixels = upload_frame(frame, geometry, self._device)
+        features = self._launch_network((pixels,), (geometry,))
         return EncodedFrame(frame, geometry, features)
+
+    def encode_together(
+        self, frames: Sequence[FrameArray], geometries: Sequence[FrameGeometry]
+    ) -> list[EncodedFrame]:
+        """Encode frames in one batch."""
+        pairs = list(zip(frames, geometries, strict=True))
+        pixels = tuple(upload_frame(*pair, self._device) for pair in pairs)
+        features: FrameFeatures = self._launch_network(pixels, tuple(geometries))
+        return [EncodedFrame(*pair, features.sample(i)) for i, pair in enumerate(pairs)]
+
+    def _encode_pixels(
+        self, pixels: tuple[Tensor, ...], geometries: tuple[FrameGeometry, ...]
+    ) -> FrameFeatures:
+        images = [pixels_to_image(*pair) for pair in zip(pixels, geometries, strict=True)]
+        batch = images[0] if len(images) == 1 else torch.cat(images)
+        features: FrameFeatures = self._network(batch)
+        return features

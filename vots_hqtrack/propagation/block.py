@@ -19,7 +19,7 @@ from vots_hqtrack.propagation.attention import (
     WindowAttention,
     memory_attention,
 )
-from vots_hqtrack.types import IdentityEmbedding, LayerMemory, LayerProposal, MemoryFrames
+from vots_hqtrack.types import IdentityEmbedding, LayerMemory, LayerProposal, Memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,33 +68,21 @@ class GatedPropagationBlock(nn.Module):
         self.self_identity_norm = nn.LayerNorm(width)
         self.self_attention = GatedSelfAttention(width)
 
-    def forward(
-        self, visual: Tensor, identity: Tensor | None, memory: MemoryFrames | IdentityEmbedding
-    ) -> BlockOutput:
+    def forward(self, visual: Tensor, identity: Tensor | None, memory: Memory) -> BlockOutput:
         """Propagate the memory into one frame.
 
         Args:
             visual: ``(B, H', W', C)`` float.
             identity: ``(B, H', W', C)`` float; None in the first block.
-            memory: Memory frames to read, or the identity embedding of a reference frame's own
-                labels: such a frame is its own memory.
+            memory: Memory to read.
 
         Returns:
             The features and the frame's proposal for the memory.
         """
         proposal, gate = self._project(visual, identity)
-        if isinstance(memory, IdentityEmbedding):
-            short_term = self.write_memory(proposal, memory)
-            long_term = [short_term]
-        else:
-            short_term = memory.short_term.layers[self.layer]
-            long_term = [entry.layers[self.layer] for entry in memory.long_term]
-
-        keys, values = [entry.key for entry in long_term], [entry.value for entry in long_term]
-        readout = memory_attention(proposal.key, keys, values)
-        update = self.long_term_output(readout * gate)
-        readout = self.short_term(proposal.key, short_term.key, short_term.value)
-        update = update + self.short_term_output(readout * gate)
+        long_term, short_term = self._read(proposal, memory)
+        update = self.long_term_output(long_term * gate)
+        update = update + self.short_term_output(short_term * gate)
         visual_update, identity_update = update.chunk(2, dim=-1)
         visual = visual + visual_update
         identity = identity_update if identity is None else identity + identity_update
@@ -102,6 +90,24 @@ class GatedPropagationBlock(nn.Module):
         update = self.self_attention(self.self_norm(visual), self.self_identity_norm(identity))
         visual_update, identity_update = update.chunk(2, dim=-1)
         return BlockOutput(visual + visual_update, identity + identity_update, proposal)
+
+    def _read(self, proposal: LayerProposal, memory: Memory) -> tuple[Tensor, Tensor]:
+        """Return what is read of the long-term and the short-term memory: ``(B, H', W', 4C)``."""
+        if isinstance(memory, tuple):
+            # As it is stored: a batch of all videos' entries would be a copy of them every frame.
+            read = [self._read(proposal.sample(i), video) for i, video in enumerate(memory)]
+            return torch.cat([long for long, _ in read]), torch.cat([short for _, short in read])
+        if isinstance(memory, IdentityEmbedding):
+            short_term = self.write_memory(proposal, memory)
+            long_term = [short_term]
+        else:
+            short_term = memory.short_term.layers[self.layer]
+            long_term = [entry.layers[self.layer] for entry in memory.long_term]
+        keys, values = [entry.key for entry in long_term], [entry.value for entry in long_term]
+        return (
+            memory_attention(proposal.key, keys, values),
+            self.short_term(proposal.key, short_term.key, short_term.value),
+        )
 
     def _project(self, visual: Tensor, identity: Tensor | None) -> tuple[LayerProposal, Tensor]:
         """Return the frame's proposal, and the gate ``(B, H', W', 4C)`` of what it reads."""
@@ -147,9 +153,7 @@ def make_blocks_s16(width: int, num_blocks: int, window_radius: int) -> nn.Modul
     )
 
 
-def run_blocks(
-    blocks: Iterable[nn.Module], visual: Tensor, memory: MemoryFrames | IdentityEmbedding
-) -> list[BlockOutput]:
+def run_blocks(blocks: Iterable[nn.Module], visual: Tensor, memory: Memory) -> list[BlockOutput]:
     """Run blocks of one stride one after the other; the first gets no identity stream.
 
     Args:

@@ -15,7 +15,7 @@ from vots_hqtrack.propagation.block import (
     run_blocks,
 )
 from vots_hqtrack.propagation.fusion import Fusion, from_map, to_map
-from vots_hqtrack.types import FrameFeatures, IdentityEmbedding, MemoryFrames, PropagationOutput
+from vots_hqtrack.types import FrameFeatures, Memory, PropagationOutput
 
 
 class MultiScalePropagation(nn.Module):
@@ -63,15 +63,12 @@ class MultiScalePropagation(nn.Module):
         """All blocks, in the order of a memory entry's layers."""
         return [*cast("Sequence[GatedPropagationBlock]", self.blocks_s16), self.block_s8]
 
-    def forward(
-        self, features: FrameFeatures, memory: MemoryFrames | IdentityEmbedding
-    ) -> PropagationOutput:
+    def forward(self, features: FrameFeatures, memory: Memory) -> PropagationOutput:
         """Propagate the memory into one frame.
 
         Args:
             features: Encoder features of the frame.
-            memory: Memory frames to read, or the identity embedding of a reference frame's own
-                labels.
+            memory: Memory to read.
 
         Returns:
             The embedding at stride 4 and the frame's proposals.

@@ -10,7 +10,7 @@ from torch import nn
 
 from vots_hqtrack.propagation.block import GatedPropagationBlock, make_blocks_s16, run_blocks
 from vots_hqtrack.propagation.fusion import from_map, to_map
-from vots_hqtrack.types import FrameFeatures, IdentityEmbedding, MemoryFrames, PropagationOutput
+from vots_hqtrack.types import FrameFeatures, Memory, PropagationOutput
 
 
 class SingleScalePropagation(nn.Module):
@@ -35,15 +35,12 @@ class SingleScalePropagation(nn.Module):
         """All blocks, in the order of a memory entry's layers."""
         return cast("Sequence[GatedPropagationBlock]", self.blocks_s16)
 
-    def forward(
-        self, features: FrameFeatures, memory: MemoryFrames | IdentityEmbedding
-    ) -> PropagationOutput:
+    def forward(self, features: FrameFeatures, memory: Memory) -> PropagationOutput:
         """Propagate the memory into one frame.
 
         Args:
             features: Encoder features of the frame.
-            memory: Memory frames to read, or the identity embedding of a reference frame's own
-                labels.
+            memory: Memory to read.
 
         Returns:
             The embedding at stride 16, the frame's proposals and its features.

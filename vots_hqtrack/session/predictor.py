@@ -366,7 +366,14 @@ class InteractivePredictor:
         length = abs(last - start) if limit is None else min(limit, abs(last - start))
         with state.lock:
             state.check_index(start)
-            run = Run(self.tracker, state, start, step, max_references=self.max_references)
+            run = Run(
+                self.tracker,
+                state,
+                start,
+                step,
+                max_references=self.max_references,
+                length=length,
+            )
         yield state.masks(start) if run.is_known else run.track(start)
         for offset in range(1, length + 1):
             if state.is_closed:

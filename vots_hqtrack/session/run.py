@@ -7,7 +7,7 @@ and masks from a given mask that was taken back give way to all others.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from vots_hqtrack.session.project import FrameRecord, ObjectRecord
 from vots_hqtrack.session.references import choose_references
 from vots_hqtrack.session.state import FrameMasks, SessionState
 from vots_hqtrack.tracker import HQTracker
-from vots_hqtrack.types import ObjectId
+from vots_hqtrack.types import FrameArray, ObjectId
 
 
 class _Origin(NamedTuple):
@@ -40,6 +40,7 @@ class Run:
         start: Frame to begin with.
         step: 1 forward, -1 backward.
         max_references: Frames with given masks to read, at most.
+        length: Frames to track, the start frame not counted.
 
     Attributes:
         is_known: Whether the start frame has masks, from which the run goes on; otherwise
@@ -57,8 +58,11 @@ class Run:
         step: int,
         *,
         max_references: int,
+        length: int,
     ) -> None:
         self._tracker, self._state, self._step = tracker, state, step
+        self._end = start + step * (length + 1)
+        self._results: Iterator[FrameResult] = iter(())
         ids = [number for number in state.object_ids if state.given_frames(number)]
         if not ids:
             raise InputError("nothing to track: the given masks were removed")
@@ -89,9 +93,8 @@ class Run:
 
     def track(self, index: int) -> FrameMasks:
         """Track one frame, or take it as given, and write it to the project."""
-        state, result = self._state, None
-        if not self._is_all_given(index):  # in its own time, so that others can edit meanwhile
-            result = self._tracker.track(state.frame(index), self._track_state)
+        state = self._state
+        result = self._next_result(index)  # in its own time, so that others can edit meanwhile
         with state.lock:
             state.check_index(index)
             if result is None and not self._is_all_given(index):
@@ -104,6 +107,23 @@ class Run:
                 self._write(index, is_reference=index in self._references)
             self._origins.update(dict.fromkeys(given, _Origin(index, index, 0)))
             return state.masks(index)
+
+    def _next_result(self, index: int) -> FrameResult | None:
+        """Track a frame; None where all masks are given."""
+        if self._is_all_given(index):
+            self._results = iter(())  # a frame that was encoded ahead may be this one
+            return None
+        result = next(self._results, None)
+        if result is None:
+            self._results = self._tracker.track_video(self._frames(index), self._track_state)
+            result = next(self._results, None)
+        return result
+
+    def _frames(self, index: int) -> Iterator[FrameArray]:
+        """Read the frames from one on, up to one on which all masks are given."""
+        while index != self._end and not self._is_all_given(index):
+            yield self._state.frame(index)
+            index += self._step
 
     def _is_all_given(self, index: int) -> bool:
         """Whether the masks of all objects that are left are given on a frame."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -78,6 +78,7 @@ class OwnModel:
         self._tracker = make_tracker(config, self._parts, device)
         self._device = device
         self._state: Any = None
+        self._states: list[Any] = []
         self.facts: dict[str, object] = {
             "weights": "shipped" if weights == "preset" else "random",
             "dtype": str(self._tracker.dtype).removeprefix("torch."),
@@ -92,6 +93,22 @@ class OwnModel:
     def step(self, frame: FrameArray) -> LabelArray:
         """Track one frame, on the host; returns ``(H, W)`` uint8 object ids, on the host."""
         return self._tracker.track(frame, self._state).label_map
+
+    def play(self, frames: Iterator[FrameArray]) -> Iterator[LabelArray]:
+        """Track frames that are known ahead, as :meth:`step` does."""
+        for result in self._tracker.track_video(frames, self._state):
+            yield result.label_map
+
+    def start_together(self, clips: Sequence[BenchClip]) -> None:
+        """Begin several clips as :meth:`start` begins one."""
+        self._states = []
+        for clip in clips:
+            self.start(clip)
+            self._states.append(self._state)
+
+    def step_together(self, frames: Sequence[FrameArray]) -> list[LabelArray]:
+        """Track one frame of each clip, as :meth:`step` does."""
+        return [result.label_map for result in self._tracker.track_together(frames, self._states)]
 
 
 class CutieModel:

@@ -11,6 +11,7 @@ from vots_hqtrack.bench.gpu.results import ResultFile, ResultRow, latest_rows
 _SPEED = {
     "ms a frame": "ms",
     "slowest": "ms_slowest",
+    "known ahead, ms": "ms_ahead",
     "device busy, ms": "busy_ms",
     "kernels": "num_kernels",
     "waits of the host": "num_syncs",
@@ -46,6 +47,7 @@ def render_report(rows: Sequence[ResultRow]) -> str:
         _card(speed["card"]) if "card" in speed else [],
         _proof(list(latest_rows(rows, "proof").values())),
         _speed([row for row in speed.values() if "model" in row.values], speed.get("card")),
+        _together([row for row in speed.values() if "together" in row.values]),
         _attention([row for name, row in speed.items() if name.startswith("attention: ")]),
         _failures(list(speed.values())),
         _train(latest_rows(rows, "train").values()),
@@ -95,6 +97,12 @@ def _speed(rows: Sequence[ResultRow], card: ResultRow | None) -> list[str]:
             values["fraction"] = f"{values['gflop'] / values['ms'] / rate:.1%}"
         lines.append([row.name, *(_format(values.get(key)) for key in _SPEED.values())])
     return ["## Speed", "", *_table(("case", *_SPEED), lines)]
+
+
+def _together(rows: Sequence[ResultRow]) -> list[str]:
+    head = {"frames a second": "frames_per_second", "ms a frame": "ms", "dtype": "dtype"}
+    lines = [[row.name, *(_format(row.values.get(key)) for key in head.values())] for row in rows]
+    return ["## Several videos at once", "", *_table(("case", *head), lines)] if rows else []
 
 
 def _attention(rows: Sequence[ResultRow]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import statistics
 import time
@@ -35,7 +36,7 @@ from vots_hqtrack.bench.gpu.models import (
 )
 from vots_hqtrack.bench.gpu.results import ResultFile, Status
 from vots_hqtrack.devices import pick_device
-from vots_hqtrack.errors import HQTrackError
+from vots_hqtrack.errors import ConfigError, HQTrackError
 from vots_hqtrack.ops import resolve_backend
 from vots_hqtrack.ops.attention_table import TABLE_PATH, update_timings
 from vots_hqtrack.presets import load_preset
@@ -52,6 +53,10 @@ SIZES: Mapping[str, tuple[Size, int]] = {
 }
 """Frame size and number of objects, by name."""
 QUICK_SIZES: Mapping[str, tuple[Size, int]] = {"160x96, 2 objects": (Size(96, 160), 2)}
+TOGETHER = ("lite", "lite-vmos")
+"""Presets that track several videos at once."""
+NUM_VIDEOS = (1, 4, 8)
+QUICK_VIDEOS = (1, 2)
 QUICK_SETTINGS = ("memory.capacity=2", "frame.long_edge=256", "frame.min_short_edge=0")
 NUM_FRAMES = 20
 MAX_SECONDS = 1.5
@@ -82,16 +87,20 @@ class SpeedCase:
         model: Name of the preset or of the other tracker; empty where none is measured.
         size: Name in ``SIZES``; empty where no frame is tracked.
         shape: Attention to measure, or None.
+        num_videos: Videos of that size to track at once; 0 measures frames of one video.
     """
 
     name: str
     model: str = ""
     size: str = ""
     shape: AttentionShape | None = None
+    num_videos: int = 0
 
 
 def plan_speed(*, is_quick: bool, models: tuple[str, ...] = ()) -> list[SpeedCase]:
-    """Return all cases, the most important first: card, first size, attention, other sizes.
+    """Return all cases, the most important first.
+
+    These are the card, the first size, several videos at once, attention, and other sizes.
 
     Args:
         is_quick: Toy sizes, and two of our presets.
@@ -103,8 +112,16 @@ def plan_speed(*, is_quick: bool, models: tuple[str, ...] = ()) -> list[SpeedCas
         for size in (QUICK_SIZES if is_quick else SIZES)
     )
     shapes = QUICK_SHAPES if is_quick else SHAPES
+    size = next(iter(QUICK_SIZES if is_quick else SIZES))
+    together = [
+        SpeedCase(f"{model}, {size}, {count} videos", model, size, num_videos=count)
+        for model in wanted
+        if model in TOGETHER
+        for count in (QUICK_VIDEOS if is_quick else NUM_VIDEOS)
+    ]
     attention = [SpeedCase(f"attention: {shape.name}", shape=shape) for shape in shapes]
-    return [SpeedCase("card"), *first, *attention, *(case for cases in others for case in cases)]
+    rest = (case for cases in others for case in cases)
+    return [SpeedCase("card"), *first, *together, *attention, *rest]
 
 
 def run_speed(
@@ -196,12 +213,48 @@ class _SpeedBench:
         if not case.model:
             return measure_card(self._device, is_quick=self._is_quick)
         size, num_objects = (QUICK_SIZES if self._is_quick else SIZES)[case.size]
+        if case.num_videos:
+            clips = [make_clip(size, num_objects) for _ in range(case.num_videos)]
+            return self._measure_together(case.model, clips)
         return self._measure_model(case.model, make_clip(size, num_objects))
 
     def drop(self, name: str) -> None:
         """Drop a network that failed; it may be in any state."""
         self._models.pop(name, None)
         self._held.pop(name, None)
+
+    def _measure_together(self, name: str, clips: Sequence[BenchClip]) -> dict[str, object]:
+        """Measure frames a second of all clips together."""
+        if name not in self._models:
+            self._models[name] = self._make(name)
+        model = self._models[name]
+        if not isinstance(model, OwnModel):
+            raise ConfigError(f"only presets track several videos at once, got {name}")
+        track = model.step_together
+
+        def step() -> float:
+            frames = [next(clip.frames) for clip in clips]
+            synchronize(self._device)
+            started = time.perf_counter()
+            track(frames)
+            return time.perf_counter() - started
+
+        model.start_together(clips)
+        for _ in range(1 if self._is_quick else _WARM_UP):
+            step()
+        times: list[float] = []
+        count = 2 if self._is_quick else NUM_FRAMES
+        deadline = time.perf_counter() + MAX_SECONDS
+        while len(times) < count and (len(times) < 3 or time.perf_counter() < deadline):
+            times.append(step())
+        median = statistics.median(times)
+        return {
+            "together": name,
+            "num_videos": len(clips),
+            "frames_per_second": len(clips) / median,
+            "ms": 1000 * median / len(clips),
+            **model.facts,
+        }
 
     def _measure_model(self, name: str, clip: BenchClip) -> dict[str, object]:
         # Networks stay on the device from case to case; the peak is without the other ones.
@@ -216,6 +269,8 @@ class _SpeedBench:
         for _ in range(1 if self._is_quick else _WARM_UP):
             model.step(next(clip.frames))
         found: dict[str, object] = {"model": name, **self._time(model, clip)}
+        if isinstance(model, OwnModel):
+            found["ms_ahead"] = self._time_ahead(model, clip)
         if self._device.type == "cuda":
             found["peak_mib"] = (torch.cuda.max_memory_allocated(self._device) - others) / 2**20
         if is_new:
@@ -243,6 +298,17 @@ class _SpeedBench:
             "num_frames": len(times),
             "seen": statistics.mean(seen),
         }
+
+    def _time_ahead(self, model: OwnModel, clip: BenchClip) -> float:
+        """Median milliseconds from one result to the next where frames are known ahead."""
+        ends: list[float] = []
+        count = 2 if self._is_quick else NUM_FRAMES
+        deadline = time.perf_counter() + MAX_SECONDS
+        for _ in model.play(itertools.islice(clip.frames, count + 1)):
+            ends.append(time.perf_counter())
+            if len(ends) > 3 and ends[-1] > deadline:
+                break
+        return 1000 * statistics.median(end - start for start, end in itertools.pairwise(ends))
 
     def _cost(self, model: BenchModel, clip: BenchClip) -> dict[str, object]:
         def step() -> object:
