@@ -14,7 +14,7 @@ from PIL import Image
 
 from vots_hqtrack.errors import ConfigError, InputError
 from vots_hqtrack.training.adapters import KINDS, open_dataset
-from vots_hqtrack.training.adapters.files import read_ids, take
+from vots_hqtrack.training.adapters.files import SequenceIds, read_ids, take
 
 VIDEO_LAYOUTS = sorted(set(layouts.WRITERS) - {"coco", "folder"})
 ANNOTATED = {"burst": [0, 3, 5], "youtube-vos": [0, 2, 4]}
@@ -117,6 +117,19 @@ def test_davis_2016_makes_one_object_of_all(write):
     assert np.array_equal(dataset.videos[0].read_ids(3), layouts.paint(0, 3)[1] > 0)
     with pytest.raises(ConfigError, match=r"one of \(2016, 2017\), got 2018"):
         open_dataset("davis", root, year=2018)
+
+
+def test_colours_keep_their_objects_over_a_video(write):
+    root = write("davis")
+    wanted = list(open_dataset("davis", root).videos[0].read_all()[1])
+    colours = np.array([(0, 0, 0), (250, 0, 9), (0, 250, 9), (9, 0, 250)], np.uint8)
+    for place, ids in enumerate(wanted):
+        path = root / "Annotations" / "480p" / "ant" / f"{place:05d}.png"
+        layouts.write_picture(path, colours[ids])
+    video = open_dataset("davis", root).videos[0]
+    numbers = np.array([0, 3, 1, 2])  # in the ascending order of their colours
+    for place in (5, 0, 3):  # frames 0 and 5 lack one colour each
+        assert np.array_equal(video.read_ids(place), numbers[wanted[place]])
 
 
 def test_davis_splits(write):

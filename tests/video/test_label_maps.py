@@ -241,6 +241,17 @@ def test_colours_keep_their_ids_over_a_sequence(tmp_path):
     ]
 
 
+def test_sequence_is_searched_for_colours_once(tmp_path, monkeypatch):
+    grey = np.zeros((1, 2, 3), np.uint8)
+    grey[0, 0] = 255
+    paths = [save(tmp_path / f"{number}.png", grey) for number in range(4)]
+    opened = []
+    maps, real = LabelMaps(paths), Image.open
+    monkeypatch.setattr(Image, "open", lambda path: opened.append(path) or real(path))
+    assert [maps.read(path).tolist() for path in paths] == [[[1, 0]]] * 4
+    assert len(opened) == 4 + 3
+
+
 def test_animated_mask_is_an_error(tmp_path):
     images = [Image.fromarray(np.full((4, 4), value, np.uint8)) for value in (0, 1)]
     images[0].save(tmp_path / "moving.png", save_all=True, append_images=images[1:])

@@ -96,6 +96,7 @@ class LabelMaps:
     def __init__(self, paths: Iterable[Path]) -> None:
         self._paths = tuple(paths)
         self._colours: npt.NDArray[np.int64] | None = None
+        self._has_colours: bool | None = None
         self._notes: set[str] = set()
 
     def read(self, path: Path) -> LabelArray:
@@ -147,6 +148,7 @@ class LabelMaps:
 
     def _labels_of_colours(self, values: npt.NDArray[Any], path: Path) -> LabelArray:
         codes = _colour_codes(values, path)
+        self._has_colours = True
         if self._colours is None:
             found = np.unique(codes)
             for other in self._paths:
@@ -169,8 +171,10 @@ class LabelMaps:
 
     def _is_coloured(self, path: Path) -> bool:
         """Check whether a file without colours belongs to a sequence that has some."""
-        others = (other for other in self._paths if other != path)
-        return self._colours is not None or any(_read_values(o).values.ndim == 3 for o in others)
+        if self._has_colours is None:
+            others = (other for other in self._paths if other != path)
+            self._has_colours = any(_read_values(other).values.ndim == 3 for other in others)
+        return self._has_colours
 
     def _note(self, path: Path, text: str) -> None:
         kind = text.split()[-1]
