@@ -14,7 +14,7 @@ from PIL import Image
 
 from vots_hqtrack.errors import ConfigError, InputError
 from vots_hqtrack.training.adapters import KINDS, open_dataset
-from vots_hqtrack.training.adapters.files import SequenceIds, read_ids, take
+from vots_hqtrack.training.adapters.files import read_ids, take
 
 VIDEO_LAYOUTS = sorted(set(layouts.WRITERS) - {"coco", "folder"})
 ANNOTATED = {"burst": [0, 3, 5], "youtube-vos": [0, 2, 4]}

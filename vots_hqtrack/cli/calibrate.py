@@ -54,17 +54,22 @@ def observe(
         str, typer.Option(metavar="A,B:N", help="Videos, B from frame N. [default: not held out]")
     ] = "",
     step: Annotated[
-        int, typer.Option(min=0, help="Track the videos as they are, one frame in so many.")
+        int,
+        typer.Option(min=0, max=10**9, help="Track the videos as they are, one frame in so many."),
     ] = 0,
     composed: Annotated[
         bool, typer.Option("--composed", help="Track clips of several objects, composed of all.")
     ] = False,
-    frames: Annotated[int, typer.Option(min=0, help="Most frames of a clip; 0 is all.")] = 9,
+    frames: Annotated[
+        int, typer.Option(min=0, max=10**4, help="Most frames of a clip; 0 is all.")
+    ] = 9,
     most: Annotated[
         int | None,
-        typer.Option("--clips", min=1, help="Most clips. [default: all, or 60 composed]"),
+        typer.Option(
+            "--clips", min=1, max=10**6, help="Most clips. [default: all, or 60 composed]"
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the random generators.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, max=10**9, help="Seed of the random generators.")] = 1,
     device: DeviceOption = "auto",
     settings: SettingsOption = None,
 ) -> None:
