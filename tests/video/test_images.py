@@ -1,6 +1,7 @@
 """Image files of every kind as frames, and which files of a folder are frames."""
 
 import logging
+import re
 
 import cv2
 import numpy as np
@@ -110,6 +111,19 @@ def test_masks_among_frames_are_left_out(tmp_path, caplog):
     names = [named.name for named in open_source(tmp_path)]
     assert names == ["00000", "00001", "00002", "unmasked-hero"]
     assert caplog.text.count("left out of the frames") == 2
+
+
+@pytest.mark.parametrize("name", ["00001.avif", "00001.HEIC", "00001.png.part", "00001.jfif"])
+def test_frame_of_another_format_is_lost_and_not_left_out_in_silence(tmp_path, name):
+    for index in (0, 2):
+        Image.fromarray(COLOURS).save(tmp_path / f"{index:05d}.png")
+    for other in (name, "00002.gif", "preview.gif", "notes.tmp", "0.txt"):
+        (tmp_path / other).write_bytes(b"something")
+    with pytest.raises(InputError, match=rf"cannot be read: {re.escape(name)} \("):
+        open_source(tmp_path)
+    source = open_source(tmp_path, skip_missing=True)
+    assert [named.name for named in source] == ["00000", "00002"]
+    assert source.losses.skipped == [name]
 
 
 def test_given_mask_is_left_out_whatever_its_name(tmp_path):
