@@ -114,7 +114,7 @@ def test_masks_among_frames_are_left_out(tmp_path, caplog):
 
 
 @pytest.mark.parametrize("name", ["00001.avif", "00001.HEIC", "00001.png.part", "00001.jfif"])
-def test_frame_of_another_format_is_lost_and_not_left_out_in_silence(tmp_path, name):
+def test_frame_of_another_format_is_lost_and_is_told(tmp_path, name):
     for index in (0, 2):
         Image.fromarray(COLOURS).save(tmp_path / f"{index:05d}.png")
     for other in (name, "00002.gif", "preview.gif", "notes.tmp", "0.txt"):

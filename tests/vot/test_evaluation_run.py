@@ -206,7 +206,7 @@ def test_results_that_do_not_fit_run_again(workspace: Workspace) -> None:
 
 @pytest.mark.vot
 def test_two_whole_runs_in_one_workspace_at_once(sequences: Path, tmp_path: Path) -> None:
-    """Of two trackers, both are measured and packed; a second run of one tracker is refused."""
+    """Both trackers are measured and packed; a second run of the same tracker is refused."""
     write_sequence_list(tmp_path / "one", [str(sequences / "lone")])
     registry = scripted_registry(tmp_path / "trackers.ini", "truth")
     write_registry(registry, [baseline_entry()])

@@ -217,9 +217,10 @@ def _report_again(job: Job, earlier: EarlierRun) -> None:
     for record in earlier.frames:
         summary.add_record(record)
     _print_summary(summary, len(earlier.frames), f"{earlier.status} already", job.folder)
-    if losses := earlier.losses.lines():
+    if earlier.status == "partial":
+        losses = "; ".join(earlier.losses.lines())
         raise PartialError(
-            f"the results are partial: {'; '.join(losses)}; with a repaired source give --overwrite"
+            f"the results are partial: {losses}; with a repaired source give --overwrite"
         )
 
 
