@@ -140,4 +140,7 @@ def test_tiny_objects_are_warned_of(caplog):
     label_map[5:8, 5:8], label_map[100:200, 100:200] = 3, 4
     warn_if_tiny(label_map, plan_frame(Size(1080, 1920)))
     assert "object 3 is tiny: 9 pixels" in caplog.text
+    assert "vanish; a video cut out around it, of 192 x 108 pixels at most, helps" in caplog.text
+    warn_if_tiny(label_map, plan_frame(Size(1080, 1920), 512))
+    assert "vanish; --set frame.long_edge=1024, or a video cut out around it" in caplog.text
     assert "object 4" not in caplog.text
