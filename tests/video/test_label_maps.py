@@ -252,6 +252,18 @@ def test_sequence_is_searched_for_colours_once(tmp_path, monkeypatch):
     assert len(opened) == 4 + 3
 
 
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_mask_that_viewers_turn_is_an_error(tmp_path, suffix):
+    exif, path = Image.Exif(), tmp_path / f"turned.{suffix}"
+    for orientation in (1, 3):
+        exif[274] = orientation
+        Image.fromarray(LABELS).save(path, exif=exif)
+        if orientation == 1:
+            assert read_label_map(path).tolist() == LABELS.tolist()
+    with pytest.raises(InputError, match=r"stored upright, got the EXIF orientation 3"):
+        read_label_map(path)
+
+
 def test_animated_mask_is_an_error(tmp_path):
     images = [Image.fromarray(np.full((4, 4), value, np.uint8)) for value in (0, 1)]
     images[0].save(tmp_path / "moving.png", save_all=True, append_images=images[1:])

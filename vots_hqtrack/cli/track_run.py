@@ -197,10 +197,12 @@ def _is_whole(job: Job, earlier: EarlierRun) -> bool:
     wanted = [OVERLAY_NAME] if job.options.use_overlay else []
     wanted += [] if cutout is None else [Cutout(cutout, job.source.fps).file_name]
     lost = [name for name in wanted if not (job.folder / name).exists()]
+    if earlier.head.get("passes") != [list(part) for part in job.passes]:
+        lost.append("the frames that the source has now")
     num_frames = len(earlier.frames)
     num_whole = count_whole_frames(job.folder, earlier, num_frames)
     if num_whole < num_frames:
-        lost.append(f"the label map of frame {num_whole} as it was written")
+        lost.append(f"the label map of frame {num_whole}, as it was written")
     if lost:
         missing = f"it is {earlier.status}, but lacks {' and '.join(lost)}"
         err.print(f"the run begins again: {missing}", markup=False, soft_wrap=True)

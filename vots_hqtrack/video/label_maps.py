@@ -25,6 +25,8 @@ from vots_hqtrack.types import MAX_OBJECTS, FrameArray, LabelArray, MaskArray
 _logger = logging.getLogger(__name__)
 
 _LOSSLESS = ("PNG", "BMP", "TIFF", "GIF")
+_ORIENTATION = 274
+"""EXIF tag."""
 _WHITE = (255, 65535)
 _CODE = np.array([1 << 16, 1 << 8, 1])
 _AROUND = np.ones((3, 3), np.uint8)
@@ -244,6 +246,7 @@ def _read_values(path: Path) -> StoredValues:
         with Image.open(path) as opened:
             image: Image.Image = opened
             file_format, mode = opened.format, opened.mode
+            orientation = opened.getexif().get(_ORIENTATION, 1)  # TIFF's goes with the decoding
             is_animated = bool(getattr(opened, "is_animated", False))
             if file_format in _LOSSLESS and not is_animated and mode in ("P", "PA"):
                 is_by_colour = _is_background_elsewhere(image)
@@ -256,6 +259,11 @@ def _read_values(path: Path) -> StoredValues:
     if file_format not in _LOSSLESS:
         raise InputError(
             f"the mask {path} must be lossless ({', '.join(_LOSSLESS)}), got {file_format}"
+        )
+    if orientation != 1:
+        raise InputError(
+            f"the mask {path} must be stored upright, got the EXIF orientation {orientation}, by "
+            "which viewers turn it"
         )
     if is_animated:
         raise InputError(f"the mask {path} must hold one image, got {file_format} with several")
