@@ -3,9 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -202,38 +200,6 @@ def test_results_that_do_not_fit_run_again(workspace: Workspace) -> None:
     evaluate(workspace, "Scripted", on_word=words.append)
     assert "must hold seconds" in words[-1]
     assert mean_seconds(workspace, "Scripted") is not None
-
-
-@pytest.mark.vot
-def test_two_whole_runs_in_one_workspace_at_once(sequences: Path, tmp_path: Path) -> None:
-    """Both trackers are measured and packed; a second run of the same tracker is refused."""
-    write_sequence_list(tmp_path / "one", [str(sequences / "lone")])
-    registry = scripted_registry(tmp_path / "trackers.ini", "truth")
-    write_registry(registry, [baseline_entry()])
-    given = ["--sequences", tmp_path / "one", "--workspace", tmp_path / "space"]
-    given += ["--registry", registry]
-
-    def start(tracker: str, *words: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "vots_hqtrack", "vot", "evaluate", tracker, *given, *words]
-        return subprocess.Popen(
-            list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-
-    runs = [start("Scripted"), start(BASELINE_TRACKER)]
-    while not list((tmp_path / "space").glob(".hqtrack/run-Scripted/")):
-        assert runs[0].poll() is None, runs[0].communicate()
-        time.sleep(0.05)
-    second = start("Scripted", "--force")
-    assert "another run evaluates Scripted" in " ".join(second.communicate()[1].split())
-    assert second.returncode == 2
-    for run in runs:
-        output, errors = run.communicate()
-        assert run.returncode == 0, (output, errors)
-    space = make_workspace(tmp_path / "space", tmp_path / "one", registry)
-    for tracker in ("Scripted", BASELINE_TRACKER):
-        assert mean_seconds(space, tracker) is not None
-        assert len(list(space.folder.glob(f"{tracker}_*.zip"))) == 1
-    assert not list(space.hidden.glob("*/"))
 
 
 @pytest.mark.vot
