@@ -400,10 +400,13 @@ class HQTracker:
             state.last_seen = state.last_seen.add(whole)
         while len(state.groups) < slots.num_groups:
             state.groups.append(new_group(self.config.memory))
-        if state.features is None:
-            state.keep_features(self._encoder.encode(frame, state.geometry))
+        features = state.features
+        if features is None:
+            encoded = self._encoder.encode(frame, state.geometry)
+            state.keep_features(encoded)
+            features = encoded.features
         groups = range(first // slots.group_size, slots.num_groups)
-        self._write_reference(state.frame_index, state.features, state.slot_map, groups, state)
+        self._write_reference(state.frame_index, features, state.slot_map, groups, state)
         return groups
 
     def _write_reference(
