@@ -96,8 +96,10 @@ class Try:
             resource.setrlimit(resource.RLIMIT_FSIZE, (self.limit, self.limit))
         if self.obeys_rights:
             _obey_rights()
+        from vots_hqtrack import entry
         from vots_hqtrack.__main__ import main
 
+        entry._process[:] = [os.getpid()]  # one thread computes, so that a fork lacks none
         sys.argv = ["hqtrack", *given]
         try:
             main()
