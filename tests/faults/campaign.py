@@ -395,6 +395,7 @@ def load_model_once() -> None:
     from vots_hqtrack.tracker import HQTracker
 
     torch.set_num_threads(1)
+    cv2.setNumThreads(1)
     load, loaded = HQTracker.from_config, {}
 
     def load_once(config: object, **options: object) -> HQTracker:
