@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections.abc import Callable
@@ -35,6 +36,7 @@ from vots_hqtrack.result import FrameResult
 from vots_hqtrack.settings import apply_settings
 from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.types import ObjectId
+from vots_hqtrack.vot.server import VideoSession
 
 CPU = torch.device("cpu")
 FRAME = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
@@ -161,6 +163,43 @@ def test_exception_a_state_of_another_tracker(tracker: HQTracker, paced: HQTrack
     with pytest.raises(InputError, match="belongs to another tracker"):
         tracker.track(FRAME, paced.initialize(FRAME, {1: MASK}))
     assert tracker.track(FRAME, state).frame_index == 1
+
+
+@pytest.mark.parametrize("name", ["tracker", "paced"])
+def test_objects_are_added_on_the_last_frame_only(
+    request: pytest.FixtureRequest, name: str
+) -> None:
+    used: HQTracker = request.getfixturevalue(name)
+    other = FRAME.copy()
+    other[-1, -1, -1] ^= 1
+    state = used.initialize(FRAME, {1: MASK})
+    for last, strange in ((FRAME, other), (other, FRAME)):
+        with pytest.raises(InputError, match=r"tracked last \(frame \d of this video\)"):
+            used.add_objects(strange, {9: MASK[:, ::-1]}, state)
+        assert len(state.slots.object_ids) == state.frame_index + 1
+        small = np.zeros_like(MASK)
+        small[40:43, 9 * state.frame_index : 9 * state.frame_index + 3] = True
+        used.add_objects(last.copy(), {2 + state.frame_index: small}, state)
+        used.track(other, state)
+
+
+def test_smaller_mask_lies_above_when_objects_are_added_as_when_they_are_first(
+    tracker: HQTracker,
+) -> None:
+    small, large = np.zeros_like(MASK), np.zeros_like(MASK)
+    small[12:20, 15:25], large[15:40, 10:60] = True, True
+    masks = {1: MASK, 2: small, 3: large}
+    wanted = tracker.initialize(FRAME, masks).label_map
+    assert [int((wanted == i).sum()) for i in masks] == [560, 80, 775]
+    for order in itertools.permutations(masks):
+        state = tracker.initialize(FRAME, {order[0]: masks[order[0]]})
+        tracker.add_objects(FRAME, {i: masks[i] for i in order[1:]}, state)
+        assert np.array_equal(state.label_map, wanted)
+        session = VideoSession(tracker)
+        session.step(FRAME, [masks[i] for i in order])
+        assert [int((session._state.label_map == i).sum()) for i in masks] == [80, 560, 775]
+    with pytest.raises(InputError, match=r"object 4 has no pixel of its own.* by object 2"):
+        tracker.add_objects(FRAME, {4: small}, state)
 
 
 def test_a_state_refuses_a_second_user_at_the_same_time(tracker: HQTracker) -> None:

@@ -114,8 +114,9 @@ def test_lay_over_keeps_new_objects_or_says_that_it_cannot(
     known = (existing % 3).astype(np.uint8)
     rows, columns = (min(pair) for pair in zip(known.shape, added.shape, strict=True))
     known, new = known[:rows, :columns], np.where(added > 2, added, 0)[:rows, :columns]
+    masks = split_label_map(new, [ObjectId(3), *map(ObjectId, set(new[new > 0].tolist()))])
     try:
-        combined = lay_over(known, new)
+        combined = lay_over(known, masks)
     except InputError:
         return
     assert set(np.unique(combined)) >= set(np.unique(new)) - {0}
@@ -123,10 +124,33 @@ def test_lay_over_keeps_new_objects_or_says_that_it_cannot(
 
 
 def test_known_object_inside_a_larger_new_one_stays_above() -> None:
+    two = ObjectId(2)
     plate = np.array([[0, 1, 0, 0, 0]], np.uint8)
-    assert lay_over(plate, np.array([[2, 2, 2, 0, 0]], np.uint8)).tolist() == [[2, 1, 2, 0, 0]]
+    assert lay_over(plate, {two: _mask("xxx..")}).tolist() == [[2, 1, 2, 0, 0]]
     spilt = np.array([[1, 1, 1, 0, 0]], np.uint8)
-    assert lay_over(spilt, np.array([[0, 0, 2, 2, 0]], np.uint8)).tolist() == [[1, 1, 2, 2, 0]]
+    assert lay_over(spilt, {two: _mask("..xx.")}).tolist() == [[1, 1, 2, 2, 0]]
+    assert lay_over(spilt, {two: _mask("..xxx")}).tolist() == [[1, 1, 1, 2, 2]]
+
+
+def test_smaller_of_a_known_and_a_new_object_lies_above_as_whole_masks_go() -> None:
+    known = np.array([[1, 1, 0, 0, 0]], np.uint8)
+    new = {ObjectId(2): _mask("xxxx."), ObjectId(3): _mask("..x..")}
+    assert lay_over(known, new).tolist() == [[1, 1, 3, 2, 0]]
+
+
+def test_new_object_that_known_ones_cover_is_named() -> None:
+    known = np.array([[1, 2, 0, 0]], np.uint8)
+    with pytest.raises(InputError, match=r"object 7 has no pixel of its own.*by object 1, 2"):
+        lay_over(known, {ObjectId(7): _mask("xx..")})
+    with pytest.raises(InputError, match=r"object 7 has no pixel of its own.*by object 1, 8"):
+        lay_over(known, {ObjectId(7): _mask("x.xx"), ObjectId(8): _mask("..xx")})
+
+
+def test_known_object_that_new_ones_cover_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    known = np.array([[5, 5, 5, 0]], np.uint8)
+    new = {ObjectId(2): _mask("xx.."), ObjectId(3): _mask("..xx")}
+    assert lay_over(known, new).tolist() == [[2, 2, 3, 3]]
+    assert "whole mask of object 5" in caplog.text
 
 
 def test_split_exceptions() -> None:

@@ -43,6 +43,8 @@ TOKEN_STRIDE = 16
 """Pixels of the network image for each token of the memory, along each side."""
 _TINY_AREA = 64
 """Pixels of the network image, four of the logits', below which an object is tiny."""
+_MAX_LONG_EDGE = 1024
+"""Largest value of the option ``frame.long_edge``."""
 ALIGNED_STRIDE = 16
 """Both sides of an aligned network image are a multiple of this and one more."""
 
@@ -166,13 +168,23 @@ def warn_if_tiny(label_map: LabelArray, geometry: FrameGeometry) -> None:
         if area < _TINY_AREA:
             _logger.warning(
                 "object %d is tiny: %d pixels of the frame are %.1f of the network image, %.2f of "
-                "a memory token, so it may vanish; a larger network input (--set "
-                "frame.long_edge=...) or a video cut out around it helps",
+                "a memory token, so it may vanish; %s helps",
                 object_id,
                 areas[object_id],
                 area,
                 area / TOKEN_STRIDE**2,
+                _enlargement(area, geometry),
             )
+
+
+def _enlargement(area: float, geometry: FrameGeometry) -> str:
+    """Say how an object of an area in the network image becomes large enough."""
+    side = (area / _TINY_AREA) ** 0.5
+    height, width = (max(1, int(length * side)) for length in geometry.frame_size)
+    window = f"a video cut out around it, of {width} x {height} pixels at most,"
+    if geometry.is_aligned or max(geometry.input_size) >= _MAX_LONG_EDGE:
+        return window
+    return f"--set frame.long_edge={_MAX_LONG_EDGE}, or {window}"
 
 
 def frame_to_image(frame: FrameArray, geometry: FrameGeometry, device: torch.device) -> Tensor:

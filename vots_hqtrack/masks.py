@@ -7,6 +7,7 @@ bottom exclusive.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -25,6 +26,8 @@ from vots_hqtrack.types import (
     ObjectId,
     check_object_id,
 )
+
+_logger = logging.getLogger(__name__)
 
 BACKGROUND = 0
 
@@ -84,42 +87,41 @@ def combine_masks(masks: Mapping[ObjectId, MaskArray]) -> LabelArray:
     return label_map
 
 
-def lay_over(existing: LabelArray, added: LabelArray) -> LabelArray:
-    """Lay label maps of new objects over one of known objects.
+def lay_over(existing: LabelArray, added: Mapping[ObjectId, MaskArray]) -> LabelArray:
+    """Lay masks of new objects over a label map of known ones; the smaller of two lies above.
 
-    New objects win, but a known object most of which lies inside a larger new one stays above it.
+    A known object lies above a new one of its size. One that smaller new objects cover whole is
+    logged: its mask may have been wrong.
 
     Args:
-        existing: ``(H, W)`` uint8 labels of known objects.
-        added: ``(H, W)`` uint8 other labels, of new objects.
+        existing: ``(H, W)`` uint8, ids of known objects.
+        added: Bool ``(H, W)`` by id, new objects; an empty mask is an object that is not seen.
 
     Returns:
-        ``(H, W)`` uint8.
+        ``(H, W)`` uint8 ids of all objects.
 
     Raises:
         InputError: A new object is left without pixels.
 
     Example:
-        >>> plate, board = np.array([[0, 1, 0, 0]], np.uint8), np.array([[2, 2, 2, 0]], np.uint8)
-        >>> lay_over(plate, board)
+        >>> plate = np.array([[0, 1, 0, 0]], np.uint8)
+        >>> lay_over(plate, {ObjectId(2): np.array([[True, True, True, False]])})
         array([[2, 1, 2, 0]], dtype=uint8)
     """
-    combined = np.where(added > 0, added, existing)
-    given = np.bincount(added.ravel(), minlength=256)
-    for label in np.unique(existing[(existing > 0) & (added > 0)]):
+    given = combine_masks(added)
+    combined = np.where(given > 0, given, existing)
+    areas = {object_id: int(np.count_nonzero(mask)) for object_id, mask in added.items()}
+    covered = []
+    for label in np.unique(existing[(existing > 0) & (given > 0)]):
         known = existing == label
-        above = np.bincount(added[known], minlength=256)
-        above[0] = 0
-        area, over = int(np.count_nonzero(known)), int(above.argmax())
-        if 2 * above.sum() > area and given[over] > area:
-            combined[known & (added == over)] = label
-    left = np.bincount(combined.ravel(), minlength=256)
-    for label in np.flatnonzero(given[1:]) + 1:
-        if not left[label]:
-            raise InputError(
-                "an object that is added has no pixel of its own: objects that are tracked already "
-                "cover its whole mask"
-            )
+        area = int(np.count_nonzero(known))
+        below = [object_id for object_id in areas if areas[object_id] >= area]
+        combined[known & np.isin(given, below)] = label
+        if not (combined == label).any():
+            covered.append(str(label))
+    _check_visible(added, areas, combined)
+    if covered:
+        _logger.warning("new objects cover the whole mask of object %s", ", ".join(covered))
     return combined
 
 

@@ -16,12 +16,14 @@ import torch
 from torch import Tensor
 
 from vots_hqtrack.config import Eviction, MemoryConfig
+from vots_hqtrack.encoder.frames import EncodedFrame
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.frame import FrameGeometry
 from vots_hqtrack.motion_gate import LastSeen
 from vots_hqtrack.types import (
     MAX_OBJECTS,
     SLOTS_PER_GROUP,
+    FrameArray,
     FrameFeatures,
     LabelArray,
     MemoryEntry,
@@ -29,6 +31,9 @@ from vots_hqtrack.types import (
     ObjectId,
     Slot,
 )
+
+_SAMPLE_BYTES = 1 << 20
+"""Bytes of a frame that are kept to recognise it, at most."""
 
 
 @dataclass(slots=True)
@@ -258,6 +263,7 @@ class TrackState:
         features: Encoder features of the last frame, for objects that are added on it.
         last_seen: Boxes for the motion gate; None without one.
         owner: Number of the tracker; None fits the first one that it is given to.
+        sample: Rows of the last frame, by which it is recognised; None if it is not known.
     """
 
     geometry: FrameGeometry
@@ -269,6 +275,15 @@ class TrackState:
     features: FrameFeatures | None = None
     last_seen: LastSeen | None = None
     owner: int | None = None
+    sample: FrameArray | None = None
+
+    def keep_features(self, encoded: EncodedFrame) -> None:
+        """Keep the features of the last frame, and some of its rows."""
+        self.features, self.sample = encoded.features, _sample_rows(encoded.frame).copy()
+
+    def has_seen(self, frame: FrameArray) -> bool:
+        """Check whether a frame may be the last one; a restored video takes any."""
+        return self.sample is None or np.array_equal(self.sample, _sample_rows(frame))
 
     @property
     def label_map(self) -> LabelArray:
@@ -279,3 +294,8 @@ class TrackState:
     def nbytes(self) -> int:
         """Bytes of the memory; constant once it is full."""
         return sum(group.nbytes for group in self.groups)
+
+
+def _sample_rows(frame: FrameArray) -> FrameArray:
+    """Return every nth row of a frame, all rows of a small one."""
+    return frame[:: -(-frame.nbytes // _SAMPLE_BYTES)]

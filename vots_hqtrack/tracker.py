@@ -155,10 +155,9 @@ class HQTracker(PromptSegmenter):
     ) -> None:
         """Add objects on the frame that :meth:`track` or :meth:`initialize` saw last.
 
-        The given masks win over what was predicted there, but a known object most of which lies
-        inside a larger new one stays above it. The frame becomes a reference frame of
-        the groups that the new objects join, together with the predicted masks of the objects that
-        they join. The features of the frame are used again.
+        Where a given mask meets what was predicted there, the smaller of the two lies above. The
+        frame becomes a reference frame of the groups that the new objects join, together with the
+        predicted masks of the objects that they join. The features of the frame are used again.
 
         Args:
             frame: That frame again, uint8 ``(H, W, 3)`` RGB.
@@ -166,11 +165,17 @@ class HQTracker(PromptSegmenter):
             state: The video.
 
         Raises:
-            InputError: An object is tracked already, or a mask is empty or covered by others.
+            InputError: It is another frame, an object is tracked already, or a mask is empty or
+                covered by others.
             ShapeError: The frame or a mask has another size than the video.
         """
         size = check_frame(frame, expected=state.geometry.frame_size)
         given = self._complete(check_masks(masks, size), size, known=state.slots.object_ids)
+        if not state.has_seen(frame):
+            raise InputError(
+                f"objects are added on the frame that was tracked last (frame {state.frame_index} "
+                "of this video), got another one: track it first"
+            )
         with torch.inference_mode():
             self._start_objects(frame, given, state)
 
@@ -281,7 +286,7 @@ class HQTracker(PromptSegmenter):
             found = self._batcher.segment(inputs)
             for each, outputs, state in zip(encoded, found, states, strict=True):
                 self._write_memory(outputs, state)
-                state.features = each.features
+                state.keep_features(each)
             pairs = zip(states, found, strict=True)
             return [make_result(state, each.scored, self.config) for state, each in pairs]
 
@@ -359,7 +364,8 @@ class HQTracker(PromptSegmenter):
                 state.given_areas = torch.where(areas > 0, areas, state.given_areas)
             if state.last_seen is not None:
                 state.last_seen = state.last_seen.update(masks)
-        state.frame_index, state.slot_map, state.features = frame_index, slot_map, encoded.features
+        state.frame_index, state.slot_map = frame_index, slot_map
+        state.keep_features(encoded)
 
     def _new_state(self, frame_size: Size, scale: float = 1.0) -> TrackState:
         return TrackState(
@@ -386,12 +392,12 @@ class HQTracker(PromptSegmenter):
         """Give new objects their slots, and write the frame to the memory of their groups."""
         slots = state.slots
         first = len(slots.object_ids)
-        label_map = combine_masks(given)
         if first:
             # Object ids, in which new and known objects cannot be mistaken for each other.
-            known = slots.to_object_ids(state.slot_map.cpu().numpy())
-            label_map = lay_over(known, label_map)
+            label_map = lay_over(slots.to_object_ids(state.slot_map.cpu().numpy()), given)
             label_map[np.isin(label_map, slots.object_ids)] = BACKGROUND
+        else:
+            label_map = combine_masks(given)
         warn_if_tiny(label_map, state.geometry)
         slots.add(given)
         added = torch.from_numpy(slots.to_slots(label_map)).to(self.device)
@@ -403,10 +409,13 @@ class HQTracker(PromptSegmenter):
             state.last_seen = state.last_seen.add(whole)
         while len(state.groups) < slots.num_groups:
             state.groups.append(new_group(self.config.memory))
-        if state.features is None:
-            state.features = self._encoder.encode(frame, state.geometry).features
+        features = state.features
+        if features is None:
+            encoded = self._encoder.encode(frame, state.geometry)
+            state.keep_features(encoded)
+            features = encoded.features
         groups = range(first // slots.group_size, slots.num_groups)
-        self._write_reference(state.frame_index, state.features, state.slot_map, groups, state)
+        self._write_reference(state.frame_index, features, state.slot_map, groups, state)
         return groups
 
     def _write_reference(
@@ -453,7 +462,7 @@ class HQTracker(PromptSegmenter):
             is_timed = timer is not nullcontext
             outputs = self._segment(inputs, timer) if is_timed else self._launch_segment(inputs)
             self._write_memory(outputs, state)
-        state.features = encoded.features
+        state.keep_features(encoded)
         return outputs
 
     def _embed(self, encoded: EncodedFrame, state: TrackState) -> Any:  # noqa: ANN401 - the refiner's own

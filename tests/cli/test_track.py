@@ -104,6 +104,54 @@ def test_damaged_and_skipped_frames_make_a_partial_result(track, frames, first_m
     assert result.stdout.startswith("4 frames")
     assert "error: the results are partial" in result.stderr
     assert len(list(open_source(folder / "overlay.mp4"))) == 4
+    again = track(*options, "--resume", code=5)[0]
+    assert "partial already" in again.stdout
+    line = " ".join(again.stderr.split())
+    assert "skipped files: 00004.png, 00005.png" in line
+    assert "00003.jpg" in line
+    assert line.endswith("with a repaired source give --overwrite")
+
+
+def test_frames_of_a_damaged_source_stay_partial_when_it_is_repaired(track, frames, first_mask):
+    (frames / "00001.png").rename(frames / "bad.png")
+    (frames / "00001.png").write_bytes(b"no image")
+    (frames / "00004.png").write_bytes(b"no image")
+    options = [frames, "--mask", first_mask, "--no-refine", "--checkpoint", "1"]
+    save(frames / "00003.png", make_frame(1)[:-2])
+    assert track(*options, "--skip-missing", code=2)[2]["losses"]["skipped_files"] == ["00001.png"]
+    (frames / "00001.png").unlink()
+    for name in ("00003.png", "00004.png", "bad.png"):
+        (frames / name).unlink()
+    result, _, tracks = track(*options, "--resume", code=5)
+    assert "going on from frame 2" in result.stderr
+    assert tracks["status"] == "partial"
+    assert tracks["losses"]["skipped_files"] == ["00001.png"]
+
+
+@pytest.mark.parametrize(
+    ("lost", "word"),
+    [
+        ("overlay.mp4", "overlay.mp4"),
+        ("masks/00001.png", "the label map of frame 1"),
+        (None, "the frames that the source has now"),
+    ],
+)
+def test_complete_run_that_lost_a_file_begins_again(track, frames, first_mask, lost, word):
+    options = [frames, "--mask", first_mask, "--no-refine"]
+    _, folder, before = track(*options)
+    wanted = {path.name: path.read_bytes() for path in (folder / "masks").iterdir()}
+    if lost is None:
+        save(frames / "00003.png", make_frame(3))
+    else:
+        (folder / lost).unlink()
+    result, _, tracks = track(*options, "--resume")
+    assert f"the run begins again: it is complete, but lacks {word}" in result.stderr
+    assert tracks["status"] == "complete"
+    assert lost is None or tracks["summary"] == before["summary"]
+    found = {path.name: path.read_bytes() for path in (folder / "masks").iterdir()}
+    assert set(found) == {f"{named.name}.png" for named in open_source(frames)}
+    assert wanted.items() <= found.items()
+    assert (folder / "overlay.mp4").exists()
 
 
 def test_overlay_and_tracks_keep_the_times_of_a_video(track, tmp_path, first_mask):

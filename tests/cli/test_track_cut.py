@@ -81,9 +81,10 @@ def masks_in(folder):
 def test_run_that_is_cut_again_and_again_gives_what_an_uncut_one_gives(runner, clip, tmp_path):
     uncut, cut = tmp_path / "uncut", tmp_path / "cut"
     words = [*clip, "--out", str(cut), "--resume"]
-    killed = RANDOM.randrange(4, 8)
-    assert end_at_frame(words, cut, killed, signal.SIGKILL)[0] == -signal.SIGKILL
-    assert read_tracks(cut)["status"] == "running"
+    for low, high in ((0, 4), (5, 8)):
+        killed = RANDOM.randrange(low, high)
+        assert end_at_frame(words, cut, killed, signal.SIGKILL)[0] == -signal.SIGKILL
+        assert read_tracks(cut)["status"] == "running"
     code, stderr = end_at_frame(words, cut, RANDOM.randrange(10, 14), signal.SIGTERM)
     assert (code, "error: stopped" in stderr) == (128 + signal.SIGTERM, True)
     tracks = read_tracks(cut)
@@ -144,7 +145,7 @@ def test_damaged_leftovers_begin_the_run_again(runner, clip, tmp_path, name):
     assert read_tracks(folder)["status"] == "complete"
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGXCPU", "SIGUSR1"])
 def test_signal_during_the_imports_gives_one_line(clip, tmp_path, name):
     code = (
         "from vots_hqtrack.cli.signals import listen; listen('leave'); print(flush=True)\n"

@@ -156,11 +156,6 @@ def test_bad_configuration_file(refuse, given, tmp_path, text, message):
     assert message in refuse(*given, "--config", path)
 
 
-@pytest.mark.parametrize("fps", ["0", "-3", "nan", "inf"])
-def test_bad_frame_rate(refuse, given, fps):
-    assert "--fps must be a number above 0" in refuse(*given, "--fps", fps)
-
-
 def test_output_folder_with_files(refuse, given, tmp_path):
     folder = tmp_path / "full"
     folder.mkdir()

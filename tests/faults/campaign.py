@@ -16,6 +16,7 @@ import random
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -26,7 +27,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
+from vots_hqtrack.cli import signals
 from vots_hqtrack.video.label_maps import read_written_map, write_label_map
 from vots_hqtrack.video.reader import open_source
 
@@ -66,7 +69,8 @@ class Try:
 
     def start(self, *words: str, source: str = "frames") -> int:
         """Fork a run, and return its process id."""
-        given = ["track", source, "--mask", "mask.png", "--out", "out", *OPTIONS, *words]
+        prompt = [] if "--prompts" in words else ["--mask", "mask.png"]
+        given = ["track", source, *prompt, "--out", "out", *OPTIONS, *words]
         pipes = {number: os.pipe() for number in self.read}
         child = os.fork()
         if child == 0:
@@ -86,14 +90,16 @@ class Try:
             os.dup2(pipes[number][1] if number in pipes else target, number)
         for pair in pipes.values():
             os.closerange(min(pair), max(pair) + 1)
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        for name in signals.NAMES:
             signal.signal(getattr(signal, name), signal.SIG_DFL)
         if self.limit is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (self.limit, self.limit))
         if self.obeys_rights:
             _obey_rights()
+        from vots_hqtrack import entry
         from vots_hqtrack.__main__ import main
 
+        entry._process[:] = [os.getpid()]  # one thread computes, so that a fork lacks none
         sys.argv = ["hqtrack", *given]
         try:
             main()
@@ -164,12 +170,13 @@ def _refuse_constant(name: str) -> None:
 
 
 def kill(run: Try, uncut: Mapping[str, bytes], seconds: float) -> None:
-    """Kill a run at a random time, and go on: the masks are those of an uncut run."""
-    child = run.start("--resume")
-    time.sleep(run.random.uniform(0, seconds))
-    os.kill(child, signal.SIGKILL)
-    if run.wait(child) != 0:
-        run.check_results(is_complete=_status(run.out) == "complete")
+    """Kill a run at random times, and go on: the masks are those of an uncut run."""
+    for _ in range(run.random.choice([1, 1, 2, 3])):
+        child = run.start("--resume")
+        time.sleep(run.random.uniform(0, seconds))
+        os.kill(child, signal.SIGKILL)
+        if run.wait(child) != 0:
+            run.check_results(is_complete=_status(run.out) == "complete")
     run.check(run.run("--resume"), 0)
     if _masks(run.out) != uncut:
         raise FaultError("other masks than an uncut run's")
@@ -179,7 +186,7 @@ def kill(run: Try, uncut: Mapping[str, bytes], seconds: float) -> None:
 
 def stop(run: Try, uncut: Mapping[str, bytes], seconds: float) -> None:
     """Send one or two ending signals at a random time, and go on."""
-    number = run.random.choice([signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    number = getattr(signal, run.random.choice(signals.NAMES))
     child = run.start()
     time.sleep(run.random.uniform(0.05, seconds))
     for _ in range(run.random.choice([1, 1, 2])):
@@ -198,10 +205,16 @@ def stop(run: Try, uncut: Mapping[str, bytes], seconds: float) -> None:
 
 
 def full_disk(run: Try, uncut: Mapping[str, bytes], seconds: float) -> None:
-    """Let no file grow beyond a random size; then go on with a disk that has room."""
-    run.limit = int(10 ** run.random.uniform(0, 6))
-    code = run.run(*run.random.choice([(), ("--no-overlay",)]))
-    run.limit = None
+    """Write to a disk of a random size, or limit each file; then go on with room for all."""
+    words = run.random.choice([(), ("--no-overlay",)])
+    size = int(10 ** run.random.uniform(0, 6))
+    if run.random.random() < 0.5 and _mount(run.out, f"size={10 * size}"):
+        code = run.run(*words)
+        _mount(run.out, "remount,size=64m")
+    else:
+        run.limit = size
+        code = run.run(*words)
+        run.limit = None
     if code == 1 and (run.folder / "stderr").stat().st_size == 0:
         return  # the file that stands for the terminal was the one that was full
     (run.folder / "stderr").unlink()
@@ -249,29 +262,46 @@ def closed_pipe(run: Try, uncut: Mapping[str, bytes], seconds: float) -> None:
         raise FaultError("other masks than an uncut run's")
 
 
-def damage(run: Try, uncut: Mapping[str, bytes], seconds: float) -> None:
-    """Damage bytes of a random input or leftover file, or cut it short."""
-    names = ["mask.png", "options.toml", "clip.mp4", "weights.safetensors"]
-    names += [f"frames/{index:05d}.{'jpg' if index % 2 else 'png'}" for index in range(NUM_FRAMES)]
-    name = run.random.choice([*names, "out/tracks.json", "out/checkpoint.safetensors"])
-    words: list[str] = []
+def _words_that_read(run: Try, name: str) -> list[str]:
+    """Return the options by which a run reads a file, and make the file if a run leaves it."""
     if name.startswith("out/"):
         run.run("--resume", "--limit", "5")
         if name.endswith("tensors") and not (run.folder / name).exists():
             (run.folder / name).write_bytes(b"")
-        words = ["--resume", "--limit", "5"]
-    elif name == "options.toml":
-        words = ["--config", name]
-    elif name == "weights.safetensors":
-        words = ["--weights", name]
-    path = run.folder / name
+        return ["--resume", "--limit", "5"]
+    if name.startswith("mask."):
+        prompts = {"format": 1, "frames": {"0": {"1": {"mask": name}}}}
+        (run.folder / "prompts.json").write_text(json.dumps(prompts))
+        return ["--prompts", "prompts.json"]
+    options = {
+        "options.toml": "--config",
+        "weights.safetensors": "--weights",
+        "prompts.json": "--prompts",
+    }
+    return [options[name], name] if name in options else []
+
+
+def _damage_file(path: Path, source: random.Random) -> None:
+    """Change some bytes of a file, or cut it short."""
     content = bytearray(path.read_bytes())
-    for _ in range(run.random.choice([1, 1, 8]) if content else 0):
-        content[run.random.randrange(len(content))] = run.random.randrange(256)
-    if run.random.random() < 0.3:
-        del content[run.random.randrange(len(content) + 1) :]
+    for _ in range(source.choice([1, 1, 8]) if content else 0):
+        content[source.randrange(len(content))] = source.randrange(256)
+    if source.random() < 0.3:
+        del content[source.randrange(len(content) + 1) :]
     path.write_bytes(content)
-    code = run.run(*words, source="clip.mp4" if name == "clip.mp4" else "frames")
+
+
+def damage(run: Try, uncut: Mapping[str, bytes], seconds: float) -> None:
+    """Damage bytes of a random input or leftover file, or cut it short."""
+    names = ["mask.png", "options.toml", "clip.mp4", "weights.safetensors"]
+    names += [f"frames/{index:05d}.{'jpg' if index % 2 else 'png'}" for index in range(NUM_FRAMES)]
+    names += ["prompts.json", "mask.bmp", "mask.tiff", "mask.gif", "clip.webm", "clip.avi"]
+    names += ["out/tracks.json", "out/checkpoint.safetensors", "out/masks/00001.png"]
+    name = run.random.choice(names)
+    source = name if name.startswith("clip") else "frames"
+    words = _words_that_read(run, name)
+    _damage_file(run.folder / name, run.random)
+    code = run.run(*words, source=source)
     errors = (run.folder / "stderr").read_text(errors="replace")
     if "Traceback" in errors or code not in (0, 1, 2, 3, 5):
         raise FaultError(f"{name}: exit code {code}: {errors.strip().splitlines()[-1:]}")
@@ -279,6 +309,24 @@ def damage(run: Try, uncut: Mapping[str, bytes], seconds: float) -> None:
         raise FaultError(f"{name}: exit code {code} without an error line")
     if not name.startswith("out/") and code not in (0, 5) and _status(run.out) == "complete":
         raise FaultError(f"{name}: exit code {code}, and the results call themselves complete")
+    if name.startswith("out/") and code == 0:
+        masks = _masks(run.out)
+        if masks != {image: uncut[image] for image in masks} or len(masks) != NUM_FRAMES - 1:
+            raise FaultError(f"{name}: other masks than an uncut run's")
+
+
+def _mount(folder: Path, options: str) -> bool:
+    """Make a folder a small disk in memory; False where this process may not."""
+    if os.getuid() != 0 or shutil.which("mount") is None:
+        return False
+    folder.mkdir(exist_ok=True)
+    words = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    return subprocess.run(words, capture_output=True, check=False).returncode == 0
+
+
+def _unmount(folder: Path) -> None:
+    if os.path.ismount(folder):
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 Fault = Callable[[Try, Mapping[str, bytes], float], None]
@@ -317,18 +365,23 @@ def make_inputs(folder: Path) -> None:
     from vots_hqtrack.checkpoints.manifest import resolve
 
     (folder / "frames").mkdir(parents=True)
-    codec = cv2.VideoWriter.fourcc(*"mp4v")
-    video = cv2.VideoWriter(str(folder / "clip.mp4"), codec, 10.0, (SIZE[1], SIZE[0]))
     for index in range(NUM_FRAMES):
-        frame = _draw_frame(index)
         suffix = ".jpg" if index % 2 else ".png"
-        encoded = cv2.imencode(suffix, frame)[1].tobytes()
+        encoded = cv2.imencode(suffix, _draw_frame(index))[1].tobytes()
         (folder / "frames" / f"{index:05d}{suffix}").write_bytes(encoded)
-        video.write(frame)
-    video.release()
+    for name, codec in (("clip.mp4", "mp4v"), ("clip.webm", "VP80"), ("clip.avi", "MJPG")):
+        number = cv2.VideoWriter.fourcc(*codec)
+        video = cv2.VideoWriter(str(folder / name), number, 10.0, (SIZE[1], SIZE[0]))
+        for index in range(NUM_FRAMES):
+            video.write(_draw_frame(index))
+        video.release()
     labels = np.zeros(SIZE, np.uint8)
     labels[22:50, 20:48] = 1
     write_label_map(folder / "mask.png", labels)
+    for suffix in ("bmp", "tiff", "gif"):
+        Image.fromarray(255 * labels).save(folder / f"mask.{suffix}")
+    prompts = {"format": 1, "frames": {"0": {"1": {"mask": "mask.png"}}}}
+    (folder / "prompts.json").write_text(json.dumps(prompts))
     (folder / "options.toml").write_text("[memory]\ngap = 3\n[tracking]\nabsence_score = 0.1\n")
     shutil.copy(resolve("vmos-lite"), folder / "weights.safetensors")
 
@@ -342,6 +395,7 @@ def load_model_once() -> None:
     from vots_hqtrack.tracker import HQTracker
 
     torch.set_num_threads(1)
+    cv2.setNumThreads(1)
     load, loaded = HQTracker.from_config, {}
 
     def load_once(config: object, **options: object) -> HQTracker:
@@ -374,6 +428,7 @@ def run_campaign(kinds: list[str], tries: int, first: int, folder: Path) -> dict
                 FAULTS[kind](run, uncut, seconds)
             except (FaultError, OSError, ValueError) as error:
                 failures[kind].append(f"{kind}, seed {seed}: {error}")
+            _unmount(run.out)
             for path in (run.folder, *run.folder.rglob("*")):
                 path.chmod(0o777)
             shutil.rmtree(run.folder)

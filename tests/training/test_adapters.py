@@ -119,6 +119,19 @@ def test_davis_2016_makes_one_object_of_all(write):
         open_dataset("davis", root, year=2018)
 
 
+def test_colours_keep_their_objects_over_a_video(write):
+    root = write("davis")
+    wanted = list(open_dataset("davis", root).videos[0].read_all()[1])
+    colours = np.array([(0, 0, 0), (250, 0, 9), (0, 250, 9), (9, 0, 250)], np.uint8)
+    for place, ids in enumerate(wanted):
+        path = root / "Annotations" / "480p" / "ant" / f"{place:05d}.png"
+        layouts.write_picture(path, colours[ids])
+    video = open_dataset("davis", root).videos[0]
+    numbers = np.array([0, 3, 1, 2])  # in the ascending order of their colours
+    for place in (5, 0, 3):  # frames 0 and 5 lack one colour each
+        assert np.array_equal(video.read_ids(place), numbers[wanted[place]])
+
+
 def test_davis_splits(write):
     root = write("davis")
     assert [video.name for video in open_dataset("davis", root, split="val").videos] == ["bee"]

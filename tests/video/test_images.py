@@ -1,6 +1,7 @@
 """Image files of every kind as frames, and which files of a folder are frames."""
 
 import logging
+import re
 
 import cv2
 import numpy as np
@@ -112,6 +113,19 @@ def test_masks_among_frames_are_left_out(tmp_path, caplog):
     assert caplog.text.count("left out of the frames") == 2
 
 
+@pytest.mark.parametrize("name", ["00001.avif", "00001.HEIC", "00001.png.part", "00001.jfif"])
+def test_frame_of_another_format_is_lost_and_is_told(tmp_path, name):
+    for index in (0, 2):
+        Image.fromarray(COLOURS).save(tmp_path / f"{index:05d}.png")
+    for other in (name, "00002.gif", "preview.gif", "notes.tmp", "0.txt"):
+        (tmp_path / other).write_bytes(b"something")
+    with pytest.raises(InputError, match=rf"cannot be read: {re.escape(name)} \("):
+        open_source(tmp_path)
+    source = open_source(tmp_path, skip_missing=True)
+    assert [named.name for named in source] == ["00000", "00002"]
+    assert source.losses.skipped == [name]
+
+
 def test_given_mask_is_left_out_whatever_its_name(tmp_path):
     paths = [tmp_path / f"{index}.png" for index in range(3)]
     for path in paths:
@@ -126,4 +140,7 @@ def test_tiny_objects_are_warned_of(caplog):
     label_map[5:8, 5:8], label_map[100:200, 100:200] = 3, 4
     warn_if_tiny(label_map, plan_frame(Size(1080, 1920)))
     assert "object 3 is tiny: 9 pixels" in caplog.text
+    assert "vanish; a video cut out around it, of 192 x 108 pixels at most, helps" in caplog.text
+    warn_if_tiny(label_map, plan_frame(Size(1080, 1920), 512))
+    assert "vanish; --set frame.long_edge=1024, or a video cut out around it" in caplog.text
     assert "object 4" not in caplog.text

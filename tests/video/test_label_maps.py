@@ -241,6 +241,29 @@ def test_colours_keep_their_ids_over_a_sequence(tmp_path):
     ]
 
 
+def test_sequence_is_searched_for_colours_once(tmp_path, monkeypatch):
+    grey = np.zeros((1, 2, 3), np.uint8)
+    grey[0, 0] = 255
+    paths = [save(tmp_path / f"{number}.png", grey) for number in range(4)]
+    opened = []
+    maps, real = LabelMaps(paths), Image.open
+    monkeypatch.setattr(Image, "open", lambda path: opened.append(path) or real(path))
+    assert [maps.read(path).tolist() for path in paths] == [[[1, 0]]] * 4
+    assert len(opened) == 4 + 3
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_mask_that_viewers_turn_is_an_error(tmp_path, suffix):
+    exif, path = Image.Exif(), tmp_path / f"turned.{suffix}"
+    for orientation in (1, 3):
+        exif[274] = orientation
+        Image.fromarray(LABELS).save(path, exif=exif)
+        if orientation == 1:
+            assert read_label_map(path).tolist() == LABELS.tolist()
+    with pytest.raises(InputError, match=r"stored upright, got the EXIF orientation 3"):
+        read_label_map(path)
+
+
 def test_animated_mask_is_an_error(tmp_path):
     images = [Image.fromarray(np.full((4, 4), value, np.uint8)) for value in (0, 1)]
     images[0].save(tmp_path / "moving.png", save_all=True, append_images=images[1:])

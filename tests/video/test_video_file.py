@@ -221,3 +221,17 @@ def test_damaged_containers_give_frames_or_the_packages_error(containers, number
             assert frame.dtype == np.uint8
         video.losses.to_dict()
         assert video[len(video) - 1].dtype == np.uint8
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mkv", "libx264"), ("a.webm", "libvpx")])
+def test_matroska_file_that_is_cut_anywhere_says_so(tmp_path, name, codec):
+    path = write_video(tmp_path / name, codec)
+    data = path.read_bytes()
+    for size in range(len(data) // 2, len(data), len(data) // 20):
+        path.write_bytes(data[:size])
+        video = VideoFile(path)
+        assert 0 < len(list(video)) <= 20
+        assert video.losses, size
+    path.write_bytes(data)
+    video = VideoFile(path)
+    assert (len(list(video)), video.losses.lines()) == (20, [])

@@ -207,6 +207,17 @@ def test_the_client_hears_of_an_empty_first_region(
     assert talk.wait() == 4
 
 
+def test_the_client_hears_of_an_object_that_others_cover(
+    converse: Callable[[str], Conversation], frame_path: Path
+) -> None:
+    talk = converse("copy")
+    talk.initialize(frame_path, [region(30, 30)])
+    halves = [region(4, 4, 6), region(4, 10, 6), trax.Rectangle.create(4, 4, 12, 6)]
+    with pytest.raises(trax.TraxException, match=r"object 4 has no pixel .* by object 2, 3"):
+        talk.frame(frame_path, halves)
+    assert talk.wait() == 2
+
+
 def test_a_conversation_of_several_videos(
     converse: Callable[[str], Conversation], frame_path: Path
 ) -> None:

@@ -17,7 +17,7 @@ from vots_hqtrack.measures import jaccard
 from vots_hqtrack.session import InteractivePredictor, SessionState
 from vots_hqtrack.session.video import Video
 from vots_hqtrack.types import LabelArray, ObjectId
-from vots_hqtrack.video.label_maps import read_label_map
+from vots_hqtrack.video.label_maps import LabelMaps
 from vots_hqtrack.video.reader import list_images
 
 
@@ -51,7 +51,8 @@ def read_truth(names: Sequence[str], folder: Path) -> dict[int, LabelArray]:
     if not folder.is_dir():
         raise InputError(f"the true masks must be a folder, got {folder}")
     paths = {path.stem: path for path in list_images(folder)}
-    return {index: read_label_map(paths[name]) for index, name in enumerate(names) if name in paths}
+    maps = LabelMaps(paths.values())
+    return {index: maps.read(paths[name]) for index, name in enumerate(names) if name in paths}
 
 
 def play_user(

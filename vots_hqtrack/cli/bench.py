@@ -14,7 +14,7 @@ from rich.table import Table
 
 from vots_hqtrack.allocation import keep_freed_memory
 from vots_hqtrack.cli.console import err, out
-from vots_hqtrack.cli.options import DeviceOption, SettingsOption
+from vots_hqtrack.cli.options import DeviceOption, SettingsOption, refuse_nan
 from vots_hqtrack.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -43,7 +43,9 @@ SizesOption = Annotated[
 ]
 ObjectsOption = Annotated[
     list[int] | None,
-    typer.Option("--objects", metavar="N", help="Objects; may be repeated. [default: 3]"),
+    typer.Option(
+        "--objects", min=1, max=255, metavar="N", help="Objects; may be repeated. [default: 3]"
+    ),
 ]
 MemoryOption = Annotated[
     list[str] | None,
@@ -97,7 +99,14 @@ CompareOption = Annotated[
     ),
 ]
 ToleranceOption = Annotated[
-    float, typer.Option("--tolerance", help="Ratio from which on --compare fails.")
+    float,
+    typer.Option(
+        "--tolerance",
+        min=1,
+        max=1e6,
+        callback=refuse_nan,
+        help="Ratio from which on --compare fails.",
+    ),
 ]
 
 
@@ -111,7 +120,8 @@ InteractiveOption = Annotated[
     ),
 ]
 ReferencesOption = Annotated[
-    int, typer.Option("--references", min=1, help="Given frames that --interactive keeps.")
+    int,
+    typer.Option("--references", min=1, max=10**9, help="Given frames that --interactive keeps."),
 ]
 
 

@@ -36,6 +36,20 @@ PlainOption = Annotated[
     bool, typer.Option("--without-refiner", help="As if VMOS's own masks had been reported.")
 ]
 
+StepOption = Annotated[
+    int,
+    typer.Option(
+        "--step", min=0, max=10**9, help="Track the videos as they are, one frame in so many."
+    ),
+]
+FramesOption = Annotated[
+    int, typer.Option("--frames", min=0, max=10**4, help="Most frames of a clip; 0 is all.")
+]
+ClipsOption = Annotated[
+    int | None,
+    typer.Option("--clips", min=1, max=10**6, help="Most clips. [default: all, or 60 composed]"),
+]
+
 
 @calibrate_app.command(no_args_is_help=True)
 def observe(
@@ -53,18 +67,13 @@ def observe(
     sequences: Annotated[
         str, typer.Option(metavar="A,B:N", help="Videos, B from frame N. [default: not held out]")
     ] = "",
-    step: Annotated[
-        int, typer.Option(min=0, help="Track the videos as they are, one frame in so many.")
-    ] = 0,
+    step: StepOption = 0,
     composed: Annotated[
         bool, typer.Option("--composed", help="Track clips of several objects, composed of all.")
     ] = False,
-    frames: Annotated[int, typer.Option(min=0, help="Most frames of a clip; 0 is all.")] = 9,
-    most: Annotated[
-        int | None,
-        typer.Option("--clips", min=1, help="Most clips. [default: all, or 60 composed]"),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the random generators.")] = 1,
+    frames: FramesOption = 9,
+    most: ClipsOption = None,
+    seed: Annotated[int, typer.Option(min=0, max=10**9, help="Seed of the random generators.")] = 1,
     device: DeviceOption = "auto",
     settings: SettingsOption = None,
 ) -> None:

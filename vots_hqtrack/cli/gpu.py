@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vots_hqtrack.cli.console import err, out
+from vots_hqtrack.cli.options import refuse_nan
 from vots_hqtrack.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -41,6 +42,17 @@ WheelsOption = Annotated[
     typer.Option("--wheels", metavar="DIR", help="Folder with wheels of missing packages."),
 ]
 
+MinutesOption = Annotated[
+    float,
+    typer.Option(
+        "--minutes",
+        min=0.1,
+        max=10**6,
+        callback=refuse_nan,
+        help="For all steps together; training takes the rest.",
+    ),
+]
+
 
 @gpu_app.command()
 def run(
@@ -50,9 +62,7 @@ def run(
     ] = "proof,speed,train",
     device: DeviceOption = "cuda",
     quick: QuickOption = False,
-    minutes: Annotated[
-        float, typer.Option("--minutes", help="For all steps together; training takes the rest.")
-    ] = 10.0,
+    minutes: MinutesOption = 10.0,
     limit: LimitsOption = None,
     wheels: WheelsOption = None,
     data: Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +13,14 @@ import typer
 from vots_hqtrack.config import TrackerConfig
 from vots_hqtrack.presets import load_preset
 from vots_hqtrack.settings import apply_settings, load_toml
+
+
+def refuse_nan(value: float | None) -> float | None:
+    """Refuse "not a number", which every bound of an option lets pass (a callback of Typer)."""
+    if value is not None and math.isnan(value):
+        raise typer.BadParameter("wanted a number, got nan")
+    return value
+
 
 PresetOption = Annotated[
     str, typer.Option("--preset", metavar="NAME", help="Preset; `hqtrack presets` lists them.")

@@ -1,7 +1,8 @@
 """Signals that end the program, and the times at which they may do so.
 
-Ctrl-C, SIGTERM of batch systems and of ``timeout``, and SIGHUP of a closed terminal act alike. A
-signal that comes while results are being finished is only noted, so that they are always whole.
+Ctrl-C, SIGTERM of ``timeout``, SIGHUP of a closed terminal, and those by which batch systems
+announce the end of a job act alike. A signal that comes while results are being finished is only
+noted, so that they are always whole.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Literal
 
-NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGXCPU", "SIGUSR1", "SIGUSR2", "SIGALRM")
 SIGNAL_EXIT = 128
 """Shells add the signal's number to it."""
 
@@ -60,7 +61,7 @@ def listen(action: Action) -> None:
     """Handle the signals that end the program, except those that its caller had it ignore."""
     _listener.action, _listener.number = action, None
     for name in NAMES:
-        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        number = getattr(signal, name, None)  # Windows lacks most
         if number is not None and signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _listener.handle)
 

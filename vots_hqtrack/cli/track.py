@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
@@ -18,6 +17,7 @@ from vots_hqtrack.cli.options import (
     SettingsOption,
     WeightsOption,
     build_config,
+    refuse_nan,
 )
 from vots_hqtrack.cli.prompts import FramePrompt, frame_prompt
 from vots_hqtrack.cli.spans import Span
@@ -103,7 +103,13 @@ CutoutOption = Annotated[
 ]
 FpsOption = Annotated[
     float | None,
-    typer.Option("--fps", help="Frame rate of written videos instead of the source's."),
+    typer.Option(
+        "--fps",
+        min=0.001,
+        max=10_000,
+        callback=refuse_nan,
+        help="Frame rate of written videos instead of the source's.",
+    ),
 ]
 ExifOption = Annotated[
     Literal["apply", "ignore"],
@@ -134,6 +140,7 @@ CheckpointOption = Annotated[
     typer.Option(
         "--checkpoint",
         min=0,
+        max=10**9,
         metavar="N",
         help="Save the memory every N frames, for --resume; 0 never does.",
     ),
@@ -202,7 +209,8 @@ def track(
         built = build_config(preset, config=config, settings=settings, refine=refine)
         given = _read_given(mask, box, point, prompts, len(sources))
         span = _read_span(start, stop, limit, reverse=reverse, both=both)
-        _check_values(fps, overwrite=overwrite, resume=resume)
+        if overwrite and resume:
+            raise InputError("wanted either --overwrite or --resume, got both")
         earlier: Earlier = "overwrite" if overwrite else "resume" if resume else "refuse"
         files = tuple(path for path in (config, weights) if path is not None)
         shared = (fps, exif, skip_missing, overlay, cutout, earlier, checkpoint, files, together)
@@ -268,10 +276,3 @@ def _read_span(
     if reverse and both:
         raise InputError("wanted either --reverse or --both, got both")
     return Span(start, stop, limit, "both" if both else "reverse" if reverse else "forward")
-
-
-def _check_values(fps: float | None, *, overwrite: bool, resume: bool) -> None:
-    if fps is not None and not 0 < fps < math.inf:
-        raise InputError(f"--fps must be a number above 0, got {fps}")
-    if overwrite and resume:
-        raise InputError("wanted either --overwrite or --resume, got both")

@@ -35,8 +35,8 @@ from vots_hqtrack.summary import TrackSummary
 from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.types import check_frame
 from vots_hqtrack.video.cutout import Cutout
-from vots_hqtrack.video.result_folder import EarlierRun, claim_output
-from vots_hqtrack.video.results import ResultWriter
+from vots_hqtrack.video.result_folder import OVERLAY_NAME, EarlierRun, claim_output
+from vots_hqtrack.video.results import ResultWriter, count_whole_frames
 
 TOGETHER_ON_GPU = 8
 """Videos that a GPU tracks at once, unless the user says otherwise."""
@@ -179,11 +179,14 @@ def open_forward(
             saved = None
             if options.earlier == "resume" and earlier is not None:
                 require_same_run(earlier, digests, job.folder)
-                if _is_complete(job, earlier):
-                    yield None
-                    return
-                saved = find_checkpoint(job.folder, earlier)
-                _check_limit(job, saved)
+                if earlier.has_ended:
+                    if _is_whole(job, earlier):
+                        _report_again(job, earlier)
+                        yield None
+                        return
+                else:
+                    saved = find_checkpoint(job.folder, earlier)
+                    _check_limit(job, saved)
             tracker = network.load(options)
             masks = {} if saved else make_masks(tracker, first.frame, checked)
             facts = job.facts(size, str(tracker.device), digests)
@@ -224,30 +227,52 @@ def _write_all(job: Job, writer: ResultWriter) -> Iterator[None]:
     seconds = time.perf_counter() - started
     speed = f"{seconds / max(writer.num_frames - num_before, 1):.2f} s a frame"
     _print_summary(writer.summary, writer.num_frames, speed, writer.folder)
-    if losses := job.source.losses.lines():
+    if losses := writer.losses.lines():
         raise PartialError(f"the results are partial: {'; '.join(losses)}")
 
 
-def _is_complete(job: Job, earlier: EarlierRun) -> bool:
-    """Whether nothing is left to do; the summary is printed then.
+def _is_whole(job: Job, earlier: EarlierRun) -> bool:
+    """Check that everything is there that a run wrote that came to its end; say what is not.
 
     Raises:
-        InputError: The run is complete, but with another limit.
+        InputError: It had another limit.
     """
-    if earlier.status not in ("complete", "partial"):
-        return False
     if earlier.head.get("limit") != job.limit:
         raise InputError(
             f"the run in {job.folder} is complete with --limit {earlier.head.get('limit')}; give "
             "--overwrite to begin again"
         )
+    cutout = job.options.cutout
+    wanted = [OVERLAY_NAME] if job.options.use_overlay else []
+    wanted += [] if cutout is None else [Cutout(cutout, job.source.fps).file_name]
+    lost = [name for name in wanted if not (job.folder / name).exists()]
+    if earlier.head.get("passes") != [list(part) for part in job.passes]:
+        lost.append("the frames that the source has now")
+    num_frames = len(earlier.frames)
+    num_whole = count_whole_frames(job.folder, earlier, num_frames)
+    if num_whole < num_frames:
+        lost.append(f"the label map of frame {num_whole}, as it was written")
+    if lost:
+        missing = f"it is {earlier.status}, but lacks {' and '.join(lost)}"
+        err.print(f"the run begins again: {missing}", markup=False, soft_wrap=True)
+    return not lost
+
+
+def _report_again(job: Job, earlier: EarlierRun) -> None:
+    """Print the summary of a run that has nothing left to do.
+
+    Raises:
+        PartialError: Its source had lost or damaged frames.
+    """
     summary = TrackSummary()
     for record in earlier.frames:
         summary.add_record(record)
     _print_summary(summary, len(earlier.frames), f"{earlier.status} already", job.folder)
     if earlier.status == "partial":
-        raise PartialError("the results are partial: their source had lost or damaged frames")
-    return True
+        losses = "; ".join(earlier.losses.lines())
+        raise PartialError(
+            f"the results are partial: {losses}; with a repaired source give --overwrite"
+        )
 
 
 def _check_limit(job: Job, saved: SavedState | None) -> None:

@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from vots_hqtrack.cli.console import err, out
+from vots_hqtrack.cli.options import refuse_nan
 from vots_hqtrack.cli.train_pack import pack
 from vots_hqtrack.cli.train_progress import TrainProgress
 from vots_hqtrack.errors import ConfigError
@@ -75,7 +76,10 @@ def train(
     inspect: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Only draw some clips as images, there.")
     ] = None,
-    max_minutes: Annotated[float | None, typer.Option(metavar="MINUTES", help=MINUTES_HELP)] = None,
+    max_minutes: Annotated[
+        float | None,
+        typer.Option(min=0, max=10**6, callback=refuse_nan, metavar="MINUTES", help=MINUTES_HELP),
+    ] = None,
     state: Annotated[Path | None, typer.Option("--from", metavar="STATE", help=STATE_HELP)] = None,
     average: Annotated[
         Path | None, typer.Option("--from-average", metavar="FILE", help=AVERAGE_HELP)

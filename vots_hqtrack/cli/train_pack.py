@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from vots_hqtrack.cli.console import err, out
+from vots_hqtrack.cli.options import refuse_nan
 from vots_hqtrack.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,7 +29,10 @@ NamesArgument = Annotated[
     list[str] | None,
     typer.Argument(metavar="NAME", help="Data sets to take. [default: all in DIR]"),
 ]
-PartOption = Annotated[float, typer.Option("--max-mib", help="Largest part, MiB.")]
+PartOption = Annotated[
+    float,
+    typer.Option("--max-mib", min=0.001, max=10**6, callback=refuse_nan, help="Largest part, MiB."),
+]
 CrfOption = Annotated[
     int, typer.Option("--crf", min=0, max=51, help="Videos: more is smaller and worse.")
 ]

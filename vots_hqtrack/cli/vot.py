@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vots_hqtrack.cli.console import err, out
-from vots_hqtrack.cli.options import DeviceOption, SettingsOption, WeightsOption, build_config
+from vots_hqtrack.cli.options import (
+    DeviceOption,
+    SettingsOption,
+    WeightsOption,
+    build_config,
+    refuse_nan,
+)
 from vots_hqtrack.cli.steps import measures_table, show_steps, show_tool_errors
 from vots_hqtrack.errors import ConfigError, ProtocolError
 
@@ -66,7 +72,13 @@ def import_vos(
     part: PartOption = None,
     fps: Annotated[
         float,
-        typer.Option("--fps", min=0.1, help="Frames per second; the data set has none."),
+        typer.Option(
+            "--fps",
+            min=0.1,
+            max=10_000,
+            callback=refuse_nan,
+            help="Frames per second; the data set has none.",
+        ),
     ] = 24.0,
     link: Annotated[
         bool, typer.Option("--link", help="Link to the frames instead of copying them.")

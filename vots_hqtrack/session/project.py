@@ -22,7 +22,7 @@ from vots_hqtrack.errors import InputError
 from vots_hqtrack.io import hold_lock, write_json
 from vots_hqtrack.refiner import Box, Click
 from vots_hqtrack.types import MAX_OBJECTS, LabelArray, ObjectId, Size, Source
-from vots_hqtrack.video.label_maps import read_label_map, write_label_map
+from vots_hqtrack.video.label_maps import read_written_map, write_label_map
 from vots_hqtrack.video.result_folder import MASKS_FOLDER
 
 PROJECT_NAME = "project.json"
@@ -188,7 +188,7 @@ class Project:
         if frame_index not in self.records:
             return np.zeros(self.video.size, np.uint8)
         path = self.mask_path(frame_index)
-        label_map = read_label_map(path)
+        label_map = read_written_map(path)
         if label_map.shape != tuple(self.video.size):
             got = Size(*label_map.shape)
             raise InputError(f"the mask {path} must have the size {self.video.size}, got {got}")

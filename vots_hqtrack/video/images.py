@@ -23,6 +23,12 @@ _logger = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
+_OTHER_SUFFIXES = frozenset(
+    ".avif .heic .heif .jp2 .j2k .jxl .gif .jfif .jpe .ppm .pgm .pnm .tga .exr .hdr .dng "
+    ".part .partial .crdownload .download .tmp".split()
+)
+"""Images of formats that are not read as frames, and files that did not arrive whole."""
+
 ExifRule = Literal["apply", "ignore"]
 """Whether a frame is turned as its EXIF orientation says, as viewers do, or left as stored."""
 
@@ -155,9 +161,9 @@ def find_images(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> Ima
     """Find the image files of a folder, hidden ones left out.
 
     Links that lead nowhere or to themselves, folders, pipes and devices that are named like images
-    count as lost.
+    count as lost, and so do images of other formats that are named and numbered like the others.
     """
-    paths, lost = [], []
+    paths, lost, others = [], [], []
     # A leading dot marks other systems' side files, such as "._00000.jpg".
     for path in sorted(folder.iterdir(), key=lambda path: natural_key(path.name)):
         if path.suffix.lower() in suffixes and not path.name.startswith("."):
@@ -166,6 +172,15 @@ def find_images(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> Ima
             except OSError:  # a link to itself, before Python 3.13
                 is_file = False
             paths.append(path) if is_file else lost.append(path.name)
+        elif path.suffix.lower() in _OTHER_SUFFIXES:
+            others.append(path.name)
+    patterns, stems = {_pattern(path.stem) for path in paths}, {path.stem for path in paths}
+    for name in others:
+        stem = Path(name).stem
+        if Path(stem).suffix.lower() in suffixes:  # 00001.png.part
+            stem = Path(stem).stem
+        if _pattern(stem) in patterns and "#" in _pattern(stem) and stem not in stems:
+            lost.append(name)
     return ImageFiles(paths, lost)
 
 
@@ -184,7 +199,13 @@ def list_images(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> lis
 def describe_lost(folder: Path, lost: list[str]) -> str:
     """Say which image files of a folder are lost."""
     names = ", ".join(lost[:5]) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
-    return f"files of {folder} cannot be read: {names} (not a file, or a link to nothing)"
+    why = "not a file, a link to nothing, or of another format"
+    return f"files of {folder} cannot be read: {names} ({why})"
+
+
+def _pattern(name: str) -> str:
+    """Return a name with a # for each number."""
+    return re.sub(r"[0-9]+", "#", name.lower())
 
 
 def leave_out_masks(paths: list[Path], mask_path: Path | None = None) -> list[Path]:
@@ -197,7 +218,7 @@ def leave_out_masks(paths: list[Path], mask_path: Path | None = None) -> list[Pa
         paths: Image files of a folder.
         mask_path: Mask that was given for the first frame.
     """
-    patterns = [re.sub(r"[0-9]+", "#", path.name.lower()) for path in paths]
+    patterns = [_pattern(path.name) for path in paths]
     main = max(sorted(set(patterns)), key=patterns.count, default="")
     kept = []
     for path, pattern in zip(paths, patterns, strict=True):

@@ -25,6 +25,8 @@ from vots_hqtrack.types import MAX_OBJECTS, FrameArray, LabelArray, MaskArray
 _logger = logging.getLogger(__name__)
 
 _LOSSLESS = ("PNG", "BMP", "TIFF", "GIF")
+_ORIENTATION = 274
+"""EXIF tag."""
 _WHITE = (255, 65535)
 _CODE = np.array([1 << 16, 1 << 8, 1])
 _AROUND = np.ones((3, 3), np.uint8)
@@ -96,6 +98,7 @@ class LabelMaps:
     def __init__(self, paths: Iterable[Path]) -> None:
         self._paths = tuple(paths)
         self._colours: npt.NDArray[np.int64] | None = None
+        self._has_colours: bool | None = None
         self._notes: set[str] = set()
 
     def read(self, path: Path) -> LabelArray:
@@ -147,6 +150,7 @@ class LabelMaps:
 
     def _labels_of_colours(self, values: npt.NDArray[Any], path: Path) -> LabelArray:
         codes = _colour_codes(values, path)
+        self._has_colours = True
         if self._colours is None:
             found = np.unique(codes)
             for other in self._paths:
@@ -169,8 +173,10 @@ class LabelMaps:
 
     def _is_coloured(self, path: Path) -> bool:
         """Check whether a file without colours belongs to a sequence that has some."""
-        others = (other for other in self._paths if other != path)
-        return self._colours is not None or any(_read_values(o).values.ndim == 3 for o in others)
+        if self._has_colours is None:
+            others = (other for other in self._paths if other != path)
+            self._has_colours = any(_read_values(other).values.ndim == 3 for other in others)
+        return self._has_colours
 
     def _note(self, path: Path, text: str) -> None:
         kind = text.split()[-1]
@@ -240,6 +246,7 @@ def _read_values(path: Path) -> StoredValues:
         with Image.open(path) as opened:
             image: Image.Image = opened
             file_format, mode = opened.format, opened.mode
+            orientation = opened.getexif().get(_ORIENTATION, 1)  # TIFF's goes with the decoding
             is_animated = bool(getattr(opened, "is_animated", False))
             if file_format in _LOSSLESS and not is_animated and mode in ("P", "PA"):
                 is_by_colour = _is_background_elsewhere(image)
@@ -252,6 +259,11 @@ def _read_values(path: Path) -> StoredValues:
     if file_format not in _LOSSLESS:
         raise InputError(
             f"the mask {path} must be lossless ({', '.join(_LOSSLESS)}), got {file_format}"
+        )
+    if orientation != 1:
+        raise InputError(
+            f"the mask {path} must be stored upright, got the EXIF orientation {orientation}, by "
+            "which viewers turn it"
         )
     if is_animated:
         raise InputError(f"the mask {path} must hold one image, got {file_format} with several")

@@ -51,9 +51,27 @@ class Losses:
             more = len(self.skipped) - _KEPT_NAMES
             lines.append(f"skipped files: {names}" + (f" and {more} more" if more > 0 else ""))
         if self.num_errors:
-            first = next(iter(self.messages))
+            first = next(iter(self.messages), "unknown ones")
             lines.append(f"damaged data: the decoder reported {self.num_errors} errors ({first})")
         return lines
+
+    @classmethod
+    def from_dict(cls, content: object) -> Losses:
+        """Read what :meth:`to_dict` made; anything else is one error without a word.
+
+        Example:
+            >>> Losses.from_dict(Losses(num_missing=2).to_dict()).lines()
+            ['missing frames: 2 could not be read']
+        """
+        if content is None:
+            return cls()
+        try:
+            announced, missing, skipped, errors, messages = content.values()  # type: ignore[attr-defined]
+            counts = Counter({str(text): int(count) for text, count in messages.items()})
+            names = [str(name) for name in skipped]
+            return cls(announced, int(missing), names, int(errors), counts)
+        except (AttributeError, TypeError, ValueError):
+            return cls(num_errors=1)
 
     def to_dict(self) -> dict[str, object]:
         """Return what JSON holds."""

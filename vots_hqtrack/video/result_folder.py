@@ -17,6 +17,7 @@ from typing import Literal
 
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.io import hold_lock, is_temporary, remove_temporaries, to_json
+from vots_hqtrack.video.losses import Losses
 
 MASKS_FOLDER = "masks"
 CUTOUT_FOLDER = "cutout"
@@ -48,6 +49,16 @@ class EarlierRun:
     def status(self) -> str:
         """Status at its end; ``running`` if it was killed."""
         return str(self.head.get("status"))
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it tracked everything that its source had."""
+        return self.status in ("complete", "partial")
+
+    @property
+    def losses(self) -> Losses:
+        """Losses of its source, as far as it was read."""
+        return Losses.from_dict(self.head.get("losses"))
 
     def files(self, folder: Path) -> list[Path]:
         """Return all files that it may have written."""

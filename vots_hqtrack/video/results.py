@@ -81,6 +81,7 @@ class ResultWriter:
         self.summary = TrackSummary()
         self._facts = dict(facts)
         self._get_losses = get_losses
+        self._losses_before = earlier.losses if earlier and num_done else Losses()
         self._overlay_fps = overlay_fps
         self._overlay: OverlayWriter | None = None
         self._cutout = cutout
@@ -99,6 +100,11 @@ class ResultWriter:
             (folder / MASKS_FOLDER).mkdir(exist_ok=True)
         except OSError as error:
             raise _failure(folder, error) from error
+
+    @property
+    def losses(self) -> Losses:
+        """Losses of the source, or those of the earlier run if there are none now."""
+        return self._get_losses() or self._losses_before
 
     @property
     def num_frames(self) -> int:
@@ -122,7 +128,7 @@ class ResultWriter:
         is_saved = False
         try:
             if reason is None:
-                self._save("partial" if self._get_losses() else "complete")
+                self._save("partial" if self.losses else "complete")
             elif isinstance(reason, KeyboardInterrupt):
                 self._save("interrupted", reason=str(reason) or None)
             else:
@@ -251,7 +257,7 @@ class ResultWriter:
         files = [CHECKPOINT_NAME] if status not in ("complete", "partial") else []
         files += [OVERLAY_NAME] if self._overlay_fps is not None else []
         files += [self._cutout.file_name] if self._cutout is not None else []
-        losses = self._get_losses()
+        losses = self.losses
         head = {
             "format": FORMAT_VERSION,
             "status": status,

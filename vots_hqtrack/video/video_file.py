@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import threading
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,9 @@ _RATE_TOLERANCE = 0.01
 _FOREIGN_FORMATS = frozenset({"tty", "hls", "concat", "dash", "image2", "lavfi", "sdp", "rtsp"})
 """FFmpeg's readers of plain text, and of lists that name other files or addresses."""
 _SHOWN_BIT_VP8 = 0x10
+_EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+"""First bytes of a Matroska file, and of the element that holds all the rest."""
+_HEAD_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,8 @@ class VideoFile:
             rate = stream.average_rate or stream.guessed_rate
             own_rate = float(rate) if rate else 0.0
             self._packets = _list_packets(container, stream)
+        if not self._packets.messages and _is_cut_matroska(path):
+            self._packets = replace(self._packets, messages=("the file is cut short",))
         if not self._packets.num_frames:
             raise InputError(f"no frame could be read from {path} (codec {self.codec})")
         self.fps, self.times = self._rate_and_times(own_rate)
@@ -310,6 +316,25 @@ def _list_packets(container: Any, stream: Any) -> _Packets:  # noqa: ANN401 - Py
     stamps = stamps[bisect_left(stamps, min(keyframes)[0]) :]
     ordered = tuple(sorted(keyframes))
     return _Packets(stamps, ordered, len(stamps), num_announced, num_packets, tuple(messages))
+
+
+def _is_cut_matroska(path: Path) -> bool:
+    """Check whether a Matroska or WebM file is shorter than its segment announces.
+
+    FFmpeg says so only where the cut is not between two blocks.
+    """
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+        size = file.seek(0, os.SEEK_END)
+    start = head.find(_SEGMENT)
+    if not head.startswith(_EBML) or start < 0 or len(head) < start + 12:
+        return False
+    width = 9 - head[start + 4].bit_length()  # of a number that begins with zeros for its bytes
+    announced = int.from_bytes(head[start + 4 : start + 4 + width], "big") - (1 << 7 * width)
+    is_known = announced != (1 << 7 * width) - 1
+    return is_known and start + 4 + width + announced > size
 
 
 def _demux(

@@ -211,7 +211,8 @@ def evaluate(
     target = workspace.results_of(tracker) / EXPERIMENT
     with workspace.claim(tracker, on_wait=on_word):
         if force and target.parent.exists():
-            shutil.rmtree(target.parent)
+            with workspace.hold(on_word):  # another run may measure them now
+                shutil.rmtree(target.parent)
         missing = {}
         for sequence in sequences:
             if (fault := result_fault(target / sequence.name, sequence)) is None:

@@ -83,6 +83,7 @@ class VideoSession:
 
         Raises:
             ProtocolError: A first mask is empty.
+            InputError: Others cover a first mask.
         """
         for index, mask in enumerate(new_masks, start=1):
             if not mask.any():
@@ -103,6 +104,12 @@ class VideoSession:
     def _add(self, frame: FrameArray, new_masks: Sequence[MaskArray]) -> None:
         keys = [_sorting_key(mask) for mask in new_masks]
         by_key = dict(zip(keys, new_masks, strict=True))
+        if sum(map(np.count_nonzero, new_masks)) > np.count_nonzero(sum(new_masks)):
+            from vots_hqtrack.masks import combine_masks  # loads torch
+
+            # An error names the object as the toolkit counts.
+            count = len(self._object_ids) + 1
+            combine_masks({ObjectId(count + keys.index(key)): by_key[key] for key in by_key})
         ordered = sorted(by_key)
         ids = {key: ObjectId(self._num_ids + n) for n, key in enumerate(ordered, start=1)}
         self._num_ids += len(ids)
@@ -117,8 +124,7 @@ class VideoSession:
 def _sorting_key(mask: MaskArray) -> tuple[int, bytes]:
     """Return the key by which objects are numbered.
 
-    Area comes first: of masks that overlap the tracker gives the pixels to the lower id, so that an
-    object inside a larger one is not lost.
+    Area comes first, because the tracker lays the smaller of two masks above the other.
     """
     return int(mask.sum()), np.packbits(mask).tobytes()
 

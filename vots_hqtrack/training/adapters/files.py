@@ -15,8 +15,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from vots_hqtrack.errors import InputError
-from vots_hqtrack.types import MAX_OBJECTS, LabelArray
-from vots_hqtrack.video.label_maps import read_label_map
+from vots_hqtrack.types import LabelArray
+from vots_hqtrack.video.label_maps import LabelMaps
 from vots_hqtrack.video.reader import IMAGE_SUFFIXES
 
 IdArray = npt.NDArray[np.int32]
@@ -120,18 +120,28 @@ def take(table: object, key: str, kind: type[Value], where: object) -> Value:
 
 
 def read_ids(path: Path) -> IdArray:
-    """Read an image of object numbers: palette, grey or 1-bit.
-
-    White alone is object 1, as in binary masks; beside other numbers 255 marks pixels that belong
-    to none for certain (the borders of PASCAL VOC), which count as background.
+    """Read an image of object numbers that is alone, by the rules of `LabelMaps`.
 
     Raises:
         InputError: The file cannot be read.
     """
-    label_map = read_label_map(path)
-    if label_map.size and label_map.max() == MAX_OBJECTS:
-        label_map[label_map == MAX_OBJECTS] = 0
-    return label_map.astype(np.int32)
+    return LabelMaps([path]).read(path).astype(np.int32)
+
+
+class SequenceIds:
+    """Object numbers of a video's label maps, in which a colour is the same object in all frames.
+
+    Args:
+        paths: Label maps of the video, in the order of its frames.
+    """
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self._paths = tuple(paths)
+        self._maps = LabelMaps(self._paths)
+
+    def read(self, position: int) -> IdArray:
+        """Read the object numbers of a frame; `InputError` as `LabelMaps.read`."""
+        return self._maps.read(self._paths[position]).astype(np.int32)
 
 
 def read_wide(path: Path) -> IdArray:

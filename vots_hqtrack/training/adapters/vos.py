@@ -12,8 +12,8 @@ import numpy as np
 from vots_hqtrack.errors import ConfigError, InputError
 from vots_hqtrack.training.adapters.files import (
     IdArray,
+    SequenceIds,
     list_folders,
-    read_ids,
     read_json,
     require_folder,
     take,
@@ -167,11 +167,7 @@ def pair_paths(name: str, frames: Path, labels: Path) -> list[tuple[Path, Path]]
 
 def _pair_files(name: str, frames: Path, labels: Path) -> Video:
     frame_paths, label_paths = zip(*pair_paths(name, frames, labels), strict=True)
-    return Video(name, FrameFiles(frame_paths), partial(_read_map, label_paths))
-
-
-def _read_map(paths: tuple[Path, ...], position: int) -> IdArray:
-    return read_ids(paths[position])
+    return Video(name, FrameFiles(frame_paths), SequenceIds(label_paths).read)
 
 
 def _read_as_single(read: Callable[[int], IdArray], position: int) -> IdArray:

@@ -19,7 +19,7 @@ import numpy as np
 
 from vots_hqtrack.errors import ConfigError, InputError
 from vots_hqtrack.io import atomic_path
-from vots_hqtrack.training.adapters.files import list_folders, read_ids
+from vots_hqtrack.training.adapters.files import list_folders
 from vots_hqtrack.training.adapters.packs import codecs
 from vots_hqtrack.training.adapters.packs.codecs import CodecOptions
 from vots_hqtrack.training.adapters.packs.reader import (
@@ -40,6 +40,7 @@ from vots_hqtrack.training.adapters.vos import (
     read_lists,
 )
 from vots_hqtrack.types import Size
+from vots_hqtrack.video.label_maps import LabelMaps
 from vots_hqtrack.video.reader import natural_key, read_frame
 from vots_hqtrack.vot.import_vos import ANNOTATIONS, IMAGES
 
@@ -301,7 +302,8 @@ def _encode(
 ) -> tuple[dict[str, object], list[float], dict[str, bytes]]:
     """Encode an item: its entry of the index, its PSNR values, its pieces by name."""
     name = f"{source.name}/{item.name}"
-    maps = [read_ids(path).astype(np.uint8) for path in item.labels]
+    reader = LabelMaps(item.labels)
+    maps = [reader.read(path) for path in item.labels]
     sizes = sorted({labels.shape for labels in maps})
     if len(sizes) > 1:
         raise InputError(f"the label maps of {name} differ in size: {sizes}")
