@@ -1,7 +1,7 @@
 """Automatic test user of interactive sessions: corrects the worst frame, again and again.
 
 The user gives the first frame's true masks and tracks forward. In each round it takes the frame on
-which the masks are worst, gives the true masks there, and tracks from it to both ends.
+which the masks are worst, gives the true masks there, and tracks again what that changes.
 """
 
 from __future__ import annotations
@@ -92,9 +92,8 @@ def play_user(
             worst = min(left, key=lambda index: float(np.mean(overlaps[index])))
             _give(predictor, state, worst, truth[worst], ids)
             corrected.append(worst)
-            for reverse in (False, True):
-                for _ in predictor.propagate_in_video(state, worst, reverse=reverse):
-                    pass
+            for _ in predictor.propagate_correction(state, worst):
+                pass
 
 
 def _give(

@@ -18,7 +18,7 @@ from vots_hqtrack.cli.console import err, frame_progress, out, print_error
 from vots_hqtrack.cli.given import check_prompt, make_masks
 from vots_hqtrack.cli.resume import find_checkpoint, fingerprint, require_same_run
 from vots_hqtrack.cli.track_job import Job, Prepared, RunOptions
-from vots_hqtrack.cli.track_session import SessionRun
+from vots_hqtrack.cli.track_session import SessionRun, remove_session
 from vots_hqtrack.errors import (
     HQTrackError,
     InputError,
@@ -112,8 +112,16 @@ def _run_session(job: Job, network: Network, title: str) -> None:
         with signals.on_signal("leave"):
             session = SessionRun(job, title)
         with claim_output(job.folder, earlier=job.options.earlier) as earlier:
+            digests = session.fingerprint
+            if job.options.earlier == "resume" and earlier is not None:
+                require_same_run(earlier, digests, job.folder)
+                if _is_complete(job, earlier):
+                    return
+            else:
+                remove_session(job.folder)
             tracker = network.load(job.options)
-            writer = _new_writer(job, job.facts(session.size, str(tracker.device), {}), earlier)
+            facts = job.facts(session.size, str(tracker.device), digests)
+            writer = _new_writer(job, facts, earlier)
             _write_all(job, writer, lambda: session.track(tracker, writer))
 
 
@@ -127,8 +135,8 @@ def _run_forward(job: Job, network: Network, title: str) -> None:
                 raise InputError(f"no frame could be read from {job.source.location}")
             size, prompt = check_frame(first.frame), job.prompts[job.start]
             checked = check_prompt(prompt, size)
-            given = (prompt, options.config, options.weights)
-            digests = fingerprint(first.frame, job.start, *given)
+            given = ([first.frame], job.prompts, options.config, options.weights)
+            digests = fingerprint(*given)
         with claim_output(job.folder, earlier=options.earlier) as earlier:
             saved = None
             if options.earlier == "resume" and earlier is not None:
@@ -137,6 +145,7 @@ def _run_forward(job: Job, network: Network, title: str) -> None:
                     return
                 saved = find_checkpoint(job.folder, earlier)
                 _check_limit(job, saved)
+            remove_session(job.folder)
             tracker = network.load(options)
             masks = {} if saved else make_masks(tracker, first.frame, checked)
             facts = job.facts(size, str(tracker.device), digests)
@@ -172,6 +181,7 @@ def _write_all(job: Job, writer: ResultWriter, track_frames: Callable[[], None])
         kept = _count(writer.num_frames, "frame")
         err.print(printable(f"kept: {kept} in {job.folder}"), markup=False, soft_wrap=True)
         raise
+    remove_session(job.folder)  # the results hold all of it
     seconds = time.perf_counter() - started
     speed = f"{seconds / max(writer.num_frames - num_before, 1):.2f} s a frame"
     _print_summary(writer.summary, writer.num_frames, speed, writer.folder)
@@ -187,6 +197,7 @@ def _is_complete(job: Job, earlier: EarlierRun) -> bool:
     """
     if earlier.status not in ("complete", "partial"):
         return False
+    remove_session(job.folder)
     if earlier.head.get("limit") != job.limit:
         raise InputError(
             f"the run in {job.folder} is complete with --limit {earlier.head.get('limit')}; give "
