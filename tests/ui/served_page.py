@@ -63,6 +63,10 @@ class Server:
         with Image.open(self.project / "masks" / f"{frame:05d}.png") as image:
             return np.asarray(image)
 
+    def num_edits(self) -> int:
+        """Number of edits of all frames."""
+        return max((self.record(index)["edit"] for index in self.known_frames()), default=0)
+
     def known_frames(self) -> set[int]:
         """Frames with a record on disk."""
         return {int(path.stem) for path in (self.project / "frames").glob("*.json")}

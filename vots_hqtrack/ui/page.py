@@ -52,9 +52,9 @@ KEYS = {
     "← →": "one frame, with shift ten",
     "Space": "play",
     "D": "next doubtful frame",
-    "1 … 9, N": "choose an object, new object",
-    "C X B P E": "tools; with shift the opposite",
-    "T R Esc": "track, re-track around, cancel",
+    "1 … 9, N": "an object, a new one",
+    "C X B P E": "tools",
+    "T R S": "track, re-track around, stop",
     "Z": "undo",
 }
 REFRESH_SECONDS = 0.2
@@ -213,6 +213,7 @@ class Tab:
             self._progress = ui.linear_progress(0, show_value=False).classes("progress")
             self._left = ui.label().classes("quiet number")
             self._cancel = ui.button("Cancel", on_click=self._cancel_run).props("flat no-caps")
+            self._cancel.tooltip("Stop after the frame at work (S)")
 
     def _build_side(self) -> None:
         ui.label("Tool").classes("heading")
@@ -284,7 +285,8 @@ class Tab:
             self._progress.value = job.done / job.total
             left = job.seconds_left
             self._left.text = "" if left is None else f"{left // 60:.0f}:{left % 60:02.0f} left"
-        self._help.text = f"{TOOLS[self._tool][2]}. With shift it means the opposite."
+        opposite = "" if self._tool == "box" else " With shift it means the opposite."
+        self._help.text = f"{TOOLS[self._tool][2]}.{opposite}"
         self._show_objects(record)
         self._show_strips()
 
@@ -527,7 +529,7 @@ class Tab:
             "d": self._go_to_doubtful,
             "n": self._new_object,
             "z": self._undo,
-            "escape": self._cancel_run,
+            "s": self._cancel_run,
             **{str(i): partial(self._select, ObjectId(i)) for i in range(1, 10)},
             **{key: partial(self._choose_tool, name) for key, name in TOOL_KEYS.items()},
             **{key: partial(self._track, kind) for key, kind in RUN_KEYS.items()},
