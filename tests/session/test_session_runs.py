@@ -452,3 +452,26 @@ def test_exception_of_the_other_methods(
     state.close()
     with pytest.raises(InputError, match="closed"):
         predictor.add_new_mask(state, 0, 1, TRUTH[0][1])
+
+
+def test_a_long_video_is_read_where_it_is_tracked(predictor: InteractivePredictor) -> None:
+    class LongVideo:
+        """10,000 frames, the seven over and over; notes which are read."""
+
+        def __init__(self) -> None:
+            self.seen: set[int] = set()
+
+        def __len__(self) -> int:
+            return 10_000
+
+        def __getitem__(self, index: int) -> np.ndarray:
+            self.seen.add(index)
+            return FRAMES[index % 7]
+
+    video = LongVideo()
+    with predictor.init_state(video) as state:
+        predictor.add_new_mask(state, 5001, 1, TRUTH[5001 % 7][1])
+        list(predictor.propagate_in_video(state, max_frame_num_to_track=2))
+        list(predictor.propagate_in_video(state, max_frame_num_to_track=1, reverse=True))
+        assert sorted(state.records) == [5000, 5001, 5002, 5003]
+    assert video.seen == {0, 5000, 5001, 5002, 5003}

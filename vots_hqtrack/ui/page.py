@@ -492,8 +492,9 @@ class Tab:
         except (HQTrackError, OSError) as error:
             ui.notify(str(error), type="negative")
         else:
-            ui.notify(f"Written to {path}", type="positive")
-            ui.download(f"/exports/{path.name}", path.name)
+            if path is not None:  # the server is not about to stop
+                ui.notify(f"Written to {path}", type="positive")
+                ui.download(f"/exports/{path.name}", path.name)
         finally:
             notice.dismiss()
 
