@@ -187,7 +187,7 @@ class Tab:
             sanitize=False,
         ).classes("frame")
         size = self._state.size
-        self._image.style(f"max-width: calc((100vh - 250px) * {size.width / size.height:.4f})")
+        self._image.style(f"max-width: calc((100vh - 270px) * {size.width / size.height:.4f})")
         with ui.row(wrap=False).classes("line"):
             self._play_button = ui.button(icon="play_arrow", on_click=self._toggle_play)
             self._play_button.props("flat round dense").classes("edge").tooltip("Play (Space)")
@@ -209,8 +209,8 @@ class Tab:
                 .mark(f"run-{kind}")
                 for kind, (icon, label, tip) in RUNS.items()
             ]
-            ui.space()
-            self._progress = ui.linear_progress(0, show_value=False).classes("progress")
+        with ui.row(wrap=False).classes("line"):
+            self._progress = ui.linear_progress(0, show_value=False).classes("grow")
             self._left = ui.label().classes("quiet number")
             self._cancel = ui.button("Cancel", on_click=self._cancel_run).props("flat no-caps")
             self._cancel.tooltip("Stop after the frame at work (S)")
