@@ -159,7 +159,7 @@ class Progress:
             steps = read_journal(path) if has_project else []
             for step in steps:
                 self._count(step)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
             raise InputError(
                 f"cannot read {path}: {error}; give --overwrite to begin again"
             ) from error
