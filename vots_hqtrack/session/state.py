@@ -153,7 +153,7 @@ class SessionState:
         """
         return sorted(
             index
-            for index, record in self.records.items()
+            for index, record in list(self.records.items())
             if any(
                 found.is_given and found.score > 0 and object_id in (None, number)
                 for number, found in record.objects.items()
@@ -182,7 +182,7 @@ class SessionState:
         Raises:
             InputError: Nothing is given on the frame, or it does not exist.
         """
-        given = sorted(index for index, record in self.records.items() if record.given)
+        given = sorted(index for index, record in list(self.records.items()) if record.given)
         if self.check_index(frame_idx) not in given:
             raise InputError(f"nothing is given on frame {frame_idx}: correct it first")
         before = max((index for index in given if index < frame_idx), default=0)
