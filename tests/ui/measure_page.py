@@ -22,7 +22,7 @@ import numpy as np
 from served_page import WAIT_MS, Page, serve, start_browser
 from two_discs import draw_video
 
-TINY = ["frame.long_edge=128", "frame.min_short_edge=16", "refiner.enabled=false"]
+TINY = ["frame.long_edge=256", "frame.min_short_edge=16", "refiner.enabled=false"]
 _CLOCK = """() => {
     window.clicks = [];
     window.addEventListener("mouseup", () => window.clicks.push({start: performance.now()}), true);
