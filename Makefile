@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
 FAULT_ARGS ?=
+PAGE_ARGS ?= clicks
 OUT ?= gpu-out
 WHEELS ?=
 DATA ?=
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint faults gpu clean
+.PHONY: help demo test lint faults page gpu clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +34,9 @@ lint: $(VENV)/.installed-dev ## Check format, style, types and spelling
 
 faults: $(VENV)/.installed-dev ## Kill, fill, forbid, close and damage; print a table (docs/reliability.md)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/campaign.py $(FAULT_ARGS)
+
+page: $(VENV)/.installed-dev ## Measure clicks, or memory over a long video, in a real browser
+	PYTHONPATH=tests $(BIN)/python tests/ui/measure_page.py $(PAGE_ARGS)
 
 # With the Python that is there: a machine with a GPU may have no network for an environment.
 gpu: ## Prove, measure and train on a GPU, within ten minutes (docs/gpu.md)

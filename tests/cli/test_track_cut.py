@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -191,3 +192,26 @@ def test_closed_pipes_do_not_spoil_results(clip, tmp_path):
     assert ended.stderr.splitlines()[-1].startswith("error: the reader of the output went away")
     assert "Traceback" not in ended.stderr
     assert read_tracks(folder)["status"] == "complete"
+
+
+def test_a_session_that_is_killed_keeps_all_frames_but_the_one_at_work(clip, tmp_path):
+    folder = tmp_path / "results"
+    words = [*clip, "--start", "3", "--both", "--no-overlay", "--out", str(folder)]
+    project = folder / "session.hqtrack"
+    end_at_frame(words, project, 7, signal.SIGKILL)
+    before = masks_in(project)
+    known = {path.stem for path in (project / "frames").glob("0*.json")}
+    assert {f"{index:05d}" for index in range(3, 7)} <= known
+    with started([*words, "--resume"]) as process:
+        _, stderr = process.communicate(timeout=240)
+    assert process.returncode == 0, stderr
+    num_done = int(re.search(r"going on after (\d+) of 19 frames", stderr)[1])
+    assert 4 <= num_done <= len(known)
+    tracks = read_tracks(folder)
+    assert [frame["index"] for frame in tracks["frames"]] == list(range(NUM_FRAMES))
+    assert tracks["status"] == "complete"
+    after = masks_in(folder)
+    for index in range(3, 3 + num_done):
+        name = f"{index:05d}.png"
+        assert after[name] == before[name]
+    assert not project.exists()

@@ -238,6 +238,46 @@ def test_a_signal_keeps_the_frames_that_a_session_tracked(track, frames, second_
     assert "kept: 2 frames" in result.stderr
 
 
+def test_a_session_that_was_cut_goes_on_and_leaves_results_only(
+    track, frames, second_mask, prompts, stop_at
+):
+    stop_at(2)
+    given = [frames, "--mask", second_mask, "--start", "1", "--both", *QUICK]
+    _, folder, _ = track(*given, code=143)
+    last = folder / "masks" / "00002.png"
+    first = read_label_map(last)
+    result, _, _ = track(*given, code=2)
+    assert "give --overwrite to replace results, or --resume" in result.stderr
+    result, _, _ = track(*given, "--limit", "1", "--resume", code=2)
+    assert "had another range of frames" in result.stderr
+    path = prompts({"1": {"3": {"mask": "corrected.png"}}})
+    result, _, _ = track(frames, "--prompts", path, "--both", *QUICK, "--resume", code=2)
+    assert "had another prompt" in result.stderr
+    result, _, tracks = track(*given, "--resume")
+    assert "going on after 3 of 4 frames" in result.stderr
+    assert (tracks["status"], _indices(tracks)) == ("complete", [0, 1, 2])
+    np.testing.assert_array_equal(read_label_map(last), first)
+    assert sorted(path.name for path in folder.iterdir()) == ["masks", "tracks.json"]
+    result, _, _ = track(*given, "--resume")
+    assert "complete already" in result.stdout
+
+
+def test_overwrite_removes_the_session_of_a_cut_run_and_nothing_else(
+    track, frames, second_mask, stop_at
+):
+    given = [frames, "--mask", second_mask, "--start", "1", *QUICK]
+    stop_at(2)
+    _, folder, _ = track(*given, "--both", code=143)
+    project = folder / "session.hqtrack"
+    assert (project / "project.json").exists()
+    (project / "masks" / "mine.txt").write_text("mine")
+    track(*given, "--overwrite")
+    assert [path.name for path in project.rglob("*")] == ["masks", "mine.txt"]
+    result, _, _ = track(*given, "--both", "--overwrite", code=2)
+    assert "session.hqtrack is not of a run that was cut" in result.stderr
+    assert (project / "masks" / "mine.txt").read_text() == "mine"
+
+
 def test_cutouts_of_a_run_that_was_cut_are_whole(track, frames, first_mask, stop_at):
     stop_at(2)
     given = [frames, "--mask", first_mask, *QUICK, "--cutout", "png", "--checkpoint", "1"]
@@ -285,7 +325,6 @@ def test_damage_of_a_video_makes_a_session_partial(track, tmp_path):
 
 
 REFUSED = {
-    ("--resume",): "cannot go on after a cut; leave --resume out",
     ("--preset", "lite-realtime"): "cannot keep a latency budget",
     ("--skip-missing",): "need every frame; leave --skip-missing out",
     ("--stop", "9"): "the video has frames 0 to 2, got --stop frame 9",

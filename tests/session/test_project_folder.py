@@ -20,6 +20,7 @@ from vots_hqtrack.session.project import (
     ObjectRecord,
     Project,
     VideoFacts,
+    delete_project,
 )
 from vots_hqtrack.session.references import choose_references, signature_of
 from vots_hqtrack.types import ObjectId, Size
@@ -93,6 +94,36 @@ def test_a_project_of_another_video_is_refused(tmp_path: Path, other: VideoFacts
     Project(tmp_path, VIDEO).close()
     with pytest.raises(InputError, match="belongs to a video of 12 frames of 4x6"):
         Project(tmp_path, other)
+
+
+def test_a_project_that_was_killed_while_it_was_made_is_begun_again(tmp_path: Path) -> None:
+    (tmp_path / ".lock").touch()
+    (tmp_path / ".hqtrack-0123456789abcdef.part").write_text("{")
+    Project(tmp_path, VIDEO).close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["frames", "masks", "project.json"]
+
+
+def test_deleting_a_project_leaves_what_it_did_not_write(tmp_path: Path) -> None:
+    folder = tmp_path / "p"
+    delete_project(folder)
+    project = Project(folder, VIDEO)
+    project.write_frame(3, np.ones(VIDEO.size, np.uint8), given_record(1))
+    with pytest.raises(InputError, match="open in another process"):
+        delete_project(folder)
+    project.close()
+    mine = [folder / "masks" / "notes.png", folder / "frames" / "3.json", folder / "mine.txt"]
+    for path in mine:
+        path.write_text("mine")
+    link = tmp_path / "link"
+    link.symlink_to(folder)
+    delete_project(link)
+    assert (folder / "project.json").exists()
+    delete_project(folder)
+    assert sorted(path for path in folder.rglob("*") if path.is_file()) == sorted(mine)
+    for path in mine:
+        path.unlink()
+    delete_project(folder)
+    assert not folder.exists()
 
 
 def test_a_mask_of_another_size_is_named(tmp_path: Path) -> None:

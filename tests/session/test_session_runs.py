@@ -15,6 +15,8 @@ from two_discs import SIZE, draw_video
 
 from vots_hqtrack.errors import ConfigError, InputError, ShapeError
 from vots_hqtrack.session import InteractivePredictor, SessionState
+from vots_hqtrack.session.project import ObjectRecord
+from vots_hqtrack.session.run import is_better
 from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.types import MaskArray
 
@@ -100,7 +102,7 @@ def test_both_directions_from_a_frame_in_the_middle(
         assert np.array_equal(mask, TRUTH[3][number])
 
 
-def test_where_runs_meet_the_nearest_given_mask_wins_and_the_newest_of_equals(
+def test_where_runs_meet_each_given_mask_rules_its_side(
     predictor: InteractivePredictor, state: SessionState
 ) -> None:
     give(predictor, state, 0, 1)
@@ -108,9 +110,49 @@ def test_where_runs_meet_the_nearest_given_mask_wins_and_the_newest_of_equals(
     assert origins(state, 1) == [0] * 7
     give(predictor, state, 6, 1)
     list(predictor.propagate_in_video(state, reverse=True))
-    assert origins(state, 1) == [0, 0, 0, 6, 6, 6, 6]
-    list(predictor.propagate_in_video(state, 0))
-    assert origins(state, 1) == [0, 0, 0, 0, 6, 6, 6]
+    found = origins(state, 1)
+    assert (found[:3], found[4:]) == ([0, 0, 0], [6, 6, 6])  # on the third the score decides
+
+
+def test_a_correction_is_tracked_from_both_of_its_sides(
+    predictor: InteractivePredictor, state: SessionState
+) -> None:
+    give(predictor, state, 0, 1)
+    list(predictor.propagate_in_video(state))
+    give(predictor, state, 4, 1)
+    assert state.correction_runs(4) == [(4, 6), (4, 0), (0, 4)]
+    assert state.correction_runs(0) == [(0, 4), (4, 0)]
+    with pytest.raises(InputError, match="nothing is given on frame 3"):
+        predictor.propagate_correction(state, 3)
+    before = state.label_map(1)
+    shown = [index for index, _, _ in predictor.propagate_correction(state, 4)]
+    assert shown == [4, 5, 6, 4, 3, 2, 1, 0, 0, 1, 2, 3, 4]
+    found = origins(state, 1)
+    assert (found[:2], found[3:]) == ([0, 0], [4, 4, 4, 4])
+    assert not np.array_equal(state.label_map(1), before)  # from a run that read the correction
+    for index in range(7):
+        assert iou(state.label_map(index) == 1, TRUTH[index][1]) > 0.8
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "is_replaced"),
+    [
+        ((0.9, 9, 3), (0.9, 0, 3), True),  # equally good: the newest
+        ((0.9, 9, 4), (0.9, 0, 3), False),
+        ((0.9, 9, 4), (0.6, 0, 3), True),
+        ((0.9, 0, 5), (0.2, 0, 4), False),  # of one given mask the shorter way
+        ((0.0, 9, 1), (0.9, 0, 8), True),  # a correction that says "not seen" counts nearby
+        ((0.0, 9, 4), (0.9, 0, 5), False),
+        ((0.0, 9, 4), (0.0, 0, 5), True),
+    ],
+)
+def test_the_better_of_two_masks_stays(
+    new: tuple[float, int, int], old: tuple[float, int, int], is_replaced: bool
+) -> None:
+    def record(score: float, origin: int, distance: int) -> ObjectRecord:
+        return ObjectRecord(score, "initial", origin, distance)
+
+    assert is_better(record(*new), record(*old)) == is_replaced
 
 
 def test_a_run_that_turns_round_does_not_replace_what_it_comes_from(
@@ -362,10 +404,12 @@ def test_a_killed_process_loses_the_frame_at_work_and_no_more(
         with pytest.raises(InputError, match="open in another process"):
             predictor.init_state(FRAMES, tmp_path / "project")
         process.kill()
-    (tmp_path / "project" / "masks" / ".00004.png.1.part").write_bytes(b"half a file")
+    left = [".hqtrack-0123456789abcdef.part", "frames/.hqtrack-0123456789abcdef.part"]
+    for name in (*left, "masks/.mine.part"):
+        (tmp_path / "project" / name).write_bytes(b"half a file")
     with predictor.init_state(FRAMES, tmp_path / "project") as state:
         assert set(state.records) >= {0, 1, 2, 3}
-        assert not list(state.project.folder.rglob("*.part"))
+        assert [path.name for path in state.project.folder.rglob("*.part")] == [".mine.part"]
         last = max(state.records)
         list(predictor.propagate_in_video(state, last))
         assert origins(state, 1) == [0] * 7
@@ -428,3 +472,26 @@ def test_exception_of_the_other_methods(
     state.close()
     with pytest.raises(InputError, match="closed"):
         predictor.add_new_mask(state, 0, 1, TRUTH[0][1])
+
+
+def test_a_long_video_is_read_where_it_is_tracked(predictor: InteractivePredictor) -> None:
+    class LongVideo:
+        """10,000 frames, the seven over and over; notes which are read."""
+
+        def __init__(self) -> None:
+            self.seen: set[int] = set()
+
+        def __len__(self) -> int:
+            return 10_000
+
+        def __getitem__(self, index: int) -> np.ndarray:
+            self.seen.add(index)
+            return FRAMES[index % 7]
+
+    video = LongVideo()
+    with predictor.init_state(video) as state:
+        predictor.add_new_mask(state, 5001, 1, TRUTH[5001 % 7][1])
+        list(predictor.propagate_in_video(state, max_frame_num_to_track=2))
+        list(predictor.propagate_in_video(state, max_frame_num_to_track=1, reverse=True))
+        assert sorted(state.records) == [5000, 5001, 5002, 5003]
+    assert video.seen == {0, 5000, 5001, 5002, 5003}

@@ -82,7 +82,7 @@ def test_the_strip_is_red_where_the_object_is_doubtful(num_frames: int, width: f
     }
     drawn = draw_strip(records, [ONE], num_frames, half)
     assert drawn.count("#e5484d") == 1
-    assert f'<rect x="500.00" y="3" fill="#e5484d" width="{width:.2f}"' in drawn
+    assert f'<rect x="500.00" y="1" fill="#e5484d" width="{width:.2f}"' in drawn
     assert drawn.count('fill="white"') == 1
     assert draw_strip({}, [], num_frames, 0).count("<rect") == 0
 

@@ -213,6 +213,24 @@ def test_video_that_ends_early_has_losses(tmp_path):
     assert (source.losses.num_announced, source.losses.num_missing) == (20, 20 - num_read)
 
 
+def test_random_access_to_a_folder_notes_damaged_images_once(tmp_path):
+    for index in range(3):
+        noise = np.random.default_rng(index).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+        cv2.imwrite(str(tmp_path / f"{index}.jpg"), noise)
+    data = bytearray((tmp_path / "1.jpg").read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 20] = bytes(20)
+    (tmp_path / "1.jpg").write_bytes(data)
+    source = open_source(tmp_path)
+    assert source[0].frame.shape == source[2].frame.shape == (64, 64, 3)
+    assert not source.losses
+    for _ in range(2):
+        assert source[1].frame.shape == (64, 64, 3)
+    found = source.losses.to_dict()
+    assert source.losses.num_errors == 1
+    assert len(list(source)) == 3
+    assert source.losses.to_dict() == found
+
+
 def test_broken_video_is_an_error(tmp_path):
     path = tmp_path / "broken.mp4"
     path.write_bytes(b"no video at all" * 100)

@@ -152,6 +152,45 @@ def test_damaged_data_are_reported_and_the_rest_is_read(tmp_path):
     assert "h264" in " ".join(video.losses.messages)
 
 
+def test_random_access_notes_damage_once(tmp_path):
+    path = write_video(tmp_path / "a.mp4", **{"x264-params": "keyint=6"})
+    data = bytearray(path.read_bytes())
+    for place in range(900, 940):
+        data[place] ^= 0x5A
+    path.write_bytes(data)
+    whole = VideoFile(path)
+    list(whole)
+    video = VideoFile(path, cache_bytes=1)  # so that frames are decoded again
+    assert video[19].any()
+    assert not video.losses
+    for order in (range(20), reversed(range(20))):
+        for index in order:
+            with contextlib.suppress(InputError):
+                video[index]
+        assert video.losses.num_errors == whole.losses.num_errors
+        assert video.losses.messages == whole.losses.messages
+
+
+def test_random_access_to_a_sound_video_notes_nothing(kind):
+    video = VideoFile(kind, cache_bytes=1)
+    for index in (19, 3, 11, 5, 6, 4, 0, 14):
+        assert video[index].any()
+    assert not video.losses, video.losses
+
+
+def test_random_access_notes_a_cut_where_it_reads_the_end(tmp_path):
+    path = write_video(tmp_path / "motion-jpeg.avi", **KINDS["motion-jpeg.avi"])
+    path.write_bytes(path.read_bytes()[: int(0.7 * path.stat().st_size)])
+    video = VideoFile(path)
+    assert video[0].any()
+    assert not video.losses.num_missing
+    with contextlib.suppress(InputError):
+        video[-1]
+    with contextlib.suppress(InputError):
+        video[-1]
+    assert video.losses.num_missing == 20 - len(video)
+
+
 def test_level_of_ffmpegs_log_stays(tmp_path):
     before = av.logging.get_level()
     list(VideoFile(write_video(tmp_path / "a.mp4", num_frames=2)))

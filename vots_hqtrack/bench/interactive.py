@@ -1,7 +1,7 @@
 """Automatic test user of interactive sessions: corrects the worst frame, again and again.
 
-The user gives the first frame's true masks and tracks forward. In each round it takes the frame on
-which the masks are worst, gives the true masks there, and tracks from it to both ends.
+The user gives the first frame's true masks and tracks forward. In each round it takes a frame on
+which the masks are worst, gives the true masks there, and tracks again what that changes.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from vots_hqtrack.session.video import Video
 from vots_hqtrack.types import LabelArray, ObjectId
 from vots_hqtrack.video.label_maps import LabelMaps
 from vots_hqtrack.video.reader import list_images
+
+_BAD_MARGIN = 0.1
+"""A frame is as bad as the worst one if its J is not better by more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +93,35 @@ def play_user(
             left = [index for index in measured if index not in corrected]
             if len(corrected) == num_corrections or not left:
                 return
-            worst = min(left, key=lambda index: float(np.mean(overlaps[index])))
+            worst = choose_frame({index: float(np.mean(overlaps[index])) for index in left})
             _give(predictor, state, worst, truth[worst], ids)
             corrected.append(worst)
-            for reverse in (False, True):
-                for _ in predictor.propagate_in_video(state, worst, reverse=reverse):
-                    pass
+            for _ in predictor.propagate_correction(state, worst):
+                pass
+
+
+def choose_frame(overlaps: Mapping[int, float]) -> int:
+    """Choose the frame to correct: the middle of the longest stretch of bad ones.
+
+    A user who looks over the masks mends what is wrong for long. A frame is bad if it is at most
+    a tenth better than the worst one.
+
+    Args:
+        overlaps: J by frame, of the frames that are not corrected yet.
+
+    Example:
+        >>> choose_frame({1: 0.0, 2: 0.6, 3: 0.05, 4: 0.0, 5: 0.02, 6: 0.7})
+        4
+    """
+    limit = min(overlaps.values()) + _BAD_MARGIN
+    stretches: list[list[int]] = [[]]
+    for index, overlap in sorted(overlaps.items()):
+        if overlap <= limit:
+            stretches[-1].append(index)
+        elif stretches[-1]:
+            stretches.append([])
+    longest = max(stretches, key=len)
+    return longest[(len(longest) - 1) // 2]
 
 
 def _give(

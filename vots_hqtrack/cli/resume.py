@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,18 +24,16 @@ Fingerprint = Mapping[str, str]
 
 
 def fingerprint(
-    first: FrameArray,
-    start: int,
-    prompt: FramePrompt,
+    frames: Iterable[FrameArray],
+    prompts: Mapping[int, FramePrompt],
     config: TrackerConfig,
     weights: Path | None,
 ) -> Fingerprint:
     """Return the digests of what the masks of a run depend on.
 
     Args:
-        first: First frame, uint8 ``(H, W, 3)`` RGB.
-        start: Its index in the source.
-        prompt: Its prompts.
+        frames: Frames with prompts, uint8 ``(H, W, 3)`` RGB.
+        prompts: Their prompts by the frames' index in the source, in the same order.
         config: Options of the tracker.
         weights: VMOS weights in place of those that the options name.
     """
@@ -43,12 +41,15 @@ def fingerprint(
 
     own = {} if weights is None else {config.weights: sha256_of(weights)}
     named = [own.get(name) or locate(name).entry.sha256 for name in config.weights_needed()]
-    prompts = [(number, found.points, found.box) for number, found in prompt.objects.items()]
-    prompt_digest = _digest(repr((prompts, *map(sha256_of, prompt.files))).encode())
+    shown, given = hashlib.sha256(), hashlib.sha256()
+    for frame, (index, prompt) in zip(frames, prompts.items(), strict=True):
+        shown.update(repr((index, frame.shape)).encode() + frame.tobytes())
+        objects = [(number, found.points, found.box) for number, found in prompt.objects.items()]
+        given.update(repr((objects, *map(sha256_of, prompt.files))).encode())
     options = json.dumps(dataclasses.asdict(config), sort_keys=True)
     return {
-        "first frame": _digest(repr((start, first.shape)).encode() + first.tobytes()),
-        "prompt": prompt_digest,
+        "first frame" if len(prompts) == 1 else "frame": shown.hexdigest(),
+        "prompt": given.hexdigest(),
         "options": _digest(options.encode()),
         "weights": _digest(" ".join(named).encode()),
     }
@@ -63,7 +64,8 @@ def require_same_run(earlier: EarlierRun, wanted: Fingerprint, folder: Path) -> 
     found = earlier.head.get("fingerprint")
     if not isinstance(found, dict):
         raise InputError(f"the run in {folder} cannot go on: its tracks.json has no fingerprint")
-    differing = [name for name, digest in wanted.items() if found.get(name) != digest]
+    names = dict.fromkeys([*wanted, *found])
+    differing = [name for name in names if found.get(name) != wanted.get(name)]
     if differing:
         raise InputError(
             f"the run in {folder} had another {' and '.join(differing)}; give those of then, or "

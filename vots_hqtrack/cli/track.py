@@ -199,9 +199,9 @@ def track(
 ) -> None:
     """Track objects through videos.
 
-    Writes DIR/masks/<frame>.png (a pixel's value is its object's id), DIR/overlay.mp4 and
-    DIR/tracks.json. An error, Ctrl-C or SIGTERM midway loses nothing of what was done; --resume
-    goes on, but not backward, nor with prompts on other frames than the first.
+    Writes DIR/masks/<frame>.png (a pixel's value is its object's id),
+    DIR/overlay.mp4 and DIR/tracks.json.
+    An error, Ctrl-C or SIGTERM midway loses nothing of what was done; --resume goes on.
     Lost or damaged frames make the result "partial", with exit code 5.
     Of several videos one that fails does not stop the others; the exit code is 5 then.
     """

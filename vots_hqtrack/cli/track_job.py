@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -254,14 +255,17 @@ def _plan(source: FrameSource, given: GivenPrompts, span: Span) -> list[Pass]:
 
 def _check_session(job: Job) -> None:
     """Refuse what runs backward, and prompts on other frames than the first, cannot keep."""
+    from vots_hqtrack.video.result_folder import PASSES_NAME, SESSION_NAME
+
     options = job.options
     what = "prompts on other frames than the first, and runs backward,"
-    if options.earlier == "resume":
-        raise InputError(f"{what} cannot go on after a cut; leave --resume out")
     if options.config.runtime.frame_budget:
         raise InputError(f"{what} cannot keep a latency budget: take another --preset")
     if options.skip_missing and job.source.kind == "folder":
         raise InputError(f"{what} need every frame; leave --skip-missing out")
+    project = job.folder / SESSION_NAME
+    if os.path.lexists(project) and not (job.folder / PASSES_NAME).is_file():
+        raise InputError(f"{project} is not of a run that was cut; move it, or give another --out")
     ids = [number for prompt in job.prompts.values() for number in prompt.objects]
     if max(ids, default=0) > LAST_OBJECT:
         raise InputError(f"{what} take object ids up to {LAST_OBJECT}, got {max(ids)}")

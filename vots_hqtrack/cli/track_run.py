@@ -19,7 +19,7 @@ from vots_hqtrack.cli.forward_run import ForwardRun
 from vots_hqtrack.cli.given import check_prompt, make_masks
 from vots_hqtrack.cli.resume import find_checkpoint, fingerprint, require_same_run
 from vots_hqtrack.cli.track_job import Job, Prepared, RunOptions
-from vots_hqtrack.cli.track_session import SessionRun
+from vots_hqtrack.cli.track_session import SessionRun, remove_session
 from vots_hqtrack.cli.track_together import WaitingVideo, run_together
 from vots_hqtrack.devices import pick_device
 from vots_hqtrack.errors import (
@@ -140,8 +140,16 @@ def _run_session(job: Job, network: Network, title: str) -> None:
         with signals.on_signal("leave"):
             session = SessionRun(job, title)
         with claim_output(job.folder, earlier=job.options.earlier) as earlier:
+            digests = session.fingerprint
+            if job.options.earlier == "resume" and earlier is not None:
+                require_same_run(earlier, digests, job.folder)
+                if _has_nothing_left(job, earlier):
+                    return
+            else:
+                remove_session(job.folder)
             tracker = network.load(job.options)
-            writer = _new_writer(job, job.facts(session.size, str(tracker.device), {}), earlier)
+            facts = job.facts(session.size, str(tracker.device), digests)
+            writer = _new_writer(job, facts, earlier)
             with _write_all(job, writer):
                 session.track(tracker, writer)
 
@@ -173,20 +181,19 @@ def open_forward(
                 raise InputError(f"no frame could be read from {job.source.location}")
             size, prompt = check_frame(first.frame), job.prompts[job.start]
             checked = check_prompt(prompt, size)
-            given = (prompt, options.config, options.weights)
-            digests = fingerprint(first.frame, job.start, *given)
+            given = ([first.frame], job.prompts, options.config, options.weights)
+            digests = fingerprint(*given)
         with claim_output(job.folder, earlier=options.earlier) as earlier:
             saved = None
             if options.earlier == "resume" and earlier is not None:
                 require_same_run(earlier, digests, job.folder)
-                if earlier.has_ended:
-                    if _is_whole(job, earlier):
-                        _report_again(job, earlier)
-                        yield None
-                        return
-                else:
+                if _has_nothing_left(job, earlier):
+                    yield None
+                    return
+                if not earlier.has_ended:
                     saved = find_checkpoint(job.folder, earlier)
                     _check_limit(job, saved)
+            remove_session(job.folder)
             tracker = network.load(options)
             masks = {} if saved else make_masks(tracker, first.frame, checked)
             facts = job.facts(size, str(tracker.device), digests)
@@ -224,11 +231,26 @@ def _write_all(job: Job, writer: ResultWriter) -> Iterator[None]:
         kept = _count(writer.num_frames, "frame")
         err.print(printable(f"kept: {kept} in {job.folder}"), markup=False, soft_wrap=True)
         raise
+    remove_session(job.folder)  # the results hold all of it
     seconds = time.perf_counter() - started
     speed = f"{seconds / max(writer.num_frames - num_before, 1):.2f} s a frame"
     _print_summary(writer.summary, writer.num_frames, speed, writer.folder)
     if losses := writer.losses.lines():
         raise PartialError(f"the results are partial: {'; '.join(losses)}")
+
+
+def _has_nothing_left(job: Job, earlier: EarlierRun) -> bool:
+    """Check whether an earlier run has done everything; report it again then.
+
+    Raises:
+        InputError: It had another limit.
+        PartialError: Its source had lost or damaged frames.
+    """
+    if not (earlier.has_ended and _is_whole(job, earlier)):
+        return False
+    remove_session(job.folder)
+    _report_again(job, earlier)
+    return True
 
 
 def _is_whole(job: Job, earlier: EarlierRun) -> bool:

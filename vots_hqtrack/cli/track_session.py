@@ -1,31 +1,37 @@
 """Runs of ``hqtrack track`` that a session makes: prompts on any frame, either direction.
 
-The session's project is in a temporary folder. Which mask a frame gets is known when all passes are
-over, so results are written then, in the order of the video.
+The session's project is in the output folder until the run is complete, so that ``--resume`` can go
+on with it. Which mask a frame gets is known when all passes are over, so results are written then,
+in the order of the video.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import itertools
 import logging
 import time
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 from vots_hqtrack.cli import signals
-from vots_hqtrack.cli.console import frame_progress
+from vots_hqtrack.cli.console import err, frame_progress
 from vots_hqtrack.cli.given import CheckedPrompt, check_prompt, make_masks
+from vots_hqtrack.cli.resume import Fingerprint, fingerprint
 from vots_hqtrack.cli.spans import Pass
 from vots_hqtrack.cli.track_job import Job
 from vots_hqtrack.errors import InputError, ShapeError
-from vots_hqtrack.masks import split_label_map
-from vots_hqtrack.result import FrameResult
 from vots_hqtrack.session import InteractivePredictor, SessionState
+from vots_hqtrack.session.project import PROJECT_NAME, delete_project
 from vots_hqtrack.session.video import SourceVideo
 from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.types import check_frame
 from vots_hqtrack.video.background import BackgroundWriter, call, prefetch
+from vots_hqtrack.video.result_folder import PASSES_NAME, SESSION_NAME, Journal, read_journal
 from vots_hqtrack.video.results import ResultWriter
 
 _logger = logging.getLogger(__name__)
@@ -49,7 +55,6 @@ class SessionRun:
     def __init__(self, job: Job, title: str) -> None:
         self._job, self._title = job, title
         self._frames = sorted({index for part in job.passes for index in part.frames})
-        self._seconds: defaultdict[int, float] = defaultdict(float)
         self.size = check_frame(job.source[0].frame)
         self._given: dict[int, CheckedPrompt] = {}
         for index, prompt in job.prompts.items():
@@ -58,6 +63,9 @@ class SessionRun:
                 self._given[index] = check_prompt(prompt, self.size)
             except (InputError, ShapeError) as error:
                 raise type(error)(f"frame {index}: {error}") from error
+        frames = (job.source[index].frame for index in job.prompts)
+        config, weights = job.options.config, job.options.weights
+        self._digests = fingerprint(frames, job.prompts, config, weights)
         outside = sorted(set(job.prompts) - set(self._frames))
         if outside:
             _logger.warning(
@@ -65,37 +73,55 @@ class SessionRun:
                 ", ".join(map(str, outside)),
             )
 
-    def track(self, tracker: HQTracker, writer: ResultWriter) -> None:
-        """Make all passes, then write what was tracked; after an error or a signal, too."""
-        predictor = InteractivePredictor(tracker)
-        with predictor.init_state(SourceVideo(self._job.source)) as state:
-            for index, given in self._given.items():
-                signals.check()
-                masks = make_masks(tracker, state.frame(index), given)
-                for number, mask in masks.items():
-                    predictor.add_new_mask(state, index, number, mask)
-            try:
-                self._make_passes(predictor, state)
-                self._find_losses()
-            finally:
-                with signals.on_signal("once"):
-                    self._write(state, writer)
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Digests of what the masks depend on."""
+        passes = repr([tuple(part) for part in self._job.passes])
+        return {**self._digests, "range of frames": hashlib.sha256(passes.encode()).hexdigest()}
 
-    def _make_passes(self, predictor: InteractivePredictor, state: SessionState) -> None:
-        with frame_progress() as progress:
-            total = sum(part.length for part in self._job.passes)
-            task = progress.add_task(self._title, total=total)
-            for part in self._job.passes:
-                started = time.perf_counter()
-                for index in _propagate(predictor, state, part):
-                    self._seconds[index] += time.perf_counter() - started
+    def track(self, tracker: HQTracker, writer: ResultWriter) -> None:
+        """Make all passes, then write what was tracked; after an error or a signal, too.
+
+        What a run that was cut did is not done again.
+        """
+        predictor = InteractivePredictor(tracker)
+        with Progress(self._job.folder) as progress:
+            project = self._job.folder / SESSION_NAME
+            with predictor.init_state(SourceVideo(self._job.source), project) as state:
+                if progress.num_done:
+                    total = sum(part.length for part in self._job.passes)
+                    err.print(f"going on after {progress.num_done} of {total} frames")
+                for index in sorted(set(self._given) - progress.given):
                     signals.check()
-                    progress.advance(task)
+                    masks = make_masks(tracker, state.frame(index), self._given[index])
+                    for number, mask in masks.items():
+                        predictor.add_new_mask(state, index, number, mask)
+                    progress.note_given(index)
+                try:
+                    self._make_passes(predictor, state, progress)
+                finally:
+                    with signals.on_signal("once"):
+                        self._write(state, writer, progress.seconds)
+
+    def _make_passes(
+        self, predictor: InteractivePredictor, state: SessionState, progress: Progress
+    ) -> None:
+        with frame_progress() as bar:
+            total = sum(part.length for part in self._job.passes)
+            task = bar.add_task(self._title, total=total, completed=progress.num_done)
+            for number, part in enumerate(self._job.passes):
+                started = time.perf_counter()
+                for index in _propagate(predictor, state, part, progress.length(number)):
+                    progress.note_tracked(number, index, time.perf_counter() - started)
+                    signals.check()
+                    bar.advance(task)
                     started = time.perf_counter()
 
-    def _write(self, state: SessionState, writer: ResultWriter) -> None:
+    def _write(
+        self, state: SessionState, writer: ResultWriter, seconds: Mapping[int, float]
+    ) -> None:
         """Write the frames that were tracked, in the order of the video."""
-        wanted = [index for index in self._frames if index in self._seconds]
+        wanted = [index for index in self._frames if index in seconds]
         if not wanted:
             return
         source = self._job.source
@@ -105,32 +131,99 @@ class SessionRun:
             background = stack.enter_context(BackgroundWriter(call))
             task = progress.add_task("writing", total=len(wanted))
             for index, (name, frame, shown_at) in zip(wanted, read_ahead, strict=True):
-                write = partial(writer.write, name, frame, _result(state, index))
-                background.put(partial(write, seconds=self._seconds[index], shown_at=shown_at))
+                write = partial(writer.write, name, frame, state.result(index))
+                background.put(partial(write, seconds=seconds[index], shown_at=shown_at))
                 progress.advance(task)
 
-    def _find_losses(self) -> None:
-        """Read the tracked frames in order, by which the source notes what is lost or damaged."""
-        first, last = self._frames[0], self._frames[-1]
-        with contextlib.closing(self._job.source.read(first)) as frames:
-            for index, _ in enumerate(frames, first):
-                signals.check()
-                if index > last:
-                    break
+
+class Progress:
+    """Steps of a session that are on disk: frames with prompts, and tracked frames.
+
+    It is a context manager.
+
+    Args:
+        folder: Output folder of the run, which is locked.
+
+    Attributes:
+        given: Frames with prompts that are in the project.
+        seconds: Time of each tracked frame, of all passes together.
+        num_done: Number of tracked frames of all passes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.given: set[int] = set()
+        self.seconds: defaultdict[int, float] = defaultdict(float)
+        self._lengths: Counter[int] = Counter()
+        path, has_project = folder / PASSES_NAME, (folder / SESSION_NAME / PROJECT_NAME).exists()
+        try:
+            steps = read_journal(path) if has_project else []
+            for step in steps:
+                self._count(step)
+        except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
+            raise InputError(
+                f"cannot read {path}: {error}; give --overwrite to begin again"
+            ) from error
+        self._journal = Journal(path, steps)
+
+    def __enter__(self) -> Progress:
+        """Return it."""
+        return self
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        """Close the file, which stays until the run is complete."""
+        self._journal.close(remove=False)
+
+    @property
+    def num_done(self) -> int:
+        """Number of tracked frames of all passes."""
+        return self._lengths.total()
+
+    def length(self, number: int) -> int:
+        """Return the number of tracked frames of a pass."""
+        return self._lengths[number]
+
+    def note_given(self, index: int) -> None:
+        """Note that a frame's prompts are in the project."""
+        self._note({"given": index})
+
+    def note_tracked(self, number: int, index: int, seconds: float) -> None:
+        """Note that a pass has tracked a frame."""
+        self._note({"pass": number, "frame": index, "seconds": seconds})
+
+    def _note(self, step: Mapping[str, object]) -> None:
+        self._count(step)
+        self._journal.add(step)
+
+    def _count(self, step: Mapping[str, Any]) -> None:
+        if "given" in step:
+            self.given.add(int(step["given"]))
+        else:
+            self.seconds[int(step["frame"])] += float(step["seconds"])
+            self._lengths[int(step["pass"])] += 1
 
 
-def _propagate(predictor: InteractivePredictor, state: SessionState, part: Pass) -> Iterator[int]:
-    """Track the frames of a pass; yields the index of each."""
-    length = part.length - 1
-    tracked = predictor.propagate_in_video(state, part.first, length, reverse=part.is_reverse)
+def remove_session(folder: Path) -> None:
+    """Delete the project that a run made in its output folder, which is locked.
+
+    Raises:
+        InputError: The project is open in another process.
+    """
+    path = folder / PASSES_NAME
+    if path.is_file() and not path.is_symlink():
+        delete_project(folder / SESSION_NAME)
+        path.unlink()
+
+
+def _propagate(
+    predictor: InteractivePredictor, state: SessionState, part: Pass, num_done: int
+) -> Iterator[int]:
+    """Track the frames of a pass that are left; yields the index of each."""
+    step = -1 if part.is_reverse else 1
+    start = part.first + step * max(num_done - 1, 0)  # the newest one, which it goes on from
+    left = part.length - max(num_done, 1)
+    if num_done == part.length:
+        return
+    tracked = predictor.propagate_in_video(state, start, left, reverse=part.is_reverse)
     with contextlib.closing(tracked):
-        for found in tracked:
+        for found in itertools.islice(tracked, int(num_done > 0), None):
             yield found.frame_idx
-
-
-def _result(state: SessionState, index: int) -> FrameResult:
-    """Return the masks and scores of a frame of the session."""
-    objects = state.records[index].objects
-    masks = split_label_map(state.label_map(index), sorted(objects))
-    scores = {number: objects[number].score for number in masks}
-    return FrameResult(index, masks, scores, {i: objects[i].source for i in masks})

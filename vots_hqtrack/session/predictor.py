@@ -280,6 +280,26 @@ class InteractivePredictor:
         reverse = start is not None and frame_idx < start
         return self.propagate_in_video(state, start, length, reverse=reverse)
 
+    def propagate_correction(
+        self, state: SessionState, frame_idx: int
+    ) -> Generator[FrameMasks, None, None]:
+        """Track again what a given mask changes: up to the given masks before and after it.
+
+        From the frame in both directions, and from those given frames towards it, so that all masks
+        between them come from runs that know the correction; else as propagate_in_video.
+
+        Raises:
+            InputError: Nothing is given on the frame, or it does not exist.
+        """
+        runs = state.correction_runs(frame_idx)
+        return (
+            found
+            for start, stop in runs
+            for found in self.propagate_in_video(
+                state, start, abs(stop - start), reverse=stop < start
+            )
+        )
+
     def clear_all_prompts_in_frame(
         self, state: SessionState, frame_idx: int, obj_id: int
     ) -> FrameMasks:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from typing import Any, get_args
 import numpy as np
 
 from vots_hqtrack.errors import InputError
-from vots_hqtrack.io import hold_lock, write_json
+from vots_hqtrack.io import hold_lock, is_temporary, remove_temporaries, write_json
 from vots_hqtrack.refiner import Box, Click
 from vots_hqtrack.types import MAX_OBJECTS, LabelArray, ObjectId, Size, Source
 from vots_hqtrack.video.label_maps import read_written_map, write_label_map
@@ -141,7 +142,8 @@ class Project:
         if folder.exists() and not folder.is_dir():
             raise InputError(f"a project is a folder, got the file {folder}")
         is_known = (folder / PROJECT_NAME).exists()
-        if not is_known and folder.is_dir() and set(folder.iterdir()) - {folder / LOCK_NAME}:
+        names = os.listdir(folder) if folder.is_dir() else []
+        if not is_known and not all(name == LOCK_NAME or is_temporary(name) for name in names):
             raise InputError(
                 f"the folder {folder} is not empty and holds no {PROJECT_NAME}: give a new folder"
             )
@@ -152,12 +154,14 @@ class Project:
             hold_lock(folder / LOCK_NAME, busy=busy, remove=True, error=InputError)
         )
         try:
-            for name in (MASKS_FOLDER, RECORDS_FOLDER):
-                (folder / name).mkdir(exist_ok=True)
+            remove_temporaries(folder)  # of a process that was killed
             if is_known:
                 self._load()
             else:
                 self.save()
+            for name in (MASKS_FOLDER, RECORDS_FOLDER):
+                (folder / name).mkdir(exist_ok=True)
+                remove_temporaries(folder / name)
         except BaseException:
             self.close()
             raise
@@ -230,8 +234,6 @@ class Project:
                 f"got one of {self.video.num_frames} frames of {self.video.size}"
             )
         self.objects = objects
-        for temporary in self.folder.rglob(".*.part"):  # of a process that was killed
-            temporary.unlink()
         for found in sorted((self.folder / RECORDS_FOLDER).glob("*.json")):
             if _RECORD_NAME.fullmatch(found.stem) and int(found.stem) < num_frames:
                 self.records[int(found.stem)] = self._load_record(found)
@@ -244,6 +246,31 @@ class Project:
             raise _damaged(path, error) from error
         known = {i: found for i, found in record.objects.items() if i in self.objects}
         return dataclasses.replace(record, objects=known)
+
+
+def delete_project(folder: Path) -> None:
+    """Delete a project; files that are not of a project stay, with their folders.
+
+    Raises:
+        InputError: It is open in another process.
+        OSError: A file cannot be deleted.
+    """
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    busy = f"the project {folder} is open in another process"
+    with hold_lock(folder / LOCK_NAME, busy=busy, remove=True, error=InputError):
+        parts = [(MASKS_FOLDER, ".png"), (RECORDS_FOLDER, ".json")]
+        for place, suffix in ((folder / name, suffix) for name, suffix in parts):
+            for path in place.iterdir() if place.is_dir() and not place.is_symlink() else ():
+                is_frame = path.suffix == suffix and _RECORD_NAME.fullmatch(path.stem)
+                if is_frame or is_temporary(path.name):
+                    path.unlink()
+            with contextlib.suppress(OSError):  # it holds more
+                place.rmdir()
+        remove_temporaries(folder)
+        (folder / PROJECT_NAME).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def _record_to_json(record: FrameRecord) -> dict[str, Any]:

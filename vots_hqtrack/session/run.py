@@ -1,8 +1,9 @@
 """A run of the tracker over a session's video, from any frame in one direction.
 
-Rule of runs that meet: on each frame an object keeps the mask that was tracked from the nearest
-given mask, and of equally near ones the newest. A given mask is never replaced by a tracked one,
-and masks from a given mask that was taken back give way to all others.
+Rule of runs that meet: of two masks of an object on a frame, each is weighted by its score and by
+how much nearer its given mask is, and the better one stays; of equally good ones the newest. A
+given mask is never replaced by a tracked one, and masks from a given mask that was taken back give
+way to all others.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from vots_hqtrack.session.references import choose_references
 from vots_hqtrack.session.state import FrameMasks, SessionState
 from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.types import FrameArray, ObjectId
+
+UNSEEN_SCORE = 0.5
+"""Score by which "the object is not seen" competes with the mask of another run."""
 
 
 class _Origin(NamedTuple):
@@ -146,11 +150,11 @@ class Run:
             if number not in state.object_ids or not state.is_given(number, origin.frame_index):
                 continue  # taken back while the run was in work
             distance = origin.base + abs(index - origin.anchor)
-            if number in objects and self._distance(number, objects[number]) < distance:
-                continue
             score, source = float(result.scores[number]), result.sources[number]
-            objects[number] = ObjectRecord(score, source, origin.frame_index, distance)
-            masks[number] = mask
+            found = ObjectRecord(score, source, origin.frame_index, distance)
+            known = objects.get(number)
+            if known is None or not self._is_valid(number, known) or is_better(found, known):
+                objects[number], masks[number] = found, mask
         label_map = np.zeros(state.size, np.uint8)
         # Where masks overlap, the one from the nearest given mask wins, then the lowest id.
         for number in sorted(masks, key=lambda i: (self._distance(i, objects[i]), i), reverse=True):
@@ -161,8 +165,11 @@ class Run:
 
     def _distance(self, number: ObjectId, record: ObjectRecord) -> float:
         """Frames tracked since the given mask; infinite where that was taken back."""
-        is_valid = self._state.is_given(number, record.from_frame)
-        return record.distance if is_valid else np.inf
+        return record.distance if self._is_valid(number, record) else np.inf
+
+    def _is_valid(self, number: ObjectId, record: ObjectRecord) -> bool:
+        """Whether the given mask that an object was tracked from is still there."""
+        return self._state.is_given(number, record.from_frame)
 
     def _write(self, index: int, *, is_reference: bool) -> None:
         """Write a frame with the masks of the project to the memory."""
@@ -185,3 +192,22 @@ class Run:
 
     def _order(self, index: int) -> int:
         return index if self._step > 0 else self._state.num_frames - 1 - index
+
+
+def is_better(new: ObjectRecord, old: ObjectRecord) -> bool:
+    """Whether a mask replaces that of an earlier run, which was tracked from a given mask, too.
+
+    Each counts by its score times the other's share of the way between the two given masks.
+
+    Example:
+        >>> near, far = ObjectRecord(0.6, "initial", 0, 2), ObjectRecord(0.9, "initial", 9, 7)
+        >>> is_better(far, near), is_better(far, ObjectRecord(0.2, "initial", 0, 2))
+        (False, True)
+    """
+    if new.from_frame == old.from_frame:
+        return new.distance <= old.distance
+    return _score(new) * old.distance >= _score(old) * new.distance
+
+
+def _score(record: ObjectRecord) -> float:
+    return record.score or UNSEEN_SCORE

@@ -16,10 +16,12 @@ import numpy.typing as npt
 from vots_hqtrack.encoder.frames import EncodedFrame
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.masks import split_label_map
+from vots_hqtrack.result import FrameResult
 from vots_hqtrack.session.project import FrameRecord, ObjectInfo, Project
-from vots_hqtrack.session.video import Video
+from vots_hqtrack.session.video import Video, fps_of, named_frame
 from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.types import MAX_OBJECTS, FrameArray, LabelArray, ObjectId, Size, check_frame
+from vots_hqtrack.video.reader import NamedFrame
 
 _ENCODED_FRAMES = 4
 _UNDO_STEPS = 50
@@ -104,6 +106,11 @@ class SessionState:
         return self.project.video.size
 
     @property
+    def fps(self) -> float:
+        """Frames per second."""
+        return fps_of(self.video)
+
+    @property
     def object_ids(self) -> tuple[ObjectId, ...]:
         """All objects, ascending."""
         return tuple(sorted(self.project.objects))
@@ -146,17 +153,43 @@ class SessionState:
         """
         return sorted(
             index
-            for index, record in self.records.items()
+            for index, record in list(self.records.items())
             if any(
                 found.is_given and found.score > 0 and object_id in (None, number)
                 for number, found in record.objects.items()
             )
         )
 
+    def doubtful_frames(self, score: float) -> list[int]:
+        """Return the frames on which an object has a lower score, or is not seen, ascending."""
+        return sorted(
+            index
+            for index, record in list(self.records.items())
+            if any(found.score < score and not found.is_given for found in record.objects.values())
+        )
+
     def is_given(self, object_id: ObjectId, frame_idx: int) -> bool:
         """Whether the user gave an object's mask on a frame."""
         record = self.records.get(frame_idx)
         return record is not None and object_id in record.given
+
+    def correction_runs(self, frame_idx: int) -> list[tuple[int, int]]:
+        """Plan the runs of :meth:`InteractivePredictor.propagate_correction`.
+
+        Returns:
+            First and last frame of each run.
+
+        Raises:
+            InputError: Nothing is given on the frame, or it does not exist.
+        """
+        given = sorted(index for index, record in list(self.records.items()) if record.given)
+        if self.check_index(frame_idx) not in given:
+            raise InputError(f"nothing is given on frame {frame_idx}: correct it first")
+        before = max((index for index in given if index < frame_idx), default=0)
+        after = min((index for index in given if index > frame_idx), default=self.num_frames - 1)
+        runs = [(frame_idx, after), (frame_idx, before)]
+        runs += [(index, frame_idx) for index in (before, after) if index in given]
+        return [(first, last) for first, last in runs if first != last] or runs[:1]
 
     def check_index(self, frame_idx: int) -> int:
         """Return the index of a frame.
@@ -195,10 +228,22 @@ class SessionState:
             InputError: It cannot be read.
             ShapeError: Its size differs from the first frame's.
         """
+        return self.named_frame(frame_idx).frame
+
+    def named_frame(self, frame_idx: int) -> NamedFrame:
+        """Read a frame with its name and time; errors as :meth:`frame`."""
         with self._video_lock:
-            frame = self.video[self.check_index(frame_idx)]
-        check_frame(frame, expected=self.size)
-        return frame
+            found = named_frame(self.video, self.check_index(frame_idx))
+        check_frame(found.frame, expected=self.size)
+        return found
+
+    def result(self, frame_idx: int) -> FrameResult:
+        """Return the masks and scores of a frame, of the objects that are known there."""
+        with self.lock:
+            objects = self.records.get(frame_idx, FrameRecord()).objects
+            masks = split_label_map(self.label_map(frame_idx), sorted(objects))
+        scores = {number: objects[number].score for number in masks}
+        return FrameResult(frame_idx, masks, scores, {i: objects[i].source for i in masks})
 
     def encode(self, tracker: HQTracker, frame_idx: int) -> EncodedFrame:
         """Encode a frame, or return it from the few that are kept."""

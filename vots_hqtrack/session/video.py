@@ -7,7 +7,8 @@ from typing import Protocol
 
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.types import FrameArray
-from vots_hqtrack.video.reader import FrameSource, open_source
+from vots_hqtrack.video.losses import Losses
+from vots_hqtrack.video.reader import DEFAULT_FPS, FrameSource, NamedFrame, open_source
 
 
 class Video(Protocol):
@@ -37,6 +38,37 @@ class SourceVideo:
     def __getitem__(self, index: int, /) -> FrameArray:
         """Read a frame."""
         return self._source[index].frame
+
+    @property
+    def fps(self) -> float:
+        """Frames per second."""
+        return self._source.fps
+
+    @property
+    def losses(self) -> Losses:
+        """Lost frames and damage of what was read."""
+        return self._source.losses
+
+    def named(self, index: int) -> NamedFrame:
+        """Read a frame with its name and time."""
+        return self._source[index]
+
+
+def fps_of(video: Video) -> float:
+    """Return the frame rate of a video; frames without a source have the default one."""
+    return video.fps if isinstance(video, SourceVideo) else DEFAULT_FPS
+
+
+def losses_of(video: Video) -> Losses:
+    """Return what a video lost of what was read."""
+    return video.losses if isinstance(video, SourceVideo) else Losses()
+
+
+def named_frame(video: Video, index: int) -> NamedFrame:
+    """Read a frame with its name, the index where there is none, and its time."""
+    if isinstance(video, SourceVideo):
+        return video.named(index)
+    return NamedFrame(f"{index:05d}", video[index], index / DEFAULT_FPS)
 
 
 def open_video(source: str | Path) -> Video:

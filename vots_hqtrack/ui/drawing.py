@@ -91,9 +91,10 @@ def draw_strip(
         for index in range(1, num_bins + 1):
             if index == num_bins or kinds[index] != kinds[start]:
                 colour = (_UNKNOWN, colour_of(number), _RED)[kinds[start]]
+                inset = 1 if colour == _RED else 4  # it stands out beside any colour
                 parts.append(
-                    f'<rect x="{start * scale:.2f}" y="{top + 3}" fill="{colour}"'
-                    f' width="{(index - start) * scale:.2f}" height="{height - 6}"/>'
+                    f'<rect x="{start * scale:.2f}" y="{top + inset}" fill="{colour}"'
+                    f' width="{(index - start) * scale:.2f}" height="{height - 2 * inset}"/>'
                 )
                 start = index
         parts += [

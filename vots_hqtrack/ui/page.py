@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
+import inspect
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nicegui import app, events, run, ui
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
 
 from vots_hqtrack.errors import HQTrackError, InputError
 from vots_hqtrack.session import SessionState
+from vots_hqtrack.session.export import EXPORTS, EXPORTS_FOLDER
 from vots_hqtrack.session.project import FrameRecord
 from vots_hqtrack.types import ObjectId
 from vots_hqtrack.ui.drawing import (
+    DOUBTFUL,
     STRIP_SIZE,
     Point,
     colour_of,
@@ -27,18 +29,33 @@ from vots_hqtrack.ui.drawing import (
 from vots_hqtrack.ui.workspace import Workspace
 
 TOOLS = {
-    "add": ("add_circle", "Click: this is the object (C)"),
-    "remove": ("remove_circle", "Click: this is not the object (X)"),
-    "box": ("crop_free", "Drag a box around the object (B)"),
-    "brush": ("brush", "Paint on the mask (P)"),
-    "eraser": ("auto_fix_normal", "Erase from the mask (E)"),
+    "add": ("add_circle", "Add", "Click: this is the object (C)"),
+    "remove": ("remove_circle", "Remove", "Click: this is not the object (X)"),
+    "box": ("crop_free", "Box", "Drag a box around the object (B)"),
+    "brush": ("brush", "Brush", "Paint on the mask (P)"),
+    "eraser": ("auto_fix_normal", "Erase", "Erase from the mask (E)"),
 }
 TOOL_KEYS = {"c": "add", "x": "remove", "b": "box", "p": "brush", "e": "eraser"}
 RUNS = {
-    "backward": ("arrow_back", "Track backward"),
-    "both": ("sync_alt", "Track both ways"),
-    "forward": ("arrow_forward", "Track forward"),
-    "here": ("start", "Track to here"),
+    "backward": ("arrow_back", "Track backward", "From here to the first frame"),
+    "both": ("sync_alt", "Track both ways", "From here to both ends"),
+    "forward": ("arrow_forward", "Track forward", "From here to the last frame (T)"),
+    "here": ("start", "Track to here", "From the nearest given frame"),
+    "around": (
+        "published_with_changes",
+        "Re-track around",
+        "After a correction here: track again between the given frames around it (R)",
+    ),
+}
+RUN_KEYS = {"t": "forward", "r": "around"}
+KEYS = {
+    "← →": "one frame, with shift ten",
+    "Space": "play",
+    "D": "next doubtful frame",
+    "1 … 9, N": "an object, a new one",
+    "C X B P E": "tools",
+    "T R S": "track, re-track around, stop",
+    "Z": "undo",
 }
 REFRESH_SECONDS = 0.2
 PLAY_SECONDS = 0.1
@@ -61,13 +78,13 @@ def add_pages(workspace: Workspace) -> None:
             return Response(str(error), status_code=404)
         return Response(data, media_type="image/jpeg", headers={"Cache-Control": "no-store"})
 
-    @app.get("/masks.zip")
-    def masks() -> Response:
-        try:
-            data = workspace.export().read_bytes()
-        except HQTrackError as error:
-            return Response(str(error), status_code=404)
-        return Response(data, media_type="application/zip")
+    @app.get("/exports/{name}")
+    def exported(name: str) -> Response:
+        folder = None if workspace.state is None else workspace.state.project.folder
+        known = {found.file_name for found in EXPORTS.values()}
+        if folder is None or name not in known or not (folder / EXPORTS_FOLDER / name).is_file():
+            return Response("no such export", status_code=404)
+        return FileResponse(folder / EXPORTS_FOLDER / name, filename=name)
 
     @ui.page("/")
     def page() -> None:
@@ -138,16 +155,23 @@ class Tab:
         self._build()
         self._timer = ui.timer(REFRESH_SECONDS, self._tick)
         self._player = ui.timer(PLAY_SECONDS, self._play, active=False)
+        self._keys = self._key_actions()
         ui.keyboard(on_key=self._on_key, ignore=["input", "textarea"])
         self._refresh()
 
     def _build(self) -> None:
         with ui.header().classes("bar items-center"):
             ui.label("HQTrack").classes("brand")
-            ui.label(Path(self._state.project.video.location).name).classes("quiet")
+            ui.label(Path(self._state.project.video.location).name)
+            folder = self._state.project.folder
+            ui.label(f"saved in {folder.name}").classes("quiet").tooltip(str(folder.resolve()))
             ui.space()
             ui.button(icon="undo", on_click=self._undo).props("flat round").tooltip("Undo (Z)")
-            ui.button("Export", icon="download", on_click=self._export).props("flat no-caps")
+            with ui.button("Export", icon="download").props("flat no-caps"), ui.menu():
+                for name, (label, file_name, _) in EXPORTS.items():
+                    with ui.menu_item(on_click=partial(self._export, name)).mark(f"export-{name}"):
+                        ui.label(label).classes("grow")
+                        ui.label(file_name).classes("quiet file")
             ui.button("Close", icon="close", on_click=self._close).props("flat no-caps")
         with ui.row(wrap=False).classes("stage"):
             with ui.column().classes("main"):
@@ -163,35 +187,42 @@ class Tab:
             sanitize=False,
         ).classes("frame")
         size = self._state.size
-        self._image.style(f"max-width: calc((100vh - 250px) * {size.width / size.height:.4f})")
+        self._image.style(f"max-width: calc((100vh - 270px) * {size.width / size.height:.4f})")
         with ui.row(wrap=False).classes("line"):
             self._play_button = ui.button(icon="play_arrow", on_click=self._toggle_play)
-            self._play_button.props("flat round dense").tooltip("Play (Space)")
+            self._play_button.props("flat round dense").classes("edge").tooltip("Play (Space)")
             self._slider = ui.slider(
                 min=0, max=max(last, 1), value=self._frame, on_change=lambda e: self._go(e.value)
             ).classes("grow")
             self._number = ui.label().classes("number")
+            doubtful = ui.button(icon="error_outline", on_click=self._go_to_doubtful)
+            doubtful.props("flat round dense color=grey-5").classes("edge")
+            doubtful.tooltip("Next frame with a doubtful or unseen object (D)")
         height, width = STRIP_SIZE
         self._strip_size = (width, height)
-        self._strip_box = ui.row(wrap=False).classes("line")
+        self._strip_box = ui.row(wrap=False).classes("line strips")
         with ui.row(wrap=False).classes("line"):
             self._run_buttons = [
                 ui.button(label, icon=icon, on_click=partial(self._track, kind))
-                .props("outline no-caps no-wrap")
+                .props("outline no-caps no-wrap dense")
+                .tooltip(tip)
                 .mark(f"run-{kind}")
-                for kind, (icon, label) in RUNS.items()
+                for kind, (icon, label, tip) in RUNS.items()
             ]
-            ui.space()
-            self._progress = ui.linear_progress(0, show_value=False).classes("progress")
+        with ui.row(wrap=False).classes("line"):
+            self._progress = ui.linear_progress(0, show_value=False).classes("grow")
             self._left = ui.label().classes("quiet number")
             self._cancel = ui.button("Cancel", on_click=self._cancel_run).props("flat no-caps")
+            self._cancel.tooltip("Stop after the frame at work (S)")
 
     def _build_side(self) -> None:
         ui.label("Tool").classes("heading")
         with ui.row(wrap=False).classes("tools"):
-            for name, (icon, tip) in TOOLS.items():
-                button = ui.button(icon=icon, on_click=partial(self._choose_tool, name))
-                self._tool_buttons[name] = button.props("flat").tooltip(tip).mark(f"tool-{name}")
+            for name, (icon, label, tip) in TOOLS.items():
+                button = ui.button(label, icon=icon, on_click=partial(self._choose_tool, name))
+                button.props("flat stack dense no-caps size=sm").classes("tool").tooltip(tip)
+                self._tool_buttons[name] = button.mark(f"tool-{name}")
+        self._help = ui.label().classes("quiet")
         with ui.row(wrap=False).classes("line"):
             ui.label("Brush").classes("quiet")
             self._radius = ui.slider(min=1, max=60, value=12).classes("grow")
@@ -205,7 +236,11 @@ class Tab:
             ui.button("New", icon="add", on_click=self._new_object).props("flat dense no-caps")
         self._objects = ui.column().classes("objects")
         self._shown: object = None
-        self._help = ui.label().classes("quiet help")
+        ui.label("Keys").classes("heading")
+        with ui.grid(columns="auto 1fr").classes("keys"):
+            for keys, meaning in KEYS.items():
+                ui.label(keys).classes("key")
+                ui.label(meaning).classes("quiet")
 
     # What the tab shows.
 
@@ -241,6 +276,7 @@ class Tab:
         self._number.text = f"{self._frame} / {state.num_frames - 1}"
         for name, button in self._tool_buttons.items():
             button.props("color=primary" if name == self._tool else "color=grey-5")
+            button.classes(**{"add" if name == self._tool else "remove": "chosen"})
         for button in self._run_buttons:
             button.set_enabled(job is None)
         for element in (self._progress, self._left, self._cancel):
@@ -249,8 +285,8 @@ class Tab:
             self._progress.value = job.done / job.total
             left = job.seconds_left
             self._left.text = "" if left is None else f"{left // 60:.0f}:{left % 60:02.0f} left"
-        tip = TOOLS[self._tool][1]
-        self._help.text = f"{tip}. Shift-click means the opposite. Arrows step, 1-9 choose objects."
+        opposite = "" if self._tool == "box" else " With shift it means the opposite."
+        self._help.text = f"{TOOLS[self._tool][2]}.{opposite}"
         self._show_objects(record)
         self._show_strips()
 
@@ -266,12 +302,18 @@ class Tab:
         if not ids:
             return
         with self._strip_box:
+            with ui.column().classes("edge names"):
+                for number in ids:
+                    ui.label(str(number)).style(f"color:{colour_of(number)}")
             self._strip = ui.interactive_image(
                 size=(width, height * len(ids)),
                 content=content,
                 on_mouse=lambda e: self._go(int(e.image_x / width * self._state.num_frames)),
                 sanitize=False,
-            ).classes("strip")
+            ).classes("strip grow")
+            self._strip.tooltip("Red: doubtful or not seen. White: given. Dark: not tracked yet.")
+            ui.element("div").classes("number")
+            ui.element("div").classes("edge")
 
     def _show_objects(self, record: FrameRecord) -> None:
         infos = self._state.project.objects
@@ -283,6 +325,8 @@ class Tab:
         with self._objects:
             for number in self._state.object_ids:
                 self._show_object(number, record)
+            if not infos:
+                ui.label("Click an object in the frame, or drag a box around it.").classes("quiet")
             if self._object not in infos:
                 with ui.row(wrap=False).classes("object selected"):
                     ui.element("span").classes("swatch").style(
@@ -321,6 +365,14 @@ class Tab:
         if frame != self._frame:
             self._frame, self._is_following = frame, False
             self._refresh()
+
+    def _go_to_doubtful(self) -> None:
+        """Go to the next frame, after the last one the first, on which an object is doubtful."""
+        doubtful = self._state.doubtful_frames(DOUBTFUL)
+        if not doubtful:
+            ui.notify("No object is doubtful on the frames that are tracked")
+            return
+        self._go(next((index for index in doubtful if index > self._frame), doubtful[0]))
 
     def _choose_tool(self, name: str) -> None:
         self._tool = name
@@ -433,10 +485,18 @@ class Tab:
         if self._workspace.job is not None:
             self._workspace.job.cancel()
 
-    async def _export(self) -> None:
-        path = await run.io_bound(self._workspace.export)
-        ui.notify(f"Written to {path}", type="positive")
-        ui.download("/masks.zip", "masks.zip")
+    async def _export(self, name: str) -> None:
+        notice = ui.notification("Exporting …", spinner=True, timeout=None)
+        try:
+            path = await run.io_bound(self._workspace.export, name)
+        except (HQTrackError, OSError) as error:
+            ui.notify(str(error), type="negative")
+        else:
+            if path is not None:  # the server is not about to stop
+                ui.notify(f"Written to {path}", type="positive")
+                ui.download(f"/exports/{path.name}", path.name)
+        finally:
+            notice.dismiss()
 
     async def _close(self) -> None:
         await run.io_bound(self._workspace.close)
@@ -458,15 +518,23 @@ class Tab:
         if key in ("arrowleft", "arrowright"):
             step = 10 if event.modifiers.shift else 1
             self._go(self._frame + (step if key == "arrowright" else -step))
-        elif key == " " and not event.action.repeat:
-            self._toggle_play()
-        elif key.isdecimal() and key != "0":
-            self._select(ObjectId(int(key)))
-        elif key == "z":
-            await self._undo()
-        elif key in TOOL_KEYS:
-            self._choose_tool(TOOL_KEYS[key])
-        await asyncio.sleep(0)
+        elif key in self._keys and not event.action.repeat:
+            found = self._keys[key]()
+            if inspect.isawaitable(found):
+                await found
+
+    def _key_actions(self) -> dict[str, Callable[[], object]]:
+        """Return what each key does, beside the arrows."""
+        return {
+            " ": self._toggle_play,
+            "d": self._go_to_doubtful,
+            "n": self._new_object,
+            "z": self._undo,
+            "s": self._cancel_run,
+            **{str(i): partial(self._select, ObjectId(i)) for i in range(1, 10)},
+            **{key: partial(self._choose_tool, name) for key, name in TOOL_KEYS.items()},
+            **{key: partial(self._track, kind) for key, kind in RUN_KEYS.items()},
+        }
 
 
 def _box_of(way: list[Point]) -> tuple[float, float, float, float]:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import itertools
 import re
 import threading
-import zipfile
 from functools import partial
 from pathlib import Path
 
 import cv2
 
 from vots_hqtrack.errors import InputError
-from vots_hqtrack.io import atomic_path
 from vots_hqtrack.masks import split_label_map
 from vots_hqtrack.session import InteractivePredictor, SessionState
+from vots_hqtrack.session.export import export
 from vots_hqtrack.ui.job import Job
 from vots_hqtrack.video.overlay import draw_overlay
 
@@ -94,7 +93,8 @@ class Workspace:
         """Start a run in the background.
 
         Args:
-            kind: ``forward``, ``backward``, ``both`` or ``here``.
+            kind: ``forward``, ``backward``, ``both``, ``here``, or ``around``, which tracks
+                again what the given masks of the frame change.
             frame: Frame that the tab shows.
 
         Raises:
@@ -113,6 +113,10 @@ class Workspace:
                 given = [i for i in state.given_frames() if i != frame] or [frame]
                 total = 1 + min(abs(i - frame) for i in given)
                 self.job = Job(kind, [partial(self.predictor.propagate_to, state, frame)], total)
+            elif kind == "around":
+                total = sum(1 + abs(stop - start) for start, stop in state.correction_runs(frame))
+                correct = partial(self.predictor.propagate_correction, state, frame)
+                self.job = Job(kind, [correct], total)
             elif kind == "both":
                 self.job = Job(kind, [forward, backward], after + before)
             elif kind == "backward":
@@ -156,13 +160,6 @@ class Workspace:
         )
         return data.tobytes()
 
-    def export(self) -> Path:
-        """Write the masks of all known frames as a ZIP of indexed PNGs into the project folder."""
-        state = self.opened()
-        path = state.project.folder / "masks.zip"
-        with state.lock, atomic_path(path) as temporary:
-            with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-                for index in sorted(state.records):
-                    mask = state.project.mask_path(index)
-                    archive.write(mask, f"masks/{mask.name}")
-        return path
+    def export(self, name: str) -> Path:
+        """Write the masks of all known frames in a format of `EXPORTS` into the project folder."""
+        return export(self.opened(), name)

@@ -69,7 +69,6 @@ class FrameSource(ABC):
         kind: Folder, video or camera.
         fps: Frames per second; of a video with a variable rate the mean.
         length: Number of frames; None if unknown.
-        losses: Losses of the newest iteration.
         paths: The frames' files in order; empty unless it is a folder.
     """
 
@@ -80,7 +79,12 @@ class FrameSource(ABC):
         self.location = location
         self.fps = fps
         self.length = length
-        self.losses = Losses()
+        self._losses = Losses()
+
+    @property
+    def losses(self) -> Losses:
+        """Losses of the newest iteration; before any, of what random access read."""
+        return self._losses
 
     def __iter__(self) -> Generator[NamedFrame, None, None]:
         """Yield the frames in order; errors as :meth:`read`."""
@@ -163,16 +167,26 @@ class FolderSource(FrameSource):
         self._lost = lost
         self._exif = exif
         self._skip_missing = skip_missing
+        self._losses = self._no_losses()
+        self._noted: set[int] = set()
 
     def __getitem__(self, index: int) -> NamedFrame:
         """Return any frame by its index, -1 being the last."""
         number = range(len(self.paths))[index]
         path = self.paths[number]
-        return NamedFrame(path.stem, read_frame(path, exif=self._exif), number / self.fps)
+        losses = Losses() if number in self._noted else self._losses
+        self._noted.add(number)
+        frame = read_frame(path, exif=self._exif, losses=losses)
+        return NamedFrame(path.stem, frame, number / self.fps)
+
+    def _no_losses(self) -> Losses:
+        return Losses(len(self.paths) + len(self._lost), skipped=list(self._lost))
 
     def _read(self, start: int) -> Iterator[NamedFrame]:
-        self.losses = losses = Losses(len(self.paths) + len(self._lost), skipped=list(self._lost))
+        self._losses = losses = self._no_losses()
+        self._noted.clear()
         for number, path in enumerate(self.paths[start:], start):
+            self._noted.add(number)
             try:
                 frame = read_frame(path, exif=self._exif, losses=losses)
             except InputError as error:
@@ -204,16 +218,19 @@ class VideoSource(FrameSource):
         number = range(len(self._video))[index]
         return self._name(number, self._video[number])
 
+    @property
+    def losses(self) -> Losses:
+        """Losses of the newest iteration; before any, of what random access read."""
+        return self._video.losses
+
     def close(self) -> None:
         """Close the file that random access holds open."""
         self._video.close()
 
     def _read(self, start: int) -> Iterator[NamedFrame]:
         for number, frame in enumerate(self._video):
-            self.losses = self._video.losses
             if number >= start:  # those before are decoded too, so that no damage goes unseen
                 yield self._name(number, frame)
-        self.losses = self._video.losses
 
     def _name(self, number: int, frame: FrameArray) -> NamedFrame:
         times = self._video.times

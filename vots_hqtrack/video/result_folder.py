@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from vots_hqtrack.errors import InputError
-from vots_hqtrack.io import hold_lock, is_temporary, remove_temporaries, to_json
+from vots_hqtrack.io import atomic_path, hold_lock, is_temporary, remove_temporaries, to_json
 from vots_hqtrack.video.losses import Losses
 
 MASKS_FOLDER = "masks"
@@ -26,6 +26,8 @@ CUTOUT_VIDEOS = ("cutout.webm", "cutout.mp4")
 TRACKS_NAME = "tracks.json"
 CHECKPOINT_NAME = "checkpoint.safetensors"
 JOURNAL_NAME = ".hqtrack.journal"
+SESSION_NAME = "session.hqtrack"
+PASSES_NAME = ".hqtrack.passes"
 LOCK_NAME = ".hqtrack.lock"
 FORMAT_VERSION = 1
 
@@ -150,7 +152,7 @@ def read_earlier(folder: Path) -> EarlierRun | None:
         if head["format"] != FORMAT_VERSION:
             raise ValueError(f"format {head['format']!r}")
         # A killed run has more in its journal, unless it was killed while it copied the journal.
-        frames = max(frames, _read_journal(folder / JOURNAL_NAME), key=len)
+        frames = max(frames, read_journal(folder / JOURNAL_NAME), key=len)
         if not all(_is_name(frame["name"]) for frame in frames):
             raise ValueError("a frame name that is not a file name")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -179,23 +181,22 @@ def remove_earlier(folder: Path, run: EarlierRun, *, keep_frames: int = 0) -> No
 
 
 class Journal:
-    """Frames of the run so far, one JSON line each, so that even a killed run knows its files.
+    """Steps of a run so far, such as its frames, one JSON line each, which a killed run leaves.
 
     Args:
         path: The file; a new one is made.
-        frames: Frames that are done already.
+        steps: Steps that are done already.
     """
 
-    def __init__(self, path: Path, frames: Iterable[Mapping[str, object]] = ()) -> None:
-        path.unlink(missing_ok=True)
-        self._file = path.open("x", encoding="utf-8")
+    def __init__(self, path: Path, steps: Iterable[Mapping[str, object]] = ()) -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_text("".join(to_json(step) + "\n" for step in steps), encoding="utf-8")
+        self._file = path.open("a", encoding="utf-8")
         self.path = path
-        for frame in frames:
-            self.add(frame)
 
-    def add(self, frame: Mapping[str, object]) -> None:
-        """Add a frame, before its label map is written."""
-        self._file.write(to_json(frame) + "\n")
+    def add(self, step: Mapping[str, object]) -> None:
+        """Add a step; a frame before its label map is written."""
+        self._file.write(to_json(step) + "\n")
         self._file.flush()
 
     def sync(self) -> None:
@@ -254,8 +255,12 @@ def _refuse_inside(path: Path, folder: Path) -> None:
             )
 
 
-def _read_journal(path: Path) -> list[dict[str, object]]:
-    """Read a killed run's journal; a line that was cut is left out."""
+def read_journal(path: Path) -> list[dict[str, object]]:
+    """Read a killed run's journal; a line that was cut is left out.
+
+    Raises:
+        ValueError: It is not one of ours.
+    """
     if not path.exists():
         return []
     if not _is_plain(path):

@@ -13,10 +13,11 @@ import os
 import threading
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ _SHOWN_BIT_VP8 = 0x10
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 """First bytes of a Matroska file, and of the element that holds all the rest."""
 _HEAD_BYTES = 4096
+_OPENED, _CUT = "opened", "cut"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,6 @@ class VideoFile:
         codec: Name of the video's codec.
         fps: Frames per second: the container's own rate, or the mean if its times say otherwise.
         times: Seconds from the first frame, by frame, as the container stores them.
-        losses: Losses of the newest pass over all frames.
 
     Raises:
         InputError: The file cannot be opened, or has no video that can be decoded.
@@ -90,7 +91,7 @@ class VideoFile:
 
     def __init__(self, path: Path, *, cache_bytes: int = CACHE_BYTES) -> None:
         self.path = path
-        self.losses = Losses()
+        self._losses = Losses()
         with _open(path) as container:
             stream = _video_stream(container, path)
             self.codec = stream.codec_context.codec.name
@@ -107,6 +108,8 @@ class VideoFile:
         self._cache_bytes = cache_bytes
         self._reading: Generator[tuple[int, Any], None, None] | None = None
         self._position = -1
+        self._noted: set[object] = set()
+        self._doubtful: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         """Return the number of frames."""
@@ -122,20 +125,24 @@ class VideoFile:
             InputError: The codec cannot decode a single frame.
         """
         packets = self._packets
-        self.losses = losses = Losses(num_announced=max(packets.num_frames, packets.num_announced))
-        losses.add_errors(packets.messages)
+        self._losses = losses = self._losses_of_packets()
+        self._noted.clear()
+        self._doubtful = None
         num_read = 0
         with _open(self.path) as container:
-            for frame in _decode(container, _video_stream(container, self.path), losses):
+            for frame in _decode(container, _video_stream(container, self.path), self._note):
                 yield _to_rgb(frame)
                 num_read += 1
         if not num_read:
             reason = next(iter(losses.messages), "the decoder gave no frame")
             raise InputError(f"cannot decode {self.path} (codec {self.codec}): {reason}")
-        losses.num_missing = max(0, packets.num_frames - num_read) + self._num_cut()
+        losses.num_missing = max(0, packets.num_frames - num_read)
+        self._note_cut()
 
     def __getitem__(self, index: int) -> FrameArray:
         """Return any frame, ``(H, W, 3)`` uint8 RGB, read-only; -1 is the last.
+
+        `losses` notes each damage that is met on the way to it once.
 
         Raises:
             IndexError: The video is shorter.
@@ -146,15 +153,73 @@ class VideoFile:
             raise IndexError(f"frame {index} of {self.path}, which has {length} frames")
         index %= length
         if index not in self._cache:
+            if not self._noted:
+                self._losses = self._losses_of_packets()
+                self._noted.add(_OPENED)
+            if index == length - 1:
+                self._note_cut()
             self._fetch(index)
         self._cache.move_to_end(index)
         return self._cache[index]
+
+    @property
+    def losses(self) -> Losses:
+        """Losses of the newest pass over all frames; before any, of what random access read."""
+        if self._doubtful is not None:
+            # Decoders also complain where they begin in the middle of a sound video.
+            with closing(self._read_from(None)) as frames:
+                while self._doubtful not in self._noted and next(frames, None):
+                    pass
+            self._doubtful = None
+        return self._losses
 
     def close(self) -> None:
         """Close the file that random access holds open; it opens again when asked."""
         if self._reading is not None:
             self._reading.close()
         self._reading, self._position = None, -1
+
+    def _losses_of_packets(self) -> Losses:
+        """Return the losses that are known without decoding."""
+        packets = self._packets
+        losses = Losses(max(packets.num_frames, packets.num_announced))
+        losses.add_errors(packets.messages)
+        return losses
+
+    def _note(
+        self,
+        messages: list[str],
+        packet: Any,  # noqa: ANN401 - PyAV's class
+        number: int,
+        start: int | None = None,
+    ) -> None:
+        """Note what the decoder reported of a packet, once; after a seek that it is doubtful.
+
+        Args:
+            messages: Its reports.
+            packet: The packet; None for the end of the stream.
+            number: Packets before it.
+            start: Time where decoding began; None is the beginning.
+        """
+        stamps = self._packets.stamps
+        key = None if packet is None else (packet.pts, packet.dts) if stamps else (number, number)
+        if start is not None:
+            if messages and key is not None and key not in self._noted:
+                self._doubtful = max(key, self._doubtful or key)
+            return
+        where = ""
+        if packet is not None:
+            shown = bisect_left(stamps, packet.pts) if stamps else number
+            where = f" near frame {shown}"
+        if key not in self._noted:
+            self._losses.add_errors(f"{message}{where}" for message in messages)
+        self._noted.add(key)
+
+    def _note_cut(self) -> None:
+        """Note once, at the end of the video, the frames that were cut off."""
+        if _CUT not in self._noted:
+            self._losses.num_missing += self._num_cut()
+        self._noted.add(_CUT)
 
     def _num_cut(self) -> int:
         """Frames that the header announces beyond the packets that are there."""
@@ -238,6 +303,7 @@ class VideoFile:
     def _read_from(self, stamp: int | None) -> Generator[tuple[int, Any], None, None]:
         """Decode from a time on; yields frames with their index."""
         stamps = self._packets.stamps
+        note = partial(self._note, start=stamp)
         with _open(self.path) as container:
             stream = _video_stream(container, self.path)
             if stamp is not None:
@@ -245,7 +311,7 @@ class VideoFile:
                     container.seek(stamp, stream=stream)
                 except (av.error.FFmpegError, OSError):
                     return
-            for number, frame in enumerate(_decode(container, stream, Losses())):
+            for number, frame in enumerate(_decode(container, stream, note)):
                 if not stamps:
                     yield number, frame
                     continue
@@ -357,11 +423,22 @@ def _demux(
             yield packet
 
 
-def _decode(container: Any, stream: Any, losses: Losses) -> Generator[Any, None, None]:  # noqa: ANN401
-    """Decode a stream from where it stands; damaged packets are noted and left out."""
+def _decode(
+    container: Any,  # noqa: ANN401 - PyAV's class
+    stream: Any,  # noqa: ANN401 - PyAV's class
+    note: Callable[[list[str], Any, int], None],
+) -> Generator[Any, None, None]:
+    """Decode a stream from where it stands; damaged packets are noted and left out.
+
+    Args:
+        container: The open file.
+        stream: Its video stream.
+        note: Called for each packet, with what the decoder reported of it, the packet, None for the
+            end, and the number of packets before it.
+    """
     codec = stream.codec_context
-    num_frames = 0
-    for packet in itertools.chain(_demux(container, stream, []), [None]):
+    packets = itertools.chain(_demux(container, stream, []), [None])
+    for number, packet in enumerate(packets):
         messages: list[str] = []
         frames = []
         with _reports(messages):
@@ -373,9 +450,7 @@ def _decode(container: Any, stream: Any, losses: Losses) -> Generator[Any, None,
                 messages.append(str(getattr(error, "strerror", None) or error))
         if not messages and any(frame.is_corrupt for frame in frames):
             messages.append(f"{codec.name}: a frame is damaged")
-        where = "" if packet is None else f" near frame {num_frames}"
-        losses.add_errors(f"{message}{where}" for message in messages)
-        num_frames += len(frames)
+        note(messages, packet, number)
         yield from frames
 
 

@@ -1,0 +1,64 @@
+"""Several tabs on one project: what they do at once is all on disk, and nothing is torn."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from two_discs import draw_video
+
+from vots_hqtrack.errors import InputError
+from vots_hqtrack.session import InteractivePredictor
+from vots_hqtrack.tracker import HQTracker
+from vots_hqtrack.ui.workspace import Workspace
+
+pytestmark = pytest.mark.weights
+VIDEO = draw_video(6)
+SMALL = ["frame.long_edge=512", "refiner.enabled=false"]
+
+
+def test_tabs_that_edit_undo_and_export_during_a_run_leave_a_whole_project(tmp_path: Path) -> None:
+    (tmp_path / "clip").mkdir()
+    for index, (frame, _) in enumerate(VIDEO):
+        cv2.imwrite(str(tmp_path / "clip" / f"{index:05d}.png"), frame[:, :, ::-1])
+    predictor = InteractivePredictor(HQTracker.from_preset("lite", device="cpu", settings=SMALL))
+    workspace = Workspace(predictor, tmp_path)
+    state = workspace.open(tmp_path / "clip")
+    with pytest.raises(InputError, match="give an object first"):
+        workspace.track("forward", 0)
+    predictor.add_new_mask(state, 0, 1, VIDEO[0][1][1])
+    job = workspace.track("both", 0)
+    with pytest.raises(InputError, match="a run is in work"):
+        workspace.track("forward", 0)
+
+    def edit(number: int) -> None:  # an error in a thread is a warning, and so fails the test
+        for index in (5, 3, 1):
+            predictor.paint(state, index, number, [(20 * number, 9)], 4)
+            workspace.export("masks")
+            workspace.image(index, 0.5)
+
+    tabs = [threading.Thread(target=edit, args=(number,)) for number in (2, 3, 4)]
+    for tab in tabs:
+        tab.start()
+    for tab in tabs:
+        tab.join()
+    undone = predictor.undo(state)
+    job.wait()
+    assert (job.error, job.done) == ("", 7)
+    before = {index: state.label_map(index) for index in range(6)}
+    records = dict(state.records)
+    workspace.close()
+    again = workspace.open(tmp_path / "clip")
+    assert dict(again.records).keys() == records.keys() == set(range(6))
+    for index, record in again.records.items():
+        assert record.given == records[index].given
+        label_map = again.label_map(index)
+        assert np.array_equal(label_map, before[index])
+        assert set(np.unique(label_map)) - {0} <= set(record.objects)
+    given = [number for index in (5, 3, 1) for number in again.records[index].given]
+    assert undone in (5, 3, 1)
+    assert len(given) == 8  # nine edits but one
+    workspace.close()
