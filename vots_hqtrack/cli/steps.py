@@ -42,7 +42,7 @@ MEASURE_NAMES: Mapping[str, str] = {
 def show_steps() -> Iterator[StepCallback]:
     """Show each step of a run as a bar; without a terminal, as a line when it starts and ends."""
     if not err.is_terminal:
-        yield _show_as_lines()
+        yield show_as_lines()
         return
     tasks: dict[str, TaskID] = {}
     with Progress(
@@ -63,7 +63,7 @@ def show_steps() -> Iterator[StepCallback]:
         yield show
 
 
-def _show_as_lines(repeat_s: float = 60) -> StepCallback:
+def show_as_lines(repeat_s: float = 60) -> StepCallback:
     """Print a step's start and end, and how far it is about once in ``repeat_s`` seconds."""
     started: dict[str, float] = {}
     printed: dict[str, float] = {}

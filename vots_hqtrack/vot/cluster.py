@@ -131,7 +131,7 @@ def run_on_cluster(
         ray = stack.enter_context(_connect(options))
         driver = _Driver(ray, workspace, options, jobs, on_step, on_word)
         driver.run(_title(trackers, options), num_tasks)
-    driver.raise_failures()
+    driver.raise_failures(num_tasks)
 
 
 def find_ray() -> ModuleType:
@@ -201,8 +201,11 @@ class _Driver:
             self._had_room = has_room
         self._on_step(Step(title, num_before + self._num_done, num_tasks))
 
-    def raise_failures(self) -> None:
+    def raise_failures(self, num_tasks: int) -> None:
         """Raise one error for all tasks that failed, if any did.
+
+        Args:
+            num_tasks: Tasks in all.
 
         Raises:
             ProtocolError: With a line for each task.
@@ -211,8 +214,7 @@ class _Driver:
             return
         width = max(len(name) for name, _, _ in self._failures)
         lines = [f"  {name:{width}}  {host}: {why}" for name, host, why in sorted(self._failures)]
-        count = len(self._failures)
-        first = f"{count} of {self._num_done + count} sequences have no results"
+        first = f"{len(lines)} of {num_tasks} sequences have no results"
         logs = self._workspace.folder / "logs"
         raise ProtocolError("\n".join([f"{first}; the logs are in {logs}", *lines]))
 

@@ -36,6 +36,7 @@ Chunk = Mapping[str, bytes]
 """Content of some files of a sequence, by their path in its folder."""
 
 _SCRATCH = "hqtrack-run-"
+_REMOVE_TRIES = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,4 +247,8 @@ def scratch_folder() -> Iterator[Path]:
             folder.mkdir(mode=0o700)
             yield folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            for _ in range(_REMOVE_TRIES):  # processes that are just being ended may still write
+                shutil.rmtree(folder, ignore_errors=True)
+                if not folder.exists():
+                    break
+                time.sleep(0.1)
