@@ -27,13 +27,21 @@ from vots_hqtrack.vot.registry import (
 )
 from vots_hqtrack.vot.results import result_fault
 from vots_hqtrack.vot.run import Step, check_sequences, run_in_turn
+from vots_hqtrack.vot.sequence_task import scratch_folder
 from vots_hqtrack.vot.sequences import write_sequence, write_sequence_list
 from vots_hqtrack.vot.workspace import EXPERIMENT, Workspace, make_workspace
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
 
-pytestmark = [pytest.mark.cluster, pytest.mark.vot, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.vot,
+    pytest.mark.slow,
+    # Ray leaves the sockets and the processes that it was connected to unclosed.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 LIMIT_S = 240
 HEIGHT, WIDTH = 24, 32
@@ -47,12 +55,15 @@ def nodes() -> Iterator[Cluster]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     from ray.cluster_utils import Cluster
 
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    try:
-        made.add_node(num_cpus=1)
-        yield made
-    finally:
-        made.shutdown()
+    few = {"num_cpus": 1, "include_log_monitor": False}
+    with scratch_folder() as folder:
+        head = {"include_dashboard": False, "no_monitor": True, "temp_dir": str(folder)}
+        made = Cluster(initialize_head=True, head_node_args={**few, **head})
+        try:
+            made.add_node(**few)
+            yield made
+        finally:
+            made.shutdown()
 
 
 @pytest.fixture(scope="module")

@@ -61,13 +61,15 @@ def task(folder: Path, tmp_path: Path) -> SequenceTask:
 
 def test_a_sequence_travels_whole(folder: Path, tmp_path: Path) -> None:
     (folder / "color" / "up").symlink_to(folder, target_is_directory=True)
+    (folder / "ir").symlink_to("color", target_is_directory=True)
     (folder / "occlusion.tag").write_text("0\n")
     chunks = list(pack_sequence(folder, chunk_bytes=1000))
     assert len(chunks) > 1
     there = tmp_path / "there" / "s"
     unpack(chunks, there)
     assert list(sequence_files(there)) == list(sequence_files(folder))
-    assert "color/00000004.jpg" in sequence_files(there)
+    assert {"color/00000004.jpg", "ir/00000004.jpg"} <= sequence_files(there).keys()
+    assert not any(name.startswith("color/up") for name in sequence_files(there))
     assert fingerprint_of(there) == fingerprint_of(folder)
     assert not any(path.is_symlink() for path in there.rglob("*"))
     assert dataclasses.replace(check_sequence(there), folder=folder) == check_sequence(folder)

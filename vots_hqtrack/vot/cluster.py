@@ -219,7 +219,7 @@ class _Driver:
         raise ProtocolError("\n".join([f"{first}; the logs are in {logs}", *lines]))
 
     def _submit(self, job: _Job) -> None:
-        options = {**self._resources, "max_retries": 0, "name": job.task.name}
+        options: dict[str, Any] = {**self._resources, "max_retries": 0, "name": job.task.name}
         if job.failed_on:
             options["label_selector"] = {_NODE_LABEL: f"!in({','.join(job.failed_on)})"}
         folder, chunks = job.task.sequence.folder, None
@@ -328,10 +328,13 @@ def _run_remotely(task: SequenceTask, references: list[Any] | None) -> tuple[str
     """
     import ray
 
+    context = ray.get_runtime_context()
+    cpus = context.get_assigned_resources().get("CPU", 1)
+    os.environ["OMP_NUM_THREADS"] = str(max(1, int(cpus)))
     if not ray.get_gpu_ids():
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # by default Ray would leave all of them visible
     chunks = None if references is None else (ray.get(each) for each in references)
-    return ray.get_runtime_context().get_node_id(), run_task(task, chunks)
+    return context.get_node_id(), run_task(task, chunks)
 
 
 @contextlib.contextmanager

@@ -134,13 +134,13 @@ def run_task(task: SequenceTask, chunks: Iterable[Chunk] | None = None) -> TaskR
 def sequence_files(folder: Path) -> dict[str, Path]:
     """Find all files of a sequence's folder, through links too, by their path in it."""
     found: dict[str, Path] = {}
-    seen: set[str] = set()
     for parent, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in seen:
-            folders.clear()  # a link to a folder above
+        above = {
+            os.path.realpath(folder / path) for path in Path(parent).relative_to(folder).parents
+        }
+        if os.path.realpath(parent) in above:
+            folders.clear()  # a link to a folder above would have no end
             continue
-        seen.add(real)
         paths = [Path(parent, name) for name in names]
         found |= {str(path.relative_to(folder)): path for path in paths if path.is_file()}
     return dict(sorted(found.items()))
