@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 DEFAULT_PRESETS = {"HQTrackLite": "lite-vmos"}
 """Presets of the identifiers in the checkout's ``trackers.ini``; any other one starts with lite."""
 
+_WRITE = "write --preset, --weights, --device and --set into it"
+
 vot_app = typer.Typer(
     name="vot", help="Work with the VOT toolkit and its sequences.", no_args_is_help=True
 )
@@ -207,14 +209,12 @@ def evaluate(
     Beside the toolkit's measures there are J, F and J&F, as DAVIS defines them. Sequences that have
     results already are not run again. The first tracker is packed, and checked as vot check does.
     """
-    from vots_hqtrack.vot.registry import BASELINE_TRACKER
     from vots_hqtrack.vot.run import check_sequences, run_evaluation
     from vots_hqtrack.vot.toolkit import find_toolkit
     from vots_hqtrack.vot.workspace import Workspace, check_toolkit_path, make_workspace
 
     find_toolkit()
-    given = trackers or ["HQTrack"]
-    names = list(dict.fromkeys([*given, *([BASELINE_TRACKER] if baseline else [])]))
+    names = _tracker_names(trackers or ["HQTrack"], registry, baseline=baseline)
     own = registry or folder / "trackers.ini"
     run = _cluster_run(workers, gpus, cpus, address, device)
     check_sequences(sequences)
@@ -222,23 +222,17 @@ def evaluate(
     with Workspace(folder.absolute(), sequences, own).claim(names[0]):
         if registry is not None:
             if preset or weights or settings or device != "auto":
-                wanted = "write --preset, --weights, --device and --set into it"
-                raise ConfigError(f"the trackers in {registry} have their own options: {wanted}")
+                raise ConfigError(f"the trackers in {registry} have their own options: {_WRITE}")
             _check_registered(registry, names)
-        elif len(given) > 1:
-            raise ConfigError("several trackers come from a file: give it with --registry")
         else:
-            entry = _entry(given[0], preset, weights, device, settings or [])
+            entry = _entry(names[0], preset, weights, device, settings or [])
             _register(own, entry, force=force)
         workspace = make_workspace(folder, sequences, own, on_wait=_say)
         with show_steps() as on_step, show_tool_errors():
             result = run_evaluation(
                 workspace, names, run=run, force=force, on_step=on_step, on_word=_say
             )
-    if result.measures:
-        out.print(measures_table(result))
-    _print_paths(result)
-    _check_packed(result, names[0])
+    _show_result(result, names[0])
 
 
 @vot_app.command("check")
@@ -330,6 +324,16 @@ def _repair(source: Path, sequences: Path, tracker: str, registry: Path) -> None
         repair_results(workspace, tracker, on_step=on_step, on_word=_say)
 
 
+def _tracker_names(given: list[str], registry: Path | None, *, baseline: bool) -> list[str]:
+    """Names of the trackers to run, each once, the baseline last where it was asked for."""
+    from vots_hqtrack.vot.registry import BASELINE_TRACKER
+
+    names = list(dict.fromkeys(given))
+    if registry is None and len(names) > 1:
+        raise ConfigError("several trackers come from a file: give it with --registry")
+    return list(dict.fromkeys([*names, *([BASELINE_TRACKER] if baseline else [])]))
+
+
 def _cluster_run(
     workers: int | None,
     gpus: float | None,
@@ -356,10 +360,13 @@ def _cluster_run(
     return functools.partial(run_on_cluster, options=options)
 
 
-def _check_packed(result: EvaluationResult, tracker: str) -> None:
-    """Check what was packed, and print the findings below the results."""
+def _show_result(result: EvaluationResult, tracker: str) -> None:
+    """Print measures and paths, then check the tracker that was packed."""
     from vots_hqtrack.vot.check import check_submission
 
+    if result.measures:
+        out.print(measures_table(result))
+    _print_paths(result)
     workspace = result.workspace
     found = check_submission(
         workspace.folder, workspace.sequences, tracker=tracker, archive=result.archive_path

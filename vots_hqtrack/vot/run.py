@@ -169,13 +169,7 @@ def run_evaluation(
     with workspace.hold(on_word):
         with step("measure"):
             measures = analyse(workspace, trackers, names) if measured else {}
-            segmentation = {
-                tracker: {
-                    sequence.name: sequence_measures(workspace, tracker, sequence.folder)
-                    for sequence in measured
-                }
-                for tracker in trackers
-            }
+            segmentation = {name: _segmentation(workspace, name, measured) for name in trackers}
             seconds = {tracker: mean_seconds(workspace, tracker) for tracker in trackers}
         report_path = None
         if measured:
@@ -355,6 +349,16 @@ def pack(
         if (fault := _archive_fault(archive, target)) is not None:
             raise ProtocolError(f"vot pack left a damaged archive: {fault}")
         return archive.rename(workspace.folder / archive.name)
+
+
+def _segmentation(
+    workspace: Workspace, tracker: str, sequences: Sequence[SequenceCheck]
+) -> dict[str, dict[ObjectId, SegmentationMeasures | None]]:
+    """Measure J and F of a tracker by sequence and object."""
+    return {
+        sequence.name: sequence_measures(workspace, tracker, sequence.folder)
+        for sequence in sequences
+    }
 
 
 def _measurable(
