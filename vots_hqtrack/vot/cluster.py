@@ -130,7 +130,11 @@ def run_on_cluster(
             return
         ray = stack.enter_context(_connect(options))
         driver = _Driver(ray, workspace, options, jobs, on_step, on_word)
-        driver.run(_title(trackers, options), num_tasks)
+        try:
+            driver.run(_title(trackers, options), num_tasks)
+        except (ray.exceptions.RayError, ConnectionError) as error:
+            lost = f"the Ray cluster was lost: {_first_line(str(error))}"
+            raise ProtocolError(f"{lost}; the same command goes on with what is missing") from error
     driver.raise_failures(num_tasks)
 
 
