@@ -85,6 +85,15 @@ class _Job:
     started: float = 0.0
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class _Failure:
+    """A task without results."""
+
+    name: str
+    host: str
+    reason: str
+
+
 def run_on_cluster(
     workspace: Workspace,
     trackers: Sequence[str],
@@ -173,7 +182,7 @@ class _Driver:
         self._waiting = deque(sorted(jobs, key=lambda job: -job.task.cost))
         self._remote = ray.remote(_run_remotely)
         self._running: dict[object, _Job] = {}
-        self._failures: list[tuple[str, str, str]] = []
+        self._failures: list[_Failure] = []
         self._resources = _worker_resources(ray, options)
         self._sends, self._had_room = False, True
         self._num_done = self._num_frames = self._cost_done = 0
@@ -216,8 +225,11 @@ class _Driver:
         """
         if not self._failures:
             return
-        width = max(len(name) for name, _, _ in self._failures)
-        lines = [f"  {name:{width}}  {host}: {why}" for name, host, why in sorted(self._failures)]
+        width = max(len(failure.name) for failure in self._failures)
+        lines = [
+            f"  {failure.name:{width}}  {failure.host}: {failure.reason}"
+            for failure in sorted(self._failures)
+        ]
         first = f"{len(lines)} of {num_tasks} sequences have no results"
         logs = self._workspace.folder / "logs"
         raise ProtocolError("\n".join([f"{first}; the logs are in {logs}", *lines]))
@@ -280,7 +292,7 @@ class _Driver:
         self._fail(job, result.host, reason, details + result.log)
 
     def _fail(self, job: _Job, host: str, reason: str, log: bytes = b"") -> None:
-        self._failures.append((job.task.name, host or "a worker", reason))
+        self._failures.append(_Failure(job.task.name, host or "a worker", reason))
         logs = self._workspace.folder / "logs"
         logs.mkdir(exist_ok=True)
         name = f"{job.task.tracker}-{job.task.sequence.name}.log"
@@ -413,7 +425,8 @@ def _alive_nodes(ray: ModuleType) -> list[dict[str, Any]]:
 def _has_room(node: dict[str, Any], wanted: dict[str, float]) -> bool:
     """Whether a machine has what a worker gets, other workers aside."""
     have = node["Resources"]
-    return have.get("CPU", 0) >= wanted["num_cpus"] and have.get("GPU", 0) >= wanted["num_gpus"]
+    pairs = (("CPU", "num_cpus"), ("GPU", "num_gpus"))
+    return all(have.get(name, 0) >= wanted[option] for name, option in pairs)
 
 
 def _hidden_folder(workspace: Workspace, tracker: str) -> Path:
