@@ -163,6 +163,7 @@ def test_without_ray_the_extra_is_named(
         (["--gpus-per-worker", "1", "--cpus-per-worker", "2"], "--cpus-per-worker needs --workers"),
         (["--workers", "2", "--gpus-per-worker", "1.5"], "below 1 or a whole number, got 1.5"),
         (["--workers", "2", "--device", "cuda:1"], "the one that Ray gives it"),
+        (["--workers", "2", "--address", ""], "--address must name a cluster"),
         (["Second"], "several trackers come from a file"),
     ],
 )

@@ -350,6 +350,8 @@ def _cluster_run(
         return None
     if gpus is not None and gpus > 1 and gpus != int(gpus):
         raise ConfigError(f"--gpus-per-worker must be below 1 or a whole number, got {gpus:g}")
+    if address is not None and not address.strip():
+        raise ConfigError("--address must name a cluster, such as auto; got nothing")
     if ":" in device:
         wanted = "a worker's GPU is the one that Ray gives it: cuda or auto"
         raise ConfigError(f"with --workers, --device {device} names no GPU; {wanted}")
