@@ -149,7 +149,7 @@ def repair_results(
         on_word(f"{error.sequence} is run again: {error.text}")
     names = list(dict.fromkeys(error.sequence for error in errors))
     if names:
-        evaluate(workspace, tracker, again=names, on_step=on_step, on_word=lambda sentence: None)
+        evaluate(workspace, tracker, again=names, on_step=on_step, on_word=on_word)
     return names
 
 
