@@ -1,7 +1,7 @@
 """Resources that tests ask for by marker or fixture; a missing one skips with a reason.
 
-``VOTS_HQTRACK_REQUIRE=gpu,weights`` (any of gpu, weights, vot, browser, data) makes failures of
-those skips.
+``VOTS_HQTRACK_REQUIRE=gpu,weights`` (any of gpu, weights, vot, cluster, browser, data) makes
+failures of those skips.
 
 Tests and their subprocesses compute on one thread unless ``OMP_NUM_THREADS`` is set: their sizes
 are too small for more, and threads that wait for work take processor time.
@@ -51,6 +51,10 @@ def _lacks_vot() -> str:
     return "" if importlib.util.find_spec("vot") else "the extra 'toolkit' is not installed"
 
 
+def _lacks_ray() -> str:
+    return "" if importlib.util.find_spec("ray") else "the extra 'cluster' is not installed"
+
+
 def _required() -> set[str]:
     return {name.strip() for name in os.environ.get("VOTS_HQTRACK_REQUIRE", "").split(",")}
 
@@ -71,6 +75,7 @@ _LACKS: dict[str, Callable[[], str]] = {
     "gpu": _lacks_gpu,
     "weights": _lacks_weights,
     "vot": _lacks_vot,
+    "cluster": _lacks_ray,
     "browser": _lacks_browser,
     "large": _lacks_room,
 }

@@ -13,7 +13,7 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from vots_hqtrack.cli.main import app
-from vots_hqtrack.cli.steps import measures_table
+from vots_hqtrack.cli.steps import measures_table, show_as_lines
 from vots_hqtrack.demo import run as demo_run
 from vots_hqtrack.errors import ProtocolError
 from vots_hqtrack.measures import SegmentationMeasures
@@ -163,6 +163,24 @@ def test_table_of_several_objects_is_80_columns_wide(tmp_path: Path) -> None:
         "1": {"J": 0.25, "F": 0.5, "J&F": 0.375},
         "12": {},
     }
+
+
+def test_a_long_step_without_a_terminal_is_reported_now_and_then(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for repeat_s, num_lines in ((-1.0, 4), (60.0, 2)):
+        show = show_as_lines(repeat_s)
+        for num_done, detail in ((0, "2 at work"), (1, "2 at work, 5.0 frames/s"), (2, "")):
+            show(vot_run.Step("run A", num_done, 2, detail))
+        lines = capsys.readouterr().err.splitlines()
+        assert (lines[0], lines[-1]) == ("run A ...", "run A: done (0 s)")
+        assert (
+            lines[1:-1]
+            == [
+                "run A: 0 of 2, 2 at work",
+                "run A: 1 of 2, 2 at work, 5.0 frames/s",
+            ][: num_lines - 2]
+        )
 
 
 def test_evaluate_refuses_to_mix_results(sequences: Path, tmp_path: Path) -> None:

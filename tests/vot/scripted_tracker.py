@@ -1,12 +1,15 @@
 """A tracker for tests that the toolkit starts as ``python -m scripted_tracker``.
 
 ``SCRIPTED_MODE`` says what it does: ``truth`` answers with the ground truth that lies beside the
-frames, ``raise`` fails on the third frame, ``import`` fails before it has said hello.
+frames, ``raise`` fails on the third frame, ``import`` fails before it has said hello, ``wait`` is
+``truth``, but on the third frame it writes a file ``<sequence>.<process id>`` into the folder
+``SCRIPTED_GATE``, and waits there for a file ``open``.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import trax
@@ -34,6 +37,13 @@ def truth_of(frame: Path, given: list[trax.Region]) -> list[trax.Region]:
     return found
 
 
+def wait_at_the_gate(sequence: str) -> None:
+    gate = Path(os.environ["SCRIPTED_GATE"])
+    (gate / f"{sequence}.{os.getpid()}").touch()
+    while not (gate / "open").exists():
+        time.sleep(0.05)
+
+
 def main() -> None:
     mode = os.environ["SCRIPTED_MODE"]
     if mode == "import":
@@ -50,6 +60,8 @@ def main() -> None:
             frame = Path(request.image["color"].path())
             if mode == "raise" and int(frame.stem) == 3:
                 raise ValueError("the third frame is cursed")
+            if mode == "wait" and int(frame.stem) == 3:
+                wait_at_the_gate(frame.parent.parent.name)
             server.status([(region, {}) for region in truth_of(frame, given)])
 
 

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from vots_hqtrack.cli.main import app
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.vot.check import check_submission
+from vots_hqtrack.vot.registry import BASELINE_TRACKER, baseline_entry, write_registry
 from vots_hqtrack.vot.sequences import write_sequence, write_sequence_list
 
 HEIGHT, WIDTH, NUM_FRAMES = 30, 40, 12
@@ -150,6 +151,66 @@ def test_a_packed_archive(space: Path, before: str, after: str, finding: str) ->
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(InputError, match="cannot read the archive"):
         check_submission(path, space.parent / "sequences")
+
+
+def test_a_sequence_that_is_not_one_and_one_that_is_missing(space: Path) -> None:
+    folder = space / "results" / "HQ" / "baseline"
+    (folder / "s").rename(folder / "t")
+    found = check_submission(space, space.parent / "sequences", tracker="HQ")
+    assert [(each.level, each.sequence) for each in found] == [("error", "s"), ("warning", "t")]
+    assert str(found[1]) == "warning: t: is not one of the sequences"
+
+
+def test_the_manifest_of_what_was_packed_is_checked_with_a_workspace(space: Path) -> None:
+    path = space / "HQ.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("manifest.yml", MANIFEST.replace("vots2023", "vots2099"))
+    found = check_submission(space, space.parent / "sequences", tracker="HQ", archive=path)
+    assert [str(each)[:22] for each in found] == ["error: the stack must "]
+
+
+@pytest.mark.vot
+def test_repair_runs_broken_sequences_again_and_no_others(space: Path) -> None:
+    """A whole file with a wrong mask is replaced, a good sequence and the user's file are not."""
+    sequences = space.parent / "sequences"
+    shutil.copytree(sequences / "s", sequences / "good")
+    write_sequence_list(sequences, ["s", "good"])
+    write_registry(space / "trackers.ini", [baseline_entry()])
+    results = space / "results" / "HQ"
+    results = results.rename(results.with_name(BASELINE_TRACKER)) / "baseline"
+    (results / "good").mkdir()
+    for number in (1, 2):
+        write_result(results / "good" / f"good_object{number}_001.bin", GOOD)
+    plant([CODE, region(35), *GOOD[2:]])(results / "s")
+    (results / "s" / "notes.txt").write_text("of the user")
+    before = {path: path.read_bytes() for path in results.rglob("*.*")}
+    words = ["vot", "check", str(space), "--tracker", BASELINE_TRACKER, "--sequences"]
+    words.append(str(sequences))
+    assert CliRunner().invoke(app, words).exit_code == 4
+    repaired = CliRunner().invoke(app, [*words, "--repair"])
+    assert repaired.exit_code == 0, repaired.output
+    assert "s is run again: object1: 1 regions reach out of the frame" in repaired.stderr
+    assert "are equal to the one before" in repaired.stdout
+    after = {path: path.read_bytes() for path in results.rglob("*.*")}
+    assert after.keys() == before.keys()
+    changed = {path.name for path in after if after[path] != before[path]}
+    assert {"s_object1_001.bin", "s_object2_001.bin"} <= changed
+    assert all(name.startswith("s_object") for name in changed)
+    again = CliRunner().invoke(app, [*words, "--repair"])
+    assert (again.exit_code, again.stderr) == (0, "")
+
+
+def test_repair_wants_a_workspace_and_a_tracker(space: Path) -> None:
+    words = ["vot", "check", "--sequences", str(space.parent / "sequences"), "--tracker", "HQ"]
+    (space / "HQ.zip").touch()
+    for more, message in (
+        ([str(space / "HQ.zip"), "--repair"], "--repair wants a workspace"),
+        ([str(space), "--repair"], "cannot read the trackers"),
+        ([str(space), "--registry", "mine.ini"], "give both"),
+    ):
+        result = CliRunner().invoke(app, [*words, *more])
+        assert result.exit_code == 2
+        assert message in result.stderr
 
 
 def test_the_command(space: Path) -> None:

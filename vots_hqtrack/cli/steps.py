@@ -42,7 +42,7 @@ MEASURE_NAMES: Mapping[str, str] = {
 def show_steps() -> Iterator[StepCallback]:
     """Show each step of a run as a bar; without a terminal, as a line when it starts and ends."""
     if not err.is_terminal:
-        yield _show_as_lines()
+        yield show_as_lines()
         return
     tasks: dict[str, TaskID] = {}
     with Progress(
@@ -63,18 +63,24 @@ def show_steps() -> Iterator[StepCallback]:
         yield show
 
 
-def _show_as_lines() -> StepCallback:
+def show_as_lines(repeat_s: float = 60) -> StepCallback:
+    """Print a step's start and end, and how far it is about once in ``repeat_s`` seconds."""
     started: dict[str, float] = {}
+    printed: dict[str, float] = {}
     done: set[str] = set()
 
     def show(step: Step) -> None:
+        now = time.perf_counter()
         if step.text not in started:
-            started[step.text] = time.perf_counter()
+            started[step.text] = printed[step.text] = now
             err.print(f"{step.text} ...", markup=False)
         if step.num_done == step.num_parts and step.text not in done:
             done.add(step.text)
-            seconds = time.perf_counter() - started[step.text]
-            err.print(f"{step.text}: done ({seconds:.0f} s)", markup=False)
+            err.print(f"{step.text}: done ({now - started[step.text]:.0f} s)", markup=False)
+        elif step.text not in done and now - printed[step.text] > repeat_s:
+            printed[step.text] = now
+            so_far = f"{step.num_done} of {step.num_parts}"
+            err.print(f"{step.text}: {so_far}, {step.detail}", markup=False, soft_wrap=True)
 
     return show
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,11 +22,14 @@ from vots_hqtrack.cli.steps import measures_table, show_steps, show_tool_errors
 from vots_hqtrack.errors import ConfigError, ProtocolError
 
 if TYPE_CHECKING:
+    from vots_hqtrack.vot.check import Finding
     from vots_hqtrack.vot.registry import TrackerEntry
-    from vots_hqtrack.vot.run import EvaluationResult
+    from vots_hqtrack.vot.run import EvaluationResult, RunTrackers
 
 DEFAULT_PRESETS = {"HQTrackLite": "lite-vmos"}
 """Presets of the identifiers in the checkout's ``trackers.ini``; any other one starts with lite."""
+
+_WRITE = "write --preset, --weights, --device and --set into it"
 
 vot_app = typer.Typer(
     name="vot", help="Work with the VOT toolkit and its sequences.", no_args_is_help=True
@@ -51,6 +55,48 @@ SequencesOption = Annotated[
 ]
 WorkspaceOption = Annotated[
     Path, typer.Option("--workspace", metavar="DIR", help="The toolkit's workspace.")
+]
+RegistryOption = Annotated[
+    Path | None,
+    typer.Option("--registry", metavar="FILE.ini", help="Your own trackers for the toolkit."),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        min=1,
+        max=10**4,
+        metavar="N",
+        help="Sequences at a time, on this machine or a Ray cluster; needs the extra cluster.",
+    ),
+]
+GpusOption = Annotated[
+    float | None,
+    typer.Option(
+        "--gpus-per-worker",
+        min=0,
+        max=1000,
+        metavar="G",
+        help="GPUs of a worker: 0.5 for two workers on one. One where there are GPUs.",
+    ),
+]
+CpusOption = Annotated[
+    int | None,
+    typer.Option(
+        "--cpus-per-worker",
+        min=1,
+        max=10**4,
+        metavar="C",
+        help="CPU cores of a worker; as many as there are for each if it is left out.",
+    ),
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        metavar="auto|HOST:PORT|ray://...",
+        help="Ray cluster that runs already; this machine alone if it is left out.",
+    ),
 ]
 SEQUENCES, WORKSPACE = Path("vots-sequences"), Path("vot-workspace")
 
@@ -143,16 +189,15 @@ def composites(
 
 @vot_app.command("evaluate")
 def evaluate(
-    tracker: Annotated[
-        str,
-        typer.Argument(metavar="TRACKER", help="Name of this run, or of a tracker in --registry."),
-    ] = "HQTrack",
+    trackers: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="TRACKER...", help="Name of this run, HQTrack if left out, or of --registry's."
+        ),
+    ] = None,
     sequences: SequencesOption = SEQUENCES,
     folder: WorkspaceOption = WORKSPACE,
-    registry: Annotated[
-        Path | None,
-        typer.Option("--registry", metavar="FILE.ini", help="Your own trackers for the toolkit."),
-    ] = None,
+    registry: RegistryOption = None,
     preset: Annotated[
         str | None,
         typer.Option("--preset", metavar="NAME", help="Preset; `hqtrack presets` lists them."),
@@ -166,37 +211,40 @@ def evaluate(
     force: Annotated[
         bool, typer.Option("--force", help="Replace results that are there already.")
     ] = False,
+    workers: WorkersOption = None,
+    gpus: GpusOption = None,
+    cpus: CpusOption = None,
+    address: AddressOption = None,
 ) -> None:
-    """Run a tracker through the toolkit: evaluate, analyse, report, pack, and print the measures.
+    """Run trackers through the toolkit: evaluate, analyse, report, pack, and print the measures.
 
     Beside the toolkit's measures there are J, F and J&F, as DAVIS defines them. Sequences that have
-    results already are not run again.
+    results already are not run again. The first tracker is packed, and checked as vot check does.
     """
-    from vots_hqtrack.vot.registry import BASELINE_TRACKER
     from vots_hqtrack.vot.run import check_sequences, run_evaluation
     from vots_hqtrack.vot.toolkit import find_toolkit
     from vots_hqtrack.vot.workspace import Workspace, check_toolkit_path, make_workspace
 
     find_toolkit()
-    names = list(dict.fromkeys([tracker, *([BASELINE_TRACKER] if baseline else [])]))
+    names = _tracker_names(trackers or ["HQTrack"], registry, baseline=baseline)
     own = registry or folder / "trackers.ini"
+    run = _cluster_run(workers, gpus, cpus, address, device)
     check_sequences(sequences)
     check_toolkit_path(folder.absolute())
-    with Workspace(folder.absolute(), sequences, own).claim(tracker):
-        if registry is None:
-            entry = _entry(tracker, preset, weights, device, settings or [])
-            _register(own, entry, force=force)
-        elif preset or weights or settings or device != "auto":
-            wanted = "write --preset, --weights, --device and --set into it"
-            raise ConfigError(f"the trackers in {registry} have their own options: {wanted}")
-        else:
+    with Workspace(folder.absolute(), sequences, own).claim(names[0]):
+        if registry is not None:
+            if preset or weights or settings or device != "auto":
+                raise ConfigError(f"the trackers in {registry} have their own options: {_WRITE}")
             _check_registered(registry, names)
+        else:
+            entry = _entry(names[0], preset, weights, device, settings or [])
+            _register(own, entry, force=force)
         workspace = make_workspace(folder, sequences, own, on_wait=_say)
         with show_steps() as on_step, show_tool_errors():
-            result = run_evaluation(workspace, names, force=force, on_step=on_step, on_word=_say)
-    if result.measures:
-        out.print(measures_table(result))
-    _print_paths(result)
+            result = run_evaluation(
+                workspace, names, run=run, force=force, on_step=on_step, on_word=_say
+            )
+    _show_result(result, names[0])
 
 
 @vot_app.command("check")
@@ -213,23 +261,29 @@ def check(
         typer.Option("--short-name", metavar="NAME", help="Name registered at the challenge."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Run the tracker again where a sequence has errors.")
+    ] = False,
+    registry: RegistryOption = None,
 ) -> None:
     """Check results before they are submitted: files, masks, names, and what would be public.
 
-    The exit code is 4 if there are errors, and 0 if there are only warnings.
+    The exit code is 4 if there are errors, and 0 if there are only warnings. With --repair, these
+    are the findings after the repair; results are replaced when new ones are whole.
     """
     from vots_hqtrack.vot.check import check_submission
 
+    if registry is not None and not repair:
+        raise ConfigError("--registry says which tracker --repair runs: give both")
+    if repair:
+        _repair(source, sequences, tracker, registry or source / "trackers.ini")
     found = check_submission(source, sequences, tracker=tracker, short_name=short_name)
     if as_json:
         out.print_json(json.dumps([dataclasses.asdict(finding) for finding in found]))
     else:
         for finding in found:
-            where = f"{finding.sequence}: " if finding.sequence else ""
-            out.print(f"{finding.level}: {where}{finding.text}", markup=False, soft_wrap=True)
-    num_errors = sum(finding.level == "error" for finding in found)
-    if num_errors:
-        raise ProtocolError(f"{num_errors} errors in the results of {source}")
+            out.print(str(finding), markup=False, soft_wrap=True)
+    _raise_errors(found, source)
     if not found:
         err.print("nothing found", markup=False)
 
@@ -265,6 +319,81 @@ def worst(
             markup=False,
         )
     out.print(f"{image.absolute()}", markup=False, soft_wrap=True)
+
+
+def _repair(source: Path, sequences: Path, tracker: str, registry: Path) -> None:
+    """Run a tracker again on the sequences of a workspace that have errors."""
+    from vots_hqtrack.vot.check import repair_results
+    from vots_hqtrack.vot.toolkit import find_toolkit
+    from vots_hqtrack.vot.workspace import make_workspace
+
+    if not source.is_dir():
+        raise ConfigError(f"--repair wants a workspace, got {source}: pack again after the repair")
+    find_toolkit()
+    _check_registered(registry, [tracker])
+    workspace = make_workspace(source, sequences, registry, on_wait=_say)
+    with show_steps() as on_step, show_tool_errors():
+        repair_results(workspace, tracker, on_step=on_step, on_word=_say)
+
+
+def _tracker_names(given: list[str], registry: Path | None, *, baseline: bool) -> list[str]:
+    """Names of the trackers to run, each once, the baseline last where it was asked for."""
+    from vots_hqtrack.vot.registry import BASELINE_TRACKER
+
+    names = list(dict.fromkeys(given))
+    if registry is None and len(names) > 1:
+        raise ConfigError("several trackers come from a file: give it with --registry")
+    return list(dict.fromkeys([*names, *([BASELINE_TRACKER] if baseline else [])]))
+
+
+def _cluster_run(
+    workers: int | None,
+    gpus: float | None,
+    cpus: int | None,
+    address: str | None,
+    device: str,
+) -> RunTrackers | None:
+    """Way to run trackers by the options of a cluster, None without workers."""
+    if workers is None:
+        names = {"--gpus-per-worker": gpus, "--cpus-per-worker": cpus, "--address": address}
+        alone = [name for name, value in names.items() if value is not None]
+        if alone:
+            raise ConfigError(f"{', '.join(alone)} needs --workers")
+        return None
+    if gpus is not None and gpus > 1 and gpus != int(gpus):
+        raise ConfigError(f"--gpus-per-worker must be below 1 or a whole number, got {gpus:g}")
+    if address is not None and not address.strip():
+        raise ConfigError("--address must name a cluster, such as auto; got nothing")
+    if ":" in device:
+        wanted = "a worker's GPU is the one that Ray gives it: cuda or auto"
+        raise ConfigError(f"with --workers, --device {device} names no GPU; {wanted}")
+    from vots_hqtrack.vot.cluster import ClusterOptions, find_ray, run_on_cluster
+
+    find_ray()
+    options = ClusterOptions(workers, gpus, cpus, address)
+    return functools.partial(run_on_cluster, options=options)
+
+
+def _show_result(result: EvaluationResult, tracker: str) -> None:
+    """Print measures and paths, then check the tracker that was packed."""
+    from vots_hqtrack.vot.check import check_submission
+
+    if result.measures:
+        out.print(measures_table(result))
+    _print_paths(result)
+    workspace = result.workspace
+    found = check_submission(
+        workspace.folder, workspace.sequences, tracker=tracker, archive=result.archive_path
+    )
+    for finding in found:
+        _say(str(finding))
+    _raise_errors(found, workspace.folder)
+
+
+def _raise_errors(found: list[Finding], source: Path) -> None:
+    num_errors = sum(finding.level == "error" for finding in found)
+    if num_errors:
+        raise ProtocolError(f"{num_errors} errors in the results of {source}")
 
 
 def _print_paths(result: EvaluationResult) -> None:

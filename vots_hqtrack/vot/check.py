@@ -7,10 +7,11 @@ one hours later. The files are read by `vots_hqtrack.vot.results`, as after an e
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -28,6 +29,7 @@ from vots_hqtrack.vot.results import (
     result_path,
     time_path,
 )
+from vots_hqtrack.vot.run import StepCallback, evaluate
 from vots_hqtrack.vot.sequences import (
     SequenceCheck,
     check_sequence,
@@ -43,6 +45,8 @@ SUSPECT_SHARE = 0.9
 
 MIN_FRAMES = 5
 """Frames from which on such shares say something."""
+
+_logger = logging.getLogger(__name__)
 
 _MANIFEST = "manifest.yml"
 _SECRET = re.compile(r"token|secret|passw|api_?key|credential", re.IGNORECASE)
@@ -63,9 +67,19 @@ class Finding:
     sequence: str
     text: str
 
+    def __str__(self) -> str:
+        """Return it in a line."""
+        where = f"{self.sequence}: " if self.sequence else ""
+        return f"{self.level}: {where}{self.text}"
+
 
 def check_submission(
-    source: Path, sequences: Path, *, tracker: str | None = None, short_name: str | None = None
+    source: Path,
+    sequences: Path,
+    *,
+    tracker: str | None = None,
+    short_name: str | None = None,
+    archive: Path | None = None,
 ) -> list[Finding]:
     """Check the results of a tracker.
 
@@ -74,6 +88,7 @@ def check_submission(
         sequences: Folder of the sequences, with ``list.txt``.
         tracker: The tracker's identifier in a workspace; the archive has its own.
         short_name: Name under which the tracker is registered at the challenge.
+        archive: Submission packed of a workspace's results; its manifest is checked too.
 
     Returns:
         What was found, errors first.
@@ -91,6 +106,8 @@ def check_submission(
                 raise ConfigError(f"{source} has no results of {tracker}: wanted {folder}")
             identifier = folder.name
             found += _twins(folder, checks)
+            if archive is not None:
+                found += _check_manifest(_read_packed_manifest(archive))
         else:
             folder = stack.enter_context(_unpacked(source))
             manifest = _read_manifest(folder / _MANIFEST)
@@ -102,6 +119,38 @@ def check_submission(
         for check in checks:
             found += _check_sequence_results(folder / EXPERIMENT / check.name, check)
     return sorted(found, key=lambda finding: finding.level)
+
+
+def repair_results(
+    workspace: Workspace,
+    tracker: str,
+    *,
+    on_step: StepCallback = lambda step: None,
+    on_word: Callable[[str], object] = _logger.warning,
+) -> list[str]:
+    """Run a tracker again on the sequences the results of which have errors.
+
+    Args:
+        workspace: Workspace with the results and the registry.
+        tracker: The tracker's identifier.
+        on_step: Called whenever the progress changes.
+        on_word: Called with each thing that the user should know, in a sentence.
+
+    Returns:
+        Names of the sequences that have new results.
+
+    Raises:
+        ProtocolError: The tracker left no whole results; the former ones are still there.
+        ConfigError: The workspace has no results of the tracker, or another run evaluates it now.
+    """
+    found = check_submission(workspace.folder, workspace.sequences, tracker=tracker)
+    errors = [each for each in found if each.level == "error" and each.sequence]
+    for error in errors:
+        on_word(f"{error.sequence} is run again: {error.text}")
+    names = list(dict.fromkeys(error.sequence for error in errors))
+    if names:
+        evaluate(workspace, tracker, again=names, on_step=on_step, on_word=on_word)
+    return names
 
 
 def _check_sequence_results(folder: Path, check: SequenceCheck) -> Iterator[Finding]:
@@ -209,6 +258,16 @@ def _read_manifest(path: Path) -> dict[str, object]:
     if not isinstance(manifest, dict):
         raise InputError(f"{_MANIFEST} must hold keys and values")
     return manifest
+
+
+def _read_packed_manifest(archive: Path) -> dict[str, object]:
+    with tempfile.TemporaryDirectory(prefix="vots-hqtrack-") as folder:
+        try:
+            with zipfile.ZipFile(archive) as packed:
+                packed.extract(_MANIFEST, folder)
+        except (OSError, KeyError, zipfile.BadZipFile) as error:
+            raise InputError(f"cannot read {_MANIFEST} in {archive}: {error}") from error
+        return _read_manifest(Path(folder, _MANIFEST))
 
 
 @contextlib.contextmanager

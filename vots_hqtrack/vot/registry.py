@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import configparser
 import io
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -141,6 +142,38 @@ def read_registry(path: Path) -> list[str]:
     return [name for name in _parse(_read_text(path), path).sections() if name != "DEFAULT"]
 
 
+def localise_registry(text: str, python: str, package_root: str) -> str:
+    """Let the trackers of another machine's registry run with this machine's interpreter.
+
+    Args:
+        text: The registry.
+        python: That machine's interpreter; trackers with another one keep it.
+        package_root: Folder in which the package is there.
+
+    Returns:
+        The text, the same one where the two machines have the same paths.
+    """
+    own_root = str(package_parent())
+    if (python, package_root) == (sys.executable, own_root):
+        return text
+    ini = _parse(text, Path("trackers.ini"))
+    for section in (ini[name] for name in ini.sections()):
+        if section.get("python", "").replace("%%", "%") == python:
+            section["python"] = sys.executable.replace("%", "%%")
+        if "paths" in section:
+            paths = section["paths"].replace("%%", "%").split(os.pathsep)
+            moved = [own_root if path == package_root else path for path in paths]
+            section["paths"] = os.pathsep.join(moved).replace("%", "%%")
+    written = io.StringIO()
+    ini.write(written)
+    return written.getvalue()
+
+
+def package_parent() -> Path:
+    """Folder in which the package is."""
+    return Path(vots_hqtrack.__file__).resolve().parent.parent
+
+
 def _values(entry: TrackerEntry) -> dict[str, str]:
     """Return a tracker's section of the registry."""
     values = {
@@ -149,7 +182,7 @@ def _values(entry: TrackerEntry) -> dict[str, str]:
         "command": entry.module,
         "python": sys.executable,
         # The toolkit replaces PYTHONPATH by this, so that an uninstalled package is found too.
-        "paths": str(Path(vots_hqtrack.__file__).resolve().parent.parent),
+        "paths": str(package_parent()),
         "timeout": str(REPLY_LIMIT_S),
     }
     values |= {f"env_{name.lower()}": value for name, value in entry.environment.items()}

@@ -8,9 +8,10 @@ import json
 import logging
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from vots_hqtrack.errors import InputError, ProtocolError
 from vots_hqtrack.io import atomic_path
@@ -56,6 +57,21 @@ class Step:
 
 
 StepCallback = Callable[[Step], None]
+
+
+class RunTrackers(Protocol):
+    """A way to run trackers on the sequences that they have no whole results for."""
+
+    def __call__(
+        self,
+        workspace: Workspace,
+        trackers: Sequence[str],
+        *,
+        force: bool,
+        on_step: StepCallback,
+        on_word: Callable[[str], object],
+    ) -> None:
+        """Run them; the arguments are those of :func:`run_evaluation`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +131,7 @@ def run_evaluation(
     workspace: Workspace,
     trackers: Sequence[str],
     *,
+    run: RunTrackers | None = None,
     force: bool = False,
     on_step: StepCallback = lambda step: None,
     on_word: Callable[[str], object] = _logger.warning,
@@ -124,6 +141,7 @@ def run_evaluation(
     Args:
         workspace: Workspace with the sequences and the registry.
         trackers: Identifiers of the trackers; the first one is packed.
+        run: Way to run them, one after the other in this process if None.
         force: Replace results that are there already.
         on_step: Called whenever the progress changes.
         on_word: Called with each thing that the user should know, in a sentence.
@@ -146,19 +164,12 @@ def run_evaluation(
 
     sequences = check_sequences(workspace.sequences)
     measured = _measurable(sequences, on_word)
-    for tracker in trackers:
-        evaluate(workspace, tracker, force=force, on_step=on_step, on_word=on_word)
+    (run or run_in_turn)(workspace, trackers, force=force, on_step=on_step, on_word=on_word)
     names = [sequence.name for sequence in measured]
     with workspace.hold(on_word):
         with step("measure"):
             measures = analyse(workspace, trackers, names) if measured else {}
-            segmentation = {
-                tracker: {
-                    sequence.name: sequence_measures(workspace, tracker, sequence.folder)
-                    for sequence in measured
-                }
-                for tracker in trackers
-            }
+            segmentation = {name: _segmentation(workspace, name, measured) for name in trackers}
             seconds = {tracker: mean_seconds(workspace, tracker) for tracker in trackers}
         report_path = None
         if measured:
@@ -182,11 +193,25 @@ def check_sequences(folder: Path) -> list[SequenceCheck]:
     return [check_sequence(path) for path in read_sequence_list(folder)]
 
 
+def run_in_turn(
+    workspace: Workspace,
+    trackers: Sequence[str],
+    *,
+    force: bool = False,
+    on_step: StepCallback = lambda step: None,
+    on_word: Callable[[str], object] = _logger.warning,
+) -> None:
+    """Run trackers one after the other, as :func:`evaluate` does."""
+    for tracker in trackers:
+        evaluate(workspace, tracker, force=force, on_step=on_step, on_word=on_word)
+
+
 def evaluate(
     workspace: Workspace,
     tracker: str,
     *,
     force: bool = False,
+    again: Collection[str] = (),
     on_step: StepCallback = lambda step: None,
     on_word: Callable[[str], object] = _logger.warning,
 ) -> None:
@@ -199,6 +224,7 @@ def evaluate(
         workspace: Workspace with the sequences and the registry.
         tracker: The tracker's identifier.
         force: Remove the tracker's results first.
+        again: Sequences to run although they have whole results, which stay until new ones are.
         on_step: Called whenever the progress changes.
         on_word: Called with each thing that the user should know, in a sentence.
 
@@ -208,18 +234,11 @@ def evaluate(
         ConfigError: Another run evaluates the tracker now, or its identifier is not usable.
     """
     sequences = check_sequences(workspace.sequences)
-    target = workspace.results_of(tracker) / EXPERIMENT
     with workspace.claim(tracker, on_wait=on_word):
-        if force and target.parent.exists():
-            with workspace.hold(on_word):  # another run may measure them now
-                shutil.rmtree(target.parent)
-        missing = {}
-        for sequence in sequences:
-            if (fault := result_fault(target / sequence.name, sequence)) is None:
-                continue
-            missing[sequence.name] = sequence
-            if any((target / sequence.name).glob("*")):
-                on_word(f"{tracker} runs again on {sequence.name}: {fault}")
+        missing = find_missing(workspace, tracker, sequences, force=force, on_word=on_word)
+        if again:
+            shutil.rmtree(workspace.hidden / f"run-{tracker}", ignore_errors=True)
+            missing |= {check.name: check for check in sequences if check.name in again}
         collector = _Collector(workspace, tracker, missing, len(sequences), on_step)
         collector()
         if not missing:
@@ -231,6 +250,42 @@ def evaluate(
             collector()
             if missing:
                 raise ProtocolError(failure_text(output, tracker, hidden))
+
+
+def find_missing(
+    workspace: Workspace,
+    tracker: str,
+    sequences: Sequence[SequenceCheck],
+    *,
+    force: bool,
+    on_word: Callable[[str], object],
+) -> dict[str, SequenceCheck]:
+    """Find the sequences that a tracker, which the caller has claimed, has no whole results for.
+
+    Args:
+        workspace: Workspace with the results.
+        tracker: The tracker's identifier.
+        sequences: All sequences.
+        force: Remove the tracker's results first.
+        on_word: Called with each sequence of which the results are there, but not whole.
+
+    Returns:
+        The sequences by name, in their order.
+    """
+    target = workspace.results_of(tracker) / EXPERIMENT
+    if force:
+        with workspace.hold(on_word):  # another run may measure them now
+            for folder in (target.parent, workspace.hidden / f"run-{tracker}"):
+                if folder.exists():
+                    shutil.rmtree(folder)
+    missing = {}
+    for sequence in sequences:
+        if (fault := result_fault(target / sequence.name, sequence)) is None:
+            continue
+        missing[sequence.name] = sequence
+        if any((target / sequence.name).glob("*")):
+            on_word(f"{tracker} runs again on {sequence.name}: {fault}")
+    return missing
 
 
 def analyse(
@@ -297,6 +352,16 @@ def pack(
         return archive.rename(workspace.folder / archive.name)
 
 
+def _segmentation(
+    workspace: Workspace, tracker: str, sequences: Sequence[SequenceCheck]
+) -> dict[str, dict[ObjectId, SegmentationMeasures | None]]:
+    """Measure J and F of a tracker by sequence and object."""
+    return {
+        sequence.name: sequence_measures(workspace, tracker, sequence.folder)
+        for sequence in sequences
+    }
+
+
 def _measurable(
     sequences: Sequence[SequenceCheck], on_word: Callable[[str], object]
 ) -> list[SequenceCheck]:
@@ -336,7 +401,7 @@ class _Collector:
         for name in list(self._missing):
             source = self._source / name
             if source.is_dir() and result_fault(source, self._missing[name]) is None:
-                _move_results(source, self._target / name)
+                move_results(source, self._target / name)
                 del self._missing[name]
         num_done = self._num_sequences - len(self._missing)
         now = Step(self._text, num_done, self._num_sequences, next(iter(self._missing), ""))
@@ -368,7 +433,7 @@ def _hidden_workspace(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _move_results(source: Path, target: Path) -> None:
+def move_results(source: Path, target: Path) -> None:
     """Move a sequence's whole results in place of those that were not."""
     target.mkdir(parents=True, exist_ok=True)
     stem = f"{source.name}_"

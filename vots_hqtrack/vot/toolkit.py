@@ -25,6 +25,14 @@ TAIL_LINES = 15
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _TRACKER_ERROR = re.compile(r"^Tracker \S+ encountered an error at sequence (.+?): (.*)$", re.M)
 _TRACKER_LOG = re.compile(r"^Tracker output written to file: (.+)$", re.M)
+# The toolkit, and with it its tracker, must not outlive the process that reads its results. Linux
+# ends it with us; the check covers a parent that died before.
+_DIE_WITH_PARENT = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
 _NO_CONNECTION = "Unable to connect to tracker"
 _PROTOCOL_MARK = "@@TRAX:"
 
@@ -68,6 +76,8 @@ def run_toolkit(
         ConfigError: The toolkit is not installed.
     """
     command = [str(find_toolkit()), *arguments]
+    if sys.platform == "linux":
+        command = [sys.executable, "-ISc", _DIE_WITH_PARENT, str(os.getpid()), *command]
     # The user's own settings of the toolkit must not change what we measure; its cache of analyses
     # goes by names, and would bring back the numbers of earlier weights.
     environment = {key: value for key, value in os.environ.items() if not key.startswith("VOT_")}
