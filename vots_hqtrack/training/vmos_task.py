@@ -18,6 +18,7 @@ from vots_hqtrack.training.batch import ClipSource
 from vots_hqtrack.training.composer import ComposedClips, list_sources, parse_kinds
 from vots_hqtrack.training.datasets import Clip
 from vots_hqtrack.training.dev import DevSplit, dev_tracker
+from vots_hqtrack.training.feature_cache import ClipSampler, fill_cache
 from vots_hqtrack.training.frame_sampler import FrameSampler
 from vots_hqtrack.training.losses import StepOptions
 from vots_hqtrack.training.network import (
@@ -28,10 +29,8 @@ from vots_hqtrack.training.network import (
     frame_encoder,
     tracker_config,
 )
-from vots_hqtrack.training.prepare import cached_sources, fill_cache, plan_cache
 from vots_hqtrack.training.recipe import Recipe
 from vots_hqtrack.training.regularise import regularise_encoder, regularise_vmos
-from vots_hqtrack.training.sampler import ClipSampler
 from vots_hqtrack.training.schedule import step_options
 from vots_hqtrack.training.sources import open_source
 from vots_hqtrack.training.task import Task, TrainedNetwork
@@ -88,16 +87,15 @@ class VMOSTask(Task):
         if recipe.model.features == "computed":
             return drawer
         cache = Path(recipe.cache.folder).expanduser() if recipe.cache.folder else cache
-        plans = plan_cache(list(drawer.datasets), recipe, cache)
 
         def build_encoder() -> nn.Module:
             config, device = tracker_config(recipe.model), accelerator.device
             return build_shared_encoder(config, device, pick_dtype(config.runtime.dtype, device))
 
         with accelerator.main_process_first():
-            fill_cache(build_encoder, plans, recipe, report)
-        sources, shuffle = cached_sources(plans, recipe), recipe.clip.shuffle_slots
-        return ClipSampler(sources, recipe.train.seed, shuffle_slots=shuffle)
+            sources = fill_cache(build_encoder, drawer.datasets, recipe, cache, report)
+        seed, shuffle = recipe.train.seed, recipe.clip.shuffle_slots
+        return ClipSampler(sources, seed, shuffle_slots=shuffle)
 
     def step_options(self, progress: float) -> StepOptions:
         """Return the options of a step at a progress from 0 to 1."""
