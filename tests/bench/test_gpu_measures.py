@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,14 +14,17 @@ from vots_hqtrack.bench.gpu.attention import (
     QUICK_SHAPES,
     SHAPES,
     AttentionShape,
+    attention_timing,
     attentions,
     compare_attention,
 )
 from vots_hqtrack.bench.gpu.measure import count_operations, measure_card, profile_frames
 from vots_hqtrack.bench.gpu.models import CutieModel
+from vots_hqtrack.bench.gpu.speed import record_attention
 from vots_hqtrack.errors import ConfigError, OpsError
 from vots_hqtrack.frame import plan_aligned_frame, plan_frame
 from vots_hqtrack.ops.attention import global_attention_reference
+from vots_hqtrack.ops.attention_table import read_timings
 from vots_hqtrack.presets import load_preset
 from vots_hqtrack.types import Size
 
@@ -48,12 +53,36 @@ def test_every_attention_gives_the_same(widths: tuple[int, int]) -> None:
 
 def test_attention_is_timed() -> None:
     found = compare_attention(QUICK_SHAPES[0], CPU, torch.float32)
-    assert found["fastest"] in ("blocks", "fused")
+    assert found["fastest"] in ("blocks", "fused", "fused, plain")
     blocks = found["blocks"]
     assert isinstance(blocks, dict)
     assert blocks["ms"] > 0
     assert blocks["error"] < 1e-5
     assert AttentionShape("", 2, 10, 3, 4, 5).flops == 2 * 2 * 10 * 30 * 9
+
+
+def test_measured_attention_fills_the_table(tmp_path: Path) -> None:
+    """Versions that failed or were wrong are left out; a table begins as the shipped one."""
+    shape = QUICK_SHAPES[0]
+    values: dict[str, object] = {
+        "blocks": {"ms": 1.5, "tflops": 1.0, "error": 0.01},
+        "fused": {"ms": 0.5, "tflops": 3.0, "error": 0.06},
+        "fused, plain": {"failed": "no kernel"},
+        "triton": {"ms": 0.25, "tflops": 6.0, "error": math.nan},
+        "fastest": "triton",
+    }
+    tables = [tmp_path / "attention.json", tmp_path / "another.json"]
+    record_attention(shape, CPU, values, tables)
+    for table in tables:
+        *shipped, row = read_timings(table)
+        assert shipped == read_timings()
+        assert (row.card, row.dtype, row.milliseconds) == ("cpu", "float32", {"blocks": 1.5})
+        assert (row.key_width, row.value_width, row.num_scores) == (16, 32, 70 * 140)
+    assert attention_timing(shape, CPU, torch.float32, {"fused": {"failed": "no"}}) is None
+    found = compare_attention(shape, CPU, torch.float32)
+    timing = attention_timing(shape, CPU, torch.float32, found)
+    assert timing is not None
+    assert set(timing.milliseconds) == set(attentions(CPU))
 
 
 def test_shapes_are_those_of_the_presets() -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
-import types
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,18 +12,22 @@ from torch import Tensor
 
 from vots_hqtrack import ops
 from vots_hqtrack.errors import OpsError
+from vots_hqtrack.ops import attention_table
 from vots_hqtrack.ops.attention import global_attention_reference
+from vots_hqtrack.ops.attention_table import AttentionTiming, FastestVersion, update_timings
 from vots_hqtrack.ops.window import local_attention_reference
 
 
 @pytest.fixture(autouse=True)
 def _not_chosen_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ops, "_backend", None)
+    monkeypatch.setattr(ops, "_fastest_attention", ())
 
 
 def pretend(patch: pytest.MonkeyPatch, *, installed: bool, has_gpu: bool, wanted: str = "") -> None:
     patch.setattr(importlib.util, "find_spec", lambda name: name if installed else None)
     patch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    patch.setattr(torch.cuda, "get_device_name", lambda: "a card")
     patch.setenv(ops.VARIABLE, wanted)
 
 
@@ -79,34 +82,55 @@ def attention_inputs() -> tuple[Tensor, list[Tensor], list[Tensor]]:
     return query, keys, [torch.randn(2, 5, 6, generator=generator) for _ in range(2)]
 
 
-def test_attention_on_cuda_goes_by_the_backend(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Triton's kernel is asked for only without gradients and on the device."""
+def test_attention_on_cuda_is_the_version_that_the_table_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Triton's kernel cannot take what is computed on the CPU, so it would fail here."""
     calls: list[str] = []
+    for name, attend in ops.TORCH_ATTENTIONS.items():
 
-    def kernel(*inputs: object) -> Tensor:
-        calls.append("triton")
-        return global_attention_reference(*inputs)  # type: ignore[arg-type]
+        def record(*inputs: object, name: str = name, attend: ops.Attention = attend) -> Tensor:
+            calls.append(name)
+            return attend(*inputs)  # type: ignore[arg-type]
 
-    fake = types.SimpleNamespace(global_attention_triton=kernel)
-    monkeypatch.setitem(sys.modules, "vots_hqtrack.ops.triton_attention", fake)
+        monkeypatch.setitem(ops.TORCH_ATTENTIONS, name, record)  # type: ignore[arg-type]
+    monkeypatch.setattr(ops, "_backend", "triton")
     query, keys, values = attention_inputs()
     wanted = global_attention_reference(query, keys, values)
     with pretend_cuda() as device, torch.no_grad():
         inputs = query.to(device), [x.to(device) for x in keys], [x.to(device) for x in values]
-        for backend in ("torch", "triton"):
-            monkeypatch.setattr(ops, "_backend", backend)
+        for name in ops.TORCH_ATTENTIONS:
+            row = FastestVersion(torch.float32, 4, 6, 100, name)
+            monkeypatch.setattr(ops, "_fastest_attention", (row,))
             torch.testing.assert_close(ops.global_attention(*inputs).cpu(), wanted)
-    assert calls == ["triton"]
-    ops.global_attention(query, keys, values)  # with gradients, the reference
+    assert calls == list(ops.TORCH_ATTENTIONS)
+    ops.global_attention(query, keys, values)
+    assert len(calls) == len(ops.TORCH_ATTENTIONS)  # with gradients, the reference
     with torch.no_grad():
         ops.global_attention(query, keys, values)
-    assert calls == ["triton"]
+    assert calls[-1] == "blocks"  # on the CPU, whatever the table says
+
+
+def test_the_table_of_the_card_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timing = AttentionTiming("a card", "2.11", "float16", 4, 6, 100, {"fused": 1.0, "triton": 0.5})
+    update_timings(tmp_path / "table.json", timing)
+    monkeypatch.setattr(attention_table.read_timings, "__defaults__", (tmp_path / "table.json",))
+    pretend(monkeypatch, installed=True, has_gpu=True)
+    ops.resolve_backend()
+    assert ops._fastest_attention == (FastestVersion(torch.float16, 4, 6, 100, "triton"),)
+    with ops.use_backend("torch"):
+        assert ops._fastest_attention == ()
+    assert len(ops._fastest_attention) == 1
 
 
 @pytest.mark.parametrize("backend", ["torch", "triton"])
 def test_the_choice_can_be_compiled(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once it was made, a frame's graph has no break at it, on whichever device."""
     monkeypatch.setattr(ops, "_backend", backend)
+    row = FastestVersion(torch.float32, 4, 6, 100, "fused")
+    monkeypatch.setattr(ops, "_fastest_attention", (row,))
 
     def attend(
         query: Tensor, keys: list[Tensor], values: list[Tensor]

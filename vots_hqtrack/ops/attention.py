@@ -1,8 +1,8 @@
 """Attention to all tokens of several frames: reference, and blocks in a fixed workspace.
 
 Used by the long-term memory and the self attention (paper section 2.1). There is one head; keys are
-narrow and values wide, for which fused attention kernels are not made. Both versions compute, over
-the tokens of all frames together,
+narrow and values wide, for which fused attention kernels are not made (`ops.fused_attention`). All
+versions compute, over the tokens of all frames together,
 
     softmax_j(q . k_j / sqrt(A)) @ v_j
 """

@@ -1,20 +1,26 @@
-"""Memory attention at the presets' sizes: in blocks, by Triton, and by PyTorch's fused kernels."""
+"""Memory attention at the presets' sizes: in blocks, by Triton, and by PyTorch's fused kernels.
+
+What is measured becomes a row of the table by which ``ops`` chooses.
+"""
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor
 
 from vots_hqtrack.bench.gpu.measure import median_seconds
-from vots_hqtrack.ops.attention import global_attention, global_attention_reference
+from vots_hqtrack.ops import TORCH_ATTENTIONS, Attention
+from vots_hqtrack.ops.attention import global_attention_reference
+from vots_hqtrack.ops.attention_table import AttentionTiming
 
-Attention = Callable[[Tensor, Sequence[Tensor], Sequence[Tensor]], Tensor]
+MAX_ERROR = 0.05
+"""Largest difference to the reference of a version that may be chosen."""
 _REPEATS = 12
 _WARM_UP = 3
 _COMPARED = 256  # queries
@@ -41,10 +47,14 @@ class AttentionShape:
     value_width: int
 
     @property
+    def num_scores(self) -> int:
+        """Samples times queries times keys."""
+        return self.batch * self.length * self.length * self.num_frames
+
+    @property
     def flops(self) -> int:
         """Operations of both products; a multiplication and an addition count as two."""
-        num_scores = self.batch * self.length**2 * self.num_frames
-        return 2 * num_scores * (self.key_width + self.value_width)
+        return 2 * self.num_scores * (self.key_width + self.value_width)
 
 
 SHAPES = (
@@ -63,7 +73,7 @@ QUICK_SHAPES = (AttentionShape("toy", 1, 70, 2, 16, 32),)
 
 def attentions(device: torch.device) -> Mapping[str, Attention]:
     """Return the versions that a device can compute, by name."""
-    found: dict[str, Attention] = {"blocks": global_attention, "fused": fused_attention}
+    found = dict(TORCH_ATTENTIONS)
     if device.type == "cuda" and importlib.util.find_spec("triton"):
         from vots_hqtrack.ops.triton_attention import global_attention_triton
 
@@ -116,17 +126,26 @@ def compare_attention(
     return {**found, "fastest": min(times, key=times.__getitem__) if times else None}
 
 
-def fused_attention(query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
-    """Attend by PyTorch's kernels; arguments are those of :func:`global_attention_reference`.
+def attention_timing(
+    shape: AttentionShape, device: torch.device, dtype: torch.dtype, found: Mapping[str, object]
+) -> AttentionTiming | None:
+    """Return the table's row for what :func:`compare_attention` found.
 
-    Most of the kernels refuse values that are wider than the keys. So the values come in pieces as
-    wide as the keys, each as a head of its own.
+    None if no version was both computed and within `MAX_ERROR` of the reference.
     """
-    width, value_width = query.shape[-1], values[0].shape[-1]
-    pieces = -(-value_width // width)
-    padded = F.pad(torch.cat(list(values), dim=1), (0, pieces * width - value_width))
-    heads = padded.unflatten(-1, (pieces, width)).transpose(1, 2)
-    key = torch.cat(list(keys), dim=1)
-    query, key = (x[:, None].expand(-1, pieces, -1, -1) for x in (query, key))
-    readout = F.scaled_dot_product_attention(query, key, heads)
-    return readout.transpose(1, 2).flatten(2)[..., :value_width]
+    milliseconds = {
+        name: round(values["ms"], 5)
+        for name, values in found.items()
+        if isinstance(values, dict) and values.get("error", math.inf) <= MAX_ERROR
+    }
+    if not milliseconds:
+        return None
+    return AttentionTiming(
+        card=torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        torch=str(torch.__version__),
+        dtype=str(dtype).removeprefix("torch."),
+        key_width=shape.key_width,
+        value_width=shape.value_width,
+        num_scores=shape.num_scores,
+        milliseconds=milliseconds,
+    )

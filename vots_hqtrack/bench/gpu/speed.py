@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -14,6 +16,7 @@ from vots_hqtrack.bench.gpu.attention import (
     QUICK_SHAPES,
     SHAPES,
     AttentionShape,
+    attention_timing,
     compare_attention,
 )
 from vots_hqtrack.bench.gpu.measure import (
@@ -34,6 +37,7 @@ from vots_hqtrack.bench.gpu.results import ResultFile, Status
 from vots_hqtrack.devices import pick_device
 from vots_hqtrack.errors import HQTrackError
 from vots_hqtrack.ops import resolve_backend
+from vots_hqtrack.ops.attention_table import TABLE_PATH, update_timings
 from vots_hqtrack.presets import load_preset
 from vots_hqtrack.settings import apply_settings
 from vots_hqtrack.types import Size
@@ -113,7 +117,9 @@ def run_speed(
 ) -> None:
     """Measure all cases without a result in the file, and write each result at once.
 
-    A case that fails is written with its error, and the next one begins.
+    A case that fails is written with its error, and the next one begins. On a CUDA device the times
+    of attention also go to the package's table, by which ``ops`` chooses from the next process on,
+    and to a copy of it beside the results.
 
     Args:
         results: The file; a row ``started`` precedes each case.
@@ -129,6 +135,9 @@ def run_speed(
     keep_freed_memory()
     done = results.finished(STEP)
     bench = _SpeedBench(device, is_quick=is_quick)
+    tables = [results.path.with_name(TABLE_PATH.name)]
+    if os.access(TABLE_PATH.parent, os.W_OK):
+        tables.append(TABLE_PATH)
     for case in plan_speed(is_quick=is_quick, models=models):
         if case.name in done:
             continue
@@ -142,7 +151,33 @@ def run_speed(
             status, values = "failed", {"error": _describe(error)}
         values["seconds"] = round(time.perf_counter() - started, 2)
         results.append(STEP, case.name, status, values)
+        if case.shape is not None and device.type == "cuda" and not is_quick:
+            record_attention(case.shape, device, values, tables)
         callback(case.name, status, values)
+
+
+def record_attention(
+    shape: AttentionShape,
+    device: torch.device,
+    values: Mapping[str, object],
+    tables: Sequence[Path],
+) -> None:
+    """Write a case's times to tables by which ``ops`` chooses.
+
+    Args:
+        shape: Sizes of the case.
+        device: Compute device.
+        values: Result of `compare_attention`.
+        tables: Tables to update; one that is not there begins as the package's.
+    """
+    timing = attention_timing(shape, device, _attention_dtype(device), values)
+    if timing is not None:
+        for table in tables:
+            update_timings(table, timing)
+
+
+def _attention_dtype(device: torch.device) -> torch.dtype:
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
 class _SpeedBench:
@@ -157,8 +192,7 @@ class _SpeedBench:
     def measure(self, case: SpeedCase) -> dict[str, object]:
         """Measure one case; the values are ready for JSON."""
         if case.shape is not None:
-            dtype = torch.bfloat16 if self._device.type == "cuda" else torch.float32
-            return compare_attention(case.shape, self._device, dtype)
+            return compare_attention(case.shape, self._device, _attention_dtype(self._device))
         if not case.model:
             return measure_card(self._device, is_quick=self._is_quick)
         size, num_objects = (QUICK_SIZES if self._is_quick else SIZES)[case.size]
