@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -152,28 +151,10 @@ def run_speed(
         values["seconds"] = round(time.perf_counter() - started, 2)
         results.append(STEP, case.name, status, values)
         if case.shape is not None and device.type == "cuda" and not is_quick:
-            record_attention(case.shape, device, values, tables)
+            timing = attention_timing(case.shape, device, _attention_dtype(device), values)
+            for table in tables if timing is not None else ():
+                update_timings(table, timing)
         callback(case.name, status, values)
-
-
-def record_attention(
-    shape: AttentionShape,
-    device: torch.device,
-    values: Mapping[str, object],
-    tables: Sequence[Path],
-) -> None:
-    """Write a case's times to tables by which ``ops`` chooses.
-
-    Args:
-        shape: Sizes of the case.
-        device: Compute device.
-        values: Result of `compare_attention`.
-        tables: Tables to update; one that is not there begins as the package's.
-    """
-    timing = attention_timing(shape, device, _attention_dtype(device), values)
-    if timing is not None:
-        for table in tables:
-            update_timings(table, timing)
 
 
 def _attention_dtype(device: torch.device) -> torch.dtype:
