@@ -176,7 +176,6 @@ def test_every_kind_gives_clips(stored: Stored, kind: str) -> None:
     assert batch.frames.dtype == torch.uint8
     assert batch.labels.shape == (12, 5, 32, 48)
     assert batch.labels.dtype == torch.uint8
-    assert not batch.has_void
     assert batch.num_objects == 10
     assert int(batch.labels.max()) <= 10
     assert (batch.labels[:, 0].flatten(1).amax(1) > 0).float().mean() >= 0.75

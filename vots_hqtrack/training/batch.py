@@ -67,7 +67,6 @@ class ClipBatch(TensorBatch):
         features: Features of each frame, ``T`` times batch ``B``; None for frames to be encoded.
         num_objects: Maximum label that may occur, 1..10; None finds it in the labels, for which
             the host waits.
-        has_void: Labels may be 255, which the loss leaves out.
     """
 
     labels: Tensor
@@ -75,7 +74,6 @@ class ClipBatch(TensorBatch):
     frames: Tensor | None = None
     features: tuple[FrameFeatures, ...] | None = None
     num_objects: int | None = None
-    has_void: bool = True
 
     def __len__(self) -> int:
         """Return the number of clips."""

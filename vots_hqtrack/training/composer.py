@@ -102,9 +102,7 @@ class ComposedClips:
         """Render planned clips on the device, without waiting for it."""
         plan = batch.to(device)
         frames, labels = self.render(plan)
-        return ClipBatch(
-            labels, plan.slots, frames=frames, num_objects=SLOTS_PER_GROUP, has_void=False
-        )
+        return ClipBatch(labels, plan.slots, frames=frames, num_objects=SLOTS_PER_GROUP)
 
     def render(self, plan: ClipPlan) -> tuple[Tensor, Tensor]:
         """Render planned clips.

@@ -244,7 +244,6 @@ class ClipSampler:
             torch.cat(slots),
             features=features,
             num_objects=int(labels[:, 0].max()),
-            has_void=False,
         )
 
     def finish(self, drawn: ClipBatch, device: torch.device) -> ClipBatch:

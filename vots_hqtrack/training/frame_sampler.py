@@ -70,7 +70,6 @@ class FrameSampler:
             slots=torch.cat(slots),
             frames=frames.permute(0, 1, 4, 2, 3).contiguous(),
             num_objects=int(small[:, 0].max()),
-            has_void=False,
         )
 
     def finish(self, drawn: ClipBatch, device: torch.device) -> ClipBatch:

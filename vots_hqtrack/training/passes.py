@@ -123,7 +123,6 @@ class _Kind:
 
     shapes: tuple[tuple[int, ...], ...]
     num_objects: int
-    has_void: bool
     predicted_masks: bool
     with_reference: bool
 
@@ -268,9 +267,7 @@ def _kind_of(batch: TensorBatch, options: StepOptions) -> _Kind | None:
     if not isinstance(batch, ClipBatch) or batch.features is None or batch.num_objects is None:
         return None
     shapes = tuple(tuple(tensor.shape) for tensor in _tensors(batch))
-    return _Kind(
-        shapes, batch.num_objects, batch.has_void, options.predicted_masks, options.with_reference
-    )
+    return _Kind(shapes, batch.num_objects, options.predicted_masks, options.with_reference)
 
 
 def _tensors(batch: ClipBatch) -> list[Tensor]:
