@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vots_hqtrack.training.batch import ClipBatch, ClipSource, TensorBatch
+from vots_hqtrack.devices import TensorBatch
+from vots_hqtrack.training.batch import ClipBatch, ClipSource
 from vots_hqtrack.training.engine import compute_dtype
 from vots_hqtrack.training.losses import Loss, StepOptions
 from vots_hqtrack.training.recipe import RunOptions
