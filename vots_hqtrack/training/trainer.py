@@ -407,6 +407,6 @@ class Trainer:
 def _open_task(recipe: Recipe | HQRecipe, data: Path) -> Task:
     if isinstance(recipe, Recipe):
         return VMOSTask(recipe, data)
-    from vots_hqtrack.training.hq.task import HQHeadTask
+    from vots_hqtrack.training.hq.network import HQHeadTask
 
     return HQHeadTask(recipe, data)
