@@ -59,12 +59,6 @@ def run(
         Path | None,
         typer.Option("--data", metavar="DIR", help="Training data; nothing is trained without."),
     ] = None,
-    train_config: Annotated[
-        str,
-        typer.Option(
-            "--train-config", metavar="CONFIG", help="Recipe; one of your own has its own end."
-        ),
-    ] = "lite-gpu",
     train_args: Annotated[
         str, typer.Option("--train-args", metavar="ARGS", help="More arguments of hqtrack train.")
     ] = "",
@@ -88,7 +82,6 @@ def run(
         limits=dict(map(_parse_limit, limit or ())),
         wheels=wheels,
         data=data,
-        train_config=train_config,
         train_args=shlex.split(train_args),
         test_args=shlex.split(test_args),
         models=tuple(model or ()),
