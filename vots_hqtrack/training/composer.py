@@ -22,7 +22,7 @@ from vots_hqtrack.synthetic.scene import Scene
 from vots_hqtrack.training.adapters.photos import PhotoClips
 from vots_hqtrack.training.adapters.videos import Video, VideoClips
 from vots_hqtrack.training.batch import ClipBatch
-from vots_hqtrack.training.datasets import Clip, ClipDataset, keep_visible
+from vots_hqtrack.training.datasets import Clip, ClipDataset, keep_visible, parse_sequence
 from vots_hqtrack.training.recipe_data import PhaseOptions
 from vots_hqtrack.types import SLOTS_PER_GROUP
 
@@ -207,7 +207,7 @@ def list_sources(
         ConfigError: A data set has neither images nor videos, or an entry is malformed.
         InputError: No data set has a video of that name.
     """
-    limits = dict(_parse_held_out(entry) for entry in held_out)
+    limits = dict(map(parse_sequence, held_out))
     unseen = set(limits)
     for dataset, weight in zip(datasets, weights, strict=True):
         if isinstance(dataset, PhotoClips):
@@ -244,15 +244,6 @@ def parse_kinds(entries: Sequence[str]) -> dict[str, float] | None:
                 f"composer.kinds must be strings such as plain=0.3, got {entry!r}"
             ) from error
     return kinds or None
-
-
-def _parse_held_out(entry: str) -> tuple[str, int]:
-    name, separator, frame = entry.rpartition(":")
-    if not separator:
-        return entry, 0
-    if not frame.isdecimal():
-        raise ConfigError(f"composer.held_out must be a name or name:frame, got {entry!r}")
-    return name, int(frame)
 
 
 def _read_photo(dataset: PhotoClips, index: int) -> LabelledFrames:

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from vots_hqtrack.errors import ShapeError
+from vots_hqtrack.errors import ConfigError, ShapeError
 from vots_hqtrack.types import SLOTS_PER_GROUP, FrameArray, LabelArray
 
 DEV_SPLIT = (
@@ -116,3 +116,21 @@ class Photo(NamedTuple):
 
     image: FrameArray
     label_map: LabelArray
+
+
+def parse_sequence(entry: str) -> tuple[str, int]:
+    """Read ``name`` or ``name:first_frame``.
+
+    Raises:
+        ConfigError: It is neither.
+
+    Example:
+        >>> parse_sequence("street:61")
+        ('street', 61)
+    """
+    name, separator, first = entry.rpartition(":")
+    if not separator:
+        return entry, 0
+    if not name or not first.isdecimal():
+        raise ConfigError(f"sequences must be names or name:first_frame, got {entry!r}")
+    return name, int(first)

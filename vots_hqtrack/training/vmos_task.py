@@ -16,7 +16,7 @@ from vots_hqtrack.synthetic.footage import load_footage
 from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.training.batch import ClipSource
 from vots_hqtrack.training.composer import ComposedClips, list_sources, parse_kinds
-from vots_hqtrack.training.datasets import Clip
+from vots_hqtrack.training.datasets import Clip, ClipDataset
 from vots_hqtrack.training.dev import DevSplit, dev_tracker
 from vots_hqtrack.training.feature_cache import ClipSampler, fill_cache
 from vots_hqtrack.training.frame_sampler import FrameSampler
@@ -127,17 +127,13 @@ def open_drawer(recipe: Recipe, data: Path) -> FrameSampler:
         ConfigError: A kind, an option or a crop does not suit.
         InputError: A folder has another layout.
     """
-    config = tracker_config(recipe.model)
-    for phase in recipe.phases:
-        check_crop(phase.crop, config)
-    datasets = [open_source(table, data, recipe.cache.clip_size) for table in recipe.data]
     return FrameSampler(
-        datasets,
+        _open_datasets(recipe, data),
         recipe.data,
         recipe.clip,
         recipe.augment,
         seed=recipe.train.seed,
-        input_scale=find_encoder(config.encoder.kind).input_scale,
+        input_scale=_input_scale(recipe),
     )
 
 
@@ -153,10 +149,7 @@ def open_composer(recipe: Recipe, data: Path, device: torch.device) -> ComposedC
         ConfigError: A kind, an option or a crop does not suit.
         InputError: A folder does not have its layout, or a held-out video is missing.
     """
-    config = tracker_config(recipe.model)
-    for phase in recipe.phases:
-        check_crop(phase.crop, config)
-    datasets = [open_source(options, data, recipe.cache.clip_size) for options in recipe.data]
+    datasets = _open_datasets(recipe, data)
     weights = [options.weight for options in recipe.data]
     sources = list(list_sources(datasets, weights, recipe.composer.held_out))
     footage, pixels = load_footage(
@@ -166,10 +159,20 @@ def open_composer(recipe: Recipe, data: Path, device: torch.device) -> ComposedC
         footage,
         pixels,
         seed=recipe.train.seed,
-        stride=find_encoder(config.encoder.kind).input_scale,
+        stride=_input_scale(recipe),
         weights=parse_kinds(recipe.composer.kinds),
         shuffle_slots=recipe.clip.shuffle_slots,
     )
+
+
+def _open_datasets(recipe: Recipe, data: Path) -> list[ClipDataset]:
+    for phase in recipe.phases:
+        check_crop(phase.crop, tracker_config(recipe.model))
+    return [open_source(table, data, recipe.cache.clip_size) for table in recipe.data]
+
+
+def _input_scale(recipe: Recipe) -> int:
+    return find_encoder(tracker_config(recipe.model).encoder.kind).input_scale
 
 
 def draw_examples(recipe: Recipe, data: Path, count: int) -> Iterator[Clip]:
