@@ -12,7 +12,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -63,23 +63,6 @@ class WeightsEntry:
             )
 
 
-class _ShippedManifest(Mapping[str, WeightsEntry]):
-    """The shipped manifest, read on access and not at import."""
-
-    def __getitem__(self, name: str) -> WeightsEntry:
-        return read_manifest(weights_folder())[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(read_manifest(weights_folder()))
-
-    def __len__(self) -> int:
-        return len(read_manifest(weights_folder()))
-
-
-MANIFEST: Mapping[str, WeightsEntry] = _ShippedManifest()
-"""The shipped weights by name."""
-
-
 def weights_folder() -> Path:
     """Return the folder of the shipped weights, as an absolute path.
 
@@ -96,6 +79,11 @@ def weights_folder() -> Path:
         f"the shipped weights are missing: found neither {looked}; "
         "install the package again, or restore the folder with: git checkout -- weights"
     )
+
+
+def shipped_weights() -> dict[str, WeightsEntry]:
+    """Return the weights that come with the package, by name."""
+    return read_manifest(weights_folder())
 
 
 def read_manifest(folder: Path) -> dict[str, WeightsEntry]:
@@ -226,8 +214,7 @@ def locate(name: str) -> LocatedWeights:
         WeightsError: There are no weights of that name, or their file is missing; the error says
             how to get them.
     """
-    folder = weights_folder()
-    shipped = read_manifest(folder)
+    folder, shipped = weights_folder(), shipped_weights()
     if name in shipped:
         found = folder / shipped[name].file_name
         if not found.is_file():
@@ -293,7 +280,7 @@ def verify_all() -> list[Verdict]:
     """
     shipped, cached = weights_folder(), downloads_from_environment().cache_path
     return [
-        *(_verify(entry, shipped) for entry in MANIFEST.values()),
+        *(_verify(entry, shipped) for entry in shipped_weights().values()),
         *(_verify(entry, cached) for entry in cached_weights().values()),
     ]
 
@@ -331,7 +318,7 @@ def _verify(entry: WeightsEntry, folder: Path) -> Verdict:
 
 def _verify_file(path: Path) -> Verdict:
     found = sha256_of(path)
-    for entry in (*MANIFEST.values(), *cached_weights().values()):
+    for entry in (*shipped_weights().values(), *cached_weights().values()):
         if found == entry.sha256:
             return Verdict(path.name, path, "ok", f"sha256 {found}, the weights {entry.name}")
     if path.suffix == ".safetensors":
