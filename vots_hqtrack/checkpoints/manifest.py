@@ -15,7 +15,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import vots_hqtrack
 from vots_hqtrack.checkpoints.registry import KNOWN
@@ -192,19 +192,16 @@ def resolve(name: str, path: Path | None = None) -> Path:
     return path.resolve()
 
 
-@dataclass(frozen=True, slots=True)
-class LocatedWeights:
+class LocatedWeights(NamedTuple):
     """Weights that have a name, and their file.
 
     Attributes:
         entry: Their entry in a manifest.
         path: Absolute path of a file that exists.
-        is_shipped: True for the package's own, False for those in the cache folder.
     """
 
     entry: WeightsEntry
     path: Path
-    is_shipped: bool
 
 
 def locate(name: str) -> LocatedWeights:
@@ -223,12 +220,12 @@ def locate(name: str) -> LocatedWeights:
                 f"restore the file with: git checkout -- weights/{found.name}, "
                 "or give a file of your own with --weights FILE"
             )
-        return LocatedWeights(shipped[name], found, is_shipped=True)
+        return LocatedWeights(shipped[name], found)
     cached = cached_weights()
     if name in cached:
         found = downloads_from_environment().cache_path / cached[name].file_name
         if found.is_file():
-            return LocatedWeights(cached[name], found, is_shipped=False)
+            return LocatedWeights(cached[name], found)
     if name in KNOWN:
         gone = f": {found} is gone" if name in cached else ""
         raise WeightsError(f"the weights {name!r} are not here{gone}; {KNOWN[name].how_to_get()}")
