@@ -152,8 +152,9 @@ def run_speed(
         results.append(STEP, case.name, status, values)
         if case.shape is not None and device.type == "cuda" and not is_quick:
             timing = attention_timing(case.shape, device, _attention_dtype(device), values)
-            for table in tables if timing is not None else ():
-                update_timings(table, timing)
+            if timing is not None:
+                for table in tables:
+                    update_timings(table, timing)
         callback(case.name, status, values)
 
 
