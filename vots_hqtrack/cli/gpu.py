@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +13,6 @@ from vots_hqtrack.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import FrameType
 
 gpu_app = typer.Typer(
     name="gpu",
@@ -87,7 +85,6 @@ def run(
         models=tuple(model or ()),
         retries=retry,
     )
-    signal.signal(signal.SIGTERM, _stop)
     succeeded = run_kit(options, lambda line: err.print(line, markup=False, soft_wrap=True))
     out.print(str((out_folder / "report.md").absolute()), soft_wrap=True)
     if not succeeded:
@@ -121,8 +118,3 @@ def _parse_limit(text: str) -> tuple[str, float]:
         return step, float(seconds)
     except ValueError as error:
         raise ConfigError(f"--limit reads STEP=SECONDS such as speed=90, got {text!r}") from error
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    """End as Ctrl-C does, so that the subprocesses end too."""
-    raise KeyboardInterrupt
