@@ -62,11 +62,7 @@ def fetch_weights(
     is_file = "://" not in address
     check = _check_file(file, sha256) if is_file else ""
     if options.is_offline and not is_file:
-        raise WeightsError(
-            "offline mode is on (VOTS_HQTRACK_OFFLINE or HF_HUB_OFFLINE), so "
-            f"{address} is not fetched; "
-            "give a file that you have: hqtrack weights import FILE --as KIND"
-        )
+        raise _offline_error(address)
 
     # PyTorch takes seconds to load, which a refusal has no need of.
     from vots_hqtrack.checkpoints.importing import exclusive_import, write_imported
@@ -74,10 +70,7 @@ def fetch_weights(
     with exclusive_import(name):
         if is_file:
             return write_imported(file, name, half=half, origin=file.name), check
-        # Another file for each address.
-        digest = hashlib.sha256(address.encode()).hexdigest()[:8]
-        ending = ".safetensors" if address.endswith(".safetensors") else ".pth"
-        path = options.cache_path / "downloads" / f"{name}-{digest}{ending}"
+        path = _download_path(name, address, options.cache_path)
         published = "" if source else known.sha256
         hashes = ((sha256, "that you gave"), (published, "that its authors name"))
         expected = tuple(ExpectedHash(*each) for each in hashes if each[0])
@@ -87,6 +80,20 @@ def fetch_weights(
             return write_imported(path, name, half=half, origin=address), check
         finally:
             path.unlink(missing_ok=True)
+
+
+def _offline_error(address: str) -> WeightsError:
+    return WeightsError(
+        f"offline mode is on (VOTS_HQTRACK_OFFLINE or HF_HUB_OFFLINE), so {address} is not "
+        "fetched; give a file that you have: hqtrack weights import FILE --as KIND"
+    )
+
+
+def _download_path(name: str, address: str, cache: Path) -> Path:
+    """Return a file for the download, another one for each address."""
+    digest = hashlib.sha256(address.encode()).hexdigest()[:8]
+    ending = ".safetensors" if address.endswith(".safetensors") else ".pth"
+    return cache / "downloads" / f"{name}-{digest}{ending}"
 
 
 def _check_file(path: Path, sha256: str) -> str:
