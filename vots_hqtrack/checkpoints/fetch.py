@@ -58,8 +58,7 @@ def fetch_weights(
     address = source or known.address(options.hub)
     if not address:
         raise WeightsError(f"{name} cannot be fetched by a program. {known.manual}")
-    file = Path(address)
-    is_file = "://" not in address
+    file, is_file = Path(address), "://" not in address
     check = _check_file(file, sha256) if is_file else ""
     if options.is_offline and not is_file:
         raise _offline_error(address)
