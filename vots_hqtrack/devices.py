@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import reprlib
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import lru_cache, wraps
 from typing import Any, TypeVar
@@ -17,6 +19,7 @@ from vots_hqtrack.errors import ConfigError
 from vots_hqtrack.processor import is_bfloat16_faster
 
 _Table = TypeVar("_Table")
+BatchType = TypeVar("BatchType", bound="TensorBatch")
 FIRST_WITH_BFLOAT16 = (8, 0)
 """CUDA compute capability from which on GPUs multiply bfloat16 (Ampere)."""
 
@@ -133,3 +136,38 @@ def _has_bfloat16(device: torch.device) -> bool:
         # PyTorch's own check also returns True where bfloat16 is emulated.
         return torch.cuda.get_device_capability(device) >= FIRST_WITH_BFLOAT16
     return device.type == "cpu" and is_bfloat16_faster()
+
+
+class TensorBatch(ABC):
+    """A batch of tensors that travels between processes and devices; subclasses are dataclasses."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of items."""
+
+    def to(self: BatchType, device: torch.device) -> BatchType:
+        """Return the batch on a device; from page-locked memory, nobody waits for the copy."""
+        return self.map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self: BatchType) -> BatchType:
+        """Return the batch in page-locked memory, from which a GPU copies by itself."""
+        return self.map(lambda tensor: tensor.pin_memory())
+
+    def map(self: BatchType, change: Callable[[Tensor], Tensor]) -> BatchType:
+        """Return the batch with all tensors changed."""
+        changed: BatchType = _map_tensors(self, change)
+        return changed
+
+
+def _map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:  # noqa: ANN401 - any field
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, tuple):
+        return tuple(_map_tensors(each, change) for each in value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = dataclasses.fields(value)
+        values = {item.name: _map_tensors(getattr(value, item.name), change) for item in fields}
+        return dataclasses.replace(value, **values)
+    return value

@@ -69,7 +69,7 @@ def test_import_into_the_cache_is_found_by_name(tiny: Path, cache: Path) -> None
     assert done.path == cache / "sam-hq-vit-tiny.safetensors" == resolve("sam-hq-vit-tiny")
     assert set(done.unused) == {"image_encoder.head.weight", "image_encoder.norm_head.bias"}
     located = locate("sam-hq-vit-tiny")
-    assert not located.is_shipped
+    assert located.path == done.path
     assert located.entry.sha256 == done.sha256 == sha256_of(done.path)
     assert located.entry.licence == "Apache-2.0"
     assert located.entry.origin == f"sam_hq_vit_tiny.pth (sha256 {sha256_of(tiny)})"

@@ -10,11 +10,11 @@ import torch
 
 from vots_hqtrack.checkpoints.load import DIGEST_KEY, digest_of, save_tensors
 from vots_hqtrack.checkpoints.manifest import (
-    MANIFEST,
     WeightsEntry,
     record,
     resolve,
     sha256_of,
+    shipped_weights,
     verify,
     verify_all,
 )
@@ -44,7 +44,7 @@ def _damage(path: Path) -> None:
 
 def test_all_are_whole(cached: Path) -> None:
     verdicts = verify_all()
-    assert [verdict.name for verdict in verdicts] == [*MANIFEST, NAME]
+    assert [verdict.name for verdict in verdicts] == [*shipped_weights(), NAME]
     assert {verdict.state for verdict in verdicts} == {"ok"}
     assert verdicts[-1].path == cached
     assert verdicts[-1].reason == f"sha256 {sha256_of(cached)}"

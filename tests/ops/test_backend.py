@@ -114,7 +114,7 @@ def test_attention_on_cuda_is_the_version_that_the_table_names(
 def test_the_table_of_the_card_is_read_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    timing = AttentionTiming("a card", "2.11", "float16", 4, 6, 100, {"fused": 1.0, "triton": 0.5})
+    timing = AttentionTiming("a card", "float16", 4, 6, 100, "2.11", {"fused": 1.0, "triton": 0.5})
     update_timings(tmp_path / "table.json", timing)
     monkeypatch.setattr(attention_table.read_timings, "__defaults__", (tmp_path / "table.json",))
     pretend(monkeypatch, installed=True, has_gpu=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vots_hqtrack.errors import OpsError, ShapeError
 from vots_hqtrack.ops import TORCH_ATTENTIONS
-from vots_hqtrack.ops.attention import global_attention_reference
+from vots_hqtrack.ops.attention import fused_attention, global_attention_reference
 from vots_hqtrack.ops.attention_table import (
     TABLE_PATH,
     VERSIONS,
@@ -23,11 +23,9 @@ from vots_hqtrack.ops.attention_table import (
     read_timings,
     update_timings,
 )
-from vots_hqtrack.ops.fused_attention import fused_attention, plain_fused_attention
 
-FUSED = (fused_attention, plain_fused_attention)
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 4e-2, torch.float16: 5e-3}
-TIMING = AttentionTiming("card", "2.11", "bfloat16", 4, 6, 100, {"triton": 1.0, "fused": 2.0})
+TIMING = AttentionTiming("card", "bfloat16", 4, 6, 100, "2.11", {"triton": 1.0, "fused": 2.0})
 
 
 def draw(length: int, lengths: list[int], widths: tuple[int, int]) -> list[list[Tensor]]:
@@ -42,9 +40,7 @@ def draw(length: int, lengths: list[int], widths: tuple[int, int]) -> list[list[
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("widths", [(8, 64), (8, 20), (8, 8), (20, 7)])
 @pytest.mark.parametrize(("length", "lengths"), [(1, [1]), (20, [13, 1, 25])])
-@pytest.mark.parametrize("attend", FUSED)
-def test_fused_versions_match_the_reference(
-    attend: object,
+def test_fused_attention_matches_the_reference(
     length: int,
     lengths: list[int],
     widths: tuple[int, int],
@@ -53,8 +49,9 @@ def test_fused_versions_match_the_reference(
     """Values wider and narrower than keys, and no multiple of them."""
     (query,), keys, values = draw(length, lengths, widths)
     exact = global_attention_reference(query, keys, values)
-    assert callable(attend)
-    found = attend(query.to(dtype), [x.to(dtype) for x in keys], [x.to(dtype) for x in values])
+    found = fused_attention(
+        query.to(dtype), [x.to(dtype) for x in keys], [x.to(dtype) for x in values]
+    )
     assert found.dtype == torch.promote_types(dtype, torch.float32)
     assert found.shape == exact.shape
     assert (found.double() - exact).abs().max() < TOLERANCE[dtype]
@@ -63,23 +60,19 @@ def test_fused_versions_match_the_reference(
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("widths", [(64, 512), (48, 384), (208, 80)])
-@pytest.mark.parametrize("attend", FUSED)
-def test_fused_versions_on_gpu_match_the_reference(
-    attend: object, widths: tuple[int, int], dtype: torch.dtype
+def test_fused_attention_on_gpu_matches_the_reference(
+    widths: tuple[int, int], dtype: torch.dtype
 ) -> None:
     (query,), keys, values = draw(300, [700, 200], widths)
     exact = global_attention_reference(query, keys, values)
-    assert callable(attend)
     query, *others = (x.to("cuda", dtype) for x in (query, *keys, *values))
-    found = attend(query, others[:2], others[2:])
+    found = fused_attention(query, others[:2], others[2:])
     assert (found.cpu().double() - exact).abs().max() < max(TOLERANCE[dtype], 1e-3)
 
 
-@pytest.mark.parametrize("attend", FUSED)
-def test_exception_shapes(attend: object) -> None:
-    assert callable(attend)
+def test_exception_shapes() -> None:
     with pytest.raises(ShapeError, match="wants a query"):
-        attend(torch.zeros(1, 6, 8), [], [])
+        fused_attention(torch.zeros(1, 6, 8), [], [])
 
 
 # --- the table
@@ -93,8 +86,8 @@ def test_the_shipped_table_is_read_and_names_versions_that_exist() -> None:
 
 def test_rows_of_one_size_replace_each_other(tmp_path: Path) -> None:
     path = tmp_path / "attention.json"
-    other = AttentionTiming("card", "2.11", "float16", 4, 6, 100, {"blocks": 3.0})
-    newer = AttentionTiming("card", "2.12", "bfloat16", 4, 6, 100, {"fused": 0.5})
+    other = AttentionTiming("card", "float16", 4, 6, 100, "2.11", {"blocks": 3.0})
+    newer = AttentionTiming("card", "bfloat16", 4, 6, 100, "2.12", {"fused": 0.5})
     for timing in (TIMING, other, newer):
         update_timings(path, timing, base=tmp_path / "base.json" if path.exists() else TABLE_PATH)
     assert [row for row in read_timings(path) if row.card == "card"] == [other, newer]

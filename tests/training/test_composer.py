@@ -25,11 +25,12 @@ from vots_hqtrack.synthetic.render import render, render_reference
 from vots_hqtrack.synthetic.scene import Scene
 from vots_hqtrack.synthetic.statistics import count_clips
 from vots_hqtrack.training.composer import (
+    MIN_CLIP_PIXELS,
     ComposedClips,
     compose_clip,
-    keep_visible,
     number_labels,
 )
+from vots_hqtrack.training.datasets import keep_visible
 from vots_hqtrack.training.recipe_data import PhaseOptions
 
 Stored = tuple[list[Footage], torch.Tensor]
@@ -175,7 +176,6 @@ def test_every_kind_gives_clips(stored: Stored, kind: str) -> None:
     assert batch.frames.dtype == torch.uint8
     assert batch.labels.shape == (12, 5, 32, 48)
     assert batch.labels.dtype == torch.uint8
-    assert not batch.has_void
     assert batch.num_objects == 10
     assert int(batch.labels.max()) <= 10
     assert (batch.labels[:, 0].flatten(1).amax(1) > 0).float().mean() >= 0.75
@@ -338,7 +338,7 @@ def test_keep_visible() -> None:
     labels = np.zeros((2, 40, 40), np.uint8)
     labels[0, :10, :10], labels[0, 20:, 20:], labels[0, 0, 20:30] = 9, 4, 6
     labels[1, :5], labels[1, 10:] = 6, 9
-    kept = keep_visible(labels)
+    kept = keep_visible(labels, MIN_CLIP_PIXELS)
     assert np.bincount(kept[0].ravel()).tolist() == [1100, 400, 100]
     assert kept[1, 0, 0] == 0
     assert kept[1, 20, 0] == 2

@@ -15,11 +15,11 @@ from vots_hqtrack.measures import mean_measures, measure_mask
 from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.training.datasets import DEV_SPLIT
 from vots_hqtrack.training.dev import DEV_SETS, DevSplit, dev_tracker, measure_video
+from vots_hqtrack.training.feature_cache import ClipSampler, Source
 from vots_hqtrack.training.network import build_network, frame_encoder, tracker_config
 from vots_hqtrack.training.recipe import ClipOptions, ModelOptions
 from vots_hqtrack.training.recipe_data import DevOptions
 from vots_hqtrack.training.recipe_files import load_recipe
-from vots_hqtrack.training.sampler import ClipSampler, Source
 from vots_hqtrack.training.trainer import Trainer
 
 DEVICE = torch.device("cpu")

@@ -8,7 +8,7 @@ import pytest
 
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.training.datasets import Clip
-from vots_hqtrack.training.inspect import contact_sheet, write_contact_sheets
+from vots_hqtrack.training.inspect import write_contact_sheets
 from vots_hqtrack.video.sheet import (
     CAPTION_HEIGHT,
     MARGIN,
@@ -23,6 +23,11 @@ def make_clip(num_frames: int, height: int, width: int, *, origin: str = "set an
     labels[:, height // 4 : height // 2, width // 4 : width // 2] = 2
     labels[:, height // 2 : 3 * height // 4, width // 2 : 3 * width // 4] = 1
     return Clip(frames, labels, origin)
+
+
+def contact_sheet(clips: list[Clip], path: Path) -> None:
+    """Write one sheet of clips."""
+    write_contact_sheets(clips, path.parent, rows=max(len(clips), 1))[0].rename(path)
 
 
 def read(path: Path) -> np.ndarray:

@@ -78,25 +78,6 @@ def both_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return torch.stack([cross_entropy, soft_jaccard(logits, labels)])
 
 
-def test_ignored_pixels_change_nothing():
-    logits, labels = example(batch=1)
-    labels[0, 2:] = 255
-    kept = both_losses(logits[:, :, :2], labels[:, :2])
-    noisy = logits.clone()
-    noisy[:, :, 2:] = 100.0 * torch.randn(1, 3, 2, 5, generator=torch.Generator().manual_seed(1))
-    assert torch.allclose(both_losses(noisy, labels), kept)
-
-
-def test_all_ignored_gives_zero_and_finite_gradients():
-    logits, labels = example()
-    logits.requires_grad_()
-    losses = both_losses(logits, torch.full_like(labels, 255))
-    losses.sum().backward()
-    assert losses.tolist() == [0.0, 0.0]
-    assert logits.grad is not None
-    assert torch.all(logits.grad == 0)
-
-
 def test_a_dead_channel_changes_nothing():
     logits, labels = example()
     dead = torch.full_like(logits[:, :1], -1e4)
@@ -112,7 +93,6 @@ def test_a_dead_channel_changes_nothing():
 def test_gradients():
     logits, labels = example()
     logits, labels = logits[:, :, :2, :3].clone(), labels[:, :2, :3].clone()
-    labels[0, 0, 0] = 255
     logits.requires_grad_()
     assert torch.autograd.gradcheck(lambda x: both_losses(x, labels), (logits,))
 
@@ -156,14 +136,11 @@ def test_hardest_mean_of_a_number_that_is_not_finite():
     assert not torch.isfinite(found).any()
 
 
-@pytest.mark.parametrize("ignore_index", [255, None])
-def test_fraction_on_the_device_equals_a_number(ignore_index):
+def test_fraction_on_the_device_equals_a_number():
     logits, labels = example()
-    if ignore_index is not None:
-        labels[1, 2:] = ignore_index
     for fraction in (0.1, 0.35, 1.0):
         found = [
-            bootstrapped_cross_entropy(logits, labels, fraction=given, ignore_index=ignore_index)
+            bootstrapped_cross_entropy(logits, labels, fraction=given)
             for given in (fraction, torch.tensor(fraction, dtype=torch.float64))
         ]
         torch.testing.assert_close(found[0], found[1])
@@ -177,15 +154,12 @@ def clip_example() -> tuple[list[torch.Tensor], torch.Tensor]:
     return logits, labels
 
 
-@pytest.mark.parametrize("has_void", [False, True])
 @pytest.mark.parametrize("auxiliary", [0.0, 0.4])
-def test_clip_loss_is_the_mean_of_its_frames(has_void, auxiliary):
+def test_clip_loss_is_the_mean_of_its_frames(auxiliary):
     """Frame by frame from the two public losses."""
     logits, labels = clip_example()
-    if has_void:
-        labels[1, 2:, :5] = 255
     weights = StepOptions(0.3, 0.6, 0.25, auxiliary, with_reference=auxiliary > 0)
-    found = clip_loss(logits, labels, weights, align_corners=True, has_void=has_void)
+    found = clip_loss(logits, labels, weights, align_corners=True)
     entropies, jaccards = [], []
     for index, frame in enumerate(logits):
         fine = torch.nn.functional.interpolate(frame, (16, 20), mode="bilinear", align_corners=True)

@@ -27,9 +27,7 @@ def draw_batch() -> ClipBatch:
     labels[:, :, 4:20, 4:20] = 1
     labels[1, :, 20:30, 20:40] = 2
     frames = torch.randint(0, 256, (2, 3, 3, 64, 96), generator=generator, dtype=torch.uint8)
-    return ClipBatch(
-        labels, shuffle_table(2, generator), frames=frames, num_objects=10, has_void=False
-    )
+    return ClipBatch(labels, shuffle_table(2, generator), frames=frames, num_objects=10)
 
 
 def lite_network(dtype: torch.dtype = torch.float32) -> ClipNetwork:
@@ -87,7 +85,7 @@ def test_forward_pass_and_loss_keep_to_cudas_dtypes(dtype: torch.dtype) -> None:
         with torch.autocast("cuda", dtype):
             predicted = network(batch, StepOptions(predicted_masks=True))
         weights = StepOptions(fraction=torch.tensor(0.3, device=device))
-        loss = clip_loss(predicted, batch.labels, weights, align_corners=False, has_void=False)
+        loss = clip_loss(predicted, batch.labels, weights, align_corners=False)
     total: Tensor = loss.total
     assert total.device.type == "cuda"
     assert total.requires_grad
@@ -103,7 +101,7 @@ def test_backward_pass_keeps_to_cudas_dtypes(dtype: torch.dtype) -> None:
         with torch.autocast("cpu", dtype):
             predicted = network(batch, StepOptions())
         weights = StepOptions(fraction=torch.tensor(0.3))
-        loss = clip_loss(predicted, batch.labels, weights, align_corners=False, has_void=False)
+        loss = clip_loss(predicted, batch.labels, weights, align_corners=False)
         loss.total.backward()
     for name, parameter in network.vmos.named_parameters():
         assert parameter.grad is not None, name

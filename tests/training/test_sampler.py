@@ -13,9 +13,15 @@ from toy_run import toy_recipe, write_clips
 
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.training.batch import PartDataset, part_places, part_stream
-from vots_hqtrack.training.features import NECK_CHANNELS, CachedClip, Window
+from vots_hqtrack.training.datasets import keep_visible
+from vots_hqtrack.training.feature_cache import (
+    NECK_CHANNELS,
+    CachedClip,
+    ClipSampler,
+    Source,
+    Window,
+)
 from vots_hqtrack.training.recipe_data import PhaseOptions
-from vots_hqtrack.training.sampler import ClipSampler, Source, renumber_visible
 
 SMALL = PhaseOptions(batch_size=2, num_frames=2, crop=(32, 32))
 
@@ -58,8 +64,8 @@ def test_a_window_larger_than_the_clips_takes_them_whole(cache: Path) -> None:
 
 def test_window_reads_the_same_place_at_all_scales(cache: Path) -> None:
     clip = CachedClip(cache / "0.safetensors")
-    features, labels = clip.read([0], Window(2, 2, 4, 4))
-    is_object = labels[0, 4::8, 4::8] == 1
+    features = clip.read([0], Window(2, 2, 4, 4))
+    is_object = torch.from_numpy(clip.labels()[0, 16:48, 16:48][4::8, 4::8] == 1)
     s8 = features.s8[0].float()
     inside, outside = s8[:, is_object], s8[:, ~is_object]
     assert inside.std(1).mean() < 0.2
@@ -71,7 +77,7 @@ def test_renumbering_keeps_objects_of_the_first_frame() -> None:
     labels = np.zeros((2, 20, 20), np.uint8)
     labels[:, :10, :10], labels[:, 10:, 10:] = 7, 3
     labels[1, 0, 15] = 9
-    found = renumber_visible(labels)
+    found = keep_visible(labels, 48)
     assert sorted(np.unique(found)) == [0, 1, 2]
     assert (found[0, :10, :10] == 2).all()
     assert (found[0, 10:, 10:] == 1).all()

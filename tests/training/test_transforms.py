@@ -9,12 +9,11 @@ import pytest
 import torch
 
 from vots_hqtrack.errors import InputError
-from vots_hqtrack.training.datasets import Clip, Photo
+from vots_hqtrack.training.datasets import Clip, Photo, keep_visible
 from vots_hqtrack.training.frame_sampler import FrameSampler
 from vots_hqtrack.training.recipe import ClipOptions
 from vots_hqtrack.training.recipe_data import AugmentOptions, DataOptions, PhaseOptions
 from vots_hqtrack.training.transforms import (
-    keep_objects,
     merge_clips,
     seeded,
     vary_photo,
@@ -121,7 +120,8 @@ def test_small_objects_become_background() -> None:
     clip = coloured_clip()
     clip.labels[0][clip.labels[0] == 1] = 0
     clip.labels[0, 0, :9] = 1
-    kept = keep_objects(clip.frames, clip.labels, 10, np.random.default_rng(0), "")
+    labels = keep_visible(clip.labels, 10, np.random.default_rng(0))
+    kept = Clip(clip.frames, labels)
     assert kept.num_objects == 1
     assert (kept.labels[1] == 1).sum() == (clip.labels[1] == 2).sum()
     assert (kept.labels == 1).sum() == (clip.labels == 2).sum()

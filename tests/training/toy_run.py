@@ -11,10 +11,9 @@ from safetensors.torch import save_file
 from vots_hqtrack.encoder import register_encoder
 from vots_hqtrack.settings import set_options
 from vots_hqtrack.training.callback import Callback, LogEntry
-from vots_hqtrack.training.features import NECK_CHANNELS
+from vots_hqtrack.training.feature_cache import NECK_CHANNELS, ClipSampler, Source
 from vots_hqtrack.training.recipe import Recipe
 from vots_hqtrack.training.recipe_files import build_recipe
-from vots_hqtrack.training.sampler import ClipSampler, Source
 from vots_hqtrack.training.trainer import Trainer
 
 # The features are cached, so that no encoder is ever built.

@@ -58,17 +58,21 @@ def fetch_weights(
     address = source or known.address(options.hub)
     if not address:
         raise WeightsError(f"{name} cannot be fetched by a program. {known.manual}")
-    if "://" not in address:
-        return _import_file(name, Path(address), sha256, half=half)
-    if options.is_offline:
+    file, is_file = Path(address), "://" not in address
+    check = _check_file(file, sha256) if is_file else ""
+    if options.is_offline and not is_file:
         raise _offline_error(address)
-    expected = _expected(sha256, "" if source else known.sha256)
 
     # PyTorch takes seconds to load, which a refusal has no need of.
     from vots_hqtrack.checkpoints.importing import exclusive_import, write_imported
 
     with exclusive_import(name):
+        if is_file:
+            return write_imported(file, name, half=half, origin=file.name), check
         path = _download_path(name, address, options.cache_path)
+        published = "" if source else known.sha256
+        hashes = ((sha256, "that you gave"), (published, "that its authors name"))
+        expected = tuple(ExpectedHash(*each) for each in hashes if each[0])
         limit = 2 * known.num_bytes or MAX_BYTES
         check = download(address, path, expected, limit, on_progress=on_progress, wait=wait)
         try:
@@ -79,25 +83,9 @@ def fetch_weights(
 
 def _offline_error(address: str) -> WeightsError:
     return WeightsError(
-        "offline mode is on (VOTS_HQTRACK_OFFLINE or HF_HUB_OFFLINE), so "
-        f"{address} is not fetched; "
-        "give a file that you have: hqtrack weights import FILE --as KIND"
+        f"offline mode is on (VOTS_HQTRACK_OFFLINE or HF_HUB_OFFLINE), so {address} is not "
+        "fetched; give a file that you have: hqtrack weights import FILE --as KIND"
     )
-
-
-def _import_file(name: str, path: Path, sha256: str, *, half: bool) -> tuple[Imported, str]:
-    check = _check_file(path, sha256)
-
-    from vots_hqtrack.checkpoints.importing import exclusive_import, write_imported
-
-    with exclusive_import(name):
-        return write_imported(path, name, half=half, origin=path.name), check
-
-
-def _expected(given: str, published: str) -> tuple[ExpectedHash, ...]:
-    """Return the hashes that a download must have; an empty string is none."""
-    hashes = ((given, "that you gave"), (published, "that its authors name"))
-    return tuple(ExpectedHash(sha256, origin) for sha256, origin in hashes if sha256)
 
 
 def _download_path(name: str, address: str, cache: Path) -> Path:

@@ -6,6 +6,7 @@ named here as one that the package never uses.
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -15,13 +16,7 @@ import torch
 from torch import Tensor
 
 import vots_hqtrack
-from vots_hqtrack.checkpoints.convert import DEAD_PREFIX, import_vmos, shapes_of
-from vots_hqtrack.checkpoints.imagenet import (
-    Content,
-    internimage_from_imagenet,
-    leave_out,
-    resnet_from_imagenet,
-)
+from vots_hqtrack.checkpoints.convert import DEAD_PREFIX, ENCODER_RULES, import_vmos, shapes_of
 from vots_hqtrack.checkpoints.load import (
     DIGEST_KEY,
     digest_of,
@@ -32,7 +27,10 @@ from vots_hqtrack.checkpoints.load import (
 from vots_hqtrack.checkpoints.manifest import WeightsEntry, exclusive, record, sha256_of
 from vots_hqtrack.checkpoints.reader import read_checkpoint
 from vots_hqtrack.checkpoints.registry import KNOWN, SAM2
+from vots_hqtrack.checkpoints.rename import Rule, invert, rename
 from vots_hqtrack.config import TrackerConfig
+from vots_hqtrack.encoder.internimage import build_internimage_t
+from vots_hqtrack.encoder.timm import build_timm_encoder
 from vots_hqtrack.environment import downloads_from_environment
 from vots_hqtrack.errors import ConfigError, WeightsError
 from vots_hqtrack.presets import deaot_r50, vmos, vmos_r50
@@ -40,12 +38,52 @@ from vots_hqtrack.sam.models import UNUSED_ENCODER_PARTS, build_empty_sam
 from vots_hqtrack.sam.weights import SAM_NAME
 
 _SAM_UNUSED = tuple(f"image_encoder.{part}.*" for part in UNUSED_ENCODER_PARTS)
+_RESNET_RULES = (Rule("**", "encoder.backbone.**"),)
+_RESNET_UNUSED = ("layer4.*", "fc.*")
+_COUNTERS = "*.num_batches_tracked"
+"""Counters of batch normalisation; older files lack them, and frozen layers never read them."""
+_INTERNIMAGE_UNUSED = (
+    "levels.2.downsample.*",
+    "conv_head.*",
+    "head.*",
+    "cls.*",
+    "clip_projector.*",
+    "avgpool.*",
+)
+"""The downsampling that VMOS does without, and the parts of the classifiers."""
+_HALVED_AXES: tuple[tuple[str, tuple[int, ...]], ...] = (
+    ("levels.3.blocks.*.dcn.offset.bias", ()),
+    ("levels.3.blocks.*.dcn.mask.bias", ()),
+    ("levels.3.blocks.*.dcn.offset.weight", (1,)),
+    ("levels.3.blocks.*.dcn.mask.weight", (1,)),
+    ("levels.3.blocks.*.dcn.*_proj.weight", (0, 1)),
+    ("levels.3.blocks.*.mlp.fc?.weight", (0, 1)),
+    ("levels.3.*", (0,)),
+)
+"""Axes of which every second element is kept, by key; the first pattern that fits counts.
+
+The last stage has twice the width in ImageNet's network, and as many groups: parameters by group
+and point stay whole.
+"""
 _TRAINED: Mapping[str, Callable[[], TrackerConfig]] = {
     "vmos-internimage-t": vmos,
     "vmos-r50": vmos_r50,
     "deaot-r50": deaot_r50,
 }
 """Kinds that a training of ours may leave, each with a preset that uses it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The tensors of a checkpoint that the package uses.
+
+    Attributes:
+        tensors: On the CPU, under the keys that the package's networks have.
+        unused: Keys of the checkpoint that were left out.
+    """
+
+    tensors: Mapping[str, Tensor]
+    unused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,3 +243,74 @@ def sam_shapes(model: str, *, hq: bool) -> dict[str, Tensor]:
         hq: True for HQ-SAM's mask decoder.
     """
     return dict(build_empty_sam(model, hq=hq).state_dict())
+
+
+def leave_out(tensors: Mapping[str, Tensor], unused: tuple[str, ...]) -> Content:
+    """Leave out the tensors that fit one of some shell-style patterns."""
+    left_out = dict.fromkeys(
+        key for key in tensors if any(fnmatch.fnmatchcase(key, pattern) for pattern in unused)
+    )
+    kept = {key: value for key, value in tensors.items() if key not in left_out}
+    return Content(kept, tuple(left_out))
+
+
+def internimage_from_imagenet(tensors: Mapping[str, Tensor], *, source: str) -> Content:
+    """Convert the classifier InternImage-T to VMOS's encoder.
+
+    Args:
+        tensors: The classifier's, by its own keys.
+        source: Name of the tensors in errors, such as the file's path.
+
+    Raises:
+        WeightsError: A key is missing, unknown or of another shape.
+    """
+    with torch.device("meta"):
+        shapes = build_internimage_t().state_dict()
+    ours = {f"encoder.{key}": value for key, value in shapes.items()}
+    theirs = rename(ours, invert(ENCODER_RULES), source="the encoder")
+    wanted = {}
+    for name, value in theirs.items():
+        key = name.removeprefix("encoder.")
+        axes = axes_to_halve(key)
+        sides = [2 * side if axis in axes else side for axis, side in enumerate(value.shape)]
+        wanted[key] = value.new_empty(sides)
+    content = leave_out(tensors, _INTERNIMAGE_UNUSED)
+    require_fit(wanted, content.tensors, source=source, model="InternImage-T of ImageNet")
+    halved = {}
+    for key, value in content.tensors.items():
+        axes = axes_to_halve(key)
+        steps = (slice(None, None, 2 if axis in axes else 1) for axis in range(value.ndim))
+        halved[f"encoder.{key}"] = value[tuple(steps)]
+    return Content(rename(halved, ENCODER_RULES, source=source), content.unused)
+
+
+def resnet_from_imagenet(tensors: Mapping[str, Tensor], *, source: str) -> Content:
+    """Convert the classifier ResNet-50 of torchvision or timm to VMOS's encoder.
+
+    Args:
+        tensors: The classifier's, by its own keys.
+        source: Name of the tensors in errors, such as the file's path.
+
+    Raises:
+        WeightsError: A key is missing, unknown or of another shape.
+    """
+    with torch.device("meta"):
+        wanted = build_timm_encoder("resnet50").backbone.state_dict()
+    content = leave_out(tensors, _RESNET_UNUSED)
+    used = content.tensors
+    require_fit(wanted, used, source=source, model="ResNet-50", allow_missing=(_COUNTERS,))
+    counters = {key: torch.zeros((), dtype=torch.int64) for key in wanted if key not in used}
+    renamed = rename({**used, **counters}, _RESNET_RULES, source=source)
+    return Content(renamed, content.unused)
+
+
+def axes_to_halve(key: str) -> tuple[int, ...]:
+    """Return the axes of an ImageNet tensor of which VMOS keeps every second element.
+
+    Example:
+        >>> axes_to_halve("levels.3.blocks.0.dcn.offset.weight")
+        (1,)
+        >>> axes_to_halve("levels.2.blocks.0.dcn.offset.weight")
+        ()
+    """
+    return next((axes for pattern, axes in _HALVED_AXES if fnmatch.fnmatchcase(key, pattern)), ())

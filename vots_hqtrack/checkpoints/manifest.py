@@ -12,10 +12,10 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import vots_hqtrack
 from vots_hqtrack.checkpoints.registry import KNOWN
@@ -63,23 +63,6 @@ class WeightsEntry:
             )
 
 
-class _ShippedManifest(Mapping[str, WeightsEntry]):
-    """The shipped manifest, read on access and not at import."""
-
-    def __getitem__(self, name: str) -> WeightsEntry:
-        return read_manifest(weights_folder())[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(read_manifest(weights_folder()))
-
-    def __len__(self) -> int:
-        return len(read_manifest(weights_folder()))
-
-
-MANIFEST: Mapping[str, WeightsEntry] = _ShippedManifest()
-"""The shipped weights by name."""
-
-
 def weights_folder() -> Path:
     """Return the folder of the shipped weights, as an absolute path.
 
@@ -96,6 +79,11 @@ def weights_folder() -> Path:
         f"the shipped weights are missing: found neither {looked}; "
         "install the package again, or restore the folder with: git checkout -- weights"
     )
+
+
+def shipped_weights() -> dict[str, WeightsEntry]:
+    """Return the weights that come with the package, by name."""
+    return read_manifest(weights_folder())
 
 
 def read_manifest(folder: Path) -> dict[str, WeightsEntry]:
@@ -204,19 +192,16 @@ def resolve(name: str, path: Path | None = None) -> Path:
     return path.resolve()
 
 
-@dataclass(frozen=True, slots=True)
-class LocatedWeights:
+class LocatedWeights(NamedTuple):
     """Weights that have a name, and their file.
 
     Attributes:
         entry: Their entry in a manifest.
         path: Absolute path of a file that exists.
-        is_shipped: True for the package's own, False for those in the cache folder.
     """
 
     entry: WeightsEntry
     path: Path
-    is_shipped: bool
 
 
 def locate(name: str) -> LocatedWeights:
@@ -226,8 +211,7 @@ def locate(name: str) -> LocatedWeights:
         WeightsError: There are no weights of that name, or their file is missing; the error says
             how to get them.
     """
-    folder = weights_folder()
-    shipped = read_manifest(folder)
+    folder, shipped = weights_folder(), shipped_weights()
     if name in shipped:
         found = folder / shipped[name].file_name
         if not found.is_file():
@@ -236,12 +220,12 @@ def locate(name: str) -> LocatedWeights:
                 f"restore the file with: git checkout -- weights/{found.name}, "
                 "or give a file of your own with --weights FILE"
             )
-        return LocatedWeights(shipped[name], found, is_shipped=True)
+        return LocatedWeights(shipped[name], found)
     cached = cached_weights()
     if name in cached:
         found = downloads_from_environment().cache_path / cached[name].file_name
         if found.is_file():
-            return LocatedWeights(cached[name], found, is_shipped=False)
+            return LocatedWeights(cached[name], found)
     if name in KNOWN:
         gone = f": {found} is gone" if name in cached else ""
         raise WeightsError(f"the weights {name!r} are not here{gone}; {KNOWN[name].how_to_get()}")
@@ -293,7 +277,7 @@ def verify_all() -> list[Verdict]:
     """
     shipped, cached = weights_folder(), downloads_from_environment().cache_path
     return [
-        *(_verify(entry, shipped) for entry in MANIFEST.values()),
+        *(_verify(entry, shipped) for entry in shipped_weights().values()),
         *(_verify(entry, cached) for entry in cached_weights().values()),
     ]
 
@@ -331,7 +315,7 @@ def _verify(entry: WeightsEntry, folder: Path) -> Verdict:
 
 def _verify_file(path: Path) -> Verdict:
     found = sha256_of(path)
-    for entry in (*MANIFEST.values(), *cached_weights().values()):
+    for entry in (*shipped_weights().values(), *cached_weights().values()):
         if found == entry.sha256:
             return Verdict(path.name, path, "ok", f"sha256 {found}, the weights {entry.name}")
     if path.suffix == ".safetensors":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +14,6 @@ from vots_hqtrack.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import FrameType
 
 gpu_app = typer.Typer(
     name="gpu",
@@ -69,12 +67,6 @@ def run(
         Path | None,
         typer.Option("--data", metavar="DIR", help="Training data; nothing is trained without."),
     ] = None,
-    train_config: Annotated[
-        str,
-        typer.Option(
-            "--train-config", metavar="CONFIG", help="Recipe; one of your own has its own end."
-        ),
-    ] = "lite-gpu",
     train_args: Annotated[
         str, typer.Option("--train-args", metavar="ARGS", help="More arguments of hqtrack train.")
     ] = "",
@@ -98,13 +90,11 @@ def run(
         limits=dict(map(_parse_limit, limit or ())),
         wheels=wheels,
         data=data,
-        train_config=train_config,
         train_args=shlex.split(train_args),
         test_args=shlex.split(test_args),
         models=tuple(model or ()),
         retries=retry,
     )
-    signal.signal(signal.SIGTERM, _stop)
     succeeded = run_kit(options, lambda line: err.print(line, markup=False, soft_wrap=True))
     out.print(str((out_folder / "report.md").absolute()), soft_wrap=True)
     if not succeeded:
@@ -138,8 +128,3 @@ def _parse_limit(text: str) -> tuple[str, float]:
         return step, float(seconds)
     except ValueError as error:
         raise ConfigError(f"--limit reads STEP=SECONDS such as speed=90, got {text!r}") from error
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    """End as Ctrl-C does, so that the subprocesses end too."""
-    raise KeyboardInterrupt

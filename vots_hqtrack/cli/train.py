@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from vots_hqtrack.cli.console import err, out
 from vots_hqtrack.cli.options import refuse_nan
+from vots_hqtrack.cli.signals import SIGNAL_EXIT
 from vots_hqtrack.cli.train_pack import pack
 from vots_hqtrack.cli.train_progress import TrainProgress
 from vots_hqtrack.errors import ConfigError
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 NUM_INSPECTED = 24
 NUM_OF_A_KIND, NUM_COUNTED = 16, 1000
 """Composed clips: on the sheet of each kind, and counted."""
-SIGNAL_EXIT = 128
-"""Shells add the signal's number to it."""
 DEFAULT_COMMAND = "CONFIG"
 
 

@@ -41,13 +41,13 @@ ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is ther
 @weights_app.command("list")
 def list_weights() -> None:
     """List the weights that come with the package, yours, and those that can be had elsewhere."""
-    from vots_hqtrack.checkpoints.manifest import MANIFEST, cached_weights
+    from vots_hqtrack.checkpoints.manifest import cached_weights, shipped_weights
     from vots_hqtrack.checkpoints.registry import KNOWN
 
     cached = cached_weights()
     table = Table("name", "state", "what it is", "terms", "presets")
     table.columns[0].no_wrap = True
-    for name, entry in MANIFEST.items():
+    for name, entry in shipped_weights().items():
         _add_row(table, name, "shipped", entry.description, entry.licence)
     for name, entry in cached.items():
         _add_row(table, name, "here", f"{entry.description} From {entry.origin}.", entry.licence)

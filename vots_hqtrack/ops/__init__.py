@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from vots_hqtrack.errors import OpsError
-from vots_hqtrack.ops import attention, attention_table, dcnv3, fused_attention, window
+from vots_hqtrack.ops import attention, attention_table, dcnv3, window
 
 Backend = Literal["torch", "triton"]
 VARIABLE = "VOTS_HQTRACK_OPS"
@@ -28,8 +28,7 @@ TRITON_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 Attention = Callable[[Tensor, Sequence[Tensor], Sequence[Tensor]], Tensor]
 TORCH_ATTENTIONS: Mapping[str, Attention] = {
     "blocks": attention.global_attention,
-    "fused": fused_attention.fused_attention,
-    "fused, plain": fused_attention.plain_fused_attention,
+    "fused": attention.fused_attention,
 }
 """Global attention without gradients by PyTorch, by its name in the table."""
 

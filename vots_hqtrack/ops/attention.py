@@ -1,8 +1,8 @@
 """Attention to all tokens of several frames: reference, and blocks in a fixed workspace.
 
 Used by the long-term memory and the self attention (paper section 2.1). There is one head; keys are
-narrow and values wide, for which fused attention kernels are not made (`ops.fused_attention`). All
-versions compute, over the tokens of all frames together,
+narrow and values wide, for which fused attention kernels are not made. All versions compute, over
+the tokens of all frames together,
 
     softmax_j(q . k_j / sqrt(A)) @ v_j
 """
@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor
 
 from vots_hqtrack.devices import host_can_read
@@ -218,6 +219,25 @@ def _narrow_twin(room: Tensor, dtype: torch.dtype) -> Tensor | None:
 
 def _view(room: Tensor, shape: tuple[int, ...]) -> Tensor:
     return room[: math.prod(shape)].view(shape)
+
+
+@torch.no_grad()
+def fused_attention(query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
+    """Attention by PyTorch's ``scaled_dot_product_attention``, without gradients.
+
+    Most of its fused kernels refuse values that are wider than the keys. They take the values in
+    pieces as wide as the keys, each as a head of its own; the scores are then computed once for
+    each piece. Arguments, of one dtype, result and errors are those of :func:`global_attention`.
+    """
+    check_attention(query, keys, values)
+    value_width, width = values[0].shape[-1], query.shape[-1]
+    pieces = -(-value_width // width)
+    padded = F.pad(torch.cat(list(values), dim=1), (0, pieces * width - value_width))
+    heads = padded.unflatten(-1, (pieces, width)).transpose(1, 2)
+    query, key = (x[:, None].expand(-1, pieces, -1, -1) for x in (query, torch.cat(list(keys), 1)))
+    with torch.autocast(query.device.type, enabled=False):
+        readout = F.scaled_dot_product_attention(query, key, heads).transpose(1, 2).flatten(2)
+    return readout[..., :value_width].to(torch.promote_types(readout.dtype, torch.float32))
 
 
 def check_attention(query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,39 +19,30 @@ from vots_hqtrack.errors import OpsError
 from vots_hqtrack.io import atomic_path
 
 TABLE_PATH = Path(__file__).with_name("attention.json")
-VERSIONS = ("triton", "blocks", "fused", "fused, plain")
-"""Names of the versions: `ops.triton_attention`, `ops.attention`, and both of
-`ops.fused_attention`."""
+VERSIONS = ("triton", "blocks", "fused")
+"""Names of the versions: `ops.triton_attention`, and both of `ops.attention` without gradients."""
 
 
-@dataclass(frozen=True, slots=True)
-class AttentionTiming:
+class AttentionTiming(NamedTuple):
     """A row of the table: one size on one card.
 
     Attributes:
         card: Name of the device.
-        torch: Version of PyTorch.
         dtype: Dtype of queries, keys and values, without ``torch.``.
         key_width: Channels of queries and keys.
         value_width: Channels of the values.
         num_scores: Samples times queries times keys.
+        torch: Version of PyTorch.
         milliseconds: Median time of a call, by version.
     """
 
     card: str
-    torch: str
     dtype: str
     key_width: int
     value_width: int
     num_scores: int
+    torch: str
     milliseconds: Mapping[str, float]
-
-    def measures_as(self, other: AttentionTiming) -> bool:
-        """Return whether both are of the same card, dtype and size."""
-        return self._key() == other._key()
-
-    def _key(self) -> tuple[object, ...]:
-        return self.card, self.dtype, self.key_width, self.value_width, self.num_scores
 
 
 class FastestVersion(NamedTuple):
@@ -73,19 +63,16 @@ def read_timings(path: Path = TABLE_PATH) -> list[AttentionTiming]:
     """
     try:
         rows = [AttentionTiming(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
-        if any(_unusable(row) for row in rows):
-            raise ValueError
+        for row in rows:
+            is_known = isinstance(getattr(torch, row.dtype), torch.dtype) and row.milliseconds
+            if not is_known or not set(row.milliseconds) <= set(VERSIONS):
+                raise ValueError
     except (ValueError, TypeError, AttributeError) as error:
         raise OpsError(
             f"wanted a list of attention timings as make gpu writes them in {path}, "
             "got something else"
         ) from error
     return rows
-
-
-def _unusable(row: AttentionTiming) -> bool:
-    known = isinstance(getattr(torch, row.dtype), torch.dtype)
-    return not known or not row.milliseconds or not set(row.milliseconds) <= set(VERSIONS)
 
 
 def update_timings(path: Path, timing: AttentionTiming, *, base: Path = TABLE_PATH) -> None:
@@ -97,8 +84,8 @@ def update_timings(path: Path, timing: AttentionTiming, *, base: Path = TABLE_PA
         base: A table.
     """
     earlier = read_timings(path if path.exists() else base)
-    rows = [*(row for row in earlier if not row.measures_as(timing)), timing]
-    lines = ",\n".join(json.dumps(asdict(row)) for row in rows)
+    rows = [*(row for row in earlier if row[:5] != timing[:5]), timing]
+    lines = ",\n".join(json.dumps(row._asdict()) for row in rows)
     with atomic_path(path) as temporary:
         temporary.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 

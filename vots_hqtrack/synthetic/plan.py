@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-import torch
 from torch import Tensor
+
+from vots_hqtrack.devices import TensorBatch
 
 MAX_PLANES = 15
 """Planes of a clip: the background and at most 14 foreground layers."""
@@ -21,7 +19,7 @@ BLUR_REACH = 7
 
 
 @dataclass(frozen=True, slots=True)
-class ClipPlan:
+class ClipPlan(TensorBatch):
     """Parameters of the renderer for ``B`` clips of ``T`` frames with ``K`` planes.
 
     Output coordinates are pixels of the frame, ``(x, y)``, the first pixel's centre at
@@ -72,28 +70,11 @@ class ClipPlan:
     stride: int
     slots: Tensor
 
-    @property
-    def num_clips(self) -> int:
-        """Clips of the batch."""
+    def __len__(self) -> int:
+        """Return the number of clips."""
         return len(self.num_planes)
 
     @property
     def num_frames(self) -> int:
         """Frames of each clip."""
         return int(self.offsets.shape[2])
-
-    def to(self, device: torch.device) -> ClipPlan:
-        """Return the plan on a device; the copy does not wait where the memory is pinned."""
-        return self._map(lambda x: x.to(device, non_blocking=True))
-
-    def pin_memory(self) -> ClipPlan:
-        """Return the plan in pinned memory, which is copied to a device asynchronously."""
-        return self._map(lambda x: x.pin_memory())
-
-    def _map(self, change: Callable[[Tensor], Tensor]) -> ClipPlan:
-        changes: dict[str, Any] = {
-            field.name: change(value)
-            for field in dataclasses.fields(self)
-            if isinstance(value := getattr(self, field.name), Tensor)
-        }
-        return dataclasses.replace(self, **changes)

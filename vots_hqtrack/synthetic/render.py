@@ -47,7 +47,7 @@ def render_reference(pixels: Tensor, plan: ClipPlan) -> tuple[Tensor, Tensor]:
         ``(B, T, 3, H, W)`` uint8 frames and ``(B, T, H, W)`` uint8 labels.
     """
     height, width = plan.size
-    shape = (plan.num_clips, plan.num_frames)
+    shape = (len(plan), plan.num_frames)
     frames = torch.empty(*shape, 3, height, width, dtype=torch.uint8, device=pixels.device)
     labels = torch.empty(*shape, height, width, dtype=torch.uint8, device=pixels.device)
     boxes, counts = plan.boxes.tolist(), plan.num_planes.tolist()

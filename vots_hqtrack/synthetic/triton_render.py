@@ -18,7 +18,7 @@ TILE_ROWS, TILE_COLUMNS = 8, 64
 def render_triton(pixels: Tensor, plan: ClipPlan) -> tuple[Tensor, Tensor]:
     """Render clips; arguments and results are those of ``render.render_reference``."""
     height, width = plan.size
-    shape = (plan.num_clips, plan.num_frames)
+    shape = (len(plan), plan.num_frames)
     frames = torch.empty(*shape, 3, height, width, dtype=torch.uint8, device=pixels.device)
     labels = torch.empty(*shape, height, width, dtype=torch.uint8, device=pixels.device)
     grid = (shape[0] * shape[1], triton.cdiv(height, TILE_ROWS), triton.cdiv(width, TILE_COLUMNS))

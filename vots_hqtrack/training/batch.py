@@ -6,12 +6,10 @@ where it stopped, and any number of processes samples the same items.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import pickle
 import signal
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -20,38 +18,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from vots_hqtrack.devices import TensorBatch
 from vots_hqtrack.errors import ConfigError
 from vots_hqtrack.training.hq.recipe import HQRecipe
 from vots_hqtrack.training.recipe import Recipe
 from vots_hqtrack.training.recipe_data import PhaseOptions
 from vots_hqtrack.types import FrameFeatures
 
-BatchType = TypeVar("BatchType", bound="TensorBatch")
 Drawn = TypeVar("Drawn")
 """A source's message from a worker to the training process."""
-
-
-class TensorBatch(ABC):
-    """A batch of a task: clips of VMOS, or images of the HQ head. Subclasses are dataclasses."""
-
-    __slots__ = ()
-
-    @abstractmethod
-    def __len__(self) -> int:
-        """Return the number of items."""
-
-    def to(self: BatchType, device: torch.device) -> BatchType:
-        """Return the batch on a device; from page-locked memory, nobody waits for the copy."""
-        return self.map(lambda tensor: tensor.to(device, non_blocking=True))
-
-    def pin_memory(self: BatchType) -> BatchType:
-        """Return the batch in page-locked memory, from which a GPU copies by itself."""
-        return self.map(lambda tensor: tensor.pin_memory())
-
-    def map(self: BatchType, change: Callable[[Tensor], Tensor]) -> BatchType:
-        """Return the batch with all tensors changed."""
-        changed: BatchType = _map_tensors(self, change)
-        return changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +42,6 @@ class ClipBatch(TensorBatch):
         features: Features of each frame, ``T`` times batch ``B``; None for frames to be encoded.
         num_objects: Maximum label that may occur, 1..10; None finds it in the labels, for which
             the host waits.
-        has_void: Labels may be 255, which the loss leaves out.
     """
 
     labels: Tensor
@@ -75,23 +49,10 @@ class ClipBatch(TensorBatch):
     frames: Tensor | None = None
     features: tuple[FrameFeatures, ...] | None = None
     num_objects: int | None = None
-    has_void: bool = True
 
     def __len__(self) -> int:
         """Return the number of clips."""
         return len(self.labels)
-
-
-def _map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:  # noqa: ANN401 - any field
-    if isinstance(value, Tensor):
-        return change(value)
-    if isinstance(value, tuple):
-        return tuple(_map_tensors(each, change) for each in value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = dataclasses.fields(value)
-        values = {item.name: _map_tensors(getattr(value, item.name), change) for item in fields}
-        return dataclasses.replace(value, **values)
-    return value
 
 
 class ClipSource(Protocol[Drawn]):

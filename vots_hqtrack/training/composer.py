@@ -22,9 +22,9 @@ from vots_hqtrack.synthetic.scene import Scene
 from vots_hqtrack.training.adapters.photos import PhotoClips
 from vots_hqtrack.training.adapters.videos import Video, VideoClips
 from vots_hqtrack.training.batch import ClipBatch
-from vots_hqtrack.training.datasets import Clip, ClipDataset
+from vots_hqtrack.training.datasets import Clip, ClipDataset, keep_visible, parse_sequence
 from vots_hqtrack.training.recipe_data import PhaseOptions
-from vots_hqtrack.types import SLOTS_PER_GROUP, LabelArray
+from vots_hqtrack.types import SLOTS_PER_GROUP
 
 MIN_PIXELS = 24
 """Label pixels that an object needs in the first frame; a smaller one becomes background."""
@@ -102,9 +102,7 @@ class ComposedClips:
         """Render planned clips on the device, without waiting for it."""
         plan = batch.to(device)
         frames, labels = self.render(plan)
-        return ClipBatch(
-            labels, plan.slots, frames=frames, num_objects=SLOTS_PER_GROUP, has_void=False
-        )
+        return ClipBatch(labels, plan.slots, frames=frames, num_objects=SLOTS_PER_GROUP)
 
     def render(self, plan: ClipPlan) -> tuple[Tensor, Tensor]:
         """Render planned clips.
@@ -165,7 +163,7 @@ def compose_clip(
     phase = PhaseOptions(num_frames=max(num_frames, 2), crop=size)
     for attempt in range(ATTEMPTS):
         frames, labels = composer.render(composer.draw(0, [attempt], phase))
-        label_maps = keep_visible(labels[0, :num_frames].numpy())
+        label_maps = keep_visible(labels[0, :num_frames].numpy(), MIN_CLIP_PIXELS)
         if label_maps.any():
             images = frames[0, :num_frames].permute(0, 2, 3, 1).contiguous().numpy()
             return Clip(images, label_maps, " + ".join(source.name for source in sources))
@@ -173,17 +171,6 @@ def compose_clip(
         f"no object of {MIN_CLIP_PIXELS} pixels in any of {ATTEMPTS} clips of {size} composed of "
         f"{', '.join(source.name for source in sources)}"
     )
-
-
-def keep_visible(labels: LabelArray) -> LabelArray:
-    """Drop objects with less than 100 pixels in the first frame, and number the rest from 1.
-
-    Args:
-        labels: uint8 ``(T, H, W)``.
-    """
-    is_kept = np.bincount(labels[0].ravel(), minlength=256) >= MIN_CLIP_PIXELS
-    is_kept[0] = False
-    return (np.cumsum(is_kept) * is_kept).astype(np.uint8)[labels]
 
 
 def number_labels(labels: Tensor) -> Tensor:
@@ -220,7 +207,7 @@ def list_sources(
         ConfigError: A data set has neither images nor videos, or an entry is malformed.
         InputError: No data set has a video of that name.
     """
-    limits = dict(_parse_held_out(entry) for entry in held_out)
+    limits = dict(map(parse_sequence, held_out))
     unseen = set(limits)
     for dataset, weight in zip(datasets, weights, strict=True):
         if isinstance(dataset, PhotoClips):
@@ -257,15 +244,6 @@ def parse_kinds(entries: Sequence[str]) -> dict[str, float] | None:
                 f"composer.kinds must be strings such as plain=0.3, got {entry!r}"
             ) from error
     return kinds or None
-
-
-def _parse_held_out(entry: str) -> tuple[str, int]:
-    name, separator, frame = entry.rpartition(":")
-    if not separator:
-        return entry, 0
-    if not frame.isdecimal():
-        raise ConfigError(f"composer.held_out must be a name or name:frame, got {entry!r}")
-    return name, int(frame)
 
 
 def _read_photo(dataset: PhotoClips, index: int) -> LabelledFrames:

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from vots_hqtrack.errors import ShapeError
+from vots_hqtrack.errors import ConfigError, ShapeError
 from vots_hqtrack.types import SLOTS_PER_GROUP, FrameArray, LabelArray
 
 DEV_SPLIT = (
@@ -57,6 +57,27 @@ class Clip:
         return int(self.labels.max())
 
 
+def keep_visible(
+    labels: LabelArray, min_pixels: int, generator: np.random.Generator | None = None
+) -> LabelArray:
+    """Number the objects that the first frame shows from 1, at most ten; others are background.
+
+    Args:
+        labels: uint8 ``(T, H, W)``.
+        min_pixels: Pixels from which an object counts as shown.
+        generator: Chooses among more than ten; None takes the lowest labels.
+    """
+    areas = np.bincount(labels[0].ravel(), minlength=256)
+    areas[0] = 0
+    shown = np.flatnonzero(areas >= min_pixels)
+    if generator is not None:
+        shown = generator.permutation(shown)
+    kept = np.sort(shown[:SLOTS_PER_GROUP])
+    table = np.zeros(256, np.uint8)
+    table[kept] = np.arange(1, len(kept) + 1)
+    return table[labels]
+
+
 class ClipDataset(Protocol):
     """A data set that clips are sampled from; `vots_hqtrack.training.adapters` opens them."""
 
@@ -95,3 +116,21 @@ class Photo(NamedTuple):
 
     image: FrameArray
     label_map: LabelArray
+
+
+def parse_sequence(entry: str) -> tuple[str, int]:
+    """Read ``name`` or ``name:first_frame``.
+
+    Raises:
+        ConfigError: It is neither.
+
+    Example:
+        >>> parse_sequence("street:61")
+        ('street', 61)
+    """
+    name, separator, first = entry.rpartition(":")
+    if not separator:
+        return entry, 0
+    if not name or not first.isdecimal():
+        raise ConfigError(f"sequences must be names or name:first_frame, got {entry!r}")
+    return name, int(first)

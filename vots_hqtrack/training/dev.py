@@ -16,13 +16,14 @@ import torch
 from vots_hqtrack.config import RefinerConfig, TrackerConfig
 from vots_hqtrack.devices import pick_dtype
 from vots_hqtrack.encoder.frames import FrameEncoder
-from vots_hqtrack.errors import ConfigError, InputError
+from vots_hqtrack.errors import InputError
 from vots_hqtrack.measures import SegmentationMeasures, mean_measures, measure_mask
 from vots_hqtrack.precision import cast_to_low_precision
 from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.training.adapters import open_dataset
 from vots_hqtrack.training.adapters.videos import Video
 from vots_hqtrack.training.adapters.vos import Davis
+from vots_hqtrack.training.datasets import parse_sequence
 from vots_hqtrack.training.recipe_data import DevOptions
 from vots_hqtrack.training.sources import adapter_options
 from vots_hqtrack.types import ObjectId
@@ -175,21 +176,3 @@ def dev_tracker(
     dtype = pick_dtype(config.runtime.dtype, device)
     cast_to_low_precision(vmos, dtype, config.runtime.low_precision)
     return HQTracker(plain, encoder, vmos, None, device)
-
-
-def parse_sequence(entry: str) -> tuple[str, int]:
-    """Read ``name`` or ``name:first_frame``.
-
-    Raises:
-        ConfigError: It is neither.
-
-    Example:
-        >>> parse_sequence("street:61")
-        ('street', 61)
-    """
-    name, separator, first = entry.rpartition(":")
-    if not separator:
-        return entry, 0
-    if not name or not first.isdecimal():
-        raise ConfigError(f"dev.sequences must be names or name:first_frame, got {entry!r}")
-    return name, int(first)

@@ -11,16 +11,10 @@ from torch import Tensor
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.training.batch import ClipBatch
 from vots_hqtrack.training.clip import shuffle_table
-from vots_hqtrack.training.datasets import Clip, ClipDataset
+from vots_hqtrack.training.datasets import Clip, ClipDataset, keep_visible
 from vots_hqtrack.training.recipe import ClipOptions
 from vots_hqtrack.training.recipe_data import AugmentOptions, DataOptions, PhaseOptions
-from vots_hqtrack.training.transforms import (
-    keep_objects,
-    merge_clips,
-    seeded,
-    vary_photo,
-    vary_video,
-)
+from vots_hqtrack.training.transforms import merge_clips, seeded, vary_photo, vary_video
 from vots_hqtrack.types import SLOTS_PER_GROUP, Size
 
 ATTEMPTS = 20
@@ -76,7 +70,6 @@ class FrameSampler:
             slots=torch.cat(slots),
             frames=frames.permute(0, 1, 4, 2, 3).contiguous(),
             num_objects=int(small[:, 0].max()),
-            has_void=False,
         )
 
     def finish(self, drawn: ClipBatch, device: torch.device) -> ClipBatch:
@@ -128,9 +121,8 @@ class FrameSampler:
                 varied = vary_photo(clip, self.augment, size)
             else:
                 varied = vary_video(clip, self.augment, size, self._min_pixels)
-        return keep_objects(
-            varied.frames, varied.labels, self._min_pixels, generator, varied.origin
-        )
+        labels = keep_visible(varied.labels, self._min_pixels, generator)
+        return Clip(varied.frames, labels, varied.origin)
 
 
 def sample_slots(generator: np.random.Generator, *, shuffle: bool) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -28,7 +28,10 @@ CPU = torch.device("cpu")
 
 
 def write_contact_sheets(clips: Iterable[Clip], folder: Path, *, rows: int = ROWS) -> list[Path]:
-    """Write contact sheets of clips.
+    """Write contact sheets of clips: a row for each clip, a column for each frame.
+
+    Objects are tinted, outlined and numbered. The caption of a row is the clip's origin, its size
+    in pixels, and the number of its objects.
 
     Args:
         clips: Clips of any sizes; those of one sheet are read at a time.
@@ -48,28 +51,10 @@ def write_contact_sheets(clips: Iterable[Clip], folder: Path, *, rows: int = ROW
     remaining = iter(clips)
     while chosen := list(islice(remaining, rows)):
         paths.append(folder / f"clips-{len(paths):02d}.jpg")
-        contact_sheet(chosen, paths[-1])
+        write_sheet(paths[-1], [_make_row(clip) for clip in chosen])
     if not paths:
         raise InputError("a contact sheet needs at least one clip, got none")
     return paths
-
-
-def contact_sheet(clips: Sequence[Clip], path: Path) -> None:
-    """Write one sheet: a row for each clip, a column for each frame.
-
-    Objects are tinted, outlined and numbered. The caption of a row is the clip's origin, its size
-    in pixels, and the number of its objects.
-
-    Args:
-        clips: At least one.
-        path: JPEG, PNG or WebP file to write; an existing file is replaced.
-
-    Raises:
-        InputError: There are no clips, or the file's ending is another one.
-    """
-    if not clips:
-        raise InputError("a contact sheet needs at least one clip, got none")
-    write_sheet(path, [_make_row(clip) for clip in clips])
 
 
 def inspect_composer(

@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor
 
-IGNORE_INDEX = 255
 EPSILON = 1e-6
 
 
@@ -60,7 +59,6 @@ def clip_loss(
     options: StepOptions,
     *,
     align_corners: bool,
-    has_void: bool = True,
 ) -> Loss:
     """Mean loss of the tracked frames, and the fading one of the reference frame.
 
@@ -70,15 +68,13 @@ def clip_loss(
         labels: ``(B, T, H', W')`` uint8 at network size.
         options: Weights of the parts.
         align_corners: Convention of resizing logits to the labels.
-        has_void: Labels may be ``IGNORE_INDEX``.
     """
     first = 0 if options.with_reference else 1
     logits = torch.stack(list(predicted[first:]), dim=1).flatten(0, 1)
     size = (int(labels.shape[-2]), int(labels.shape[-1]))
     fine = F.interpolate(logits, size, mode="bilinear", align_corners=align_corners)
     target = labels[:, first:].flatten(0, 1).long()
-    ignored = IGNORE_INDEX if has_void else None
-    samples = sample_losses(fine, target, fraction=options.fraction, ignore_index=ignored)
+    samples = sample_losses(fine, target, fraction=options.fraction)
     cross_entropy, jaccard = (loss.unflatten(0, (len(labels), -1)).mean(0) for loss in samples)
     frames = options.cross_entropy * cross_entropy + options.jaccard * jaccard
     total = frames[1 - first :].mean()
@@ -89,24 +85,18 @@ def clip_loss(
 
 
 def sample_losses(
-    logits: Tensor,
-    labels: Tensor,
-    *,
-    fraction: float | Tensor,
-    ignore_index: int | None = IGNORE_INDEX,
+    logits: Tensor, labels: Tensor, *, fraction: float | Tensor
 ) -> tuple[Tensor, Tensor]:
     """Bootstrapped cross-entropy and soft Jaccard loss of each sample.
 
     The former is the mean over the hardest pixels. The latter is one minus the soft intersection
-    over union, the mean over the classes that the labels hold, the background included. A sample
-    without a counted pixel gives 0.
+    over union, the mean over the classes that the labels hold, the background included.
 
     Args:
         logits: ``(B, N, H, W)`` float, channel = label.
-        labels: ``(B, H, W)`` int64 in ``0..N-1``, or ``ignore_index``.
-        fraction: Fraction of each sample's counted pixels in the cross-entropy, in ``(0, 1]``; at
-            least one pixel. As a ``()`` float tensor it may change without any shape changing.
-        ignore_index: Label of pixels that never count; None where there are none.
+        labels: ``(B, H, W)`` int64 in ``0..N-1``.
+        fraction: Fraction of each sample's pixels in the cross-entropy, in ``(0, 1]``; at least one
+            pixel. As a ``()`` float tensor it may change without any shape changing.
 
     Returns:
         Two times ``(B,)``.
@@ -119,10 +109,7 @@ def sample_losses(
     # Half precision is computed in float32.
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     log_prob = wide.log_softmax(1)
-    return (
-        _cross_entropies(log_prob, labels, fraction, ignore_index),
-        _jaccards(log_prob.exp(), labels, ignore_index),
-    )
+    return _cross_entropies(log_prob, labels, fraction), _jaccards(log_prob.exp(), labels)
 
 
 def hardest_mean(losses: Tensor, count: Tensor) -> Tensor:
@@ -157,36 +144,23 @@ def hardest_mean(losses: Tensor, count: Tensor) -> Tensor:
     return (losses * weights.to(losses.dtype)).sum(1) / count
 
 
-def _cross_entropies(
-    log_prob: Tensor, labels: Tensor, fraction: float | Tensor, ignore_index: int | None
-) -> Tensor:
+def _cross_entropies(log_prob: Tensor, labels: Tensor, fraction: float | Tensor) -> Tensor:
     """Return the mean loss of each sample's hardest pixels, ``(B,)``."""
-    ignored = IGNORE_INDEX if ignore_index is None else ignore_index
-    losses = F.nll_loss(log_prob, labels, ignore_index=ignored, reduction="none").flatten(1)
+    losses = F.nll_loss(log_prob, labels, reduction="none").flatten(1)
     num_pixels = losses.shape[1]
-    if ignore_index is None and not isinstance(fraction, Tensor):
-        count = max(1, int(fraction * num_pixels))
-        return losses.mean(1) if count == num_pixels else _largest(losses, count).mean(1)
-    # Ignored pixels have loss 0 and sort last, so the largest losses are all of counted ones.
-    counted = (labels != ignored).flatten(1).sum(1)
-    if labels.device.type == "cpu" and not isinstance(fraction, Tensor):
-        numbers = [max(1, int(fraction * number)) for number in counted.tolist()]
-        pairs = zip(losses, numbers, strict=True)
-        return torch.stack([_largest(row, number).mean() for row, number in pairs])
-    return hardest_mean(losses, (fraction * counted).long().clamp(min=1))
+    if isinstance(fraction, Tensor):
+        counts = torch.full_like(losses[:, 0], num_pixels, dtype=torch.int64)
+        return hardest_mean(losses, (fraction * counts).long().clamp(min=1))
+    count = max(1, int(fraction * num_pixels))
+    if count == num_pixels:
+        return losses.mean(1)
+    return losses.topk(count, dim=-1, sorted=False).values.mean(1)
 
 
-def _largest(losses: Tensor, count: int) -> Tensor:
-    return losses.topk(count, dim=-1, sorted=False).values
-
-
-def _jaccards(prob: Tensor, labels: Tensor, ignore_index: int | None) -> Tensor:
+def _jaccards(prob: Tensor, labels: Tensor) -> Tensor:
     """Return the loss of each sample, ``(B,)``."""
     classes = torch.arange(prob.shape[1], device=labels.device).view(1, -1, 1, 1)
     truth = labels[:, None] == classes
-    if ignore_index is not None:
-        is_counted = (labels != ignore_index)[:, None]
-        truth, prob = truth & is_counted, prob * is_counted
     intersection = (prob * truth).flatten(2).sum(2)
     pixels = truth.flatten(2).sum(2)
     union = prob.flatten(2).sum(2) + pixels - intersection

@@ -118,7 +118,6 @@ class ClipNetwork(TrainedNetwork):
             batch.labels,
             options,
             align_corners=self.align_corners,
-            has_void=batch.has_void,
         )
 
     @torch.no_grad()

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vots_hqtrack.training.batch import ClipBatch, ClipSource, TensorBatch
+from vots_hqtrack.devices import TensorBatch
+from vots_hqtrack.training.batch import ClipBatch, ClipSource
 from vots_hqtrack.training.engine import compute_dtype
 from vots_hqtrack.training.losses import Loss, StepOptions
 from vots_hqtrack.training.recipe import RunOptions
@@ -117,15 +118,9 @@ class Passes:
         return PassResult(values, batch, [logits.detach() for logits in predicted])
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    """All that must be equal for two passes to be one graph."""
-
-    shapes: tuple[tuple[int, ...], ...]
-    num_objects: int
-    has_void: bool
-    predicted_masks: bool
-    with_reference: bool
+_Kind = tuple[tuple[torch.Size, ...], int, bool, bool]
+"""All that must be equal for two passes to be one graph: shapes, number of objects, whether
+predicted masks go to the memory, and whether the reference frame counts."""
 
 
 class GraphedPasses:
@@ -178,7 +173,7 @@ class GraphedPasses:
     def _drop_other_shapes(self, kind: _Kind) -> None:
         # Graphs keep the memory of all their maps, and two may not fit. Where the clock drives a
         # run, some batches of the phase before may still come; each costs another recording.
-        if any(known.shapes != kind.shapes for known in self._seen):
+        if any(known[0] != kind[0] for known in self._seen):
             self._graphs.clear()
             self._seen.clear()
 
@@ -229,7 +224,8 @@ class _CapturedPass:
         pool: Any,  # noqa: ANN401 - CUDA's classes are not annotated
     ) -> None:
         self._parameters = parameters
-        self._batch = _fixed_copy(batch)
+        # A copy of what a pass reads; frames are left out, which have been encoded.
+        self._batch = dataclasses.replace(batch, frames=None).map(torch.clone)
         device = batch.labels.device
         self._fraction = torch.ones((), device=device)
         self._auxiliary = torch.ones((), device=device)
@@ -267,18 +263,11 @@ def _kind_of(batch: TensorBatch, options: StepOptions) -> _Kind | None:
     """Return the kind of a pass; None if it asks the device or encodes frames."""
     if not isinstance(batch, ClipBatch) or batch.features is None or batch.num_objects is None:
         return None
-    shapes = tuple(tuple(tensor.shape) for tensor in _tensors(batch))
-    return _Kind(
-        shapes, batch.num_objects, batch.has_void, options.predicted_masks, options.with_reference
-    )
+    shapes = tuple(tensor.shape for tensor in _tensors(batch))
+    return shapes, batch.num_objects, options.predicted_masks, options.with_reference
 
 
 def _tensors(batch: ClipBatch) -> list[Tensor]:
     """List the tensors that a pass reads of a batch with features."""
     maps = [tensor for each in batch.features or () for tensor in (each.s4, each.s8, each.s16)]
     return [batch.labels, batch.slots, *maps]
-
-
-def _fixed_copy(batch: ClipBatch) -> ClipBatch:
-    """Copy the tensors that a pass reads; frames are left out, which have been encoded."""
-    return dataclasses.replace(batch, frames=None).map(torch.clone)

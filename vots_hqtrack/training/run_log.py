@@ -32,12 +32,22 @@ class StepResult:
         gradient_norm: ``()`` float, before clipping.
         rate: Learning rate of most parameters.
         progress: Progress when the step began.
+        step: Number in this session, from 1.
+        is_last: It is the last step.
+        totals: Counters of all sessions after it.
+        minutes: Minutes of this session.
+        graphs: CUDA graphs in use.
     """
 
     last: PassResult
     gradient_norm: Tensor
     rate: float
     progress: RunProgress
+    step: int
+    is_last: bool
+    totals: Counters
+    minutes: float
+    graphs: int
 
 
 class RunLog:
@@ -72,31 +82,17 @@ class RunLog:
         """Return whether a step has a line of its own, even if it is not the last."""
         return step % self._options.log_every == 0
 
-    def add(
-        self,
-        result: StepResult,
-        *,
-        step: int,
-        totals: Counters,
-        minutes: float,
-        graphs: int,
-        is_last: bool,
-        tensorboard: TensorBoardLogger | None,
-    ) -> None:
+    def add(self, result: StepResult, tensorboard: TensorBoardLogger | None) -> None:
         """Add a step, and write a line where one is due.
 
         Args:
             result: Result of the step.
-            step: Its number in this session, from 1.
-            totals: Counters of all sessions after it.
-            minutes: Minutes of this session.
-            graphs: CUDA graphs in use.
-            is_last: It is the last step.
             tensorboard: Logger of the main process.
 
         Raises:
             HQTrackError: The loss is not finite.
         """
+        step = result.step
         loss = result.last.loss
         numbers = torch.stack([loss.total, loss.cross_entropy, loss.jaccard, result.gradient_norm])
         self._sums = numbers if self._sums is None else self._sums + numbers
@@ -104,8 +100,8 @@ class RunLog:
         is_cpu = self._accelerator.device.type == "cpu"
         if is_cpu:
             self._callback.stepped(step, _finite(float(loss.total), step))
-        if self.is_due(step) or is_last:
-            entry = self._entry(result, step, totals, minutes, graphs)
+        if self.is_due(step) or result.is_last:
+            entry = self._entry(result)
             if self._accelerator.is_main_process:
                 self._folder.log(dataclasses.asdict(entry))
             if not is_cpu:
@@ -123,24 +119,22 @@ class RunLog:
         if self._sums is not None:
             _finite(float(self._sums[0]), step)
 
-    def _entry(
-        self, result: StepResult, step: int, totals: Counters, minutes: float, graphs: int
-    ) -> LogEntry:
+    def _entry(self, result: StepResult) -> LogEntry:
         sums = self._sums if self._sums is not None else torch.zeros(4)
         means = self._accelerator.reduce(sums / self._count, "mean").tolist()
         self._sums, self._count = None, 0
         now, speed = time.monotonic(), None
         if self._before is not None:
-            speed = (totals.clips - self._before[1]) / max(now - self._before[0], 1e-9)
-        self._before = (now, totals.clips)
+            speed = (result.totals.clips - self._before[1]) / max(now - self._before[0], 1e-9)
+        self._before = (now, result.totals.clips)
         memory = peak_memory(self._accelerator.device)
         return LogEntry(
-            step=step,
-            total_steps=totals.steps,
-            total_clips=totals.clips,
-            minutes=minutes,
+            step=result.step,
+            total_steps=result.totals.steps,
+            total_clips=result.totals.clips,
+            minutes=result.minutes,
             progress=result.progress.fraction,
-            loss=_finite(means[0], step),
+            loss=_finite(means[0], result.step),
             cross_entropy=means[1],
             jaccard=means[2],
             gradient_norm=means[3],
@@ -148,7 +142,7 @@ class RunLog:
             clips_per_second=speed,
             milliseconds={name: round(x, 2) for name, x in self._timer.milliseconds().items()},
             memory_gib=memory.get("device", memory["resident"]) / 2**30,
-            graphs=graphs,
+            graphs=result.graphs,
         )
 
 

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -96,7 +97,7 @@ class StepTimer:
     def __init__(self, device: torch.device) -> None:
         self._is_cuda = device.type == "cuda"
         self._is_on = False
-        self._marks: list[tuple[str, float | torch.cuda.Event]] = []
+        self._marks: list[tuple[str, Any]] = []
 
     def begin(self, *, measure: bool) -> None:
         """Begin a step, which is measured or not."""
@@ -108,18 +109,20 @@ class StepTimer:
         """End a part of the step; parts of one name are added up."""
         if not self._is_on:
             return
-        if not self._is_cuda:
-            self._marks.append((name, time.perf_counter()))
-            return
-        event = torch.cuda.Event(enable_timing=True)
-        event.record()
-        self._marks.append((name, event))
+        mark: Any = time.perf_counter()
+        if self._is_cuda:
+            mark = torch.cuda.Event(enable_timing=True)
+            mark.record()
+        self._marks.append((name, mark))
 
     def milliseconds(self) -> dict[str, float]:
         """Return the parts of the step, empty if it was not measured; waits for the device."""
         found: dict[str, float] = {}
         for (_, start), (name, end) in zip(self._marks, self._marks[1:], strict=False):
-            found[name] = found.get(name, 0.0) + _milliseconds(start, end)
+            if self._is_cuda:
+                end.synchronize()
+            taken = start.elapsed_time(end) if self._is_cuda else 1000 * (end - start)
+            found[name] = found.get(name, 0.0) + float(taken)
         return found
 
 
@@ -143,12 +146,3 @@ class HostLead:
         self._steps.append(event)
         if len(self._steps) > STEPS_AHEAD:
             self._steps.popleft().synchronize()
-
-
-def _milliseconds(start: float | torch.cuda.Event, end: float | torch.cuda.Event) -> float:
-    if isinstance(start, float) and isinstance(end, float):
-        return 1000 * (end - start)
-    if isinstance(start, torch.cuda.Event) and isinstance(end, torch.cuda.Event):
-        end.synchronize()
-        return float(start.elapsed_time(end))
-    raise TypeError("both ends of a part are measured by one clock")

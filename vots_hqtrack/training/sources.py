@@ -21,8 +21,8 @@ from vots_hqtrack.synthetic.video_clips import ObjectVideo, sample_clip
 from vots_hqtrack.training.adapters import KINDS, open_dataset
 from vots_hqtrack.training.adapters.photos import PhotoClips, StaticInstances
 from vots_hqtrack.training.adapters.videos import Video, VideoClips
-from vots_hqtrack.training.composer import compose_clip, keep_visible, list_sources
-from vots_hqtrack.training.datasets import Clip, ClipDataset
+from vots_hqtrack.training.composer import MIN_CLIP_PIXELS, compose_clip, list_sources
+from vots_hqtrack.training.datasets import Clip, ClipDataset, keep_visible
 from vots_hqtrack.training.recipe_data import DataOptions
 from vots_hqtrack.types import FrameArray, MaskArray, Size
 
@@ -207,7 +207,7 @@ class CrossingClips:
             for label_map, place in zip(labels, places, strict=True):
                 label_map[track[place]] = number
         origin = f"{self.name}: {' '.join(clip.video.name for clip in clips)}, every {step}"
-        return Clip(frames, keep_visible(labels), origin)
+        return Clip(frames, keep_visible(labels, MIN_CLIP_PIXELS), origin)
 
 
 def open_source(data: DataOptions, base: Path, clip_size: tuple[int, int]) -> ClipDataset:

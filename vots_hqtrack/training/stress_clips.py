@@ -23,8 +23,8 @@ from vots_hqtrack.synthetic.footage import Source, load_footage
 from vots_hqtrack.synthetic.video_clips import ObjectVideo, VideoClip, resize, sample_clip
 from vots_hqtrack.training.adapters.videos import Video, VideoClips
 from vots_hqtrack.training.composer import ComposedClips, list_sources
-from vots_hqtrack.training.datasets import ClipDataset
-from vots_hqtrack.training.dev import DevVideo, parse_sequence
+from vots_hqtrack.training.datasets import ClipDataset, parse_sequence
+from vots_hqtrack.training.dev import DevVideo
 from vots_hqtrack.training.recipe import Recipe
 from vots_hqtrack.training.recipe_data import PhaseOptions
 from vots_hqtrack.training.sources import SingleObject, open_source
@@ -166,7 +166,7 @@ class StressData:
         """
         videos = self._videos()
         if not self.sequences:
-            limits = dict(parse_sequence(entry) for entry in self.held_out)
+            limits = dict(map(parse_sequence, self.held_out))
             ends = [min(limits.get(video.name, len(video)), len(video)) for video in videos]
             pairs = zip(videos, ends, strict=True)
             parts = [DevVideo(video.name, video, range(0, end, step)) for video, end in pairs]

@@ -15,9 +15,7 @@ from torch import Tensor
 
 from vots_hqtrack.training.batch import ClipBatch
 from vots_hqtrack.types import LabelArray
-from vots_hqtrack.video.label_maps import palette
-
-TINT = 0.6
+from vots_hqtrack.video.sheet import draw_thumbnail
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +51,9 @@ class TensorBoardLogger:
         found = [_label_map(logits, size) for logits in predicted]
         images = _images(batch, size)
         rows = [
-            np.concatenate([_tint(*pair) for pair in zip(images, maps, strict=True)], axis=1)
+            np.concatenate(
+                [draw_thumbnail(*pair) for pair in zip(images, maps, strict=True)], axis=1
+            )
             for maps in (list(truth), found)
         ]
         self._writer.add_image("clip", np.concatenate(rows), step, dataformats="HWC")
@@ -99,9 +99,3 @@ def _images(batch: ClipBatch, size: tuple[int, int]) -> list[np.ndarray]:
     small = F.interpolate(batch.frames[0].float(), size, mode="area")
     images: list[np.ndarray] = list(small.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy())
     return images
-
-
-def _tint(image: np.ndarray, labels: LabelArray) -> np.ndarray:
-    colours = np.array(palette(), np.uint8).reshape(-1, 3)[labels]
-    mixed = (1 - TINT) * image + TINT * colours
-    return np.where(labels[..., None] > 0, mixed, image).astype(np.uint8)

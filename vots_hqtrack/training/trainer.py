@@ -152,7 +152,7 @@ class Trainer:
             )
             exported = time.monotonic()
             while not self.is_done:
-                self._report(self.train_step(stream), tensorboard)
+                self.log.add(self.train_step(stream), tensorboard)
                 if dev is not None and (self.is_done or self.step % dev.every == 0):
                     self.evaluate(tensorboard)
                 is_stopping = agree_to_stop(self.accelerator, stop)
@@ -211,7 +211,17 @@ class Trainer:
         self.clips += len(result.batch) * num_parts
         self._measure_progress()
         norm = torch.zeros((), device=self.device) if norm is None else norm
-        return StepResult(result, norm, rates["rest"], progress)
+        return StepResult(
+            result,
+            norm,
+            rates["rest"],
+            progress,
+            step=self.step,
+            is_last=self.is_done,
+            totals=self.totals,
+            minutes=self.clock.elapsed / 60,
+            graphs=self.passes.num_graphs,
+        )
 
     def accumulate_gradients(self, stream: Iterator[Any]) -> PassResult:
         """Run the micro-batches of a step forwards and backwards; gradients are left behind.
@@ -380,17 +390,6 @@ class Trainer:
             return min(self.clock.elapsed / (60 * train.max_minutes), 1.0)
         return self.step / train.steps
 
-    def _report(self, result: StepResult, tensorboard: TensorBoardLogger | None) -> None:
-        self.log.add(
-            result,
-            step=self.step,
-            totals=self.totals,
-            minutes=self.clock.elapsed / 60,
-            graphs=self.passes.num_graphs,
-            is_last=self.is_done,
-            tensorboard=tensorboard,
-        )
-
     def _export(self, name: str) -> None:
         tensors: dict[str, Tensor] = self.network.export_tensors(self.learnt)
         self.folder.export(name, tensors, self._facts())
@@ -407,6 +406,6 @@ class Trainer:
 def _open_task(recipe: Recipe | HQRecipe, data: Path) -> Task:
     if isinstance(recipe, Recipe):
         return VMOSTask(recipe, data)
-    from vots_hqtrack.training.hq.task import HQHeadTask
+    from vots_hqtrack.training.hq.network import HQHeadTask
 
     return HQHeadTask(recipe, data)

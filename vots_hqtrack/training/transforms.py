@@ -18,9 +18,9 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as ops
 
-from vots_hqtrack.training.datasets import Clip
+from vots_hqtrack.training.datasets import Clip, keep_visible
 from vots_hqtrack.training.recipe_data import AugmentOptions
-from vots_hqtrack.types import SLOTS_PER_GROUP, FrameArray, LabelArray, Size
+from vots_hqtrack.types import FrameArray, LabelArray, Size
 
 BLUR_SIDE = 9
 """Kernel of the blur in pixels: four widths of the largest default blur, and odd."""
@@ -119,32 +119,8 @@ def merge_clips(base: Clip, top: Clip, min_pixels: int, generator: np.random.Gen
     raised = top.labels + np.uint8(base.labels.max())
     labels: LabelArray = np.where(above, raised, base.labels)
     frames: FrameArray = np.where(above[..., None], top.frames, base.frames)
-    return keep_objects(frames, labels, min_pixels, generator, f"{base.origin} + {top.origin}")
-
-
-def keep_objects(
-    frames: FrameArray,
-    labels: LabelArray,
-    min_pixels: int,
-    generator: np.random.Generator,
-    origin: str,
-) -> Clip:
-    """Keep at most ten objects that the first frame shows, numbered from 1.
-
-    Args:
-        frames: uint8 ``(T, H, W, 3)``.
-        labels: uint8 ``(T, H, W)``.
-        min_pixels: Pixels from which an object counts as shown.
-        generator: Chooses among more than ten.
-        origin: The clip's origin.
-    """
-    areas = np.bincount(labels[0].ravel(), minlength=256)
-    areas[0] = 0
-    values = generator.permutation(np.flatnonzero(areas >= min_pixels))
-    kept = np.sort(values[:SLOTS_PER_GROUP])
-    table = np.zeros(256, np.uint8)
-    table[kept] = np.arange(1, len(kept) + 1)
-    return Clip(frames, table[labels], origin)
+    kept = keep_visible(labels, min_pixels, generator)
+    return Clip(frames, kept, f"{base.origin} + {top.origin}")
 
 
 def _open(clip: Clip, index: int) -> tuple[Image.Image, tv_tensors.Mask]:

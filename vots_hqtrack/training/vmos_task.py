@@ -16,8 +16,9 @@ from vots_hqtrack.synthetic.footage import load_footage
 from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.training.batch import ClipSource
 from vots_hqtrack.training.composer import ComposedClips, list_sources, parse_kinds
-from vots_hqtrack.training.datasets import Clip
+from vots_hqtrack.training.datasets import Clip, ClipDataset
 from vots_hqtrack.training.dev import DevSplit, dev_tracker
+from vots_hqtrack.training.feature_cache import ClipSampler, fill_cache
 from vots_hqtrack.training.frame_sampler import FrameSampler
 from vots_hqtrack.training.losses import StepOptions
 from vots_hqtrack.training.network import (
@@ -28,10 +29,8 @@ from vots_hqtrack.training.network import (
     frame_encoder,
     tracker_config,
 )
-from vots_hqtrack.training.prepare import cached_sources, fill_cache, plan_cache
 from vots_hqtrack.training.recipe import Recipe
 from vots_hqtrack.training.regularise import regularise_encoder, regularise_vmos
-from vots_hqtrack.training.sampler import ClipSampler
 from vots_hqtrack.training.schedule import step_options
 from vots_hqtrack.training.sources import open_source
 from vots_hqtrack.training.task import Task, TrainedNetwork
@@ -88,16 +87,15 @@ class VMOSTask(Task):
         if recipe.model.features == "computed":
             return drawer
         cache = Path(recipe.cache.folder).expanduser() if recipe.cache.folder else cache
-        plans = plan_cache(list(drawer.datasets), recipe, cache)
 
         def build_encoder() -> nn.Module:
             config, device = tracker_config(recipe.model), accelerator.device
             return build_shared_encoder(config, device, pick_dtype(config.runtime.dtype, device))
 
         with accelerator.main_process_first():
-            fill_cache(build_encoder, plans, recipe, report)
-        sources, shuffle = cached_sources(plans, recipe), recipe.clip.shuffle_slots
-        return ClipSampler(sources, recipe.train.seed, shuffle_slots=shuffle)
+            sources = fill_cache(build_encoder, drawer.datasets, recipe, cache, report)
+        seed, shuffle = recipe.train.seed, recipe.clip.shuffle_slots
+        return ClipSampler(sources, seed, shuffle_slots=shuffle)
 
     def step_options(self, progress: float) -> StepOptions:
         """Return the options of a step at a progress from 0 to 1."""
@@ -129,17 +127,13 @@ def open_drawer(recipe: Recipe, data: Path) -> FrameSampler:
         ConfigError: A kind, an option or a crop does not suit.
         InputError: A folder has another layout.
     """
-    config = tracker_config(recipe.model)
-    for phase in recipe.phases:
-        check_crop(phase.crop, config)
-    datasets = [open_source(table, data, recipe.cache.clip_size) for table in recipe.data]
     return FrameSampler(
-        datasets,
+        _open_datasets(recipe, data),
         recipe.data,
         recipe.clip,
         recipe.augment,
         seed=recipe.train.seed,
-        input_scale=find_encoder(config.encoder.kind).input_scale,
+        input_scale=_input_scale(recipe),
     )
 
 
@@ -155,10 +149,7 @@ def open_composer(recipe: Recipe, data: Path, device: torch.device) -> ComposedC
         ConfigError: A kind, an option or a crop does not suit.
         InputError: A folder does not have its layout, or a held-out video is missing.
     """
-    config = tracker_config(recipe.model)
-    for phase in recipe.phases:
-        check_crop(phase.crop, config)
-    datasets = [open_source(options, data, recipe.cache.clip_size) for options in recipe.data]
+    datasets = _open_datasets(recipe, data)
     weights = [options.weight for options in recipe.data]
     sources = list(list_sources(datasets, weights, recipe.composer.held_out))
     footage, pixels = load_footage(
@@ -168,10 +159,20 @@ def open_composer(recipe: Recipe, data: Path, device: torch.device) -> ComposedC
         footage,
         pixels,
         seed=recipe.train.seed,
-        stride=find_encoder(config.encoder.kind).input_scale,
+        stride=_input_scale(recipe),
         weights=parse_kinds(recipe.composer.kinds),
         shuffle_slots=recipe.clip.shuffle_slots,
     )
+
+
+def _open_datasets(recipe: Recipe, data: Path) -> list[ClipDataset]:
+    for phase in recipe.phases:
+        check_crop(phase.crop, tracker_config(recipe.model))
+    return [open_source(table, data, recipe.cache.clip_size) for table in recipe.data]
+
+
+def _input_scale(recipe: Recipe) -> int:
+    return find_encoder(tracker_config(recipe.model).encoder.kind).input_scale
 
 
 def draw_examples(recipe: Recipe, data: Path, count: int) -> Iterator[Clip]:

@@ -68,7 +68,6 @@ class KitOptions:
         limits: Seconds by step, where they differ from ``LIMITS``.
         wheels: Folder with wheels of missing packages, or None.
         data: Folder of training data; None skips the training.
-        train_config: Recipe for ``hqtrack train``.
         train_args: Further arguments of ``hqtrack train``.
         test_args: Arguments of pytest, in place of those that select the tests.
         models: Models to measure; empty for all.
@@ -83,7 +82,6 @@ class KitOptions:
     limits: Mapping[str, float] = field(default_factory=dict)
     wheels: Path | None = None
     data: Path | None = None
-    train_config: str = TRAIN_CONFIG
     train_args: Sequence[str] = ()
     test_args: Sequence[str] = ()
     models: Sequence[str] = ()
@@ -262,17 +260,14 @@ class _Kit:
             return "skipped", "no folder of training data was given"
         if seconds < _MIN_TRAINING and not options.is_quick:
             return "stopped", f"only {seconds:.0f} s were left"
-        recipe = Path(options.train_config)
-        name = str(recipe.absolute() if recipe.is_file() else recipe)
         run, earlier = self._run_folders()
-        command = ["-m", "vots_hqtrack", "train", name]
+        command = ["-m", "vots_hqtrack", "train", TRAIN_CONFIG]
         command += ["--data", str(options.data.absolute()), "--out", str(run)]
         if earlier is not None:
             command += ["--from", str(earlier / "state.safetensors")]
-        if options.train_config == TRAIN_CONFIG:
-            minutes = max(seconds - TRAIN_MARGIN, 1.0) / 60
-            settings = QUICK_TRAINING if options.is_quick else [f"train.max_minutes={minutes:.2f}"]
-            command += [word for setting in settings for word in ("--set", setting)]
+        minutes = max(seconds - TRAIN_MARGIN, 1.0) / 60
+        settings = QUICK_TRAINING if options.is_quick else [f"train.max_minutes={minutes:.2f}"]
+        command += [word for setting in settings for word in ("--set", setting)]
         command += options.train_args
         log = self._out / "train.log"
         before = log.stat().st_size if log.exists() else 0
@@ -293,12 +288,7 @@ class _Kit:
         return status, "" if status == "ok" else last
 
     def _run_folders(self) -> tuple[Path, Path | None]:
-        """Folder of this call's training, and that of an earlier one, from which it continues.
-
-        A recipe with a fixed number of steps continues in its own folder.
-        """
-        if self._options.train_config != TRAIN_CONFIG:
-            return self._out / "run", None
+        """Folder of this call's training, and that of an earlier one, from which it continues."""
         number, earlier = 1, None
         while (run := self._out / f"run-{number}").exists():
             if (run / "state.safetensors").exists():

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vots_hqtrack import ops
 from vots_hqtrack.bench.machine import describe_hardware, matrix_throughput
+from vots_hqtrack.devices import device_clock
 
 UPLOADED = (720, 1280, 3)
 LAUNCHES = 1000
@@ -27,23 +28,15 @@ NUM_LISTED = 12
 _PACKAGES = ("torch", "triton", "torchvision", "timm", "numpy", "cv2", "transformers")
 
 
-def synchronize(device: torch.device) -> None:
-    """Wait until a device has finished its work."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def median_seconds(
     work: Callable[[], object], device: torch.device, *, repeats: int = 5, warm_up: int = 1
 ) -> float:
     """Time a piece of work until the device has finished it."""
-    times = []
+    read, times = device_clock(device), []
     for _ in range(warm_up + repeats):
-        synchronize(device)
-        started = time.perf_counter()
+        started = read()
         work()
-        synchronize(device)
-        times.append(time.perf_counter() - started)
+        times.append(read() - started)
     return statistics.median(times[warm_up:])
 
 
@@ -115,14 +108,14 @@ def profile_frames(
         longest: name, milliseconds a frame, and number a frame.
     """
     on_gpu = device.type == "cuda"
-    synchronize(device)
+    read = device_clock(device)
+    read()  # waits for what was begun before
     activity = ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU
     with profile(activities=[activity]) as found:
         started = time.perf_counter()
         for _ in range(count):
             step()
-        synchronize(device)
-        wall = time.perf_counter() - started
+        wall = read() - started
     wanted = DeviceType.CUDA if on_gpu else DeviceType.CPU
     events = found.key_averages()
     spent = [

@@ -117,13 +117,11 @@ class CutieModel:
     Args:
         size: ``base`` or ``small``.
         device: Compute device.
-        interval: Frames between memory frames.
     """
 
-    def __init__(self, size: str, device: torch.device, *, interval: int = CUTIE_INTERVAL) -> None:
+    def __init__(self, size: str, device: torch.device) -> None:
         self._device = device
-        self._interval = interval
-        self._options = _cutie_options(size, interval)
+        self._options = _cutie_options(size)
         resnet = _import("cutie.model.utils.resnet")
         # The backbones would download ImageNet's weights, which do not affect the speed.
         with (
@@ -152,7 +150,7 @@ class CutieModel:
             self._core.step(_upload(next(clip.frames), self._device), labels, list(clip.masks))
         for _ in range(int(self._options.max_mem_frames)):
             self.step(next(clip.frames))
-        self._core.mem_every = self._interval
+        self._core.mem_every = CUTIE_INTERVAL
 
     def step(self, frame: FrameArray) -> LabelArray:
         """Track one frame; see ``OwnModel``."""
@@ -167,13 +165,11 @@ class Sam2Model:
     Args:
         kind: ``sam2.1-tiny`` or ``edgetam``.
         device: Compute device.
-        warm_up: Frames to track before the measurement.
     """
 
-    def __init__(self, kind: str, device: torch.device, *, warm_up: int = SAM2_WARM_UP) -> None:
+    def __init__(self, kind: str, device: torch.device) -> None:
         transformers = _import("transformers")
         self._device = device
-        self._warm_up = warm_up
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             if kind == "sam2.1-tiny":
@@ -225,7 +221,7 @@ class Sam2Model:
             prompt = F.interpolate(prompt, (SAM2_SIDE, SAM2_SIDE), mode="bilinear") >= 0.5
             self._session.add_mask_inputs(index, 0, prompt.float())
         self._session.obj_with_new_inputs = list(clip.masks)
-        for _ in range(self._warm_up):
+        for _ in range(SAM2_WARM_UP):
             self.step(next(clip.frames))
 
     def step(self, frame: FrameArray) -> LabelArray:
@@ -286,7 +282,7 @@ def _authors_precision(device: torch.device, *, autocast: bool = True) -> Iterat
         yield
 
 
-def _cutie_options(size: str, interval: int) -> Any:  # noqa: ANN401 - a class of omegaconf
+def _cutie_options(size: str) -> Any:  # noqa: ANN401 - a class of omegaconf
     omegaconf = _import("omegaconf").OmegaConf
     (root,) = _import("cutie").__path__[:1]
     folder = Path(root) / "config"
@@ -298,7 +294,7 @@ def _cutie_options(size: str, interval: int) -> Any:  # noqa: ANN401 - a class o
         model = omegaconf.merge(model, smaller)
     for hydra_only in ("defaults", "hydra", "datasets"):
         options.pop(hydra_only)
-    ours = {"model": model, "use_long_term": False, "mem_every": interval, "amp": True}
+    ours = {"model": model, "use_long_term": False, "mem_every": CUTIE_INTERVAL, "amp": True}
     return omegaconf.merge(options, ours)
 
 

@@ -6,9 +6,8 @@ import itertools
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -24,7 +23,6 @@ from vots_hqtrack.bench.gpu.measure import (
     count_operations,
     measure_card,
     profile_frames,
-    synchronize,
 )
 from vots_hqtrack.bench.gpu.models import (
     BenchClip,
@@ -35,7 +33,7 @@ from vots_hqtrack.bench.gpu.models import (
     make_clip,
 )
 from vots_hqtrack.bench.gpu.results import ResultFile, Status
-from vots_hqtrack.devices import pick_device
+from vots_hqtrack.devices import device_clock, pick_device
 from vots_hqtrack.errors import ConfigError, HQTrackError
 from vots_hqtrack.ops import resolve_backend
 from vots_hqtrack.ops.attention_table import TABLE_PATH, update_timings
@@ -169,28 +167,11 @@ def run_speed(
         values["seconds"] = round(time.perf_counter() - started, 2)
         results.append(STEP, case.name, status, values)
         if case.shape is not None and device.type == "cuda" and not is_quick:
-            record_attention(case.shape, device, values, tables)
+            timing = attention_timing(case.shape, device, _attention_dtype(device), values)
+            if timing is not None:
+                for table in tables:
+                    update_timings(table, timing)
         callback(case.name, status, values)
-
-
-def record_attention(
-    shape: AttentionShape,
-    device: torch.device,
-    values: Mapping[str, object],
-    tables: Sequence[Path],
-) -> None:
-    """Write a case's times to tables by which ``ops`` chooses.
-
-    Args:
-        shape: Sizes of the case.
-        device: Compute device.
-        values: Result of `compare_attention`.
-        tables: Tables to update; one that is not there begins as the package's.
-    """
-    timing = attention_timing(shape, device, _attention_dtype(device), values)
-    if timing is not None:
-        for table in tables:
-            update_timings(table, timing)
 
 
 def _attention_dtype(device: torch.device) -> torch.dtype:
@@ -283,11 +264,11 @@ class _SpeedBench:
         seen: list[float] = []
         count = 2 if self._is_quick else NUM_FRAMES
         deadline = time.perf_counter() + MAX_SECONDS
+        read = device_clock(self._device)
         while len(times) < count and (len(times) < 3 or time.perf_counter() < deadline):
             frame = next(clip.frames)
-            synchronize(self._device)
-            started = time.perf_counter()
-            labels = model.step(frame)
+            started = read()
+            labels = model.step(frame)  # on the host, so the device is done
             times.append(1000 * (time.perf_counter() - started))
             seen.append(len(set(labels[::2, ::2].flat) - {0}) / len(clip.masks))
         return {

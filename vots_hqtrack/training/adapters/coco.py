@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.training.adapters.files import IdArray, read_json, require_folder, take
-from vots_hqtrack.training.adapters.photos import PhotoClips, UnreadPhoto
+from vots_hqtrack.training.adapters.photos import PhotoClips, PhotoReader
 from vots_hqtrack.training.adapters.segmentations import paint_segmentations
 from vots_hqtrack.types import FrameArray, Size
 from vots_hqtrack.video.reader import read_frame
@@ -43,14 +43,14 @@ class CocoInstances(PhotoClips):
         path = root / (annotations or f"annotations/instances_{split}.json")
         table = read_json(path, KIND)
         by_image = group_annotations(table, "image_id", "segmentation", object, path)
-        found = []
+        found: list[tuple[str, PhotoReader]] = []
         for entry in take(table, "images", list, path):
             segmentations = by_image.pop(take(entry, "id", int, path), None)
             if segmentations is not None:
                 size = Size(take(entry, "height", int, path), take(entry, "width", int, path))
                 name = take(entry, "file_name", str, path)
                 read = partial(_read_photo, folder / name, size, segmentations)
-                found.append(UnreadPhoto(name, read))
+                found.append((name, read))
         if by_image:
             raise InputError(f"{path}: wanted an image of id {min(by_image)}, found none")
         super().__init__(f"{root.resolve().name} {split}", found)

@@ -6,8 +6,7 @@ An image becomes a clip of equal frames, which the training's augmentation then 
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -33,17 +32,8 @@ INDEX_COLUMNS = ("name", "file")
 """Columns of an ``index.csv`` that may hold the images' names, without suffix."""
 
 
-@dataclass(frozen=True, slots=True)
-class UnreadPhoto:
-    """An image with object numbers, not read yet.
-
-    Attributes:
-        name: Name for messages.
-        read: Reads the image, uint8 ``(H, W, 3)`` RGB, and its object numbers, int32 ``(H, W)``.
-    """
-
-    name: str
-    read: Callable[[], tuple[FrameArray, IdArray]]
+PhotoReader = Callable[[], tuple[FrameArray, IdArray]]
+"""Reads an image, uint8 ``(H, W, 3)`` RGB, and its object numbers, int32 ``(H, W)``."""
 
 
 class PhotoClips:
@@ -51,27 +41,26 @@ class PhotoClips:
 
     Args:
         name: Name for captions and logs.
-        photos: Its images.
+        photos: Names and readers of its images.
+
+    Attributes:
+        names: Names of the images, in order.
 
     Raises:
         InputError: There is none.
     """
 
-    def __init__(self, name: str, photos: Sequence[UnreadPhoto]) -> None:
+    def __init__(self, name: str, photos: Iterable[tuple[str, PhotoReader]]) -> None:
         """Keep the images."""
         self.name = name
-        self.photos = tuple(photos)
-        if not photos:
+        self._photos = tuple(photos)
+        self.names = [photo for photo, _ in self._photos]
+        if not self._photos:
             raise InputError(f"the {name} data set has no image with an object")
 
     def __len__(self) -> int:
         """Return the number of images."""
-        return len(self.photos)
-
-    @property
-    def names(self) -> list[str]:
-        """Names of the images, in order."""
-        return [photo.name for photo in self.photos]
+        return len(self._photos)
 
     def load(self, index: int) -> Photo:
         """Read one image with all its objects, numbered from 1; 255 at most.
@@ -79,7 +68,8 @@ class PhotoClips:
         Raises:
             InputError: Its files are missing or damaged.
         """
-        image, ids = self.photos[index].read()
+        _, read = self._photos[index]
+        image, ids = read()
         return Photo(image, number_objects(ids, numbers_in(ids)[:MAX_OBJECTS]))
 
     def sample(
@@ -92,16 +82,16 @@ class PhotoClips:
         """
         if num_frames < 1:
             raise InputError(f"a clip needs 1 frame or more, got {num_frames}")
-        photo = self.photos[index]
-        image, ids = photo.read()
+        name, read = self._photos[index]
+        image, ids = read()
         objects = choose_objects(ids, generator)
         if not objects:
-            raise InputError(f"the image {photo.name} of {self.name} shows no object")
+            raise InputError(f"the image {name} of {self.name} shows no object")
         labels = number_objects(ids, objects)
         return Clip(
             frames=np.repeat(image[None], num_frames, axis=0),
             labels=np.repeat(labels[None], num_frames, axis=0),
-            origin=f"{self.name} {photo.name}",
+            origin=f"{self.name} {name}",
         )
 
 
@@ -123,11 +113,10 @@ class StaticInstances(PhotoClips):
         """List the images."""
         packed = open_packed(root, KIND)
         if packed is not None:
-            photos = [UnreadPhoto(*item) for item in packed.photos.items()]
-            super().__init__(root.name, photos)
+            super().__init__(root.name, packed.photos.items())
         else:
             files = list_photos(root).items()
-            photos = [UnreadPhoto(name, partial(_read_photo, *paths)) for name, paths in files]
+            photos = [(name, partial(_read_photo, *paths)) for name, paths in files]
             super().__init__(root.resolve().name, photos)
 
 

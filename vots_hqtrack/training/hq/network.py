@@ -2,12 +2,14 @@
 
 Everything but the transformer works token by token or on near neighbours, so the costly maps are
 computed only in a window that the loss looks at. The loss is cross-entropy and dice on the points
-where a mask is least sure, as in PointRend and HQ-SAM.
+where a mask is least sure, as in PointRend and HQ-SAM. The head begins so that the HQ token's mask
+is SAM's own single mask, and learns where that mask is wrong.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,10 +19,11 @@ from torch import Tensor, nn
 from vots_hqtrack.checkpoints.load import load_into, load_weights
 from vots_hqtrack.errors import ShapeError
 from vots_hqtrack.sam.models import HQ_DECODER_PARTS, Sam, build_sam
-from vots_hqtrack.training.hq.recipe import HQLossOptions
-from vots_hqtrack.training.hq.samples import MARGIN, HQBatch
+from vots_hqtrack.training.hq.cache import fill_cache
+from vots_hqtrack.training.hq.recipe import HQLossOptions, HQRecipe
+from vots_hqtrack.training.hq.samples import MARGIN, HQBatch, HQSampler
 from vots_hqtrack.training.losses import Loss, StepOptions
-from vots_hqtrack.training.task import TrainedNetwork
+from vots_hqtrack.training.task import Task, TrainedNetwork
 
 UPSCALE = 4
 """Pixels of a low-resolution mask along a token of the embedding."""
@@ -123,6 +126,37 @@ class HQHeadNetwork(TrainedNetwork):
         weight = self._loss.sum_weight
         total = (1 - weight) * alone.total + weight * summed.total
         return Loss(total, summed.cross_entropy, summed.jaccard)
+
+
+class HQHeadTask(Task):
+    """Training of the HQ head on cached images.
+
+    Args:
+        recipe: Recipe of the run.
+        data: Folder that the cache is filled from.
+    """
+
+    def __init__(self, recipe: HQRecipe, data: Path) -> None:
+        self._recipe = recipe
+        self._data = data
+
+    def build_network(self, dtype: torch.dtype) -> HQHeadNetwork:
+        """Build the decoder on the weights of the recipe's SAM."""
+        sam = hq_sam_from_plain(self._recipe.cache.sam_weights)
+        return HQHeadNetwork(sam, self._recipe.loss)
+
+    def open_source(
+        self,
+        cache: Path,
+        accelerator: Any,  # noqa: ANN401 - Accelerate is not annotated
+        report: Callable[[str, int, int], None],
+    ) -> HQSampler:
+        """Fill the cache and open it."""
+        options = self._recipe.cache
+        folder = Path(options.folder).expanduser() if options.folder else cache
+        with accelerator.main_process_first():
+            fill_cache(options, self._data, folder, report)
+        return HQSampler(folder, self._recipe)
 
 
 def _masks(weights: Tensor, features: Tensor) -> Tensor:

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vots_hqtrack.devices import TensorBatch
 from vots_hqtrack.errors import ConfigError, InputError
 from vots_hqtrack.frame import plan_frame
 from vots_hqtrack.sam.geometry import SamGeometry, scale_points
 from vots_hqtrack.sam.prompts import Prompts, make_prompts
 from vots_hqtrack.sam.refiner import MASK_LOGIT
-from vots_hqtrack.training.batch import TensorBatch
 from vots_hqtrack.training.hq.cache import MIN_PIXELS, HQImage, read_image
 from vots_hqtrack.training.hq.degrade import degrade_mask
 from vots_hqtrack.training.hq.recipe import HQPrompt, HQRecipe, HQSource
