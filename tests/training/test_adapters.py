@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from vots_hqtrack.errors import ConfigError, InputError
+from vots_hqtrack.formats.files import take
 from vots_hqtrack.training.adapters import KINDS, open_dataset
-from vots_hqtrack.training.adapters.files import read_ids, take
+from vots_hqtrack.training.adapters.files import read_ids
 
 VIDEO_LAYOUTS = sorted(set(layouts.WRITERS) - {"coco", "folder"})
 ANNOTATED = {"burst": [0, 3, 5], "youtube-vos": [0, 2, 4]}

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from vots_hqtrack.errors import InputError
-from vots_hqtrack.training.adapters.segmentations import decode_rle, decode_runs, fill_polygons
+from vots_hqtrack.formats.rle import decode_rle, decode_runs, fill_polygons
 from vots_hqtrack.types import Size
 
 
