@@ -18,9 +18,9 @@ from vots_hqtrack.formats.rle import decode_rle, encode_mask
 from vots_hqtrack.types import Size
 from vots_hqtrack.vot.region_text import fill_polygon
 
-OVERLAPPING = ("youtube-vis", "coco", "cvat", "cvat-polygons")
+OVERLAPPING = ("youtube-vis", "sa-co", "coco", "cvat", "cvat-polygons")
 FLAT = ("davis", "youtube-vos", "mots-png", "mots")
-READ_AS = {"youtube-vos": "davis", "cvat-polygons": "cvat"}
+READ_AS = {"sa-co": "youtube-vis", "youtube-vos": "davis", "cvat-polygons": "cvat"}
 
 
 def export(video, to: str, folder: Path, **options):

@@ -7,7 +7,8 @@ which are unique in a file, ``track_id`` has the object's id in its video.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,20 +17,54 @@ import numpy as np
 
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.formats.files import read_json, take
-from vots_hqtrack.formats.rle import decode_segmentation, encode_mask
+from vots_hqtrack.formats.rle import decode_segmentation, encode_mask, mask_runs
 from vots_hqtrack.formats.stream import DEFAULT_NAME, FrameMasks, FrameName, MaskVideo, Overlaps
 from vots_hqtrack.io import to_json
-from vots_hqtrack.types import Size
+from vots_hqtrack.types import MaskArray, Size
 from vots_hqtrack.video.label_maps import mask_box
+
+Packer = Callable[[MaskArray], dict[str, object]]
+"""Packs a mask as a ``segmentation``."""
 
 _VIS, _COCO = "youtube-vis", "coco"
 _SCORE_DIGITS = 4
 
 
 def write_youtube_vis(videos: Sequence[MaskVideo], out: Path, overlaps: Overlaps) -> None:
-    """Write one annotation a track, with a segmentation or null for each frame."""
+    """Write one annotation a track, with run lengths in numbers or null for each frame."""
     del overlaps
     categories = _Categories()
+    _write(out, _track_tables(videos, categories, pack=_pack_numbers), categories)
+
+
+def write_sa_co(videos: Sequence[MaskVideo], out: Path, overlaps: Overlaps) -> None:
+    """Write the same with packed run lengths, and names of objects as noun phrases."""
+    del overlaps
+    categories = _Categories()
+    content = _track_tables(videos, categories, pack=encode_mask)
+    phrases = {entry["id"]: entry["name"] for entry in categories.to_json()}
+    counts = Counter((track["video_id"], track["category_id"]) for track in content["annotations"])
+    for track in content["annotations"]:
+        track["noun_phrase"] = phrases[track["category_id"]]
+    for entry in content["videos"]:
+        entry["video_name"] = entry["name"]
+    content["video_np_pairs"] = [
+        {
+            "id": number,
+            "video_id": video_id,
+            "category_id": category,
+            "noun_phrase": phrases[category],
+            "num_masklets": count,
+        }
+        for number, ((video_id, category), count) in enumerate(counts.items(), start=1)
+    ]
+    _write(out, content, categories)
+
+
+def _track_tables(
+    videos: Sequence[MaskVideo], categories: _Categories, *, pack: Packer
+) -> dict[str, list[dict[str, Any]]]:
+    """Describe videos and tracks."""
     entries, annotations = [], []
     for video_id, video in enumerate(videos, start=1):
         tracks = {
@@ -38,13 +73,13 @@ def write_youtube_vis(videos: Sequence[MaskVideo], out: Path, overlaps: Overlaps
         }
         for position, (_, found) in enumerate(video):
             for number, mask in found.masks.items():
-                tracks[number].set(position, _describe(mask), found.scores.get(number))
+                tracks[number].set(position, _describe(mask, pack), found.scores.get(number))
         entries.append(_video_entry(video_id, video))
         size = {"height": video.size.height, "width": video.size.width}
         for number, track in tracks.items():
             head = {"id": len(annotations) + 1, "video_id": video_id, "track_id": number, **size}
             annotations.append(head | track.to_json())
-    _write(out, {"videos": entries, "annotations": annotations}, categories)
+    return {"videos": entries, "annotations": annotations}
 
 
 def write_coco(videos: Sequence[MaskVideo], out: Path, overlaps: Overlaps) -> None:
@@ -149,7 +184,7 @@ class _Categories:
     def number(self, name: str) -> int:
         return self._numbers.setdefault(name, len(self._numbers) + 1)
 
-    def to_json(self) -> list[dict[str, object]]:
+    def to_json(self) -> list[dict[str, Any]]:
         return [{"id": number, "name": name} for name, number in self._numbers.items()]
 
 
@@ -165,26 +200,32 @@ class _Track:
         self._masks[position] = mask
         self._scores[position] = None if score is None else round(score, _SCORE_DIGITS)
 
-    def to_json(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, Any]:
         shown = [score for score in self._scores if score is not None]
         content: dict[str, object] = {"category_id": self._category, "iscrowd": 0}
-        for key in ("segmentation", "bbox", "area"):
-            plural = f"{key}es" if key == "bbox" else f"{key}s"
-            values = [None if mask is None else mask[key] for mask in self._masks]
-            content["bboxes" if key == "bbox" else plural] = values
+        for key, plural in (
+            ("segmentation", "segmentations"),
+            ("bbox", "bboxes"),
+            ("area", "areas"),
+        ):
+            content[plural] = [None if mask is None else mask[key] for mask in self._masks]
         if shown:
             mean = round(sum(shown) / len(shown), _SCORE_DIGITS)
             content |= {"scores": self._scores, "score": mean}
         return content
 
 
-def _describe(mask: Any) -> dict[str, Any]:  # noqa: ANN401 - a mask array
+def _pack_numbers(mask: MaskArray) -> dict[str, object]:
+    return {"size": list(mask.shape), "counts": mask_runs(mask)}
+
+
+def _describe(mask: MaskArray, pack: Packer = encode_mask) -> dict[str, Any]:
     box = mask_box(mask)
     area = int(np.count_nonzero(mask))
-    return {"segmentation": encode_mask(mask), "bbox": list(box or (0, 0, 0, 0)), "area": area}
+    return {"segmentation": pack(mask), "bbox": list(box or (0, 0, 0, 0)), "area": area}
 
 
-def _video_entry(video_id: int, video: MaskVideo) -> dict[str, object]:
+def _video_entry(video_id: int, video: MaskVideo) -> dict[str, Any]:
     return {
         "id": video_id,
         "name": video.name,
@@ -196,10 +237,10 @@ def _video_entry(video_id: int, video: MaskVideo) -> dict[str, object]:
     }
 
 
-def _write(out: Path, content: dict[str, object], categories: _Categories) -> None:
-    content = {"info": {"description": "masks by hqtrack"}, **content}
-    content["categories"] = categories.to_json()
-    out.write_text(to_json(content) + "\n", encoding="utf-8")
+def _write(out: Path, content: Mapping[str, object], categories: _Categories) -> None:
+    info = {"description": "masks by hqtrack"}
+    whole = {"info": info, **content, "categories": categories.to_json()}
+    out.write_text(to_json(whole) + "\n", encoding="utf-8")
 
 
 def _annotations(table: object, path: Path) -> list[dict[str, Any]]:

@@ -223,7 +223,8 @@ def _write(videos: Sequence[MaskVideo], out: Path, write_shape: ShapeWriter) -> 
         file.write('<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n')
         file.write("  <version>1.1</version>\n")
         file.write(_meta(video))
-        for track_id, (number, lines) in enumerate(tracks.items()):
+        shown = {number: lines for number, lines in tracks.items() if lines}
+        for track_id, (number, lines) in enumerate(shown.items()):
             label = quoteattr(_text(video.objects[number]))
             file.write(f'  <track id="{track_id}" label={label} source="auto">\n')
             file.writelines(lines)

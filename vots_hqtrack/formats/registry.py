@@ -17,6 +17,7 @@ from vots_hqtrack.formats.coco import (
     read_coco,
     read_youtube_vis,
     write_coco,
+    write_sa_co,
     write_youtube_vis,
 )
 from vots_hqtrack.formats.cvat import is_cvat, read_cvat, write_cvat, write_cvat_polygons
@@ -83,10 +84,19 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         "session": Format("project of `hqtrack ui` and of a session", read_session, is_session),
         "vot-results": Format("results in a VOT workspace", read_vot_results, is_vot_results),
         "youtube-vis": Format(
-            "YouTube-VIS and SA-Co: a JSON file of tracks, run lengths",
+            "YouTube-VIS: a JSON file of tracks, run lengths in numbers",
             read_youtube_vis,
             is_youtube_vis,
             write_youtube_vis,
+            suffix=".json",
+            has_scores=True,
+            has_names=True,
+        ),
+        "sa-co": Format(
+            "SA-Co (SAM 3): the same with packed run lengths and noun phrases",
+            read_youtube_vis,
+            is_youtube_vis,
+            write_sa_co,
             suffix=".json",
             has_scores=True,
             has_names=True,
