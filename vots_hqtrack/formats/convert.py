@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vots_hqtrack.errors import InputError, OutputError
+from vots_hqtrack.errors import InputError, OutputError, did_you_mean
 from vots_hqtrack.formats.registry import FORMATS, WRITABLE, Format, read_masks
 from vots_hqtrack.formats.stream import (
     DEFAULT_NAME,
@@ -106,7 +106,8 @@ def plan_export(
         ()
     """
     if to not in WRITABLE:
-        raise InputError(f"the format to write must be one of {', '.join(WRITABLE)}, got {to!r}")
+        known, meant = ", ".join(WRITABLE), did_you_mean(to, WRITABLE)
+        raise InputError(f"the format to write must be one of {known}, got {to!r}{meant}")
     target, out = FORMATS[to], Path(out)
     _check_out(out, target)
     path = source if isinstance(source, str | Path) else None

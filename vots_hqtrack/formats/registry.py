@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from vots_hqtrack.errors import InputError
+from vots_hqtrack.errors import InputError, did_you_mean
 from vots_hqtrack.formats.coco import (
     is_coco,
     is_youtube_vis,
@@ -207,7 +207,9 @@ def read_masks(path: str | Path, kind: str | None = None) -> list[MaskVideo]:
     name = kind or detect_format(path)
     found = FORMATS.get(name)
     if found is None or found.read is None:
-        raise InputError(f"the format to read must be one of {', '.join(READABLE)}, got {name!r}")
+        known = ", ".join(READABLE)
+        meant = did_you_mean(name, READABLE)
+        raise InputError(f"the format to read must be one of {known}, got {name!r}{meant}")
     if not path.exists():
         raise InputError(f"no such file or folder: {path}")
     try:
