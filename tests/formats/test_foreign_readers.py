@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from mask_videos import make_video
 
+from vots_hqtrack.formats.coco import BOX_KEY
 from vots_hqtrack.formats.convert import plan_export
 from vots_hqtrack.formats.rle import encode_mask, mask_runs
 from vots_hqtrack.types import Size
@@ -54,7 +55,7 @@ def test_pycocotools_reads_coco(video, tmp_path, capsys):
         read[frames[entry["image_id"]], entry["track_id"]] = mask
         packed = {**entry["segmentation"], "counts": entry["segmentation"]["counts"].encode()}
         assert runs.area(packed) == entry["area"]
-        assert runs.toBbox(packed).tolist() == entry["bbox"]
+        assert runs.toBbox(packed).tolist() == entry[BOX_KEY]
         assert runs.encode(np.asfortranarray(mask.astype(np.uint8))) == packed
     wanted = masks_of(video)
     assert read.keys() == wanted.keys()

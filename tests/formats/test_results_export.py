@@ -127,7 +127,7 @@ def test_export_names_what_is_missing_or_unknown(tracked, tmp_path):
     (tmp_path / "empty").mkdir()
     said = invoke(tmp_path / "empty", "--to", "davis", "--out", out, code=2)
     assert "has none of the formats" in said
-    assert "no video dog; there is cat" in invoke(
+    assert "found no video dog; wanted one of: cat" in invoke(
         tracked, "--to", "davis", "--out", out, "--video", "dog", code=2
     )
 
@@ -176,7 +176,7 @@ def test_prompts_have_the_first_mask_of_each_object(tmp_path):
     assert np.array_equal(masks[5], square(9))
 
 
-def test_ids_beyond_a_format_are_refused_or_numbered_anew(tmp_path):
+def test_ids_beyond_a_format_are_refused_or_renumbered(tmp_path):
     video = make_video({0: {300: square(1), 7: square(9)}}, SIZE)
     with pytest.raises(InputError, match=r"up to 254, got 300 in clip; --renumber"):
         plan_export([video], tmp_path / "out", to="davis")

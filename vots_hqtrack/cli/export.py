@@ -61,13 +61,10 @@ def export(
     if list_formats:
         _print_formats()
         return
-    missing = [
-        name
-        for name, value in (("SOURCE", source), ("--to", to), ("--out", target))
-        if value is None
-    ]
     if source is None or to is None or target is None:
-        raise InputError(f"wanted {' and '.join(missing)}; --list shows the formats")
+        given = {"SOURCE": source, "--to": to, "--out": target}
+        missing = " and ".join(name for name, value in given.items() if value is None)
+        raise InputError(f"wanted {missing}; --list shows the formats")
     from vots_hqtrack.formats.convert import plan_export
 
     plan = plan_export(

@@ -28,6 +28,8 @@ Packer = Callable[[MaskArray], dict[str, object]]
 
 _VIS, _COCO = "youtube-vis", "coco"
 _SCORE_DIGITS = 4
+BOX_KEY = "bboxes".removesuffix("es")
+"""COCO's key of a box."""
 
 
 def write_youtube_vis(videos: Sequence[MaskVideo], out: Path, overlaps: Overlaps) -> None:
@@ -205,7 +207,7 @@ class _Track:
         content: dict[str, object] = {"category_id": self._category, "iscrowd": 0}
         for key, plural in (
             ("segmentation", "segmentations"),
-            ("bbox", "bboxes"),
+            (BOX_KEY, "bboxes"),
             ("area", "areas"),
         ):
             content[plural] = [None if mask is None else mask[key] for mask in self._masks]
@@ -222,7 +224,7 @@ def _pack_numbers(mask: MaskArray) -> dict[str, object]:
 def _describe(mask: MaskArray, pack: Packer = encode_mask) -> dict[str, Any]:
     box = mask_box(mask)
     area = int(np.count_nonzero(mask))
-    return {"segmentation": pack(mask), "bbox": list(box or (0, 0, 0, 0)), "area": area}
+    return {"segmentation": pack(mask), BOX_KEY: list(box or (0, 0, 0, 0)), "area": area}
 
 
 def _video_entry(video_id: int, video: MaskVideo) -> dict[str, Any]:

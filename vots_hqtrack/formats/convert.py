@@ -141,7 +141,7 @@ def _choose(videos: Sequence[MaskVideo], name: str | None, to: str) -> list[Mask
         raise InputError(f"two videos are named {twice[0]}")
     known = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
     if name is not None and name not in names:
-        raise InputError(f"there is no video {name}; there is {known}")
+        raise InputError(f"found no video {name}; wanted one of: {known}")
     chosen = [video for video in videos if name in (None, video.name)]
     if FORMATS[to].is_single and len(chosen) > 1:
         raise InputError(f"the format {to} holds one video; choose with --video: {known}")
@@ -167,7 +167,7 @@ def _with_frames(videos: Sequence[MaskVideo], frames: str | Path, to: str) -> Ma
             )
     size = tuple(source.first().frame.shape[:2])
     if size != tuple(video.size):
-        got = f"{size[0]}x{size[1]}"
+        got = f"{size[1]}x{size[0]}"
         raise InputError(f"the masks of {video.name} have the size {video.size}, the frames {got}")
     return replace(video, source=source, images=())
 

@@ -81,7 +81,7 @@ class MaskVideo:
             found = self.read(position)
             for number, mask in found.masks.items():
                 if mask.shape != tuple(self.size):
-                    got = "x".join(map(str, mask.shape))
+                    got = "x".join(map(str, reversed(mask.shape)))
                     raise ShapeError(
                         f"the mask of object {number} on frame {frame.name} of {self.name} must "
                         f"have the size {self.size}, got {got}"

@@ -62,7 +62,7 @@ def _read_photo(path: Path, size: Size, segmentations: list[object]) -> tuple[Fr
     if image.shape[:2] != tuple(size):
         raise InputError(
             f"{path}: wanted the size of its annotations {size}, "
-            f"got {image.shape[0]}x{image.shape[1]}"
+            f"got {image.shape[1]}x{image.shape[0]}"
         )
     return image, paint_segmentations(dict(enumerate(segmentations, start=1)), size, path)
 
