@@ -18,7 +18,14 @@ import numpy as np
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.formats.files import read_json, take
 from vots_hqtrack.formats.rle import decode_segmentation, encode_mask, mask_runs
-from vots_hqtrack.formats.stream import DEFAULT_NAME, FrameMasks, FrameName, MaskVideo, Overlaps
+from vots_hqtrack.formats.stream import (
+    DEFAULT_NAME,
+    FrameMasks,
+    FrameName,
+    MaskVideo,
+    Overlaps,
+    check_size,
+)
 from vots_hqtrack.io import to_json
 from vots_hqtrack.types import MaskArray, Size
 from vots_hqtrack.video.label_maps import mask_box
@@ -165,10 +172,11 @@ def read_coco(path: Path) -> list[MaskVideo]:
         _add_once(masks, take(entry, key, int, path), entry, path)
     titles = {
         take(entry, "id", int, path): take(entry, "name", str, path)
-        for entry in table.get("videos") or ()  # type: ignore[attr-defined]  # checked below
+        for entry in (take(table, "videos", list, path) if table.get("videos") else ())
     }
     by_video: dict[int, list[Any]] = {}
     for entry in take(table, "images", list, path):
+        take(entry, "id", int, path)
         video_id = take(entry, "video_id", int, path) if "video_id" in entry else 0
         by_video.setdefault(video_id, []).append(entry)
     return [
@@ -253,10 +261,8 @@ def _annotations(table: object, path: Path) -> list[dict[str, Any]]:
     return [entry for entry in entries if not entry.get("iscrowd", 0)]
 
 
-def _category_names(table: object, path: Path) -> dict[int, str]:
-    found = table.get("categories", []) if isinstance(table, dict) else []
-    if not isinstance(found, list):
-        raise InputError(f"{path}: wanted a list of categories, got {type(found).__name__}")
+def _category_names(table: Mapping[str, object], path: Path) -> dict[int, str]:
+    found = take(table, "categories", list, path) if "categories" in table else []
     return {take(entry, "id", int, path): take(entry, "name", str, path) for entry in found}
 
 
@@ -269,7 +275,8 @@ def _add_once(masks: dict[int, Any], number: int, entry: object, path: Path) -> 
 
 
 def _name_of(entry: Mapping[str, Any], names: Mapping[int, str]) -> str:
-    return names.get(entry.get("category_id", 0), DEFAULT_NAME)
+    category = entry.get("category_id")
+    return names.get(category, DEFAULT_NAME) if isinstance(category, int) else DEFAULT_NAME
 
 
 def _read_vis_video(
@@ -280,11 +287,12 @@ def _read_vis_video(
 ) -> MaskVideo:
     files = [str(name) for name in take(entry, "file_names", list, path)]
     title = str(entry.get("name") or (Path(files[0]).parent.name if files else "video"))
-    size = Size(take(entry, "height", int, path), take(entry, "width", int, path))
+    size = check_size(take(entry, "height", int, path), take(entry, "width", int, path), path)
     indices = entry.get("frame_indices", list(range(len(files))))
     lists = [("frame_indices", indices)]
     for number, track in tracks.items():
-        lists.append((f"segmentations of the object {number}", track["segmentations"]))
+        found = take(track, "segmentations", object, path)
+        lists.append((f"segmentations of the object {number}", found))
         if track.get("scores") is not None:
             lists.append((f"scores of the object {number}", track["scores"]))
     for what, values in lists:
@@ -334,7 +342,8 @@ def _read_coco_video(
         indices = list(range(len(images)))
     _check_indices(indices, title, path)
     sizes = {
-        Size(take(image, "height", int, path), take(image, "width", int, path)) for image in images
+        check_size(take(image, "height", int, path), take(image, "width", int, path), path)
+        for image in images
     }
     if len(sizes) != 1:
         raise InputError(f"{path}: wanted frames of one size in {title}, got {sorted(sizes)}")

@@ -16,7 +16,15 @@ from xml.sax.saxutils import escape, quoteattr
 
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.formats.polygons import mask_polygon
-from vots_hqtrack.formats.stream import DEFAULT_NAME, FrameMasks, FrameName, MaskVideo, Overlaps
+from vots_hqtrack.formats.stream import (
+    DEFAULT_NAME,
+    FrameMasks,
+    FrameName,
+    MaskVideo,
+    Overlaps,
+    check_length,
+    check_size,
+)
 from vots_hqtrack.types import MaskArray, Size
 from vots_hqtrack.vot.region_text import encode_region, fill_polygon, fill_rectangle, place_runs
 
@@ -89,7 +97,7 @@ class _Objects:
 
     def add(self, number: int, frame: int, shape: ET.Element, label: str | None) -> None:
         where = f"{self._path}, object {number}, frame {frame}"
-        if shape.tag not in _SHAPES or float(shape.get("rotation", 0)):
+        if shape.tag not in _SHAPES or shape.get("rotation", "0").strip("0.") != "":
             got = f"a rotated {shape.tag}" if shape.tag in _SHAPES else f"a {shape.tag}"
             raise InputError(f"{where}: wanted masks, polygons and boxes, got {got}")
         if frame in self.shapes.setdefault(number, {}):
@@ -132,7 +140,7 @@ def _frame_indices(
     length = max(shown, default=-1) + 1
     if text is not None and not text.isdecimal():
         raise InputError(f"{path}: wanted the number of frames as <size>, got {text!r}")
-    return range(max(length, int(text or 0)))
+    return range(check_length(max(length, int(text or 0)), path))
 
 
 def _read_size(root: ET.Element, images: Mapping[int, ET.Element], path: Path) -> Size:
@@ -146,7 +154,7 @@ def _read_size(root: ET.Element, images: Mapping[int, ET.Element], path: Path) -
     pair = next(iter(texts), ("", ""))
     if len(texts) != 1 or not all(text.isdecimal() and int(text) > 0 for text in pair):
         raise InputError(f"{path}: wanted the size of the frames, the same for all")
-    return Size(int(pair[0]), int(pair[1]))
+    return check_size(int(pair[0]), int(pair[1]), path)
 
 
 def _read_frame(

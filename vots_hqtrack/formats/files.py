@@ -43,7 +43,7 @@ def read_json(path: Path, kind: str) -> dict[str, object]:
     require_file(kind, path)
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"cannot read {path} as JSON: {error}") from error
     if not isinstance(table, dict):
         raise InputError(f"{path}: wanted a JSON table, got {type(table).__name__}")

@@ -23,6 +23,8 @@ from vots_hqtrack.formats.stream import (
     FrameName,
     MaskVideo,
     Overlaps,
+    check_length,
+    check_size,
     file_name,
     split_ids,
 )
@@ -136,7 +138,8 @@ def read_challenge(path: Path) -> ChallengeMasks:
                 f"got {line[:60]!r}"
             )
         frame, number, _, height, width = (int(word) for word in words[:-1])
-        sizes.add(Size(height, width))
+        sizes.add(check_size(height, width, f"{path}, line {count}"))
+        check_length(frame, f"{path}, line {count}")
         masks = frames.setdefault(frame, {})
         if number in masks or frame < 1:
             what = f"object {number} is there twice on frame {frame}"
@@ -177,6 +180,7 @@ def _read_text_video(path: Path) -> MaskVideo:
     length = length or len(images) or max(content.frames)
     if max(content.frames) > length:
         raise InputError(f"{path}: wanted frames 1 to {length}, got {max(content.frames)}")
+    check_length(length, path)
     frames = tuple(FrameName(index, f"{index + 1:06d}") for index in range(length))
     objects = dict.fromkeys(sorted(ids.values()), DEFAULT_NAME)
     read = partial(_read_packed, content, ids, path)

@@ -7,6 +7,7 @@ run on it is the difference to the run before the last.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.formats.files import take
 from vots_hqtrack.types import MaskArray, Size
-from vots_hqtrack.vot.region_text import check_mask, fill_polygon
+from vots_hqtrack.vot.region_text import MAX_COORDINATE, check_mask, fill_polygon
 
 _ORIGIN = 48
 _BITS = 5
@@ -37,6 +38,9 @@ def decode_segmentation(segmentation: object, size: Size, where: object) -> Mask
         InputError: It is neither, or does not fit the frame.
     """
     if isinstance(segmentation, list):
+        if not all(map(_is_polygon, segmentation)):
+            got = reprlib.repr(segmentation)
+            raise InputError(f"{where}: wanted polygons of finite numbers, got {got}")
         return fill_polygons(segmentation, size)
     counts = take(segmentation, "counts", object, where)
     stated = segmentation.get("size", list(size)) if isinstance(segmentation, dict) else None
@@ -44,7 +48,16 @@ def decode_segmentation(segmentation: object, size: Size, where: object) -> Mask
         raise InputError(f"{where}: wanted a mask of {size}, got one of {stated}")
     if not isinstance(counts, str | Sequence):
         raise InputError(f"{where}: wanted run lengths, got {type(counts).__name__}")
-    return decode_rle(counts, size)
+    try:
+        return decode_rle(counts, size)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+
+
+def _is_polygon(value: object) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(part, int | float) and abs(part) <= MAX_COORDINATE for part in value
+    )
 
 
 def encode_mask(mask: MaskArray) -> dict[str, object]:

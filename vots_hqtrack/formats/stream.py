@@ -14,6 +14,10 @@ from vots_hqtrack.formats.files import IdArray
 from vots_hqtrack.types import FrameArray, MaskArray, Size
 from vots_hqtrack.video.images import open_image
 from vots_hqtrack.video.reader import FrameSource
+from vots_hqtrack.vot.region_text import MAX_MASK_AREA
+
+MAX_FRAMES = 10**6
+"""Frames of a video, at most: nine hours of 30 frames a second."""
 
 DEFAULT_NAME = "object"
 """Name of objects that have none."""
@@ -123,6 +127,30 @@ class MaskVideo:
                 stored = open_image(paths[index].read_bytes(), paths[index])
                 is_plain = stored is not None and stored.orientation == 1
             yield named.name, paths[index] if is_plain else named.frame
+
+
+def check_size(height: int, width: int, where: object) -> Size:
+    """Check the size of a video's frames that a file names.
+
+    Raises:
+        InputError: It is empty, or larger than any mask may be.
+    """
+    if height < 1 or width < 1 or height * width > MAX_MASK_AREA:
+        raise InputError(
+            f"{where}: wanted frames of 1 to {MAX_MASK_AREA} pixels, got {width}x{height}"
+        )
+    return Size(height, width)
+
+
+def check_length(num_frames: int, where: object) -> int:
+    """Check the number of frames that a file names.
+
+    Raises:
+        InputError: There are more than any video has.
+    """
+    if num_frames > MAX_FRAMES:
+        raise InputError(f"{where}: wanted at most {MAX_FRAMES} frames, got {num_frames}")
+    return num_frames
 
 
 def renumber(video: MaskVideo) -> MaskVideo:
