@@ -255,3 +255,14 @@ def test_a_full_disk_is_an_error_of_the_output(tracked, tmp_path, monkeypatch):
 
 def test_objects_without_a_name_have_the_default_name(tracked):
     assert set(read_masks(tracked)[0].objects.values()) == {DEFAULT_NAME}
+
+
+def test_masks_of_others_as_prompts_say_how_they_become_prompts(tracked, tmp_path):
+    from vots_hqtrack.cli.track_job import GivenPrompts
+
+    invoke(tracked, "--to", "coco", "--out", tmp_path / "x.json")
+    with pytest.raises(InputError, match=r"of the format coco: hqtrack export .* --to prompts"):
+        GivenPrompts.read(tmp_path / "x.json")
+    (tmp_path / "bad.json").write_text('{"format": 2, "frames": {}}')
+    with pytest.raises(InputError, match="wanted 1, got 2"):
+        GivenPrompts.read(tmp_path / "bad.json")

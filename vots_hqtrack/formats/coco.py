@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.formats.files import read_json, take
-from vots_hqtrack.formats.rle import decode_segmentation, encode_mask, mask_runs
+from vots_hqtrack.formats.rle import decode_runs, decode_segmentation, encode_mask
 from vots_hqtrack.formats.stream import (
     DEFAULT_NAME,
     FrameMasks,
@@ -30,9 +30,6 @@ from vots_hqtrack.io import to_json
 from vots_hqtrack.types import MaskArray, Size
 from vots_hqtrack.video.label_maps import mask_box
 
-Packer = Callable[[MaskArray], dict[str, object]]
-"""Packs a mask as a ``segmentation``."""
-
 _VIS, _COCO = "youtube-vis", "coco"
 _SCORE_DIGITS = 4
 BOX_KEY = "bboxes".removesuffix("es")
@@ -43,21 +40,19 @@ def write_youtube_vis(videos: Sequence[MaskVideo], out: Path, overlaps: Overlaps
     """Write one annotation a track, with run lengths in numbers or null for each frame."""
     del overlaps
     categories = _Categories()
-    _write(out, _track_tables(videos, categories, pack=_pack_numbers), categories)
+    entries, tracks = _read_tracks(videos, categories)
+    annotations = (track.to_json() | {"segmentations": track.in_numbers()} for track in tracks)
+    _write(out, {"videos": entries, "annotations": annotations}, categories)
 
 
 def write_sa_co(videos: Sequence[MaskVideo], out: Path, overlaps: Overlaps) -> None:
     """Write the same with packed run lengths, and names of objects as noun phrases."""
     del overlaps
     categories = _Categories()
-    content = _track_tables(videos, categories, pack=encode_mask)
+    entries, tracks = _read_tracks(videos, categories)
     phrases = {entry["id"]: entry["name"] for entry in categories.to_json()}
-    counts = Counter((track["video_id"], track["category_id"]) for track in content["annotations"])
-    for track in content["annotations"]:
-        track["noun_phrase"] = phrases[track["category_id"]]
-    for entry in content["videos"]:
-        entry["video_name"] = entry["name"]
-    content["video_np_pairs"] = [
+    counts = Counter((track.head["video_id"], track.head["category_id"]) for track in tracks)
+    pairs = [
         {
             "id": number,
             "video_id": video_id,
@@ -67,28 +62,42 @@ def write_sa_co(videos: Sequence[MaskVideo], out: Path, overlaps: Overlaps) -> N
         }
         for number, ((video_id, category), count) in enumerate(counts.items(), start=1)
     ]
-    _write(out, content, categories)
+    tables = {
+        "videos": [entry | {"video_name": entry["name"]} for entry in entries],
+        "annotations": (
+            track.to_json() | {"noun_phrase": phrases[track.head["category_id"]]}
+            for track in tracks
+        ),
+        "video_np_pairs": pairs,
+    }
+    _write(out, tables, categories)
 
 
-def _track_tables(
-    videos: Sequence[MaskVideo], categories: _Categories, *, pack: Packer
-) -> dict[str, list[dict[str, Any]]]:
-    """Describe videos and tracks."""
-    entries, annotations = [], []
+def _read_tracks(
+    videos: Sequence[MaskVideo], categories: _Categories
+) -> tuple[list[dict[str, Any]], list[_Track]]:
+    """Describe the videos, and pack the masks of their tracks."""
+    entries: list[dict[str, Any]] = []
+    all_tracks: list[_Track] = []
     for video_id, video in enumerate(videos, start=1):
-        tracks = {
-            number: _Track(len(video.frames), categories.number(name))
-            for number, name in video.objects.items()
-        }
+        entries.append(_video_entry(video_id, video))
+        tracks = {}
+        for number, name in video.objects.items():
+            head = {
+                "id": len(all_tracks) + len(tracks) + 1,
+                "video_id": video_id,
+                "track_id": number,
+                "category_id": categories.number(name),
+                "iscrowd": 0,
+                "height": video.size.height,
+                "width": video.size.width,
+            }
+            tracks[number] = _Track(head, len(video.frames))
         for position, (_, found) in enumerate(video):
             for number, mask in found.masks.items():
-                tracks[number].set(position, _describe(mask, pack), found.scores.get(number))
-        entries.append(_video_entry(video_id, video))
-        size = {"height": video.size.height, "width": video.size.width}
-        for number, track in tracks.items():
-            head = {"id": len(annotations) + 1, "video_id": video_id, "track_id": number, **size}
-            annotations.append(head | track.to_json())
-    return {"videos": entries, "annotations": annotations}
+                tracks[number].set(position, _describe(mask), found.scores.get(number))
+        all_tracks += tracks.values()
+    return entries, all_tracks
 
 
 def write_coco(videos: Sequence[MaskVideo], out: Path, overlaps: Overlaps) -> None:
@@ -201,8 +210,8 @@ class _Categories:
 class _Track:
     """Packed masks of an object, frame by frame."""
 
-    def __init__(self, num_frames: int, category: int) -> None:
-        self._category = category
+    def __init__(self, head: dict[str, Any], num_frames: int) -> None:
+        self.head = head
         self._masks: list[Mapping[str, Any] | None] = [None] * num_frames
         self._scores: list[float | None] = [None] * num_frames
 
@@ -212,7 +221,7 @@ class _Track:
 
     def to_json(self) -> dict[str, Any]:
         shown = [score for score in self._scores if score is not None]
-        content: dict[str, object] = {"category_id": self._category, "iscrowd": 0}
+        content = dict(self.head)
         for key, plural in (
             ("segmentation", "segmentations"),
             (BOX_KEY, "bboxes"),
@@ -224,15 +233,18 @@ class _Track:
             content |= {"scores": self._scores, "score": mean}
         return content
 
+    def in_numbers(self) -> list[dict[str, object] | None]:
+        packed = [None if mask is None else mask["segmentation"] for mask in self._masks]
+        return [
+            None if mask is None else {**mask, "counts": decode_runs(mask["counts"])}
+            for mask in packed
+        ]
 
-def _pack_numbers(mask: MaskArray) -> dict[str, object]:
-    return {"size": list(mask.shape), "counts": mask_runs(mask)}
 
-
-def _describe(mask: MaskArray, pack: Packer = encode_mask) -> dict[str, Any]:
+def _describe(mask: MaskArray) -> dict[str, Any]:
     box = mask_box(mask)
     area = int(np.count_nonzero(mask))
-    return {"segmentation": pack(mask), BOX_KEY: list(box or (0, 0, 0, 0)), "area": area}
+    return {"segmentation": encode_mask(mask), BOX_KEY: list(box or (0, 0, 0, 0)), "area": area}
 
 
 def _video_entry(video_id: int, video: MaskVideo) -> dict[str, Any]:
@@ -247,10 +259,18 @@ def _video_entry(video_id: int, video: MaskVideo) -> dict[str, Any]:
     }
 
 
-def _write(out: Path, content: Mapping[str, object], categories: _Categories) -> None:
-    info = {"description": "masks by hqtrack"}
-    whole = {"info": info, **content, "categories": categories.to_json()}
-    out.write_text(to_json(whole) + "\n", encoding="utf-8")
+def _write(
+    out: Path, tables: Mapping[str, Iterable[Mapping[str, object]]], categories: _Categories
+) -> None:
+    """Write the tables of a file, one entry a line and none longer in memory than needed."""
+    with out.open("w", encoding="utf-8", newline="\n") as file:
+        file.write('{"info": {"description": "masks by hqtrack"}')
+        for name, entries in tables.items():
+            file.write(f', "{name}": [')
+            for number, entry in enumerate(entries):
+                file.write(("," if number else "") + "\n" + to_json(entry))
+            file.write("]")
+        file.write(f', "categories": {to_json(categories.to_json())}}}\n')
 
 
 def _annotations(table: object, path: Path) -> list[dict[str, Any]]:
