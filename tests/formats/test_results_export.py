@@ -186,9 +186,10 @@ def test_ids_beyond_a_format_are_refused_or_renumbered(tmp_path):
 
 
 def test_names_of_videos_stay_inside_the_output(tmp_path):
-    video = make_video({0: {1: square(1)}}, SIZE, name="../out")
-    with pytest.raises(InputError, match="named like a file"):
-        plan_export([video], tmp_path / "out", to="davis")
+    for name in ("../out", "..", "", "two\nlines", "a\\b"):
+        video = make_video({0: {1: square(1)}}, SIZE, name=name)
+        with pytest.raises(InputError, match="named like a file"):
+            plan_export([video], tmp_path / "out", to="davis")
 
 
 def test_a_session_keeps_names_scores_and_what_is_not_known(tmp_path):
@@ -266,3 +267,13 @@ def test_masks_of_others_as_prompts_say_how_they_become_prompts(tracked, tmp_pat
     (tmp_path / "bad.json").write_text('{"format": 2, "frames": {}}')
     with pytest.raises(InputError, match="wanted 1, got 2"):
         GivenPrompts.read(tmp_path / "bad.json")
+
+
+@pytest.mark.parametrize("to", [name for name in WRITABLE if FORMATS[name].frames != "always"])
+@pytest.mark.parametrize("name", ["Straße 1", "a\udcffb", "<&\"'>", "%08d"])
+def test_videos_of_any_name_are_written_and_read(tmp_path, to, name):
+    video = make_video({0: {1: square(2)}}, SIZE, name=name)
+    out = tmp_path / f"out{FORMATS[to].suffix}"
+    plan_export([video], out, to=to).run()
+    if FORMATS[to].read is not None:
+        assert content(read_masks(out)[0]) == content(video)

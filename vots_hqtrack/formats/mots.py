@@ -217,7 +217,7 @@ def _write_info(path: Path, video: MaskVideo) -> None:
         "imExt": ".jpg",
     }
     text = "".join(f"{key}={value}\n" for key, value in lines.items())
-    path.write_text(f"[Sequence]\n{text}", encoding="utf-8")
+    path.write_text(f"[Sequence]\n{text}", encoding="utf-8", errors="surrogateescape")
 
 
 def _read_info(path: Path) -> tuple[int | None, float | None]:
@@ -226,7 +226,7 @@ def _read_info(path: Path) -> tuple[int | None, float | None]:
         return None, None
     parser = configparser.ConfigParser(interpolation=None)
     try:
-        parser.read_string(path.read_text(encoding="utf-8"))
+        parser.read_string(path.read_text(encoding="utf-8", errors="surrogateescape"))
         part = parser["Sequence"]
         return part.getint("seqLength"), part.getfloat("frameRate")
     except (configparser.Error, KeyError, ValueError) as error:

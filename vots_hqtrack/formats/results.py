@@ -53,7 +53,7 @@ def read_track(folder: Path) -> list[MaskVideo]:
     try:
         source = run.head["source"]
         size = Size(int(source["height"]), int(source["width"]))  # type: ignore[index]
-        name = Path(str(source["location"])).stem  # type: ignore[index]
+        name = Path(str(source["location"])).stem or folder.resolve().name  # type: ignore[index]
         fps = source["fps"]  # type: ignore[index]
         records = _whole_records(folder, run)
         frames = tuple(FrameName(int(frame["index"]), frame["name"]) for frame in records)
@@ -92,7 +92,7 @@ def session_video(project: Project) -> MaskVideo:
     records = dict(sorted(project.records.items()))
     frames = tuple(FrameName(index, f"{index:05d}") for index in records)
     return MaskVideo(
-        Path(project.video.location).stem or project.folder.name,
+        Path(project.video.location).stem or project.folder.resolve().name,
         project.video.size,
         frames,
         {int(number): info.name for number, info in sorted(project.objects.items())},

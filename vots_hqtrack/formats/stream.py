@@ -236,8 +236,8 @@ def file_name(name: str) -> str:
     """Check the name of a video or frame that becomes a file or folder.
 
     Raises:
-        InputError: It names another folder.
+        InputError: It names another folder, or has several lines, which lists cannot hold.
     """
-    if name in ("", ".", "..") or "\0" in name or "/" in name or "\\" in name:
-        raise InputError(f"a video or frame must be named like a file, got {name!r}")
+    if name in ("", ".", "..") or set(name) & set("/\\\0") or len(name.splitlines()) > 1:
+        raise InputError(f"a video or frame must be named like a file, in a line, got {name!r}")
     return name

@@ -44,7 +44,7 @@ def write_davis(videos: Sequence[MaskVideo], out: Path, overlaps: Overlaps) -> N
         _write_frames(video, out / IMAGES / RESOLUTION / video.name)
     (out / SETS).mkdir(parents=True)
     names = "".join(f"{video.name}\n" for video in videos)
-    (out / SETS / "val.txt").write_text(names, encoding="utf-8")
+    (out / SETS / "val.txt").write_text(names, encoding="utf-8", errors="surrogateescape")
 
 
 def write_youtube_vos(videos: Sequence[MaskVideo], out: Path, overlaps: Overlaps) -> None:
