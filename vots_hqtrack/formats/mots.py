@@ -8,7 +8,7 @@ from __future__ import annotations
 import configparser
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from vots_hqtrack.formats.stream import (
     FrameMasks,
     FrameName,
     MaskVideo,
+    ObjectNames,
     Overlaps,
     check_length,
     check_size,
@@ -94,7 +95,7 @@ def find_lists(root: Path) -> list[Path]:
 
 
 def read_mots_png(root: Path) -> list[MaskVideo]:
-    """Read the videos of KITTI's layout; every map is looked at once for its objects.
+    """Read the videos of KITTI's layout; all maps of a video are looked at for its objects.
 
     Raises:
         InputError: A map cannot be read, or is not named by its frame number.
@@ -157,18 +158,29 @@ def _read_png_video(folder: Path) -> MaskVideo:
     if bad or not paths:
         got = bad[0] if bad else "none"
         raise InputError(f"{folder}: wanted label maps named by their frame number, got {got}")
-    found = [read_label_image(path) for path in paths[:1]]
-    numbers = {int(n) for path in paths for n in np.unique(read_label_image(path))} - {0}
-    ids = _object_ids(numbers)
+    size = Size(*read_label_image(paths[0]).shape)
     frames = tuple(FrameName(int(path.stem), path.stem) for path in paths)
-    objects = dict.fromkeys(sorted(ids.values()), DEFAULT_NAME)
-    read = partial(_read_png, tuple(paths), ids)
-    return MaskVideo(folder.name, Size(*found[0].shape), frames, objects, read)
+    maps = _LabelImages(paths)
+    return MaskVideo(folder.name, size, frames, ObjectNames(maps.objects), maps.read)
 
 
-def _read_png(paths: Sequence[Path], ids: Mapping[int, int], position: int) -> FrameMasks:
-    masks = split_ids(read_label_image(paths[position]))
-    return FrameMasks({ids[number]: mask for number, mask in masks.items()})
+class _LabelImages:
+    """Label maps of a video, all of which are looked at when the first object's id is needed."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+
+    @cached_property
+    def _ids(self) -> Mapping[int, int]:
+        shown = {int(n) for path in self._paths for n in np.unique(read_label_image(path)) if n}
+        return _object_ids(shown)
+
+    def objects(self) -> dict[int, str]:
+        return dict.fromkeys(sorted(self._ids.values()), DEFAULT_NAME)
+
+    def read(self, position: int) -> FrameMasks:
+        masks = split_ids(read_label_image(self._paths[position]))
+        return FrameMasks({self._ids[number]: mask for number, mask in masks.items()})
 
 
 def _read_text_video(path: Path) -> MaskVideo:

@@ -84,7 +84,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         "session": Format("project of `hqtrack ui` and of a session", read_session, is_session),
         "vot-results": Format("results in a VOT workspace", read_vot_results, is_vot_results),
         "youtube-vis": Format(
-            "YouTube-VIS: a JSON file of tracks, run lengths in numbers",
+            "YouTube-VIS: JSON, tracks as run lengths in numbers",
             read_youtube_vis,
             is_youtube_vis,
             write_youtube_vis,
@@ -93,7 +93,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
             has_names=True,
         ),
         "sa-co": Format(
-            "SA-Co (SAM 3): the same with packed run lengths and noun phrases",
+            "SA-Co (SAM 3): JSON, tracks as packed run lengths",
             read_youtube_vis,
             is_youtube_vis,
             write_sa_co,
@@ -102,7 +102,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
             has_names=True,
         ),
         "coco": Format(
-            "COCO with track ids: a JSON file of masks by image, run lengths",
+            "COCO: JSON, masks by image, with track ids",
             read_coco,
             is_coco,
             write_coco,
@@ -163,7 +163,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
             "VOTS sequences with their frames", read_vot, is_vot, write_vot, frames="always"
         ),
         "prompts": Format(
-            "prompts for `hqtrack track`: the first mask of each object",
+            "prompts for `hqtrack track`: first masks of objects",
             write=write_prompts,
             last_id=LAST_LABEL,
             is_single=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,33 @@ MAX_FRAMES = 10**6
 
 DEFAULT_NAME = "object"
 """Name of objects that have none."""
+
+
+class ObjectNames(Mapping[int, str]):
+    """Names of objects by id, found when they are first asked for: all files may have to be read.
+
+    Args:
+        find: Returns the names by id, ascending.
+    """
+
+    def __init__(self, find: Callable[[], Mapping[int, str]]) -> None:
+        self._find = find
+
+    @cached_property
+    def _names(self) -> Mapping[int, str]:
+        return self._find()
+
+    def __getitem__(self, number: int) -> str:
+        """Return the name of an object."""
+        return self._names[number]
+
+    def __iter__(self) -> Iterator[int]:
+        """Iterate over the ids."""
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        """Return the number of objects."""
+        return len(self._names)
 
 
 class FrameName(NamedTuple):

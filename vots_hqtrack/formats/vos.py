@@ -20,6 +20,7 @@ from vots_hqtrack.formats.stream import (
     FrameMasks,
     FrameName,
     MaskVideo,
+    ObjectNames,
     Overlaps,
     file_name,
     split_ids,
@@ -71,7 +72,7 @@ def is_vos(path: Path) -> bool:
 
 
 def read_vos(root: Path) -> list[MaskVideo]:
-    """Read the videos of either layout; every label map is looked at once for its objects.
+    """Read the videos of either layout; all label maps of a video are looked at for its objects.
 
     Raises:
         InputError: The layout is another one, or a label map cannot be read.
@@ -94,16 +95,11 @@ def _read_video(name: str, frames: Path, annotations: Path) -> MaskVideo:
     elif not images:
         indices = {path.stem: index for index, path in enumerate(paths)}
     maps = LabelMaps(paths)
-    objects: set[int] = set()
-    for path in paths:
-        label_map = maps.read(path)
-        objects |= set(np.unique(label_map).tolist()) - {0}
-    names = dict.fromkeys(sorted(objects), DEFAULT_NAME) | _read_names(annotations, name, objects)
     return MaskVideo(
         name,
-        Size(*label_map.shape),
+        Size(*maps.read(paths[0]).shape),
         tuple(FrameName(indices[path.stem], path.stem) for path in paths),
-        names,
+        ObjectNames(partial(_find_objects, maps, paths, annotations, name)),
         partial(_read_map, maps, tuple(paths)),
         images,
     )
@@ -111,6 +107,14 @@ def _read_video(name: str, frames: Path, annotations: Path) -> MaskVideo:
 
 def _read_map(maps: LabelMaps, paths: Sequence[Path], position: int) -> FrameMasks:
     return FrameMasks(split_ids(maps.read(paths[position]).astype(np.int32)))
+
+
+def _find_objects(
+    maps: LabelMaps, paths: Sequence[Path], annotations: Path, name: str
+) -> dict[int, str]:
+    """Look at all label maps of a video for its objects."""
+    shown = {int(number) for path in paths for number in np.unique(maps.read(path)) if number}
+    return dict.fromkeys(sorted(shown), DEFAULT_NAME) | _read_names(annotations, name, shown)
 
 
 def _read_names(annotations: Path, name: str, objects: set[int]) -> dict[int, str]:
