@@ -81,7 +81,7 @@ def _read_tracks(
     all_tracks: list[_Track] = []
     for video_id, video in enumerate(videos, start=1):
         entries.append(_video_entry(video_id, video))
-        tracks = {}
+        tracks: dict[int, _Track] = {}
         for number, name in video.objects.items():
             head = {
                 "id": len(all_tracks) + len(tracks) + 1,
@@ -104,7 +104,9 @@ def write_coco(videos: Sequence[MaskVideo], out: Path, overlaps: Overlaps) -> No
     """Write one annotation a mask, and one image a frame."""
     del overlaps
     categories = _Categories()
-    entries, images, annotations = [], [], []
+    entries: list[dict[str, object]] = []
+    images: list[dict[str, object]] = []
+    annotations: list[dict[str, object]] = []
     for video_id, video in enumerate(videos, start=1):
         entries.append({"id": video_id, "name": video.name})
         for frame, found in video:

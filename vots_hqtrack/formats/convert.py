@@ -110,8 +110,7 @@ def plan_export(
         raise InputError(f"the format to write must be one of {known}, got {to!r}{meant}")
     target, out = FORMATS[to], Path(out)
     _check_out(out, target)
-    path = source if isinstance(source, str | Path) else None
-    videos = read_masks(path, kind) if path is not None else list(source)  # type: ignore[arg-type]
+    videos = read_masks(source, kind) if isinstance(source, str | Path) else source
     chosen = _choose(videos, video, to)
     if use_new_ids:
         chosen = [renumber(found) for found in chosen]

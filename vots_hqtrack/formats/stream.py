@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -51,7 +50,8 @@ class ObjectNames(Mapping[int, str]):
         return len(self._names)
 
 
-class FrameName(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class FrameName:
     """Number of a frame in its video, from 0, and its name, a file's stem."""
 
     index: int

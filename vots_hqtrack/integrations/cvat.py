@@ -164,7 +164,7 @@ def to_points(mask: MaskArray, kind: str) -> list[float] | None:
         runs = encode_region(mask)[1:].split(",")[4:]
         return [*map(int, runs), left, top, left + width - 1, top + height - 1]
     # Doubled, so that the outline of a pixel is a square around it, and not a point.
-    doubled = np.kron(mask.astype(np.uint8), np.ones((2, 2), np.uint8))
+    doubled: FrameArray = np.kron(mask, np.ones((2, 2), np.bool_)).astype(np.uint8)
     outlines, _ = cv2.findContours(doubled, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     largest = max(outlines, key=cv2.contourArea)
     smooth = cv2.approxPolyDP(largest, 2 * _TOLERANCE, closed=True)

@@ -91,7 +91,7 @@ class StepProcessor:
         return numbers[output_prob.argmax(0)]
 
     def _track(
-        self, frame: FrameArray, given: dict[ObjectId, MaskArray], state: TrackState
+        self, frame: FrameArray, given: dict[int, MaskArray], state: TrackState
     ) -> LabelArray:
         known = set(state.slots.object_ids)
         label_map = self._tracker.track(frame, state).label_map
@@ -121,9 +121,7 @@ def _to_frame(image: Tensor) -> FrameArray:
     return frame
 
 
-def _to_masks(
-    mask: Tensor, objects: Sequence[int] | None, *, is_map: bool
-) -> dict[ObjectId, MaskArray]:
+def _to_masks(mask: Tensor, objects: Sequence[int] | None, *, is_map: bool) -> dict[int, MaskArray]:
     values = mask.detach().cpu().numpy()
     if values.ndim != (2 if is_map else 3):
         wanted = "(H, W) of object ids" if is_map else "(N, H, W), one mask an object"
