@@ -53,7 +53,7 @@ class CvatTracker:
     """A ``TrackingFunction`` of CVAT's SDK: masks, polygons and rectangles, each tracked alone.
 
     Args:
-        tracker: The tracker; one with a refiner turns rectangles into masks by it.
+        tracker: The tracker; one without a refiner, which makes masks of rectangles, takes none.
 
     Raises:
         ConfigError: The extra ``cvat`` is not installed.
@@ -66,7 +66,8 @@ class CvatTracker:
             raise missing_extra("CVAT's tracking function", "cvat", error) from error
         self._tracker = tracker
         self._make_shape = TrackableShape
-        self._spec = TrackingFunctionSpec(supported_shape_types=frozenset(SHAPES))
+        kinds = SHAPES if tracker.config.refiner.enabled else SHAPES[:-1]
+        self._spec = TrackingFunctionSpec(supported_shape_types=frozenset(kinds))
 
     @property
     def spec(self) -> TrackingFunctionSpec:
@@ -100,10 +101,10 @@ class CvatTracker:
         return None if points is None else self._make_shape(type=state.kind, points=points)
 
     def _to_mask(self, frame: FrameArray, kind: str, points: Sequence[float]) -> MaskArray:
-        if kind == "rectangle" and self._tracker.config.refiner.enabled:
-            x0, y0, x1, y1 = points
-            return self._tracker.mask_from_box(frame, (x0, y0, x1 - x0, y1 - y0))
-        return to_mask(kind, points, check_frame(frame))
+        if kind != "rectangle":
+            return to_mask(kind, points, check_frame(frame))
+        x0, y0, x1, y1 = points
+        return self._tracker.mask_from_box(frame, (x0, y0, x1 - x0, y1 - y0))
 
 
 def create(preset: str = "lite", device: str = "auto", weights: str | None = None) -> CvatTracker:
