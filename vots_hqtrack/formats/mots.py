@@ -48,10 +48,12 @@ class ChallengeMasks:
     Attributes:
         size: Size of the frames.
         frames: Packed masks by frame, from 1, and by object number; ignored regions are left out.
+        lines: First line of each frame, from 1, for messages.
     """
 
     size: Size
     frames: Mapping[int, Mapping[int, Mapping[str, object]]]
+    lines: Mapping[int, int]
 
 
 def write_mots_png(videos: Sequence[MaskVideo], out: Path, overlaps: Overlaps) -> None:
@@ -131,6 +133,7 @@ def read_challenge(path: Path) -> ChallengeMasks:
         raise InputError(f"cannot read {path}: {error}") from error
     sizes: set[Size] = set()
     frames: dict[int, dict[int, Mapping[str, object]]] = {}
+    first_lines: dict[int, int] = {}
     for count, line in enumerate(lines, start=1):
         words = line.split()
         if len(words) != _COLUMNS or not all(word.isdecimal() for word in words[:-1]):
@@ -142,6 +145,7 @@ def read_challenge(path: Path) -> ChallengeMasks:
         sizes.add(check_size(height, width, f"{path}, line {count}"))
         check_length(frame, f"{path}, line {count}")
         masks = frames.setdefault(frame, {})
+        first_lines.setdefault(frame, count)
         if number in masks or frame < 1:
             what = f"object {number} is there twice on frame {frame}"
             raise InputError(f"{path}, line {count}: {what if frame else 'frames count from 1'}")
@@ -149,7 +153,7 @@ def read_challenge(path: Path) -> ChallengeMasks:
             masks[number] = {"counts": words[-1]}
     if len(sizes) != 1:
         raise InputError(f"{path}: wanted masks of one size, got {sorted(sizes)}")
-    return ChallengeMasks(sizes.pop(), dict(sorted(frames.items())))
+    return ChallengeMasks(sizes.pop(), dict(sorted(frames.items())), first_lines)
 
 
 def _read_png_video(folder: Path) -> MaskVideo:

@@ -79,9 +79,9 @@ def _challenge_video(list_path: Path) -> Video:
         if path.suffix.lower() in IMAGE_SUFFIXES and path.stem.isdecimal()
     }
     content = read_challenge(list_path)
-    for number in content.frames:
+    for number, line in content.lines.items():
         if number not in frames:
-            raise InputError(f"{list_path}: no frame {number} in {images}")
+            raise InputError(f"{list_path}, line {line}: no frame {number} in {images}")
     packed = [content.frames.get(number, {}) for number in sorted(frames)]
     files = FrameFiles(tuple(frames[number] for number in sorted(frames)))
     return Video(folder.name, files, partial(paint_frame, folder.name, content.size, packed))
