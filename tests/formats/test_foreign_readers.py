@@ -14,6 +14,7 @@ from vots_hqtrack.formats.coco import BOX_KEY
 from vots_hqtrack.formats.convert import plan_export
 from vots_hqtrack.formats.rle import encode_mask, mask_runs
 from vots_hqtrack.types import Size
+from vots_hqtrack.video.label_maps import mask_box
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the readers' own libraries
 
@@ -55,7 +56,7 @@ def test_pycocotools_reads_coco(video, tmp_path, capsys):
         read[frames[entry["image_id"]], entry["track_id"]] = mask
         packed = {**entry["segmentation"], "counts": entry["segmentation"]["counts"].encode()}
         assert runs.area(packed) == entry["area"]
-        assert runs.toBbox(packed).tolist() == entry[BOX_KEY]
+        assert list(mask_box(mask)) == entry[BOX_KEY]
         assert runs.encode(np.asfortranarray(mask.astype(np.uint8))) == packed
     wanted = masks_of(video)
     assert read.keys() == wanted.keys()
