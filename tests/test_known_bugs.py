@@ -217,7 +217,7 @@ class TestSizeChange:
         first, now = Size(480, 854), Size(478, 850)
         assert self.released_mask_size(first, now) != now
         state = by_id.initialize(draw_frame(), {1: square(8, 8)})
-        with pytest.raises(ShapeError, match="began with 65x97, got 64x97"):
+        with pytest.raises(ShapeError, match="began with 97x65, got 97x64"):
             by_id.track(draw_frame()[:64].copy(), state)
         assert state.frame_index == 0
         assert by_id.track(draw_frame(), state).frame_index == 1

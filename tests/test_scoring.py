@@ -109,7 +109,7 @@ def test_shapes(count: int) -> None:
 
 def test_exception_shapes() -> None:
     area = torch.ones(1)
-    with pytest.raises(ShapeError, match="wanted probabilities of the logits' size 48x128"):
+    with pytest.raises(ShapeError, match="wanted probabilities of the logits' size 128x48"):
         confidence_features(torch.ones(2, 5, 5), area, area, GEOMETRY)
     with pytest.raises(ShapeError, match="wanted the given areas of 1 masks, got 2"):
         features_of(logits_of(1.0), [4], [3, 4])

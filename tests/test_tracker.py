@@ -136,7 +136,7 @@ class TestTracking:
     def test_size_change_is_named_and_loses_nothing(self, tracker: HQTracker) -> None:
         video = draw_video(3)
         state = tracker.initialize(video[0][0], video[0][1])
-        with pytest.raises(ShapeError, match=r"96x256, got 90x200"):
+        with pytest.raises(ShapeError, match=r"256x96, got 200x90"):
             tracker.track(np.ascontiguousarray(video[1][0][:90, :200]), state)
         assert state.frame_index == 0
         after = tracker.track(video[1][0], state)
@@ -150,7 +150,7 @@ class TestTracking:
             (np.zeros((9, 9, 3)), None, "must be uint8, got float64"),
             (None, {}, "no object to track"),
             (None, {1: np.zeros(SIZE, bool)}, "object 1 is empty"),
-            (None, {1: np.ones((9, 9), bool)}, "96x256, got 9x9"),
+            (None, {1: np.ones((9, 9), bool)}, "256x96, got 9x9"),
             (None, {1: np.ones(SIZE, np.uint8)}, "must be a bool array, got uint8"),
             (None, {0: np.ones(SIZE, bool)}, "must be whole numbers 1..255, got 0"),
             (None, {i: np.ones(SIZE, bool) for i in range(1, 301)}, "at most 255 objects"),

@@ -6,8 +6,9 @@ Every public entry point raises one of these, and its text says what was wanted 
 from __future__ import annotations
 
 import contextlib
+import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 _NO_MEMORY = re.compile(
     r"out of memory|can't allocate memory|not enough memory|unable to allocate|bad_alloc"
@@ -32,6 +33,17 @@ def printable(text: str, *, keep_breaks: bool = False) -> str:
         char if char.isprintable() or (keep_breaks and char == "\n") else ascii(char)[1:-1]
         for char in text
     )
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the nearest of the known names as a question in brackets; empty if none is near.
+
+    Example:
+        >>> did_you_mean("memory.gpa", ["memory.gap", "memory.capacity"])
+        ' (did you mean memory.gap?)'
+    """
+    found = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {found[0]}?)" if found else ""
 
 
 class HQTrackError(Exception):

@@ -18,7 +18,7 @@ from vots_hqtrack.config import (
     TrackingConfig,
     released_vmos,
 )
-from vots_hqtrack.errors import ConfigError
+from vots_hqtrack.errors import ConfigError, did_you_mean
 
 RELEASED_CAPACITY = 6
 """Long-term frames of the released code, the reference frame counted; the paper says 9."""
@@ -144,5 +144,8 @@ def load_preset(name: str) -> TrackerConfig:
         ConfigError: No preset has that name.
     """
     if not isinstance(name, str) or name not in PRESETS:
-        raise ConfigError(f"unknown preset {name!r}; wanted one of: {', '.join(PRESETS)}")
+        known = ", ".join(PRESETS)
+        raise ConfigError(
+            f"unknown preset {name!r}; wanted one of: {known}{did_you_mean(name, PRESETS)}"
+        )
     return PRESETS[name]()

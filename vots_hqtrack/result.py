@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ from vots_hqtrack.types import (
     ObjectId,
     Source,
 )
+
+if TYPE_CHECKING:
+    from supervision import Detections
 
 _Value = TypeVar("_Value")
 
@@ -140,6 +143,19 @@ class FrameResult:
         """``(H, W)`` uint8 object ids of the masks, 0 = background."""
         masks = self.masks
         return masks.label_map if isinstance(masks, DeviceMasks) else combine_masks(masks)
+
+    def to_supervision(self) -> Detections:
+        """Return the objects that are seen as ``supervision.Detections``, ids ascending.
+
+        ``mask``, ``xyxy`` in pixel edges, ``confidence`` (the score) and ``tracker_id`` (the object
+        id). There is no ``class_id``: annotators want ``color_lookup=ColorLookup.TRACK``.
+
+        Raises:
+            ConfigError: The extra ``supervision`` is not installed.
+        """
+        from vots_hqtrack.integrations.supervision import to_detections
+
+        return to_detections(self)
 
 
 @dataclass(frozen=True, slots=True)

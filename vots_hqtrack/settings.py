@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from vots_hqtrack.errors import ConfigError
+from vots_hqtrack.errors import ConfigError, did_you_mean
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -298,8 +298,10 @@ def _build_sections(kind: type[Any], tables: Mapping[str, Any]) -> dict[str, Any
     built: dict[str, Any] = {}
     for name, content in tables.items():
         if name not in wanted:
-            known = ", ".join(sorted(wanted))
-            raise ConfigError(f"unknown section {name!r}; wanted one of: {known}")
+            meant = did_you_mean(name, wanted)
+            raise ConfigError(
+                f"unknown section {name!r}; wanted one of: {', '.join(sorted(wanted))}{meant}"
+            )
         if typing.get_origin(wanted[name]) is tuple:
             table_type = typing.get_args(wanted[name])[0]
             # Settings alone make one table.
@@ -319,8 +321,10 @@ def _build_section(kind: type[Any], name: str, content: object, base: Any = None
     hints = typing.get_type_hints(kind)
     unknown = sorted(set(content) - set(hints))
     if unknown:
-        known = ", ".join(f"{name}.{option}" for option in sorted(hints))
-        raise ConfigError(f"unknown option '{name}.{unknown[0]}'; wanted one of: {known}")
+        known = [f"{name}.{option}" for option in sorted(hints)]
+        wrong = f"{name}.{unknown[0]}"
+        meant = did_you_mean(wrong, known)
+        raise ConfigError(f"unknown option {wrong!r}; wanted one of: {', '.join(known)}{meant}")
     given = {
         option: parse_value(f"{name}.{option}", value, hints[option])
         for option, value in content.items()

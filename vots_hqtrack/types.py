@@ -49,8 +49,8 @@ class Size(NamedTuple):
     width: int
 
     def __str__(self) -> str:
-        """Write ``height x width``."""
-        return f"{self.height}x{self.width}"
+        """Write ``width x height``, as options and players have it."""
+        return f"{self.width}x{self.height}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,7 +369,7 @@ def check_masks(masks: Mapping[int, MaskArray], size: Size) -> dict[ObjectId, Ma
             got = getattr(mask, "dtype", type(mask).__name__)
             raise ShapeError(f"the mask of object {object_id} must be a bool array, got {got}")
         if mask.shape != tuple(size):
-            shape = "x".join(str(side) for side in mask.shape)
+            shape = "x".join(str(side) for side in reversed(mask.shape))
             raise ShapeError(
                 f"the mask of object {object_id} must have the frame size {size}, got {shape}"
             )

@@ -168,7 +168,7 @@ def test_overlay_and_tracks_keep_the_times_of_a_video(track, tmp_path, first_mas
 def test_size_change_midway_keeps_the_rest(track, frames, first_mask):
     save(frames / "00001.png", make_frame(1)[:-2])
     result, _, tracks = track(frames, "--mask", first_mask, "--no-refine", code=2)
-    assert result.stderr.splitlines()[-1].endswith("began with 72x128, got 70x128")
+    assert result.stderr.splitlines()[-1].endswith("began with 128x72, got 128x70")
     assert (tracks["status"], len(tracks["frames"])) == ("failed", 1)
 
 

@@ -64,7 +64,7 @@ def test_box_without_area(refuse, frames, box):
 @pytest.mark.parametrize("box", ["128,0,5,5", "0,72,5,5", "-20,10,20,10", "900,900,50,50"])
 def test_box_outside_the_frame(refuse, frames, untrained, box):
     line = refuse(frames, "--box", box, "--weights", untrained)
-    assert line == f"the box {box} lies outside the frame, which has the size 72x128"
+    assert line == f"the box {box} lies outside the frame, which has the size 128x72"
 
 
 def test_missing_source(refuse, tmp_path, first_mask):
@@ -90,7 +90,7 @@ def test_missing_mask(refuse, frames, untrained):
 
 def test_mask_of_the_wrong_size(refuse, given, first_mask):
     write_label_map(first_mask, np.ones((SIZE[0], SIZE[1] - 1), dtype=np.uint8))
-    assert refuse(*given).endswith("must have the frame's size 72x128, got 72x127")
+    assert refuse(*given).endswith("must have the frame's size 128x72, got 127x72")
 
 
 def test_mask_without_an_object(refuse, given, first_mask):

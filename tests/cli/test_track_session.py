@@ -351,7 +351,7 @@ def test_exception_points_and_prompts_that_do_not_fit(track, frames, prompts, mo
     result, _, _ = track(frames, "--prompts", path, code=2)
     assert "frame 2: the point 129,2 lies outside the frame" in result.stderr
     result, _, _ = track(frames, "--point", "3,73", code=2)
-    assert "the point 3,73 lies outside the frame, which has the size 72x128" in result.stderr
+    assert "the point 3,73 lies outside the frame, which has the size 128x72" in result.stderr
     path = prompts({"3": {"1": {"points": [[1, 2]]}}})
     result, _, _ = track(frames, "--prompts", path, code=2)
     assert "the video has frames 0 to 2, got a prompt for frame 3" in result.stderr

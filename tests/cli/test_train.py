@@ -203,4 +203,4 @@ def test_exception_extra_is_not_installed(
     )
     code, output = invoke(tmp_path / "tiny.toml", "--out", tmp_path / "run")
     assert code == 2
-    assert "pip install 'vots-hqtrack[train]'" in output
+    assert "training needs the extra train: pip install" in output

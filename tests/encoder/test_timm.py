@@ -74,7 +74,7 @@ def test_training_leaves_the_normalisations_alone() -> None:
     [
         ("resnet5", "unknown backbone 'resnet5'"),
         ("convnext_atto", r"of the sizes \[\(9, 13\), \(5, 7\), \(3, 4\)\], got \[\(8, 12\)"),
-        ("vit_tiny_patch16_224", "gives no maps of an image of 33x49 pixels"),
+        ("vit_tiny_patch16_224", "gives no maps of an image of 49x33 pixels"),
     ],
 )
 def test_exception_backbones_that_do_not_fit(name: str, why: str) -> None:

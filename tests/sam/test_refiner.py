@@ -100,7 +100,7 @@ def test_inputs_of_another_dtype_are_decoded_in_float32(random_predictor: SamPre
 
 def test_refine_exceptions(random_predictor: SamPredictor) -> None:
     refiner, embedding = make_refiner(random_predictor), embedding_of(random_predictor)
-    with pytest.raises(ShapeError, match="frame size 90x160, got 160x90"):
+    with pytest.raises(ShapeError, match="frame size 160x90, got 90x160"):
         refiner.refine(embedding, torch.ones(1, 160, 90, dtype=torch.bool))
     with pytest.raises(ShapeError, match="bool tensor"):
         refiner.refine(embedding, torch.ones(1, *FRAME))
@@ -174,7 +174,7 @@ def test_prompt_exceptions(random_predictor: SamPredictor) -> None:
     refiner, embedding = make_refiner(random_predictor), embedding_of(random_predictor)
     with pytest.raises(InputError, match="needs a box or a click"):
         refiner.segment(embedding, ObjectPrompt())
-    with pytest.raises(InputError, match="inside the 90x160 frame, got x=160"):
+    with pytest.raises(InputError, match="inside the 160x90 frame, got x=160"):
         refiner.segment(embedding, ObjectPrompt((Click(160, 3),)))
 
 
@@ -211,7 +211,7 @@ def test_a_box_is_cut_to_the_frame(random_predictor: SamPredictor) -> None:
 def test_segment_box_exception(
     random_predictor: SamPredictor, box: tuple[float, float, float, float]
 ) -> None:
-    with pytest.raises(InputError, match=r"a part of the 90x160 frame, got -?\d"):
+    with pytest.raises(InputError, match=r"a part of the 160x90 frame, got -?\d"):
         make_refiner(random_predictor).segment_boxes(embedding_of(random_predictor), [box])
 
 

@@ -133,7 +133,7 @@ def test_features_are_normalised_over_channels(encoder: TinyViT) -> None:
 
 @pytest.mark.parametrize("size", [(100, 128), (1056, 64)])
 def test_odd_sizes_are_refused_by_name(encoder: TinyViT, size: tuple[int, int]) -> None:
-    with pytest.raises(ShapeError, match=f"{size[0]}x{size[1]}"):
+    with pytest.raises(ShapeError, match=f"{size[1]}x{size[0]}"):
         encoder(torch.zeros(1, 3, *size))
 
 

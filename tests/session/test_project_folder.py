@@ -92,7 +92,7 @@ def test_a_project_is_open_once(tmp_path: Path) -> None:
 )
 def test_a_project_of_another_video_is_refused(tmp_path: Path, other: VideoFacts) -> None:
     Project(tmp_path, VIDEO).close()
-    with pytest.raises(InputError, match="belongs to a video of 12 frames of 4x6"):
+    with pytest.raises(InputError, match="belongs to a video of 12 frames of 6x4"):
         Project(tmp_path, other)
 
 
@@ -129,7 +129,7 @@ def test_deleting_a_project_leaves_what_it_did_not_write(tmp_path: Path) -> None
 def test_a_mask_of_another_size_is_named(tmp_path: Path) -> None:
     project = Project(tmp_path, VIDEO)
     project.write_frame(0, np.ones((4, 5), np.uint8), given_record(1))
-    with pytest.raises(InputError, match="must have the size 4x6, got 4x5"):
+    with pytest.raises(InputError, match="must have the size 6x4, got 5x4"):
         project.read_label_map(0)
     project.close()
 

@@ -428,8 +428,8 @@ def test_a_killed_process_loses_the_frame_at_work_and_no_more(
         ({"points": [[1, 2]], "labels": [2]}, "labels are 1"),
         ({"points": [[1, float("nan")]], "labels": [1]}, "finite"),
         ({"points": [["a", "b"]], "labels": [1]}, "numbers"),
-        ({"points": [[256, 2]], "labels": [1]}, "inside the 96x256 frame"),
-        ({"points": [[-1, 2]], "labels": [1]}, "inside the 96x256 frame"),
+        ({"points": [[256, 2]], "labels": [1]}, "inside the 256x96 frame"),
+        ({"points": [[-1, 2]], "labels": [1]}, "inside the 256x96 frame"),
         ({"box": [1, 2, 3]}, "x0, y0, x1, y1"),
         ({"box": [9, 2, 3, 8]}, "x0 < x1"),
         ({"box": [900, 2, 930, 8]}, "box"),
@@ -456,7 +456,7 @@ def test_exception_of_the_other_methods(
         predictor.propagate_in_video(state)
     with pytest.raises(ShapeError, match="bool array"):
         predictor.add_new_mask(state, 0, 1, np.ones(SIZE))
-    with pytest.raises(ShapeError, match="frame size 96x256"):
+    with pytest.raises(ShapeError, match="frame size 256x96"):
         predictor.add_new_mask(state, 0, 1, np.ones((4, 4), bool))
     with pytest.raises(InputError, match="object 3 is not known"):
         predictor.remove_object(state, 3)

@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from vots_hqtrack.errors import ConfigError, InputError
+from vots_hqtrack.formats.files import take
 from vots_hqtrack.training.adapters import KINDS, open_dataset
-from vots_hqtrack.training.adapters.files import read_ids, take
+from vots_hqtrack.training.adapters.files import read_ids
 
 VIDEO_LAYOUTS = sorted(set(layouts.WRITERS) - {"coco", "folder"})
 ANNOTATED = {"burst": [0, 3, 5], "youtube-vos": [0, 2, 4]}
@@ -279,7 +280,7 @@ def test_exception_masks_of_another_size(write):
     table = json.loads(path.read_text(encoding="utf-8"))
     table["annotations"][0]["segmentations"][0]["size"] = [2, 2]
     layouts.write_json(path, table)
-    with pytest.raises(InputError, match=r"frame 0: wanted a mask of 24x40, got one of \[2, 2\]"):
+    with pytest.raises(InputError, match=r"frame 0: wanted a mask of 40x24, got one of \[2, 2\]"):
         opened("ovis", root).videos[0].read_ids(0)
     table["annotations"][0]["segmentations"].pop()
     layouts.write_json(path, table)

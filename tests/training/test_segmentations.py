@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from vots_hqtrack.errors import InputError
-from vots_hqtrack.training.adapters.segmentations import decode_rle, decode_runs, fill_polygons
+from vots_hqtrack.formats.rle import decode_rle, decode_runs, fill_polygons
 from vots_hqtrack.types import Size
 
 
@@ -46,7 +46,7 @@ def test_exception_text(text):
 
 @pytest.mark.parametrize("runs", [[5], [7], [], [8, -2], [2.0, 4.0]])
 def test_exception_runs_that_do_not_fill(runs):
-    with pytest.raises(InputError, match=r"must fill its 6 pixels \(2x3\)"):
+    with pytest.raises(InputError, match=r"must fill its 6 pixels \(3x2\)"):
         decode_rle(runs, Size(2, 3))
 
 

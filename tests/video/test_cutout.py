@@ -38,7 +38,7 @@ def test_values(masks):
 
 def test_exception_mask_of_another_size_or_kind(masks):
     for mask in (masks[1][1:], masks[1].astype(np.uint8)):
-        with pytest.raises(ShapeError, match="the mask of object 1 must be bool 33x51"):
+        with pytest.raises(ShapeError, match="the mask of object 1 must be bool 51x33"):
             cut_out(_frame(0), {1: mask})
 
 

@@ -70,7 +70,7 @@ def test_order_of_the_mapping_does_not_matter():
     "wrong", [np.zeros((96, 127), dtype=np.bool_), np.zeros((96, 128), dtype=np.uint8)]
 )
 def test_wrong_mask_is_an_error(wrong):
-    with pytest.raises(ShapeError, match="mask of object 4 must be bool 96x128"):
+    with pytest.raises(ShapeError, match="mask of object 4 must be bool 128x96"):
         draw_overlay(GREY, {4: wrong})
 
 
@@ -100,7 +100,7 @@ def test_error_midway_keeps_what_was_written(tmp_path):
             for frame in frames:
                 writer.write(frame, {})
 
-    with pytest.raises(ShapeError, match="began with 96x128, got 95x128"):
+    with pytest.raises(ShapeError, match="began with 128x96, got 128x95"):
         write_all([GREY, GREY[:-1]])
     assert len(list(open_source(path))) == 1
 

@@ -166,7 +166,7 @@ def test_size_change_is_an_error_after_the_good_frames(tmp_path):
     save(tmp_path / "2.png", COLOURS[:-1])
     frames = iter(open_source(tmp_path))
     assert [next(frames).name, next(frames).name] == ["0", "1"]
-    with pytest.raises(ShapeError, match=r"frame 2 of .* began with 12x17, got 11x17"):
+    with pytest.raises(ShapeError, match=r"frame 2 of .* began with 17x12, got 17x11"):
         next(frames)
 
 

@@ -160,7 +160,7 @@ def test_broken_sequences(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=message):
             import_sequences(tmp_path / name, [], out)
     make_sequence(tmp_path / "size", "s", [labels((1, 4))[:, :-1]])
-    with pytest.raises(ShapeError, match="frame size 12x16, got 12x15"):
+    with pytest.raises(ShapeError, match="frame size 16x12, got 15x12"):
         import_sequences(tmp_path / "size", [], out)
 
 
@@ -169,7 +169,7 @@ def test_a_sequence_that_cannot_be_imported_leaves_the_others(tmp_path: Path) ->
     bad = {
         "blank": "no annotation of the sequence blank shows an object",
         "cut": r"cannot read the frame .*cut/00005\.png",
-        "turned": r"turned/00005\.png: .*12x16, got 16x12",
+        "turned": r"turned/00005\.png: .*16x12, got 12x16",
         "link": "leads out of the data set, to .*secret.png",
         "link of masks": "leads out of the data set, to .*secret.png",
     }

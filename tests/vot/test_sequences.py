@@ -86,9 +86,9 @@ def test_write_refuses(tmp_path: Path) -> None:
         write_sequence(tmp_path / "b", [], {1: mask})
     with pytest.raises(InputError, match="2 masks, but there are 1 frames"):
         write_sequence(tmp_path / "c", frames(1), {1: mask * 2})
-    with pytest.raises(ShapeError, match=r"object 7 on frame 0 .* 20x30, got 4x4"):
+    with pytest.raises(ShapeError, match=r"object 7 on frame 0 .* 30x20, got 4x4"):
         write_sequence(tmp_path / "d", frames(1), {7: [square(0, 0, size=Size(4, 4))]})
-    with pytest.raises(ShapeError, match="began with 20x30, got 5x5"):
+    with pytest.raises(ShapeError, match="began with 30x20, got 5x5"):
         write_sequence(tmp_path / "e", [*frames(1), *frames(1, Size(5, 5))], {1: mask})
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()

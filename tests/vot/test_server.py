@@ -183,7 +183,7 @@ def test_an_object_that_begins_empty_is_an_error() -> None:
     tracker = MovingTracker()
     session = VideoSession(tracker)
     empty = np.zeros(SIZE, dtype=bool)
-    with pytest.raises(ProtocolError, match=r"object 2 of 2 .* has an empty region.* 48x64"):
+    with pytest.raises(ProtocolError, match=r"object 2 of 2 .* has an empty region.* 64x48"):
         session.step(FRAME, [square(2, 2), empty])
     assert tracker.calls == []
 

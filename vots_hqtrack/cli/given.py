@@ -105,6 +105,6 @@ def _read_label_map(path: Path, size: Size) -> LabelArray:
     if label_map.shape != tuple(size):
         height, width = label_map.shape
         hint = "; were the frames turned by --exif?" if (width, height) == tuple(size) else ""
-        got = f"{height}x{width}{hint}"
+        got = f"{width}x{height}{hint}"
         raise ShapeError(f"the mask {path} must have the frame's size {size}, got {got}")
     return label_map

@@ -20,6 +20,7 @@ from vots_hqtrack.cli.calibrate import calibrate_app
 from vots_hqtrack.cli.console import err, out, print_error, set_up_logging
 from vots_hqtrack.cli.demo import demo
 from vots_hqtrack.cli.doctor import doctor
+from vots_hqtrack.cli.export import export
 from vots_hqtrack.cli.gpu import gpu_app
 from vots_hqtrack.cli.presets import presets
 from vots_hqtrack.cli.track import track
@@ -78,6 +79,7 @@ app = typer.Typer(
 )
 app.command()(track)
 app.command()(demo)
+app.command()(export)
 app.command()(ui)
 app.add_typer(vot_app)
 app.add_typer(train_app)

@@ -73,8 +73,18 @@ class GivenPrompts:
 
     @classmethod
     def read(cls, path: Path) -> GivenPrompts:
-        """Read a file of prompts."""
-        return cls(by_frame=read_prompts(path), path=path)
+        """Read a file of prompts.
+
+        Raises:
+            InputError: As `read_prompts`; masks in a format of others are to be exported first.
+        """
+        try:
+            return cls(by_frame=read_prompts(path), path=path)
+        except InputError as error:
+            if (kind := _foreign_format(path)) is None:
+                raise
+            hint = f"hqtrack export {path} --to prompts --out DIR makes prompts of it"
+            raise InputError(f"{path} is of the format {kind}: {hint}") from error
 
     @property
     def files(self) -> list[Path]:
@@ -82,6 +92,15 @@ class GivenPrompts:
         prompts = [*self.by_frame.values(), *([] if self.first is None else [self.first])]
         named = [path for prompt in prompts for path in prompt.files]
         return [*named, *([] if self.path is None else [self.path])]
+
+
+def _foreign_format(path: Path) -> str | None:
+    from vots_hqtrack.formats.registry import detect_format
+
+    try:
+        return detect_format(path)
+    except (InputError, OSError):
+        return None
 
 
 @dataclass(frozen=True, slots=True)

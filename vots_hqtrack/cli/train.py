@@ -18,6 +18,7 @@ from vots_hqtrack.cli.signals import SIGNAL_EXIT
 from vots_hqtrack.cli.train_pack import pack
 from vots_hqtrack.cli.train_progress import TrainProgress
 from vots_hqtrack.errors import ConfigError
+from vots_hqtrack.extras import missing_extra
 
 if TYPE_CHECKING:
     from vots_hqtrack.training.hq.recipe import HQRecipe
@@ -104,9 +105,7 @@ def train(
     if average is not None and state is None:
         raise ConfigError("--from-average wants --from STATE, got none")
     if importlib.util.find_spec("accelerate") is None:
-        raise ConfigError(
-            "training needs accelerate, found none; install with: pip install 'vots-hqtrack[train]'"
-        )
+        raise missing_extra("training", "train")
     _train(recipe, data, run, state, average)
 
 

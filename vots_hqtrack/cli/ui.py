@@ -18,6 +18,7 @@ from vots_hqtrack.cli.options import (
     build_config,
 )
 from vots_hqtrack.errors import ConfigError
+from vots_hqtrack.extras import missing_extra
 
 
 def ui(
@@ -56,7 +57,7 @@ def ui(
     Results are on disk after each frame, in the project folder; open it again to go on.
     """
     if importlib.util.find_spec("nicegui") is None:
-        raise ConfigError("hqtrack ui needs the extra ui: pip install 'vots-hqtrack[ui]'")
+        raise missing_extra("hqtrack ui", "ui")
     if project is not None and video is None:
         raise ConfigError("--project needs a VIDEO")
     built = build_config(preset, config=config, settings=settings, refine=True)

@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vots_hqtrack.demo.scenes import read_tables
-from vots_hqtrack.errors import ConfigError, InputError
+from vots_hqtrack.errors import InputError
+from vots_hqtrack.extras import missing_extra
 from vots_hqtrack.types import FrameArray
 from vots_hqtrack.video.reader import read_frame
 
@@ -77,10 +78,7 @@ def image_folder() -> Path:
     """
     spec = importlib.util.find_spec("skimage")
     if spec is None or not spec.submodule_search_locations:
-        raise ConfigError(
-            "the demo needs the images of scikit-image, which is not installed; "
-            "install them with: pip install 'vots-hqtrack[demo]'"
-        )
+        raise missing_extra("the demo, with images of scikit-image,", "demo")
     return Path(spec.submodule_search_locations[0]) / "data"
 
 

@@ -119,14 +119,14 @@ def _find_stages(name: str) -> tuple[tuple[int, ...], Triple]:
             maps = whole(torch.empty(1, 3, height, width))
     except (AssertionError, AttributeError, NotImplementedError, RuntimeError) as error:
         raise ConfigError(
-            f"the backbone {name!r} gives no maps of an image of {height}x{width} pixels: {error}"
+            f"the backbone {name!r} gives no maps of an image of {width}x{height} pixels: {error}"
         ) from error
     sizes = [tuple(stage.shape[2:]) for stage in maps]
     found = dict(zip(sizes, zip(whole.feature_info.out_indices, maps, strict=True), strict=True))
     wanted = [(-(-height // stride), -(-width // stride)) for stride in STRIDES]
     if not found.keys() >= set(wanted):
         raise ConfigError(
-            f"the backbone {name!r} cannot be used: of an image of {height}x{width} pixels wanted "
+            f"the backbone {name!r} cannot be used: of an image of {width}x{height} pixels wanted "
             f"maps (B, C, H', W') of the sizes {wanted}, got {sizes}"
         )
     first, second, third = (found[size] for size in wanted)

@@ -19,6 +19,7 @@ from vots_hqtrack.checkpoints.manifest import resolve
 from vots_hqtrack.config import CompileBackend, RefinerConfig
 from vots_hqtrack.encoder.frames import EncodedFrame
 from vots_hqtrack.errors import ConfigError
+from vots_hqtrack.extras import missing_extra
 from vots_hqtrack.frame import NETWORK_STRIDE, FrameGeometry, frame_to_image
 from vots_hqtrack.precision import MATMUL_LAYERS, cast_layers
 from vots_hqtrack.refiner import RefinerOptions, register_refiner
@@ -222,10 +223,8 @@ def import_transformers() -> ModuleType:
         library = importlib.import_module("transformers")
         _ = library.Sam2Model
     except (ImportError, AttributeError) as error:
-        raise ConfigError(
-            "refiner.kind=sam2 needs the extra transformers: "
-            f"pip install 'vots-hqtrack[transformers]' ({error})"
-        ) from error
+        cause = error if isinstance(error, ImportError) else ImportError(error)
+        raise missing_extra("refiner.kind=sam2", "transformers", cause) from error
     return library
 
 

@@ -113,7 +113,7 @@ class TinyViT(nn.Module):
         height, width = image.shape[-2:]
         if height % 32 or width % 32 or max(height, width) > SAM_INPUT:
             wanted = f"multiples of 32 up to {SAM_INPUT}"
-            raise ShapeError(f"SAM's encoder wants sides that are {wanted}, got {height}x{width}")
+            raise ShapeError(f"SAM's encoder wants sides that are {wanted}, got {width}x{height}")
         image = F.pad(image, (0, _missing(width), 0, _missing(height)))
         x = image.to(self.dtype, memory_format=torch.channels_last)
         with torch.autocast(image.device.type, enabled=False):

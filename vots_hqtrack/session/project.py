@@ -273,6 +273,22 @@ def delete_project(folder: Path) -> None:
         folder.rmdir()
 
 
+def read_video_facts(folder: Path) -> VideoFacts:
+    """Read the video's facts that a project stores, to open it without the video.
+
+    Raises:
+        InputError: The project is missing or damaged.
+    """
+    path = folder / PROJECT_NAME
+    try:
+        stored = _read_json(path)["video"]
+        return VideoFacts(
+            str(stored["location"]), int(stored["num_frames"]), Size(*map(int, stored["size"]))
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
 def _record_to_json(record: FrameRecord) -> dict[str, Any]:
     objects: dict[str, Any] = {}
     for number, found in sorted(record.objects.items()):

@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vots_hqtrack.config import ConfidenceConfig
-from vots_hqtrack.errors import ConfigError, InputError
+from vots_hqtrack.errors import InputError
+from vots_hqtrack.extras import missing_extra
 from vots_hqtrack.measures import jaccard
 from vots_hqtrack.scoring import GOOD_IOU, calibrated_score
 from vots_hqtrack.tracker import HQTracker
@@ -301,8 +302,7 @@ def _minimise(inputs: FloatArray, good: FloatArray, counts: FloatArray) -> tuple
     try:
         from scipy.optimize import minimize
     except ImportError as error:
-        wanted = "fitting scores needs SciPy: pip install 'vots-hqtrack[train]'"
-        raise ConfigError(wanted) from error
+        raise missing_extra("fitting scores", "train", error) from error
 
     def loss(values: FloatArray) -> tuple[float, FloatArray]:
         logits = inputs @ values[:-1] + values[-1]

@@ -9,7 +9,7 @@ import urllib.parse
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from vots_hqtrack.errors import ConfigError
+from vots_hqtrack.extras import missing_extra
 
 if TYPE_CHECKING:
     from vots_hqtrack.ui.workspace import Workspace
@@ -44,9 +44,7 @@ def serve(
     try:
         from nicegui import app, ui
     except ImportError as error:
-        raise ConfigError(
-            f"hqtrack ui needs the extra ui: pip install 'vots-hqtrack[ui]' ({error})"
-        ) from error
+        raise missing_extra("hqtrack ui", "ui", error) from error
     from vots_hqtrack.ui.page import add_pages
 
     query = ""

@@ -67,11 +67,13 @@ class StoredValues(NamedTuple):
         values: ``(H, W)`` whole numbers, or colours ``(H, W, 3)``.
         is_by_colour: The file is indexed, but its colours count.
         is_rgb: The file stores colours, grey ones perhaps.
+        is_indexed: The values are indices of the palette that annotations have, so none is a shade.
     """
 
     values: npt.NDArray[Any]
     is_by_colour: bool
     is_rgb: bool
+    is_indexed: bool
 
 
 class LabelMaps:
@@ -108,7 +110,7 @@ class LabelMaps:
             InputError: The file cannot be read, is stored with loss (JPEG, WebP), has soft edges
                 between several objects, or holds ids above 255 or more than 255 objects.
         """
-        values, is_by_colour, is_rgb = _read_values(path)
+        values, is_by_colour, is_rgb, is_indexed = _read_values(path)
         if is_rgb and values.ndim == 2 and self._is_coloured(path):
             values = np.repeat(values[..., None], 3, axis=2)
         if is_by_colour:
@@ -120,15 +122,18 @@ class LabelMaps:
         if values.ndim == 3:
             labels = self._labels_of_colours(values, path)
         else:
-            labels = self._labels_of_values(values, path)
+            labels = self._labels_of_values(values, path, is_indexed=is_indexed)
         if labels.max(initial=0) == MAX_OBJECTS and np.any((labels > 0) & (labels < MAX_OBJECTS)):
             labels[labels == MAX_OBJECTS] = 0
             self._note(path, f"{MAX_OBJECTS} beside other ids is void, and left out")
         return labels
 
-    def _labels_of_values(self, values: npt.NDArray[Any], path: Path) -> LabelArray:
+    def _labels_of_values(
+        self, values: npt.NDArray[Any], path: Path, *, is_indexed: bool
+    ) -> LabelArray:
         found = [int(value) for value in np.unique(values) if value != 0]
-        if (threshold := _soft_threshold(values, found, path)) is not None:
+        threshold = None if is_indexed else _soft_threshold(values, found, path)
+        if threshold is not None:
             self._note(
                 path,
                 f"{len(found)} grey values are soft edges of one object; what is "
@@ -241,7 +246,7 @@ def mask_box(mask: MaskArray) -> tuple[int, int, int, int] | None:
 
 def _read_values(path: Path) -> StoredValues:
     """Read a mask's values or colours; colours that are all grey become values."""
-    is_by_colour = False
+    is_by_colour = is_indexed = False
     try:
         with Image.open(path) as opened:
             image: Image.Image = opened
@@ -250,6 +255,7 @@ def _read_values(path: Path) -> StoredValues:
             is_animated = bool(getattr(opened, "is_animated", False))
             if file_format in _LOSSLESS and not is_animated and mode in ("P", "PA"):
                 is_by_colour = _is_background_elsewhere(image)
+                is_indexed = image.mode == "P" and _has_palette(image) and not is_by_colour
                 image = _without_palette(image, is_by_colour)
                 mode = image.mode
             values = np.array(image)
@@ -273,7 +279,13 @@ def _read_values(path: Path) -> StoredValues:
         values = values[..., 0]
     if values.ndim == 2 and values.dtype.kind not in "bui":
         raise InputError(f"the mask {path} must hold whole numbers, got {values.dtype}")
-    return StoredValues(values, is_by_colour, mode in ("RGB", "RGBA"))
+    return StoredValues(values, is_by_colour, mode in ("RGB", "RGBA"), is_indexed)
+
+
+def _has_palette(image: Image.Image) -> bool:
+    """Check whether an indexed image has the first colours of the palette of annotations."""
+    colours = np.array(image.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)
+    return len(colours) > 1 and bool((colours == palette()[: len(colours)]).all())
 
 
 def _is_background_elsewhere(image: Image.Image) -> bool:

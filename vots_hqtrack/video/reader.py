@@ -7,6 +7,7 @@ The first stage of every run. Whatever is stored, a frame leaves this module as 
 from __future__ import annotations
 
 import logging
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -43,6 +44,8 @@ __all__ = [
 ]
 
 _logger = logging.getLogger(__name__)
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 SourceKind = Literal["folder", "video", "camera"]
 
@@ -288,6 +291,10 @@ def open_source(
         return _open_folder(path, fps or DEFAULT_FPS, exif, skip_missing, mask_path)
     if not path.exists() and str(source).isdecimal():
         return _open_camera(str(source), fps)
+    if _URL.match(str(source)):
+        raise InputError(
+            f"{source} is an address: download the video first, and give the file as source"
+        )
     if not path.exists():
         raise InputError(f"no such source: wanted a folder, a video file or a camera, got {path}")
     if path.suffix.lower() in IMAGE_SUFFIXES:

@@ -67,12 +67,15 @@ class ImportedSequence:
     num_skipped: int
 
 
-def find_sequences(root: Path, part: str | None = None) -> dict[str, tuple[Path, Path]]:
+def find_sequences(
+    root: Path, part: str | None = None, *, needs_frames: bool = True
+) -> dict[str, tuple[Path, Path]]:
     """Find the sequences below a folder.
 
     Args:
         root: The data set's folder.
         part: Name of the split or resolution to take, where there are several.
+        needs_frames: Refuse masks without a folder of frames beside them.
 
     Returns:
         By name, in natural order: the folder of frames and the folder of annotations.
@@ -84,7 +87,7 @@ def find_sequences(root: Path, part: str | None = None) -> dict[str, tuple[Path,
         raise InputError(f"cannot import from {root}: the folder is missing")
     found: dict[str, tuple[Path, Path]] = {}
     for base in [root, *_subfolders(root)]:
-        if not (base / IMAGES).is_dir():
+        if not (base / (IMAGES if needs_frames else ANNOTATIONS)).is_dir():
             continue
         if not (base / ANNOTATIONS).is_dir():
             raise InputError(f"{base} holds {IMAGES}, but no {ANNOTATIONS} beside it")

@@ -447,7 +447,7 @@ def _write_groundtruth(
         )
     for index, mask in enumerate(masks):
         if mask is not None and mask.shape != tuple(size):
-            shape = "x".join(str(side) for side in mask.shape)
+            shape = "x".join(str(side) for side in reversed(mask.shape))
             raise ShapeError(
                 f"the mask of object {object_id} on frame {index} must have the frame size {size}, "
                 f"got {shape}"

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vots_hqtrack.errors import ConfigError
+from vots_hqtrack.extras import install_command
 from vots_hqtrack.vot.workspace import Workspace
 
 POLL_S = 0.5
@@ -50,7 +51,7 @@ def find_toolkit() -> Path:
             return path
     raise ConfigError(
         f"the VOT toolkit is not installed: wanted the command vot in {folders[0]}; "
-        "install it with: pip install 'vots-hqtrack[toolkit]'"
+        f"install it with: {install_command('toolkit')}"
     )
 
 

@@ -166,6 +166,21 @@ def make_workspace(
     return workspace
 
 
+def open_workspace(folder: Path) -> Workspace:
+    """Open a workspace for reading, by its ``config.yaml``.
+
+    Raises:
+        ConfigError: The file cannot be read, or names no folder of sequences.
+    """
+    path = folder.absolute() / "config.yaml"
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    found = _parse_config(text, path)
+    sequences = found.get("sequences", "sequences")
+    if not found or not isinstance(sequences, str):
+        raise ConfigError(f"{path} must name the folder of the sequences, got {sequences!r}")
+    return Workspace(path.parent, path.parent / sequences, path.parent / "trackers.ini")
+
+
 def check_toolkit_path(path: Path) -> None:
     """Refuse a path that breaks the toolkit's protocol or its configuration files.
 

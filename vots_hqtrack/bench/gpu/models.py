@@ -23,7 +23,7 @@ from torch import Tensor
 from vots_hqtrack.bench.run import Case, build_any, fill_memory, ping_pong
 from vots_hqtrack.build import make_tracker
 from vots_hqtrack.config import TrackerConfig
-from vots_hqtrack.errors import ConfigError
+from vots_hqtrack.extras import missing_extra
 from vots_hqtrack.masks import combine_masks
 from vots_hqtrack.synthetic.discs import SyntheticVideo
 from vots_hqtrack.types import FrameArray, LabelArray, MaskArray, ObjectId, Size
@@ -255,9 +255,7 @@ def _import(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise ConfigError(
-            f"cannot import {name} ({error}); install with: pip install 'vots-hqtrack[bench]'"
-        ) from error
+        raise missing_extra("a tracker to compare with", "bench", error) from error
 
 
 def _upload(frame: FrameArray, device: torch.device) -> Tensor:

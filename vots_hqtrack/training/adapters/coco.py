@@ -6,7 +6,8 @@ from functools import partial
 from pathlib import Path
 
 from vots_hqtrack.errors import InputError
-from vots_hqtrack.training.adapters.files import IdArray, read_json, require_folder, take
+from vots_hqtrack.formats.files import IdArray, read_json, take
+from vots_hqtrack.training.adapters.files import require_folder
 from vots_hqtrack.training.adapters.photos import PhotoClips, PhotoReader
 from vots_hqtrack.training.adapters.segmentations import paint_segmentations
 from vots_hqtrack.types import FrameArray, Size
@@ -61,7 +62,7 @@ def _read_photo(path: Path, size: Size, segmentations: list[object]) -> tuple[Fr
     if image.shape[:2] != tuple(size):
         raise InputError(
             f"{path}: wanted the size of its annotations {size}, "
-            f"got {image.shape[0]}x{image.shape[1]}"
+            f"got {image.shape[1]}x{image.shape[0]}"
         )
     return image, paint_segmentations(dict(enumerate(segmentations, start=1)), size, path)
 

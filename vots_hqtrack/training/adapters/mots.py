@@ -8,18 +8,15 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from vots_hqtrack.errors import InputError
-from vots_hqtrack.training.adapters.files import IdArray, find_frames, read_wide, require_folder
+from vots_hqtrack.formats.files import IdArray
+from vots_hqtrack.formats.mots import find_lists, read_challenge, read_label_image
+from vots_hqtrack.training.adapters.files import find_frames, require_folder
 from vots_hqtrack.training.adapters.segmentations import paint_frame
 from vots_hqtrack.training.adapters.videos import FrameFiles, Video, VideoClips
-from vots_hqtrack.types import Size
 from vots_hqtrack.video.reader import IMAGE_SUFFIXES, natural_key
 
 KIND = "mots"
-IGNORED = 10_000
-_COLUMNS = 6
 
 
 class Mots(VideoClips):
@@ -44,7 +41,7 @@ class Mots(VideoClips):
         if (root / "instances").is_dir():
             found = _kitti_videos(root)
         else:
-            lists = sorted([*root.glob("*/gt/gt.txt"), *root.glob("train/*/gt/gt.txt")])
+            lists = find_lists(root)
             if not lists:
                 raise InputError(
                     f"a {KIND} data set needs the folder {root / 'instances'} or the files "
@@ -70,8 +67,7 @@ def _kitti_videos(root: Path) -> list[Video]:
 
 
 def _read_map(paths: tuple[Path, ...], position: int) -> IdArray:
-    ids = read_wide(paths[position])
-    return np.where(ids == IGNORED, 0, ids).astype(np.int32)
+    return read_label_image(paths[position])
 
 
 def _challenge_video(list_path: Path) -> Video:
@@ -82,23 +78,10 @@ def _challenge_video(list_path: Path) -> Video:
         for path in images.iterdir()
         if path.suffix.lower() in IMAGE_SUFFIXES and path.stem.isdecimal()
     }
-    sizes: set[Size] = set()
-    packed: dict[int, dict[int, object]] = {number: {} for number in sorted(frames)}
-    for count, line in enumerate(list_path.read_text(encoding="ascii").splitlines(), start=1):
-        words = line.split()
-        if len(words) != _COLUMNS or not all(word.isdecimal() for word in words[:-1]):
-            raise InputError(
-                f"{list_path}, line {count}: wanted 'frame object class height width runs', "
-                f"got {line[:60]!r}"
-            )
-        frame, number, _, height, width = (int(word) for word in words[:-1])
-        if frame not in packed:
-            raise InputError(f"{list_path}, line {count}: no frame {frame} in {images}")
-        sizes.add(Size(height, width))
-        if number != IGNORED:
-            packed[frame][number] = {"counts": words[-1]}
-    if len(sizes) != 1:
-        raise InputError(f"{list_path}: wanted masks of one size, got {sorted(sizes)}")
-    files = FrameFiles(tuple(frames[number] for number in packed))
-    read_ids = partial(paint_frame, folder.name, sizes.pop(), list(packed.values()))
-    return Video(folder.name, files, read_ids)
+    content = read_challenge(list_path)
+    for number, line in content.lines.items():
+        if number not in frames:
+            raise InputError(f"{list_path}, line {line}: no frame {number} in {images}")
+    packed = [content.frames.get(number, {}) for number in sorted(frames)]
+    files = FrameFiles(tuple(frames[number] for number in sorted(frames)))
+    return Video(folder.name, files, partial(paint_frame, folder.name, content.size, packed))

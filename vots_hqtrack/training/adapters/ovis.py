@@ -6,8 +6,9 @@ from functools import partial
 from pathlib import Path
 
 from vots_hqtrack.errors import InputError
+from vots_hqtrack.formats.files import read_json, take
 from vots_hqtrack.training.adapters.coco import group_annotations
-from vots_hqtrack.training.adapters.files import read_json, require_folder, take
+from vots_hqtrack.training.adapters.files import require_folder
 from vots_hqtrack.training.adapters.segmentations import paint_frame
 from vots_hqtrack.training.adapters.videos import FrameFiles, Video, VideoClips
 from vots_hqtrack.types import Size

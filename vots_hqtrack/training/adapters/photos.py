@@ -14,8 +14,8 @@ from typing import Final
 import numpy as np
 
 from vots_hqtrack.errors import InputError
+from vots_hqtrack.formats.files import IdArray
 from vots_hqtrack.training.adapters.files import (
-    IdArray,
     number_objects,
     numbers_in,
     read_ids,

@@ -15,7 +15,8 @@ from typing import Protocol
 import numpy as np
 
 from vots_hqtrack.errors import InputError
-from vots_hqtrack.training.adapters.files import IdArray, number_objects, numbers_in
+from vots_hqtrack.formats.files import IdArray
+from vots_hqtrack.training.adapters.files import number_objects, numbers_in
 from vots_hqtrack.training.datasets import Clip, Photo
 from vots_hqtrack.types import MAX_OBJECTS, SLOTS_PER_GROUP, FrameArray
 from vots_hqtrack.video.reader import read_frame

@@ -7,15 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vots_hqtrack.training.adapters.files import (
-    IdArray,
-    find_frames,
-    read_json,
-    read_wide,
-    require_file,
-    require_folder,
-    take,
-)
+from vots_hqtrack.formats.files import IdArray, read_json, read_wide, require_file, take
+from vots_hqtrack.training.adapters.files import find_frames, require_folder
 from vots_hqtrack.training.adapters.videos import FrameFiles, Video, VideoClips
 from vots_hqtrack.video.reader import natural_key
 

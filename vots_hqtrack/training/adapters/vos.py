@@ -10,14 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from vots_hqtrack.errors import ConfigError, InputError
-from vots_hqtrack.training.adapters.files import (
-    IdArray,
-    SequenceIds,
-    list_folders,
-    read_json,
-    require_folder,
-    take,
-)
+from vots_hqtrack.formats.files import IdArray, read_json, take
+from vots_hqtrack.training.adapters.files import SequenceIds, list_folders, require_folder
 from vots_hqtrack.training.adapters.packs.reader import open_packed
 from vots_hqtrack.training.adapters.videos import FrameFiles, Video, VideoClips
 from vots_hqtrack.training.datasets import DEV_SPLIT

@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 
 from vots_hqtrack.errors import InputError
-from vots_hqtrack.training.adapters.files import IdArray
+from vots_hqtrack.formats.files import IdArray
 from vots_hqtrack.training.adapters.packs import codecs
 from vots_hqtrack.training.adapters.videos import Video
 from vots_hqtrack.types import FrameArray, LabelArray, Size

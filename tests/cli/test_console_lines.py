@@ -1,0 +1,39 @@
+"""Progress of long runs where no terminal shows a bar."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from vots_hqtrack.cli import console
+
+
+def test_a_log_gets_a_line_every_half_minute(monkeypatch):
+    written = io.StringIO()
+    monkeypatch.setattr(console, "err", Console(file=written, force_terminal=False, width=80))
+    progress = console.frame_progress()
+    seconds = 0.0
+    progress.get_time = lambda: seconds
+    task = progress.add_task("tracking", total=100)
+    for _ in range(70):
+        progress.advance(task)
+        seconds += 1.0
+    lines = written.getvalue().splitlines()
+    assert [line.split(",")[0] for line in lines] == [
+        "tracking: 31 of 100 frames",
+        "tracking: 61 of 100 frames",
+    ]
+
+
+def test_a_terminal_gets_no_lines(monkeypatch):
+    written = io.StringIO()
+    monkeypatch.setattr(console, "err", Console(file=written, force_terminal=True, width=80))
+    progress = console.frame_progress()
+    seconds = 0.0
+    progress.get_time = lambda: seconds
+    task = progress.add_task("tracking", total=100)
+    for _ in range(70):
+        progress.advance(task)
+        seconds += 1.0
+    assert written.getvalue() == ""

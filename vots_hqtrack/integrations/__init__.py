@@ -1,0 +1,1 @@
+"""Interfaces of other tools over the tracker, one file a tool, each behind its extra."""
