@@ -172,16 +172,16 @@ def evaluate(
     check_toolkit_path(folder.absolute())
     with Workspace(folder.absolute(), sequences, own).claim(tracker):
         if registry is None:
-            entry = _entry(tracker, preset, weights, device, settings or [])
-            _register(own, entry, force=force)
+            entry = make_entry(tracker, preset, weights, device, settings or [])
+            register(own, entry, force=force)
         elif preset or weights or settings or device != "auto":
             wanted = "write --preset, --weights, --device and --set into it"
             raise ConfigError(f"the trackers in {registry} have their own options: {wanted}")
         else:
             _check_registered(registry, names)
-        workspace = make_workspace(folder, sequences, own, on_wait=_say)
+        workspace = make_workspace(folder, sequences, own, on_wait=say)
         with show_steps() as on_step, show_tool_errors():
-            result = run_evaluation(workspace, names, force=force, on_step=on_step, on_word=_say)
+            result = run_evaluation(workspace, names, force=force, on_step=on_step, on_word=say)
     if result.measures:
         out.print(measures_table(result))
     _print_paths(result)
@@ -271,7 +271,7 @@ def _split_names(given: list[str]) -> list[str]:
     return [name for words in given for name in words.split(",") if name]
 
 
-def _entry(
+def make_entry(
     tracker: str, preset: str | None, weights: Path | None, device: str, settings: list[str]
 ) -> TrackerEntry:
     """Make the registry's entry of our tracker or of the baseline; its weights must be here."""
@@ -286,7 +286,7 @@ def _entry(
     return hqtrack_entry(tracker, preset=name, device=device, weights=weights, settings=settings)
 
 
-def _register(path: Path, entry: TrackerEntry, *, force: bool) -> None:
+def register(path: Path, entry: TrackerEntry, *, force: bool) -> None:
     """Write our tracker into the workspace's registry, and refuse to mix two runs' results."""
     from vots_hqtrack.vot.registry import baseline_entry, write_registry
 
@@ -298,10 +298,11 @@ def _register(path: Path, entry: TrackerEntry, *, force: bool) -> None:
                 "give --force to replace them, or run under another name"
             )
 
-    write_registry(path, [entry, baseline_entry()], on_change=check, on_wait=_say)
+    write_registry(path, [entry, baseline_entry()], on_change=check, on_wait=say)
 
 
-def _say(sentence: str) -> None:
+def say(sentence: str) -> None:
+    """Print a sentence that the user should know."""
     err.print(sentence, markup=False, soft_wrap=True)
 
 
