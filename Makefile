@@ -52,5 +52,5 @@ $(VENV)/.installed-demo: pyproject.toml | $(BIN)/python
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
-	$(PIP) install --editable '.[toolkit,demo,train,ui,gpu,dev]'
+	$(PIP) install --editable '.[toolkit,report,demo,train,ui,gpu,dev]'
 	touch $@

@@ -60,7 +60,9 @@ def overview_plots(data: ReportData) -> list[Plot]:
     if not data.measured:
         return []
     with rc_context(_STYLE):
-        return [_quality(data), _accuracy_robustness(data), _failures(data), _attributes(data)]
+        caption = "Quality plot: fraction of frames with an overlap above the threshold."
+        quality = _save("quality", caption, quality_figure(data))
+        return [quality, _accuracy_robustness(data), _failures(data), _attributes(data)]
 
 
 def sequence_plot(data: ReportData, sequence: str, index: int) -> Plot:
@@ -79,7 +81,7 @@ def sequence_plot(data: ReportData, sequence: str, index: int) -> Plot:
             # A frame without a known truth breaks the line.
             frames = np.arange(max(found) + 1)
             values = np.array([found.get(int(frame), np.nan) for frame in frames])
-            axes.plot(frames, values, label=tracker, linewidth=1.3, **_line(number))
+            axes.plot(frames, values, label=_label(tracker), linewidth=1.3, **_line(number))
         axes.set(xlabel="Frame", ylabel="Overlap", ylim=(-0.03, 1.03), title=sequence)
         _finish(axes)
         return _save(
@@ -89,18 +91,18 @@ def sequence_plot(data: ReportData, sequence: str, index: int) -> Plot:
         )
 
 
-def _quality(data: ReportData) -> Plot:
+def quality_figure(data: ReportData) -> Figure:
+    """Draw the quality plot of the paper's Figures 3 and 4, the quality in its legend."""
     figure = Figure(figsize=_SIZE, layout="constrained")
     axes = figure.subplots()
     quality = {t: data.analyses[t].measures.overall.quality or 0.0 for t in data.trackers}
     for tracker in sorted(data.trackers, key=lambda name: -quality[name]):
         number = data.trackers.index(tracker)
         x, y = zip(*data.analyses[tracker].curve, strict=True)
-        axes.plot(x, y, label=f"{tracker} ({quality[tracker]:.3f})", **_line(number))
+        axes.plot(x, y, label=f"{_label(tracker)} ({quality[tracker]:.3f})", **_line(number))
     axes.set(xlabel="Threshold", ylabel="Success", xlim=(0, 1), ylim=(0, 1), title="Quality plot")
-    _finish(axes, title="Quality (area)")
-    caption = "Quality plot: fraction of frames with an overlap above the threshold."
-    return _save("quality", caption, figure)
+    _finish(axes, title="Tracker (quality, the area below)")
+    return figure
 
 
 def _accuracy_robustness(data: ReportData) -> Plot:
@@ -110,7 +112,7 @@ def _accuracy_robustness(data: ReportData) -> Plot:
         measures = data.analyses[tracker].measures.overall
         marker, colour = _MARKERS[number % len(_MARKERS)], _COLOURS[number % len(_COLOURS)]
         point = ([measures.robustness], [measures.accuracy])
-        axes.plot(*point, marker, color=colour, markersize=9, label=tracker)
+        axes.plot(*point, marker, color=colour, markersize=9, label=_label(tracker))
     axes.set(xlabel="Robustness", ylabel="Accuracy", xlim=(0, 1.02), ylim=(0, 1.02))
     axes.set_title("A-R plot")
     _finish(axes)
@@ -148,7 +150,7 @@ def _attributes(data: ReportData) -> Plot:
             places = np.arange(len(values)) + (number - (len(data.trackers) - 1) / 2) * width
             heights = [0.0 if value is None else value for value in values]
             colour = _COLOURS[number % len(_COLOURS)]
-            axes.bar(places, heights, width, color=colour, label=tracker)
+            axes.bar(places, heights, width, color=colour, label=_label(tracker))
         axes.set_xticks(range(len(attribute.classes)), attribute.classes, fontsize=8)
         axes.set_title(f"{attribute.name}: {attribute.meaning}", fontsize=8)
         axes.set_ylim(0, 1)
@@ -163,6 +165,11 @@ def _attributes(data: ReportData) -> Plot:
 def _total(data: ReportData, tracker: str) -> int:
     counts = data.counts(tracker)
     return sum(int(getattr(counts, field)) for field, _, _ in _OUTCOMES)
+
+
+def _label(tracker: str) -> str:
+    """Name in a legend, which leaves out names that begin with an underscore."""
+    return f" {tracker}" if tracker.startswith("_") else tracker
 
 
 def _line(number: int) -> dict[str, str]:
