@@ -171,3 +171,27 @@ def test_command(evaluated: Workspace, tmp_path: Path) -> None:
     ended = CliRunner().invoke(app, [*arguments[:2], "Nobody", *arguments[3:]])
     assert ended.exit_code == 2
     assert "has no results of Nobody: it has those of Copy, Good, Late_1" in ended.stderr
+
+
+@pytest.mark.weights
+def test_ablate_goes_on_with_results_that_are_there(tmp_path: Path) -> None:
+    """Results of other trackers stand for those of the variants, so that none is run."""
+    space = make_evaluated(tmp_path, {"alone": TRUTH["alone"]})
+    names = ("Ablation", "Ablation-memory-gap-5", "Ablation-preset-lite-vmos")
+    for name, source in zip(names, ("Good", "Good", "Copy"), strict=True):
+        shutil.copytree(space.results / source, space.results / name)
+    arguments = ["vot", "ablate", "--variant", "memory.gap=5", "--variant", "preset=lite-vmos"]
+    arguments += ["--sequences", str(space.sequences), "--workspace", str(space.folder)]
+    ended = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "out")])
+    assert ended.exit_code == 0, ended.output
+    assert "changed no mask: memory.gap=5\n" in ended.stdout
+    assert ended.stdout.count("changed no mask") == 1
+    table = (tmp_path / "out" / "tables" / "ablation.csv").read_text()
+    rows = list(csv.DictReader(io.StringIO(table)))
+    assert [row["Variant"] for row in rows] == ["lite", "memory.gap=5", "preset=lite-vmos"]
+    assert [row["Masks changed"] for row in rows] == ["", "0.0", str(15 / 16)]
+    assert float(rows[2]["Difference"]) < 0
+    assert 'id="variants"' in (tmp_path / "out" / "report.html").read_text()
+    ended = CliRunner().invoke(app, [*arguments, "--variant", "no.such=1", "--out", "unused"])
+    assert ended.exit_code == 2
+    assert not Path("unused").exists()

@@ -128,7 +128,7 @@ def difference_table(data: ReportData) -> Table:
             found = paired_difference(*values)
             if found is not None:
                 rows.append((second, first, title, *difference_values(found)))
-    titles = ("Tracker", "above", "Measure", *DIFFERENCE_TITLES)
+    titles = ("Tracker", "minus", "Measure", *DIFFERENCE_TITLES)
     caption = (
         "Paired differences, first tracker minus second: mean over the sequences, and its 95 % "
         "interval by bootstrap over the sequences."

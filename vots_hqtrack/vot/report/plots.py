@@ -152,7 +152,7 @@ def _attributes(data: ReportData) -> Plot:
             colour = _COLOURS[number % len(_COLOURS)]
             axes.bar(places, heights, width, color=colour, label=_label(tracker))
         axes.set_xticks(range(len(attribute.classes)), attribute.classes, fontsize=8)
-        axes.set_title(f"{attribute.name}: {attribute.meaning}", fontsize=8)
+        axes.set_title(f"{attribute.name}\n{attribute.meaning}", fontsize=8)
         axes.set_ylim(0, 1)
         axes.grid(alpha=0.3, axis="y")
     panels.flat[-1].axis("off")
