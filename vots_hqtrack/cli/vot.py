@@ -179,9 +179,9 @@ def evaluate(
             raise ConfigError(f"the trackers in {registry} have their own options: {wanted}")
         else:
             _check_registered(registry, names)
-        workspace = make_workspace(folder, sequences, own, on_wait=say)
+        workspace = make_workspace(folder, sequences, own, on_wait=_say)
         with show_steps() as on_step, show_tool_errors():
-            result = run_evaluation(workspace, names, force=force, on_step=on_step, on_word=say)
+            result = run_evaluation(workspace, names, force=force, on_step=on_step, on_word=_say)
     if result.measures:
         out.print(measures_table(result))
     _print_paths(result)
@@ -298,11 +298,10 @@ def register(path: Path, entry: TrackerEntry, *, force: bool) -> None:
                 "give --force to replace them, or run under another name"
             )
 
-    write_registry(path, [entry, baseline_entry()], on_change=check, on_wait=say)
+    write_registry(path, [entry, baseline_entry()], on_change=check, on_wait=_say)
 
 
-def say(sentence: str) -> None:
-    """Print a sentence that the user should know."""
+def _say(sentence: str) -> None:
     err.print(sentence, markup=False, soft_wrap=True)
 
 

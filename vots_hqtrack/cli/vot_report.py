@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +11,7 @@ import typer
 from rich import box
 from rich.table import Table as RichTable
 
-from vots_hqtrack.cli.console import out
+from vots_hqtrack.cli.console import err, out
 from vots_hqtrack.cli.options import DeviceOption, SettingsOption, WeightsOption
 from vots_hqtrack.cli.steps import show_steps, show_tool_errors
 from vots_hqtrack.cli.vot import (
@@ -20,13 +21,13 @@ from vots_hqtrack.cli.vot import (
     WorkspaceOption,
     make_entry,
     register,
-    say,
 )
 from vots_hqtrack.errors import ConfigError
 
 if TYPE_CHECKING:
     from vots_hqtrack.vot.report.tables import Table
 
+_say = functools.partial(err.print, markup=False, soft_wrap=True)
 _EXTRA = ("jinja2", "matplotlib", "scipy")
 _TERMINAL_COLUMNS = ("Quality", "Accuracy", "Robustness", "J&F", "s/frame", "Masks changed")
 
@@ -107,6 +108,8 @@ def ablate(
     check_sequences(sequences)
     check_toolkit_path(workspace.absolute())
     made = make_variants(name, preset, settings or [], variants)
+    if weights is not None and any(each.preset != preset for each in made):
+        raise ConfigError("--weights are those of one network: they go with no variant preset=NAME")
     entries = [
         make_entry(each.identifier, each.preset, weights, device, list(each.settings))
         for each in made
@@ -117,8 +120,8 @@ def ablate(
         for entry in entries:
             with space.claim(entry.identifier):
                 register(registry, entry, force=force)
-                space = make_workspace(workspace, sequences, registry, on_wait=say)
-                evaluate(space, entry.identifier, on_step=on_step, on_word=say)
+                space = make_workspace(workspace, sequences, registry, on_wait=_say)
+                evaluate(space, entry.identifier, on_step=on_step, on_word=_say)
         data = collect(space, [entry.identifier for entry in entries], on_step)
         table = ablation_table(data, made)
         path = write_report(data, folder, more_tables=[table], on_step=on_step)
