@@ -4,16 +4,20 @@ import json
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
-from evaluated_results import TRUTH, make_evaluated
+from evaluated_results import SIZE, TRUTH, make_evaluated, square
 from typer.testing import CliRunner
 
 from vots_hqtrack.cli.main import app
-from vots_hqtrack.errors import ConfigError
-from vots_hqtrack.vot.registry import read_registry
+from vots_hqtrack.errors import ConfigError, InputError
+from vots_hqtrack.vot.realtime_run import evaluate_realtime
+from vots_hqtrack.vot.registry import TrackerEntry, read_registry, write_registry
 from vots_hqtrack.vot.run import pack
+from vots_hqtrack.vot.sequences import write_sequence, write_sequence_list
 from vots_hqtrack.vot.workspace import (
+    REALTIME_STACK,
     STACKS,
     make_challenge_workspace,
     make_workspace,
@@ -34,7 +38,7 @@ def test_a_workspace_of_each_challenge(tmp_path: Path, stack: str) -> None:
         make_challenge_workspace(tmp_path / "space", other)
 
 
-@pytest.mark.parametrize("stack", ["vots2026", "vots2025/realtime", "../x", ""])
+@pytest.mark.parametrize("stack", ["vots2026", "vots2025/real-time", "../x", ""])
 def test_exception_other_stacks(tmp_path: Path, stack: str) -> None:
     with pytest.raises(ConfigError, match="the stack must be one of vots2023, "):
         make_challenge_workspace(tmp_path / "space", stack)
@@ -64,3 +68,38 @@ def test_command(tmp_path: Path) -> None:
     ended = CliRunner().invoke(app, ["vot", "workspace", "vots2031/main", str(tmp_path)])
     assert ended.exit_code == 2
     assert "error: the stack must be one of" in ended.stderr
+
+
+def write_clip(folder: Path, *, fps: float, start: int = 0) -> None:
+    frames = [np.full((*SIZE, 3), 90, dtype=np.uint8)] * 12
+    late = [None if index < start else square(30) for index in range(12)]
+    write_sequence(folder / "clip", frames, {1: [square(5)] * 12, 2: late}, fps=fps)
+    write_sequence_list(folder, ["clip"])
+
+
+@pytest.mark.vot
+def test_the_realtime_experiment_runs(tmp_path: Path) -> None:
+    """A quick tracker keeps up with 2 frames a second on any machine that tests run on."""
+    write_clip(tmp_path / "data", fps=2)
+    made = make_challenge_workspace(tmp_path / "space", REALTIME_STACK, tmp_path / "data")
+    entry = TrackerEntry("Scripted", "S", "scripted_tracker", {"SCRIPTED_MODE": "truth"})
+    write_registry(made.registry, [entry])
+    text = made.registry.read_text().replace("paths = ", f"paths = {Path(__file__).parent}:")
+    made.registry.write_text(text)
+    words: list[str] = []
+    (found,) = evaluate_realtime(made, "Scripted", on_word=words.append)
+    assert (found.name, found.fps, found.num_frames, words) == ("clip", 2, 12, [])
+    assert 2 <= found.num_tracked <= 12
+    for experiment in ("baseline", "realtime"):
+        folder = made.results / "Scripted" / experiment / "clip"
+        assert {path.name for path in folder.glob("*.bin")} == {
+            "clip_object1_001.bin",
+            "clip_object2_001.bin",
+        }
+
+
+def test_exception_realtime_with_a_late_object(tmp_path: Path) -> None:
+    write_clip(tmp_path / "data", fps=2, start=3)
+    made = make_challenge_workspace(tmp_path / "space", REALTIME_STACK, tmp_path / "data")
+    with pytest.raises(InputError, match="object starts after the first frame, which"):
+        evaluate_realtime(made, "Scripted", on_word=lambda word: None)

@@ -27,6 +27,9 @@ STACKS = (
 )
 """Official stacks of one experiment without measures, for which a workspace may be made."""
 
+REALTIME_STACK = "vots2025/realtime"
+"""Official stack with a second experiment, which needs a command of its own."""
+
 EXPERIMENT = "baseline"
 
 _ALL_FRAMES = {"burnin": 0, "ignore_unknown": False}
@@ -174,7 +177,7 @@ def make_challenge_workspace(folder: Path, stack: str, sequences: Path | None = 
 
     Args:
         folder: The workspace's folder; made where it is missing.
-        stack: One of ``STACKS``.
+        stack: One of ``STACKS``, or ``REALTIME_STACK``.
         sequences: Folder with sequences that are here already; the toolkit's own place if None.
 
     Raises:
@@ -182,8 +185,9 @@ def make_challenge_workspace(folder: Path, stack: str, sequences: Path | None = 
         ConfigError: The stack is another one, or the folder is a workspace with another
             configuration.
     """
-    if stack not in STACKS:
-        raise ConfigError(f"the stack must be one of {', '.join(STACKS)}, got {stack}")
+    stacks = (*STACKS, REALTIME_STACK)
+    if stack not in stacks:
+        raise ConfigError(f"the stack must be one of {', '.join(stacks)}, got {stack}")
     folder = folder.absolute()
     data = folder / "sequences" if sequences is None else sequences.absolute()
     workspace = Workspace(folder, data, folder / "trackers.ini")

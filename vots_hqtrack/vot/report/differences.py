@@ -15,7 +15,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How much the second of two trackers is above the first, over the same sequences.
+    """Difference between two trackers over the same sequences, second minus first.
 
     Attributes:
         mean: Mean difference.

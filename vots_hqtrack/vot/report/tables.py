@@ -27,7 +27,7 @@ class Column:
 
     Attributes:
         title: Heading.
-        best: Which value of the column is marked as the best, if any.
+        best: Value that is marked as the best: the highest, the lowest, or none.
         digits: Digits after the point that readers see; the CSV file has all of them.
     """
 
@@ -44,7 +44,7 @@ class Table:
         name: Name of its files, without an ending.
         caption: A sentence on what the rows are.
         columns: Headings.
-        rows: Values, each row as long as ``columns``; None where there is no value.
+        rows: Values, each row as long as ``columns``; None where nothing is known.
 
     Example:
         >>> table = Table("t", "Two.", (Column("Tracker"), Column("Q", "high")), (("A_1", 0.5),))
