@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -32,7 +33,7 @@ _OUTCOMES = (
 )
 # Texts of an SVG are outlines, so that it looks the same everywhere; its ids are the same each
 # time; a dollar sign in a name does not begin a formula.
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "path",
     "svg.hashsalt": "report",
     "pdf.fonttype": 42,
@@ -111,7 +112,7 @@ def _accuracy_robustness(data: ReportData) -> Plot:
     for number, tracker in enumerate(data.trackers):
         measures = data.analyses[tracker].measures.overall
         marker, colour = _MARKERS[number % len(_MARKERS)], _COLOURS[number % len(_COLOURS)]
-        point = ([measures.robustness], [measures.accuracy])
+        point = ([measures.robustness or 0.0], [measures.accuracy or 0.0])
         axes.plot(*point, marker, color=colour, markersize=9, label=_label(tracker))
     axes.set(xlabel="Robustness", ylabel="Accuracy", xlim=(0, 1.02), ylim=(0, 1.02))
     axes.set_title("A-R plot")
@@ -172,7 +173,7 @@ def _label(tracker: str) -> str:
     return f" {tracker}" if tracker.startswith("_") else tracker
 
 
-def _line(number: int) -> dict[str, str]:
+def _line(number: int) -> dict[str, Any]:
     """Style of a tracker's line: colours first, then kinds of lines."""
     kind = _LINES[number // len(_COLOURS) % len(_LINES)]
     return {"color": _COLOURS[number % len(_COLOURS)], "linestyle": kind}
