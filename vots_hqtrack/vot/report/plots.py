@@ -185,6 +185,8 @@ def _finish(axes: Axes, *, title: str | None = None) -> None:
 
 
 def _save(name: str, caption: str, figure: Figure) -> Plot:
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # it is laid out now, once for all formats
     files = {}
     for kind in FORMATS:
         buffer = io.BytesIO()
