@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,7 +26,10 @@ from vots_hqtrack.cli.vot import (
 from vots_hqtrack.errors import ConfigError
 
 if TYPE_CHECKING:
+    from vots_hqtrack.vot.registry import TrackerEntry
     from vots_hqtrack.vot.report.tables import Table
+    from vots_hqtrack.vot.run import StepCallback
+    from vots_hqtrack.vot.workspace import Workspace
 
 _say = functools.partial(err.print, markup=False, soft_wrap=True)
 _EXTRA = ("jinja2", "matplotlib", "scipy")
@@ -87,7 +91,7 @@ def ablate(
     device: DeviceOption = "auto",
     settings: SettingsOption = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace results that were made with other options.")
+        bool, typer.Option("--force", help="Replace results that are there already.")
     ] = False,
 ) -> None:
     """Evaluate variants of a preset, compare them, and say which changed no mask.
@@ -99,9 +103,9 @@ def ablate(
     from vots_hqtrack.vot.report.ablation import ablation_table, make_variants, unchanged
     from vots_hqtrack.vot.report.collect import collect
     from vots_hqtrack.vot.report.write import check_report_folder, write_report
-    from vots_hqtrack.vot.run import check_sequences, evaluate
+    from vots_hqtrack.vot.run import check_sequences
     from vots_hqtrack.vot.toolkit import find_toolkit
-    from vots_hqtrack.vot.workspace import Workspace, check_toolkit_path, make_workspace
+    from vots_hqtrack.vot.workspace import Workspace, check_toolkit_path
 
     find_toolkit()
     check_report_folder(folder)
@@ -114,14 +118,10 @@ def ablate(
         make_entry(each.identifier, each.preset, weights, device, list(each.settings))
         for each in made
     ]
-    registry = workspace / "trackers.ini"
-    space = Workspace(workspace.absolute(), sequences.absolute(), registry.absolute())
+    registry = (workspace / "trackers.ini").absolute()
+    space = Workspace(workspace.absolute(), sequences.absolute(), registry)
     with show_steps() as on_step, show_tool_errors():
-        for entry in entries:
-            with space.claim(entry.identifier):
-                register(registry, entry, force=force)
-                space = make_workspace(workspace, sequences, registry, on_wait=_say)
-                evaluate(space, entry.identifier, on_step=on_step, on_word=_say)
+        _evaluate(space, entries, on_step, force=force)
         data = collect(space, [entry.identifier for entry in entries], on_step)
         table = ablation_table(data, made)
         path = write_report(data, folder, more_tables=[table], on_step=on_step)
@@ -129,6 +129,20 @@ def ablate(
     for title in unchanged(table):
         out.print(f"changed no mask: {title}", markup=False, soft_wrap=True)
     out.print(f"report:     {path.absolute()}", markup=False, soft_wrap=True)
+
+
+def _evaluate(
+    space: Workspace, entries: Sequence[TrackerEntry], on_step: StepCallback, *, force: bool
+) -> None:
+    """Register trackers, and run each on the sequences that it has no whole results for."""
+    from vots_hqtrack.vot.run import evaluate
+    from vots_hqtrack.vot.workspace import make_workspace
+
+    for entry in entries:
+        with space.claim(entry.identifier):
+            register(space.registry, entry, force=force)
+            made = make_workspace(space.folder, space.sequences, space.registry, on_wait=_say)
+            evaluate(made, entry.identifier, force=force, on_step=on_step, on_word=_say)
 
 
 def _print_table(table: Table) -> None:
