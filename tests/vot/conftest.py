@@ -18,5 +18,4 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 @pytest.fixture(scope="session")
 def report_data(evaluated: Workspace) -> ReportData:
     """All numbers of a report of them; needs the toolkit."""
-    pytest.importorskip("matplotlib")
     return collect(evaluated, TRACKERS)
