@@ -141,6 +141,8 @@ def test_exception_output_that_cannot_be_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="must be a folder, got the file"):
         check_report_folder(tmp_path / "file")
+    with pytest.raises(InputError, match=r"must be a folder, got the file .*/file$"):
+        check_report_folder(tmp_path / "file" / "deep" / "report")
     (tmp_path / "plots").symlink_to(tmp_path)
     with pytest.raises(InputError, match="is not a folder that this program made"):
         check_report_folder(tmp_path)

@@ -65,10 +65,14 @@ def check_report_folder(folder: Path) -> None:
     """Refuse a folder with files in the way of a report, before any work is done.
 
     Raises:
-        InputError: It is not a folder, or holds such files that no earlier report lists.
+        InputError: It is not a folder, cannot be written, or holds such files that no earlier
+            report lists.
     """
-    if os.path.lexists(folder) and not folder.is_dir():
-        raise InputError(f"the output folder must be a folder, got the file {folder}")
+    place = next(p for p in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(p))
+    if not place.is_dir():
+        raise InputError(f"the output folder must be a folder, got the file {place}")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise InputError(f"the folder {place} cannot be written: Permission denied")
     _read_earlier(folder)
 
 
