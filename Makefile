@@ -56,5 +56,5 @@ $(VENV)/.installed-demo: pyproject.toml | $(BIN)/python
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
-	$(PIP) install --editable '.[toolkit,demo,train,ui,cluster,gpu,dev]'
+	$(PIP) install --editable '.[toolkit,report,demo,train,ui,cluster,gpu,dev]'
 	touch $@

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from result_files import write_result
 from typer.testing import CliRunner
 
 from vots_hqtrack.cli.main import app
@@ -22,22 +22,6 @@ def square(left: int, width: int = 8) -> np.ndarray:
     mask = np.zeros((HEIGHT, WIDTH), bool)
     mask[5:15, left : left + width] = True
     return mask
-
-
-def write_result(path: Path, masks: list[np.ndarray | None]) -> None:
-    """Write the toolkit's format: a code where an object is given, else a mask over the frame."""
-    data = struct.pack("<hI", 1, len(masks))
-    for mask in masks:
-        if mask is None:
-            data += struct.pack("<BI", 0, 1)
-            continue
-        flat = np.concatenate([[False], mask.ravel()])
-        ends = np.flatnonzero(flat[1:] != flat[:-1]).tolist()
-        runs = np.diff([0, *ends, mask.size]).tolist()
-        data += struct.pack("<BhhHHH", 3, 0, 0, WIDTH, HEIGHT, len(runs))
-        data += struct.pack(f"<{len(runs)}H", *runs)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
 
 
 @pytest.fixture

@@ -27,6 +27,8 @@ from vots_hqtrack.cli.track import track
 from vots_hqtrack.cli.train import train_app
 from vots_hqtrack.cli.ui import ui
 from vots_hqtrack.cli.vot import vot_app
+from vots_hqtrack.cli.vot_report import ablate, report
+from vots_hqtrack.cli.vot_workspace import realtime, workspace
 from vots_hqtrack.cli.weights import weights_app
 from vots_hqtrack.errors import HQTrackError, explain_memory
 
@@ -81,6 +83,10 @@ app.command()(track)
 app.command()(demo)
 app.command()(export)
 app.command()(ui)
+vot_app.command()(report)
+vot_app.command()(ablate)
+vot_app.command()(workspace)
+vot_app.command()(realtime)
 app.add_typer(vot_app)
 app.add_typer(train_app)
 app.add_typer(calibrate_app)

@@ -237,8 +237,8 @@ def evaluate(
                 raise ConfigError(f"the trackers in {registry} have their own options: {_WRITE}")
             _check_registered(registry, names)
         else:
-            entry = _entry(names[0], preset, weights, device, settings or [])
-            _register(own, entry, force=force)
+            entry = make_entry(names[0], preset, weights, device, settings or [])
+            register(own, entry, force=force)
         workspace = make_workspace(folder, sequences, own, on_wait=_say)
         with show_steps() as on_step, show_tool_errors():
             result = run_evaluation(
@@ -412,7 +412,7 @@ def _split_names(given: list[str]) -> list[str]:
     return [name for words in given for name in words.split(",") if name]
 
 
-def _entry(
+def make_entry(
     tracker: str, preset: str | None, weights: Path | None, device: str, settings: list[str]
 ) -> TrackerEntry:
     """Make the registry's entry of our tracker or of the baseline; its weights must be here."""
@@ -427,7 +427,7 @@ def _entry(
     return hqtrack_entry(tracker, preset=name, device=device, weights=weights, settings=settings)
 
 
-def _register(path: Path, entry: TrackerEntry, *, force: bool) -> None:
+def register(path: Path, entry: TrackerEntry, *, force: bool) -> None:
     """Write our tracker into the workspace's registry, and refuse to mix two runs' results."""
     from vots_hqtrack.vot.registry import baseline_entry, write_registry
 

@@ -76,9 +76,21 @@ def write_failures(path: Path, failures: list[Failure]) -> None:
             f"{failure.sequence}, frame {failure.frame.index}: truth, tracker"
             f" | J {failure.score:.2f} (sequence {failure.mean:.2f})"
         )
-        sides = (_label_map(failure.frame.truth), _label_map(failure.frame.masks))
+        sides = (join_masks(failure.frame.truth), join_masks(failure.frame.masks))
         rows.append(SheetRow(caption, [draw_thumbnail(image, labels) for labels in sides]))
     write_sheet(path, rows, quality=QUALITY)
+
+
+def join_masks(masks: Mapping[ObjectId, MaskArray | None]) -> LabelArray:
+    """Join masks of one frame for a picture, of which at least one is known; the last is on top.
+
+    Where an id is above 255 the objects are numbered from 1 in their order.
+    """
+    known = {object_id: mask for object_id, mask in masks.items() if mask is not None}
+    label_map = np.zeros(next(iter(known.values())).shape, dtype=np.uint8)
+    for index, (object_id, mask) in enumerate(known.items(), start=1):
+        label_map[mask] = object_id if max(known) <= 255 else index
+    return label_map
 
 
 def _worst_of(workspace: Workspace, tracker: str, sequence: Path) -> Failure | None:
@@ -96,12 +108,3 @@ def _worst_of(workspace: Workspace, tracker: str, sequence: Path) -> Failure | N
     score, worst = min(scored, key=lambda pair: pair[0])
     mean = float(np.mean([each for each, _ in scored]))
     return Failure(sequence.name, score, mean, worst)
-
-
-def _label_map(masks: Mapping[ObjectId, MaskArray | None]) -> LabelArray:
-    """Join masks of one frame, of which at least one is known; the last object is on top."""
-    known = {object_id: mask for object_id, mask in masks.items() if mask is not None}
-    label_map = np.zeros(next(iter(known.values())).shape, dtype=np.uint8)
-    for object_id, mask in known.items():
-        label_map[mask] = object_id
-    return label_map

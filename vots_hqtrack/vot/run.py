@@ -31,7 +31,7 @@ from vots_hqtrack.vot.sequences import (
     write_sequence_list,
 )
 from vots_hqtrack.vot.toolkit import failure_text, run_toolkit
-from vots_hqtrack.vot.workspace import CHALLENGE_STACK, EXPERIMENT, Workspace, write_config
+from vots_hqtrack.vot.workspace import EXPERIMENT, Workspace, read_stack, write_config
 
 _logger = logging.getLogger(__name__)
 
@@ -427,7 +427,7 @@ def _hidden_workspace(
             path.mkdir(parents=True, exist_ok=True)
         (folder / "logs").symlink_to(workspace.folder / "logs", target_is_directory=True)
         write_sequence_list(hidden.sequences, [str(path) for path in sequences])
-        write_config(hidden, folder, (CHALLENGE_STACK,))
+        write_config(hidden, folder, (read_stack(workspace),))
         yield hidden
     finally:
         shutil.rmtree(folder, ignore_errors=True)

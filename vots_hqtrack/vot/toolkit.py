@@ -61,6 +61,7 @@ def run_toolkit(
     *,
     tracker: str = "",
     on_poll: Callable[[], object] | None = None,
+    program: str | None = None,
 ) -> str:
     """Run one command of the toolkit to its end.
 
@@ -69,6 +70,7 @@ def run_toolkit(
         workspace: Workspace in which the command runs, with its registry.
         tracker: The one tracker that it is about, for the name of the log.
         on_poll: Called about twice a second while the command runs.
+        program: Python program that starts the toolkit's command line, in place of ``vot``.
 
     Returns:
         Its output on both streams, without colours.
@@ -77,6 +79,8 @@ def run_toolkit(
         ConfigError: The toolkit is not installed.
     """
     command = [str(find_toolkit()), *arguments]
+    if program is not None:
+        command = [sys.executable, "-c", program, *arguments]
     if sys.platform == "linux":
         command = [sys.executable, "-ISc", _DIE_WITH_PARENT, str(os.getpid()), *command]
     # The user's own settings of the toolkit must not change what we measure; its cache of analyses

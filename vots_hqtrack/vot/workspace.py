@@ -21,8 +21,14 @@ from vots_hqtrack.io import atomic_path, hold_lock
 from vots_hqtrack.vot.registry import check_identifier
 
 CHALLENGE_STACK = "vots2023"
-STACKS = (CHALLENGE_STACK, "vots2024/main", "vots2025/main", "vots2026/main")
+STACKS = (
+    *(CHALLENGE_STACK, "vots2024/main", "vots2025/main", "vots2026/main"),
+    *("vots2024/votst", "vots2025/votst"),
+)
 """Official stacks of one experiment without measures, for which a workspace may be made."""
+
+REALTIME_STACK = "vots2025/realtime"
+"""Official stack with a second experiment, which needs a command of its own."""
 
 EXPERIMENT = "baseline"
 
@@ -179,6 +185,49 @@ def open_workspace(folder: Path) -> Workspace:
     if not found or not isinstance(sequences, str):
         raise ConfigError(f"{path} must name the folder of the sequences, got {sequences!r}")
     return Workspace(path.parent, path.parent / sequences, path.parent / "trackers.ini")
+
+
+def make_challenge_workspace(folder: Path, stack: str, sequences: Path | None = None) -> Workspace:
+    """Make the workspace of an official challenge, into which the toolkit downloads its sequences.
+
+    Args:
+        folder: The workspace's folder; made where it is missing.
+        stack: One of ``STACKS``, or ``REALTIME_STACK``.
+        sequences: Folder with sequences that are here already; the toolkit's own place if None.
+
+    Raises:
+        InputError: A path cannot be used by the toolkit.
+        ConfigError: The stack is another one, or the folder is a workspace with another
+            configuration.
+    """
+    stacks = (*STACKS, REALTIME_STACK)
+    if stack not in stacks:
+        raise ConfigError(f"the stack must be one of {', '.join(stacks)}, got {stack}")
+    folder = folder.absolute()
+    data = folder / "sequences" if sequences is None else sequences.absolute()
+    workspace = Workspace(folder, data, folder / "trackers.ini")
+    for path in (folder, data):
+        check_toolkit_path(path)
+    try:
+        workspace.results.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make the folder {folder}: {error.strerror}") from error
+    write_config(workspace, folder, (stack,))
+    return workspace
+
+
+def read_stack(workspace: Workspace) -> str:
+    """Official stack of a workspace, which the manifest of its submissions names.
+
+    Raises:
+        ConfigError: Its ``config.yaml`` cannot be read, or has another stack.
+    """
+    path = workspace.folder / "config.yaml"
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    stack = _parse_config(text, path).get("stack", CHALLENGE_STACK)
+    if stack not in STACKS:
+        raise ConfigError(f"{path} must have a stack of {', '.join(STACKS)}, got {stack}")
+    return str(stack)
 
 
 def check_toolkit_path(path: Path) -> None:

@@ -1,0 +1,82 @@
+"""``hqtrack vot workspace`` and ``realtime``: official challenges, up to the submission."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vots_hqtrack.cli.console import err, out
+from vots_hqtrack.cli.options import DeviceOption, SettingsOption, WeightsOption
+from vots_hqtrack.cli.steps import show_tool_errors
+from vots_hqtrack.cli.vot import WORKSPACE, WorkspaceOption, make_entry, register
+
+
+def workspace(
+    stack: Annotated[
+        str, typer.Argument(metavar="STACK", help="Official stack, such as vots2026/main.")
+    ],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the workspace.")],
+    name: Annotated[
+        str, typer.Option("--short-name", metavar="NAME", help="Name registered at the challenge.")
+    ] = "HQTrack",
+    sequences: Annotated[
+        Path | None,
+        typer.Option("--sequences", metavar="DIR", help="Sequences that are here already."),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option("--preset", metavar="NAME", help="Preset; `hqtrack presets` lists them."),
+    ] = None,
+    weights: WeightsOption = None,
+    device: DeviceOption = "auto",
+    settings: SettingsOption = None,
+) -> None:
+    """Make a workspace of an official challenge with the tracker under its registered name.
+
+    Nothing is downloaded: the toolkit does that when the tracker runs the first time.
+    """
+    from vots_hqtrack.vot.workspace import REALTIME_STACK, make_challenge_workspace
+
+    entry = make_entry(name, preset, weights, device, settings or [])
+    made = make_challenge_workspace(folder, stack, sequences)
+    register(made.registry, entry, force=False)
+    if stack == REALTIME_STACK:
+        verb = f"hqtrack vot realtime {name} --workspace {made.folder}"
+    else:
+        verb = f"vot evaluate --workspace {made.folder} {name}"
+    for line in (verb, f"vot pack --workspace {made.folder} {name}"):
+        out.print(line, markup=False, soft_wrap=True)
+
+
+def realtime(
+    tracker: Annotated[
+        str, typer.Argument(metavar="TRACKER", help="Name of a tracker of the workspace.")
+    ],
+    folder: WorkspaceOption = WORKSPACE,
+    sequences: Annotated[
+        Path | None,
+        typer.Option("--sequences", metavar="DIR", help="Sequences, if not in the workspace."),
+    ] = None,
+) -> None:
+    """Run the experiments of the stack vots2025/realtime, where frames do not wait for the tracker.
+
+    Nothing else should run on the machine meanwhile: it is the clock that is measured.
+    """
+    from vots_hqtrack.vot.realtime_run import evaluate_realtime
+    from vots_hqtrack.vot.workspace import REALTIME_STACK, make_challenge_workspace
+
+    made = make_challenge_workspace(folder, REALTIME_STACK, sequences)
+
+    def say(sentence: str) -> None:
+        err.print(sentence, markup=False, soft_wrap=True)
+
+    with show_tool_errors():
+        found = evaluate_realtime(made, tracker, on_word=say)
+    for sequence in found:
+        out.print(
+            f"{sequence.name:24}{sequence.num_tracked:6} of {sequence.num_frames} frames tracked "
+            f"at {sequence.fps:g} frames a second",
+            markup=False,
+        )
