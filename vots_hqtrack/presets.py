@@ -146,6 +146,6 @@ def load_preset(name: str) -> TrackerConfig:
     if not isinstance(name, str) or name not in PRESETS:
         known = ", ".join(PRESETS)
         raise ConfigError(
-            f"unknown preset {name!r}; wanted one of: {known}{did_you_mean(name, PRESETS)}"
+            f"unknown preset {name!r}; wanted one of: {known}{did_you_mean(str(name), PRESETS)}"
         )
     return PRESETS[name]()

@@ -113,7 +113,9 @@ class ForwardRun:
         self._started = time.perf_counter()
         if self._state is None:
             first = next(self.frames)
-            self._state = self.tracker.initialize(first, dict(self._masks))
+            self._state = self.tracker.initialize(
+                first, {int(k): mask for k, mask in self._masks.items()}
+            )
             self.write(_given(self._masks))
         return self._state
 

@@ -151,8 +151,7 @@ def _print_table(table: Table) -> None:
     wanted = [0, *(titles.index(title) for title in _TERMINAL_COLUMNS if title in titles)]
     shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
     for index in wanted:
-        justify = "right" if index else "left"
-        shown.add_column(titles[index], justify=justify, overflow="fold")
+        shown.add_column(titles[index], justify="right" if index else "left", overflow="fold")
     for row in table.shown():
         shown.add_row(*(row[index][0] for index in wanted))
     out.print(shown, markup=False)

@@ -29,10 +29,10 @@ _TRACKER_LOG = re.compile(r"^Tracker output written to file: (.+)$", re.M)
 # The toolkit, and with it its tracker, must not outlive the process that reads its results. Linux
 # ends it with us; the check covers a parent that died before.
 _DIE_WITH_PARENT = """
-import ctypes, os, signal, sys
+import ctypes, os, signal
 ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-if os.getppid() == int(sys.argv[1]):
-    os.execv(sys.argv[2], sys.argv[2:])
+if os.getppid() == {parent}:
+    os.execv({program!r}, {command!r})
 """
 _NO_CONNECTION = "Unable to connect to tracker"
 _PROTOCOL_MARK = "@@TRAX:"
@@ -82,7 +82,8 @@ def run_toolkit(
     if program is not None:
         command = [sys.executable, "-c", program, *arguments]
     if sys.platform == "linux":
-        command = [sys.executable, "-ISc", _DIE_WITH_PARENT, str(os.getpid()), *command]
+        start = _DIE_WITH_PARENT.format(parent=os.getpid(), program=command[0], command=command)
+        command = [sys.executable, "-ISc", start]
     # The user's own settings of the toolkit must not change what we measure; its cache of analyses
     # goes by names, and would bring back the numbers of earlier weights.
     environment = {key: value for key, value in os.environ.items() if not key.startswith("VOT_")}

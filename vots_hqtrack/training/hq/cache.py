@@ -23,7 +23,7 @@ from vots_hqtrack.build import build_networks
 from vots_hqtrack.checkpoints.load import load_into, load_weights
 from vots_hqtrack.config import FrameConfig
 from vots_hqtrack.devices import lower_precision, pick_dtype
-from vots_hqtrack.encoder import find_encoder
+from vots_hqtrack.encoder import Triple, find_encoder
 from vots_hqtrack.encoder.frames import EncodedFrame, NetworkEncoder
 from vots_hqtrack.frame import FrameGeometry, plan_frame
 from vots_hqtrack.io import atomic_path
@@ -109,22 +109,18 @@ def fill_cache(options: HQCacheOptions, data: Path, folder: Path, report: Report
         writer.write_photos(data / options.photos, folder / "photos", report)
 
 
-class _RecordingEncoder:
-    """Passes frames to the encoder of both stages and keeps SAM's embedding of the last one."""
+class _RecordingEncoder(NetworkEncoder):
+    """The encoder of both stages, which keeps SAM's embedding of the last frame."""
 
-    def __init__(self, encoder: NetworkEncoder, embed: SharedEmbedder) -> None:
-        self._encoder = encoder
-        self._embed = embed
+    def __init__(self, network: TinyViT, strides: Triple) -> None:
+        super().__init__(network, FrameConfig(), strides=strides)
+        self._embed = SharedEmbedder(network)
         self.last: list[ImageEmbedding] = []
-
-    def plan(self, frame_size: Size, scale: float = 1.0) -> FrameGeometry:
-        """Lay out a frame size as the encoder does."""
-        return self._encoder.plan(frame_size, scale)
 
     def encode(self, frame: FrameArray, geometry: FrameGeometry) -> EncodedFrame:
         """Encode a frame and keep SAM's embedding of it."""
         with lower_precision(torch.device("cpu")):
-            encoded = self._encoder.encode(frame, geometry)
+            encoded = super().encode(frame, geometry)
         self.last[:] = [self._embed(encoded)]
         return encoded
 
@@ -150,9 +146,7 @@ class _Writer:
         cast_to_low_precision(vmos, dtype, config.runtime.low_precision)
         encoder = TinyViT(sam.part("image_encoder"), pick_dtype("auto", cpu)).eval()
         sam.require_all("SAM's TinyViT")
-        strides = find_encoder(config.encoder.kind).strides
-        shared = NetworkEncoder(encoder, FrameConfig(), strides=strides)
-        recording = _RecordingEncoder(shared, SharedEmbedder(encoder))
+        recording = _RecordingEncoder(encoder, find_encoder(config.encoder.kind).strides)
         return recording, HQTracker(config, recording, vmos, None, device=cpu)
 
     def write_videos(self, root: Path, folder: Path, report: Report) -> None:
