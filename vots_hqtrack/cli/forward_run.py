@@ -113,9 +113,8 @@ class ForwardRun:
         self._started = time.perf_counter()
         if self._state is None:
             first = next(self.frames)
-            self._state = self.tracker.initialize(
-                first, {int(k): mask for k, mask in self._masks.items()}
-            )
+            masks = {int(number): mask for number, mask in self._masks.items()}
+            self._state = self.tracker.initialize(first, masks)
             self.write(_given(self._masks))
         return self._state
 
