@@ -7,7 +7,7 @@ frames, and a short-term entry that is a few frames old.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -68,13 +68,17 @@ class ObjectSlots:
             InputError: An object has a slot already, or there are too many.
         """
         fresh = list(object_ids)
-        known = sorted(set(fresh) & set(self._order))
+        self.require_new(fresh)
+        self._order.extend(fresh)
+
+    def require_new(self, object_ids: Collection[ObjectId]) -> None:
+        """Check that objects can be added; `InputError` as :meth:`add`."""
+        known = sorted(set(object_ids) & set(self._order))
         if known:
             raise InputError(f"these objects are tracked already: {known}")
-        if len(self._order) + len(fresh) > MAX_OBJECTS:
-            got = len(self._order) + len(fresh)
+        if len(self._order) + len(object_ids) > MAX_OBJECTS:
+            got = len(self._order) + len(object_ids)
             raise InputError(f"at most {MAX_OBJECTS} objects fit one video, got {got}")
-        self._order.extend(fresh)
 
     def group_and_slot(self, object_id: ObjectId) -> tuple[int, Slot]:
         """Return an object's group, from 0, and its slot in the group, 1..10.

@@ -391,6 +391,7 @@ class HQTracker(PromptSegmenter):
     ) -> range:
         """Give new objects their slots, and write the frame to the memory of their groups."""
         slots = state.slots
+        slots.require_new(given)
         first = len(slots.object_ids)
         if first:
             # Object ids, in which new and known objects cannot be mistaken for each other.

@@ -24,6 +24,7 @@ from vots_hqtrack.cli.vot import (
     register,
 )
 from vots_hqtrack.errors import ConfigError
+from vots_hqtrack.extras import install_command
 
 if TYPE_CHECKING:
     from vots_hqtrack.vot.registry import TrackerEntry
@@ -160,5 +161,5 @@ def _print_table(table: Table) -> None:
 def _check_extra() -> None:
     missing = [name for name in _EXTRA if importlib.util.find_spec(name) is None]
     if missing:
-        wanted = "pip install 'vots-hqtrack[toolkit,report]'"
+        wanted = install_command("toolkit,report")
         raise ConfigError(f"a report needs {', '.join(missing)}: {wanted}")

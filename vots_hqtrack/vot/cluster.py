@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vots_hqtrack.errors import ConfigError, InputError, ProtocolError
+from vots_hqtrack.extras import missing_extra
 from vots_hqtrack.io import atomic_path
 from vots_hqtrack.vot.registry import BASELINE_TRACKER
 from vots_hqtrack.vot.results import result_fault
@@ -157,9 +158,7 @@ def find_ray() -> ModuleType:
     try:
         import ray
     except ImportError as error:
-        raise ConfigError(
-            f"--workers needs the extra cluster: pip install 'vots-hqtrack[cluster]' ({error})"
-        ) from error
+        raise missing_extra("--workers", "cluster", error) from error
     module: ModuleType = ray
     return module
 
