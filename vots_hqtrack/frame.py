@@ -125,7 +125,7 @@ def plan_aligned_frame(
 
     Example:
         >>> str(plan_aligned_frame(Size(720, 1280)).network_size)
-        '577x1041'
+        '1041x577'
     """
     height, width = float(frame_size.height), float(frame_size.width)
     short = min(height, width)

@@ -15,7 +15,6 @@ from released_clips import LOWERED_FRAMES, Step, load_models, lowered_models, st
 
 from vots_hqtrack.precision import cast_to_low_precision
 
-pytestmark = pytest.mark.usefixtures("fast_16_bit")
 IOU = 0.99
 """Measured: 0.992 (A), 0.994 (B), 0.992 (C), 0.997 (E), 0.997 (F), 0.995 (P)."""
 SMALL_OBJECT = 1000
@@ -30,6 +29,13 @@ CLIPS = [
     *(pytest.param(name, id=name) for name in "CEF"),
     *(pytest.param(name, id=name, marks=pytest.mark.slow) for name in "AP"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def products(request: pytest.FixtureRequest) -> None:
+    """Compute fast, but for clip C: a few near ties make up its smallest objects."""
+    if "[C]" not in request.node.name:
+        request.getfixturevalue("fast_16_bit")
 
 
 def pairs(name: str, *, forced: bool) -> list[tuple[Step, Step]]:

@@ -39,7 +39,6 @@ def test_values_are_those_of_the_package() -> None:
         torch.testing.assert_close(found_map, other, atol=2e-5, rtol=1e-5)
 
 
-@pytest.mark.usefixtures("fast_16_bit")
 def test_lower_precision_stays_near() -> None:
     network, image = build(), torch.randn(1, 3, 96, 96)
     with torch.inference_mode():

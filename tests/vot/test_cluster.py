@@ -320,10 +320,10 @@ def test_a_removed_node_loses_nothing(nodes: Cluster, sequences: Path, tmp_path:
 
     with in_background(run, gate):
         wait_for(lambda: len(waiting_at(gate)) == 2)  # one on each node
-        trackers = waiting_at(gate).values()
+        toolkits = [parent(tracker) for tracker in waiting_at(gate).values()]
         (node,) = nodes.worker_nodes
         nodes.remove_node(node, allow_graceful=False)
-        wait_for(lambda: not all(is_alive(tracker) for tracker in trackers))
+        wait_for(lambda: not all(is_alive(toolkit) for toolkit in toolkits))
     assert set(faults(workspace, "Scripted").values()) == {None}
     begun = sorted(path.name.partition(".")[0] for path in gate.glob("*.*"))
     assert [begun.count(name) for name in LENGTHS].count(2) == 1
