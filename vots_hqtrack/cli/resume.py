@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vots_hqtrack.cli.console import err
-from vots_hqtrack.errors import InputError
+from vots_hqtrack.errors import InputError, printable
 
 if TYPE_CHECKING:
     from vots_hqtrack.cli.prompts import FramePrompt
@@ -88,11 +88,16 @@ def find_checkpoint(folder: Path, earlier: EarlierRun) -> SavedState | None:
         else:
             num_whole = count_whole_frames(folder, earlier, saved.num_frames)
             if num_whole == saved.num_frames:
-                err.print(f"going on from frame {saved.num_frames}")
+                say_of(folder, f"going on from frame {saved.num_frames}")
                 return saved
             reason = f"the label map of frame {num_whole} is not the one that was written"
-    err.print(f"the run begins again: {reason}", markup=False, soft_wrap=True)
+    say_of(folder, f"the run begins again: {reason}")
     return None
+
+
+def say_of(folder: Path, message: str) -> None:
+    """Print a line about the run in an output folder; there may be several at once."""
+    err.print(printable(f"{folder}: {message}"), markup=False, highlight=False, soft_wrap=True)
 
 
 def _digest(data: bytes) -> str:

@@ -17,7 +17,7 @@ from vots_hqtrack.cli import signals
 from vots_hqtrack.cli.console import err, frame_progress, out, print_error
 from vots_hqtrack.cli.forward_run import ForwardRun
 from vots_hqtrack.cli.given import check_prompt, make_masks
-from vots_hqtrack.cli.resume import find_checkpoint, fingerprint, require_same_run
+from vots_hqtrack.cli.resume import find_checkpoint, fingerprint, require_same_run, say_of
 from vots_hqtrack.cli.track_job import Job, Prepared, RunOptions
 from vots_hqtrack.cli.track_session import SessionRun, remove_session
 from vots_hqtrack.cli.track_together import WaitingVideo, run_together
@@ -141,13 +141,15 @@ def _run_session(job: Job, network: Network, title: str) -> None:
             session = SessionRun(job, title)
         with claim_output(job.folder, earlier=job.options.earlier) as earlier:
             digests = session.fingerprint
-            if job.options.earlier == "resume" and earlier is not None:
-                require_same_run(earlier, digests, job.folder)
-                if _has_nothing_left(job, earlier):
+            resumed = earlier if job.options.earlier == "resume" else None
+            if resumed is not None:
+                require_same_run(resumed, digests, job.folder)
+                if _has_nothing_left(job, resumed):
                     return
-            else:
-                remove_session(job.folder)
             tracker = network.load(job.options)
+            if resumed is None:
+                session.make_masks(tracker)
+                remove_session(job.folder)
             facts = job.facts(session.size, str(tracker.device), digests)
             writer = _new_writer(job, facts, earlier)
             with _write_all(job, writer):
@@ -193,9 +195,9 @@ def open_forward(
                 if not earlier.has_ended:
                     saved = find_checkpoint(job.folder, earlier)
                     _check_limit(job, saved)
-            remove_session(job.folder)
             tracker = network.load(options)
             masks = {} if saved else make_masks(tracker, first.frame, checked)
+            remove_session(job.folder)
             facts = job.facts(size, str(tracker.device), digests)
             writer = _new_writer(job, facts, earlier, num_done=saved.num_frames if saved else 0)
             state = tracker.restore(saved) if saved else None
@@ -259,16 +261,18 @@ def _is_whole(job: Job, earlier: EarlierRun) -> bool:
     Raises:
         InputError: It had another limit.
     """
-    if earlier.head.get("limit") != job.limit:
+    has_other_frames = earlier.head.get("passes") != [list(part) for part in job.passes]
+    limit = earlier.head.get("limit")
+    if has_other_frames and limit != job.limit:
+        until = "to the end of the video" if limit is None else f"with --limit {limit}"
         raise InputError(
-            f"the run in {job.folder} is complete with --limit {earlier.head.get('limit')}; give "
-            "--overwrite to begin again"
+            f"the run in {job.folder} is {earlier.status} {until}; give --overwrite to begin again"
         )
     cutout = job.options.cutout
     wanted = [OVERLAY_NAME] if job.options.use_overlay else []
     wanted += [] if cutout is None else [Cutout(cutout, job.source.fps).file_name]
     lost = [name for name in wanted if not (job.folder / name).exists()]
-    if earlier.head.get("passes") != [list(part) for part in job.passes]:
+    if has_other_frames:
         lost.append("the frames that the source has now")
     num_frames = len(earlier.frames)
     num_whole = count_whole_frames(job.folder, earlier, num_frames)
@@ -276,7 +280,7 @@ def _is_whole(job: Job, earlier: EarlierRun) -> bool:
         lost.append(f"the label map of frame {num_whole}, as it was written")
     if lost:
         missing = f"it is {earlier.status}, but lacks {' and '.join(lost)}"
-        err.print(f"the run begins again: {missing}", markup=False, soft_wrap=True)
+        say_of(job.folder, f"the run begins again: {missing}")
     return not lost
 
 

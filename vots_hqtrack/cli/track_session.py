@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from vots_hqtrack.cli import signals
-from vots_hqtrack.cli.console import err, frame_progress
+from vots_hqtrack.cli.console import frame_progress
 from vots_hqtrack.cli.given import CheckedPrompt, check_prompt, make_masks
-from vots_hqtrack.cli.resume import Fingerprint, fingerprint
+from vots_hqtrack.cli.resume import Fingerprint, fingerprint, say_of
 from vots_hqtrack.cli.spans import Pass
-from vots_hqtrack.cli.track_job import Job
+from vots_hqtrack.cli.track_job import Job, check_object_ids
 from vots_hqtrack.errors import InputError, ShapeError
 from vots_hqtrack.session import InteractivePredictor, SessionState
 from vots_hqtrack.session.project import PROJECT_NAME, delete_project
@@ -61,6 +61,7 @@ class SessionRun:
             try:
                 check_frame(job.source[index].frame, expected=self.size)
                 self._given[index] = check_prompt(prompt, self.size)
+                check_object_ids(self._given[index].masks)
             except (InputError, ShapeError) as error:
                 raise type(error)(f"frame {index}: {error}") from error
         frames = (job.source[index].frame for index in job.prompts)
@@ -79,6 +80,19 @@ class SessionRun:
         passes = repr([tuple(part) for part in self._job.passes])
         return {**self._digests, "range of frames": hashlib.sha256(passes.encode()).hexdigest()}
 
+    def make_masks(self, tracker: HQTracker) -> None:
+        """Turn all points and boxes into masks, before anything is replaced.
+
+        Raises:
+            ConfigError: The preset has no refiner to read points and boxes.
+            InputError: No object was found for a prompt, or others cover it wholly.
+        """
+        for index, given in self._given.items():
+            if given.prompts:
+                signals.check()
+                masks = make_masks(tracker, self._job.source[index].frame, given)
+                self._given[index] = CheckedPrompt(masks, {})
+
     def track(self, tracker: HQTracker, writer: ResultWriter) -> None:
         """Make all passes, then write what was tracked; after an error or a signal, too.
 
@@ -90,13 +104,16 @@ class SessionRun:
             with predictor.init_state(SourceVideo(self._job.source), project) as state:
                 if progress.num_done:
                     total = sum(part.length for part in self._job.passes)
-                    err.print(f"going on after {progress.num_done} of {total} frames")
+                    what = f"going on after {progress.num_done} of {total} frames"
+                    say_of(self._job.folder, what)
                 for index in sorted(set(self._given) - progress.given):
                     signals.check()
-                    masks = make_masks(tracker, state.frame(index), self._given[index])
+                    given = self._given.pop(index)
+                    masks = make_masks(tracker, state.frame(index), given)
                     for number, mask in masks.items():
                         predictor.add_new_mask(state, index, number, mask)
                     progress.note_given(index)
+                self._given.clear()
                 try:
                     self._make_passes(predictor, state, progress)
                 finally:

@@ -163,6 +163,8 @@ def read_earlier(folder: Path) -> EarlierRun | None:
 def remove_earlier(folder: Path, run: EarlierRun, *, keep_frames: int = 0) -> None:
     """Remove the files of an earlier run, ``tracks.json`` last, which lists the others.
 
+    If the run was cut, ``tracks.json`` stays until it is replaced: a session needs its fingerprint.
+
     Args:
         folder: Folder that is locked.
         run: The run.
@@ -171,7 +173,9 @@ def remove_earlier(folder: Path, run: EarlierRun, *, keep_frames: int = 0) -> No
     """
     kept = {folder / MASKS_FOLDER / f"{frame['name']}.png" for frame in run.frames[:keep_frames]}
     if keep_frames:
-        kept |= {folder / TRACKS_NAME, folder / JOURNAL_NAME, folder / CHECKPOINT_NAME}
+        kept |= {folder / JOURNAL_NAME, folder / CHECKPOINT_NAME}
+    if not run.has_ended:
+        kept.add(folder / TRACKS_NAME)
     for path in run.files(folder):
         if path not in kept:
             path.unlink(missing_ok=True)
