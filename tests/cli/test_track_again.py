@@ -1,12 +1,10 @@
 """Results that are in the folder already: none is lost to a run that cannot begin or go on."""
 
-import numpy as np
 import pytest
-from square_video import make_frame, make_mask, read_tracks, save
+from square_video import make_frame, read_tracks, save
 
 from vots_hqtrack.cli.signals import Stopped
 from vots_hqtrack.tracker import HQTracker
-from vots_hqtrack.video.label_maps import write_label_map
 from vots_hqtrack.video.result_folder import read_earlier
 from vots_hqtrack.video.results import ResultWriter
 
@@ -69,18 +67,6 @@ def test_the_same_frames_by_another_limit_are_complete_already(track, frames, fi
     result, _, tracks = track(*given, "--limit", "2", "--resume", code=2)
     assert "is complete to the end of the video; give --overwrite" in result.stderr
     assert len(tracks["frames"]) == 3
-
-
-def test_object_255_of_a_mask_is_refused_before_the_model_is_loaded(
-    track, frames, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(HQTracker, "from_config", None)
-    path = tmp_path / "high.png"
-    write_label_map(path, make_mask(1).astype(np.uint8) * 255)
-    given = [frames, "--mask", path, "--start", "1", "--both", *QUICK]
-    result, folder, _ = track(*given, code=2)
-    assert "take object ids up to 254, got 255" in result.stderr
-    assert not folder.exists()
 
 
 def test_complete_partial_and_cut_videos_go_on_together(track, frames, first_mask, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,6 +53,17 @@ def test_masks_and_cutouts_as_images(state: SessionState) -> None:
         np.testing.assert_array_equal(
             cutouts[f"cutout/0000{index}.png"][..., 3], 255 * (label_map > 0)
         )
+
+
+def test_a_frame_name_that_is_not_utf_8_is_escaped(tmp_path: Path) -> None:
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    Image.new("RGB", SIZE[::-1]).save(frames / "0.png")
+    (frames / "0.png").rename(os.fsdecode(os.fsencode(frames) + b"/fr\xff.png"))
+    predictor = InteractivePredictor.__new__(InteractivePredictor)
+    with predictor.init_state(frames, tmp_path / "project") as state:
+        predictor.add_new_mask(state, 0, 1, np.ones(SIZE, bool))
+        assert list(read_zip(export(state, "masks"))) == [r"masks/fr\udcff.png"]
 
 
 @pytest.mark.parametrize("name", ["overlay", "cutout-webm", "cutout-mp4"])

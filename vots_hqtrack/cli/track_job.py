@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -285,16 +285,9 @@ def _check_session(job: Job) -> None:
     project = job.folder / SESSION_NAME
     if os.path.lexists(project) and not (job.folder / PASSES_NAME).is_file():
         raise InputError(f"{project} is not of a run that was cut; move it, or give another --out")
-    check_object_ids(number for prompt in job.prompts.values() for number in prompt.objects)
-
-
-def check_object_ids(numbers: Iterable[int]) -> None:
-    """Refuse object ids that sessions cannot keep."""
-    if (highest := max(numbers, default=0)) > LAST_OBJECT:
-        raise InputError(
-            "prompts on other frames than the first, and runs backward, take object ids up to "
-            f"{LAST_OBJECT}, got {highest}"
-        )
+    ids = [number for prompt in job.prompts.values() for number in prompt.objects]
+    if max(ids, default=0) > LAST_OBJECT:
+        raise InputError(f"{what} take object ids up to {LAST_OBJECT}, got {max(ids)}")
 
 
 def _files_of(source: FrameSource) -> list[Path]:

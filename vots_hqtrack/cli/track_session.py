@@ -23,7 +23,7 @@ from vots_hqtrack.cli.console import frame_progress
 from vots_hqtrack.cli.given import CheckedPrompt, check_prompt, make_masks
 from vots_hqtrack.cli.resume import Fingerprint, fingerprint, say_of
 from vots_hqtrack.cli.spans import Pass
-from vots_hqtrack.cli.track_job import Job, check_object_ids
+from vots_hqtrack.cli.track_job import Job
 from vots_hqtrack.errors import InputError, ShapeError
 from vots_hqtrack.session import InteractivePredictor, SessionState
 from vots_hqtrack.session.project import PROJECT_NAME, delete_project
@@ -61,7 +61,6 @@ class SessionRun:
             try:
                 check_frame(job.source[index].frame, expected=self.size)
                 self._given[index] = check_prompt(prompt, self.size)
-                check_object_ids(self._given[index].masks)
             except (InputError, ShapeError) as error:
                 raise type(error)(f"frame {index}: {error}") from error
         frames = (job.source[index].frame for index in job.prompts)

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from vots_hqtrack.errors import InputError
+from vots_hqtrack.errors import InputError, printable
 from vots_hqtrack.io import atomic_path
 from vots_hqtrack.session.state import SessionState
 from vots_hqtrack.session.video import losses_of
@@ -125,7 +125,8 @@ def _write_part(
             return
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
             for image in sorted(found.iterdir()):
-                archive.write(image, f"{part}/{image.name}")
+                # A ZIP holds UTF-8 names only.
+                archive.write(image, f"{part}/{printable(image.name)}")
 
 
 EXPORTS: dict[str, Export] = {
