@@ -20,6 +20,8 @@ from vots_hqtrack.types import Size
 
 VIDEO = {"id": 1, "file_names": ["a/0.jpg", "a/1.jpg"], "height": 2, "width": 3}
 TRACK = {"id": 1, "video_id": 1, "segmentations": [None, {"size": [2, 3], "counts": [1, 2, 3]}]}
+HUGE = "9" * 5000
+"""A number of more digits than Python reads."""
 IMAGE = {"id": 1, "file_name": "a.jpg", "height": 2, "width": 3}
 MASK = {"id": 1, "image_id": 1, "track_id": 2, "segmentation": {"counts": [1, 2, 3]}}
 
@@ -72,6 +74,7 @@ def test_youtube_vis_that_does_not_fit_is_refused(tmp_path, content, wanted):
         ({"images": [IMAGE], "annotations": [{**MASK, "track_id": None}]}, "'track_id' as int"),
         ({"images": [IMAGE, {**IMAGE, "id": 2, "width": 4}], "annotations": []}, "of one size"),
         ({"images": [1], "annotations": []}, "wanted a table with 'id'"),
+        ({"images": [IMAGE], "annotations": [{**MASK, "image_id": 9}]}, "an image of id 9"),
         ({"images": [IMAGE], "annotations": [], "videos": 3}, "wanted 'videos' as list"),
     ],
 )
@@ -102,6 +105,9 @@ def test_json_that_is_nested_too_deeply_is_refused(tmp_path):
         ('<polygon frame="0" points="0,0;3,0;3,3"/>' * 2, "two shapes"),
         ('<box rotation="10" frame="0" xtl="0" ytl="0" xbr="3" ybr="2"/>', "a rotated box"),
         ('<skeleton frame="0"/>', "got a skeleton"),
+        (f'<polygon frame="{HUGE}" points="0,0;3,0;3,3"/>', "whole number as frame"),
+        ('<mask frame="0" rle="1" left="1e400" top="0" width="1" height="1"/>', "the mask"),
+        (f'<mask frame="0" rle="{HUGE}" left="1" top="0" width="1" height="1"/>', "the mask"),
     ],
 )
 def test_cvat_that_does_not_fit_is_refused(tmp_path, shape, wanted):
@@ -109,6 +115,20 @@ def test_cvat_that_does_not_fit_is_refused(tmp_path, shape, wanted):
     size = "<size>2</size><original_size><width>6</width><height>5</height></original_size>"
     body = f'<track id="0" label="a">{shape}</track>'
     path.write_text(f"<annotations><meta><task>{size}</task></meta>{body}</annotations>")
+    with pytest.raises(InputError, match=wanted):
+        read_all(path, "cvat")
+
+
+@pytest.mark.parametrize(
+    ("size", "width", "wanted"),
+    [(HUGE, "6", "number of frames"), ("2", HUGE, "size of the frames")],
+)
+def test_numbers_of_a_cvat_task_that_no_video_has_are_refused(tmp_path, size, width, wanted):
+    path = tmp_path / "x.xml"
+    facts = f"<original_size><width>{width}</width><height>5</height></original_size>"
+    path.write_text(
+        f"<annotations><meta><task><size>{size}</size>{facts}</task></meta></annotations>"
+    )
     with pytest.raises(InputError, match=wanted):
         read_all(path, "cvat")
 
@@ -129,6 +149,7 @@ def test_entities_of_xml_are_refused(tmp_path):
         ("1 1 2 2 3 123\n2 1 2 3 3 123\n", "masks of one size"),
         ("1 1 2 2 3 zzz\n", "run lengths"),
         ("999999999999 1 2 2 3 123\n", "at most 1000000 frames"),
+        (f"{HUGE} 1 2 2 3 123\n", "wanted 'frame object"),
         ("1 1 2 99999 99999 123\n", "wanted frames of 1 to"),
     ],
 )
@@ -138,6 +159,16 @@ def test_mots_that_does_not_fit_is_refused(tmp_path, text, wanted):
     path.write_text(text)
     with pytest.raises(InputError, match=wanted):
         read_all(tmp_path, "mots")
+
+
+@pytest.mark.parametrize("rate", ["nan", "-3", "0", "1e400"])
+def test_a_frame_rate_that_no_video_has_is_unknown(tmp_path, rate):
+    path = tmp_path / "clip" / "gt" / "gt.txt"
+    path.parent.mkdir(parents=True)
+    path.write_text("1 2001 2 2 3 123\n")
+    info = f"[Sequence]\nseqLength=1\nframeRate={rate}\n"
+    (tmp_path / "clip" / "seqinfo.ini").write_text(info)
+    assert read_masks(tmp_path, "mots")[0].fps is None
 
 
 @pytest.mark.parametrize("to", ["youtube-vis", "coco", "cvat", "mots"])

@@ -190,6 +190,9 @@ def read_coco(path: Path) -> list[MaskVideo]:
         take(entry, "id", int, path)
         video_id = take(entry, "video_id", int, path) if "video_id" in entry else 0
         by_video.setdefault(video_id, []).append(entry)
+    known = {image["id"] for images in by_video.values() for image in images}
+    if lost := by_image.keys() - known:
+        raise InputError(f"{path}: wanted an image of id {min(lost)}, found none")
     return [
         _read_coco_video(titles.get(number, path.stem), images, by_image, names, path)
         for number, images in by_video.items()

@@ -21,6 +21,8 @@ IdArray = npt.NDArray[np.int32]
 Value = TypeVar("Value")
 
 _SHOWN_KEYS = 8
+_MAX_DIGITS = 18
+"""Digits of whole numbers in files: such numbers fit 64 bits."""
 
 
 def require_file(kind: str, path: Path) -> Path:
@@ -76,6 +78,16 @@ def take(table: object, key: str, kind: type[Value], where: object) -> Value:
         got = type(value).__name__
         raise InputError(f"{where}: wanted {key!r} as {kind.__name__}, got {got}")
     return value
+
+
+def whole_number(text: str) -> int | None:
+    """Read a whole number without a sign; None if it is none, or too long to be meant.
+
+    Example:
+        >>> whole_number("007"), whole_number("-7"), whole_number("9" * 30)
+        (7, None, None)
+    """
+    return int(text) if text.isdecimal() and len(text) <= _MAX_DIGITS else None
 
 
 def read_wide(path: Path) -> IdArray:
