@@ -85,6 +85,15 @@ def test_coco_that_does_not_fit_is_refused(tmp_path, content, wanted):
         read_all(path, "coco")
 
 
+@pytest.mark.parametrize("key", ["frame_id", "frame_index"])
+def test_frames_of_coco_are_in_the_order_of_their_numbers(tmp_path, key):
+    path = tmp_path / "x.json"
+    images = [{**IMAGE, key: 7}, {**IMAGE, "id": 2, key: 3}]
+    path.write_text(json.dumps({"images": images, "annotations": [MASK]}))
+    (video,) = read_masks(path, "coco")
+    assert [(frame.index, set(found.masks)) for frame, found in video] == [(3, set()), (7, {2})]
+
+
 def test_json_that_is_nested_too_deeply_is_refused(tmp_path):
     path = tmp_path / "x.json"
     path.write_text("[" * 100_000)
