@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import struct
 import tempfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mask_videos import make_video
+from PIL import Image
 
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.formats.convert import plan_export
@@ -168,6 +171,20 @@ def test_mots_that_does_not_fit_is_refused(tmp_path, text, wanted):
     path.write_text(text)
     with pytest.raises(InputError, match=wanted):
         read_all(tmp_path, "mots")
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("side", [0, 10**5])
+def test_a_label_image_of_absurd_size_is_refused(tmp_path, side):
+    folder = tmp_path / "instances" / "clip"
+    folder.mkdir(parents=True)
+    Image.new("I;16", (3, 2)).save(folder / "000000.png")
+    content = bytearray((folder / "000000.png").read_bytes())
+    content[16:24] = struct.pack(">II", side, side)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    (folder / "000000.png").write_bytes(content)
+    with pytest.raises(InputError, match=r"cannot read the label map .*000000\.png"):
+        read_all(tmp_path, "mots-png")
 
 
 @pytest.mark.parametrize("rate", ["nan", "-3", "0", "1e400"])

@@ -1,4 +1,4 @@
-"""What the driver of a cluster does when machines go away; a table of machines stands for Ray."""
+"""The driver of a cluster when machines go away; a table of machines stands for Ray."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def read_wide(path: Path) -> IdArray:
     try:
         with Image.open(path) as image:
             values = np.asarray(image)
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = getattr(error, "strerror", None) or "not an image, or a damaged one"
         raise InputError(f"cannot read the label map {path}: {reason}") from error
     if values.ndim == 3 and values.shape[2] >= 3 and values.dtype == np.uint8:
