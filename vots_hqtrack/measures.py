@@ -84,12 +84,14 @@ def boundary_accuracy(
     """
     _check_pair(predicted, truth)
     radius = math.ceil(tolerance if tolerance >= 1 else tolerance * math.hypot(*truth.shape))
-    found, wanted = mask_boundary(predicted), mask_boundary(truth)
+    both = predicted | truth
+    if not both.any():
+        return 1.0
+    window = _window_around(both)
+    found, wanted = mask_boundary(predicted[window]), mask_boundary(truth[window])
     num_found, num_wanted = int(np.count_nonzero(found)), int(np.count_nonzero(wanted))
     if not num_found or not num_wanted:
         return float(num_found == num_wanted)
-    window = _window_around(found | wanted)
-    found, wanted = found[window], wanted[window]
     precision = int(np.count_nonzero(found & _dilate(wanted, radius))) / num_found
     recall = int(np.count_nonzero(wanted & _dilate(found, radius))) / num_wanted
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
@@ -182,9 +184,13 @@ def _dilate(boundary: MaskArray, radius: int) -> MaskArray:
 
 
 def _window_around(mask: MaskArray) -> tuple[slice, slice]:
-    """Return the box around the pixels of a mask, which has some, as rows and columns."""
+    """Return the box around a mask's pixels, of which it has some, and one pixel more on each side.
+
+    The boundary inside of this window is that of the whole frame.
+    """
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    top, left = max(rows[0] - 1, 0), max(columns[0] - 1, 0)
+    return slice(top, rows[-1] + 2), slice(left, columns[-1] + 2)
 
 
 def _check_pair(left: npt.NDArray[np.generic], right: npt.NDArray[np.generic]) -> None:

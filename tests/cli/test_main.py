@@ -90,3 +90,18 @@ def test_debug_shows_where_an_error_comes_from(runner, failing):
 def test_bugs_are_not_hidden(runner, failing):
     result = runner.invoke(failing(ZeroDivisionError("a bug")), ["fail"])
     assert isinstance(result.exception, ZeroDivisionError)
+
+
+@pytest.mark.parametrize(
+    "words", [["track", "{}", "--mask", "{}"], ["export", "{}"], ["vot", "check", "{}"]]
+)
+def test_a_file_without_permission_is_one_line(runner, tmp_path, monkeypatch, words):
+    path = tmp_path / "mask.png"
+    path.touch()
+    # Tests may run as root, who may read every file.
+    monkeypatch.setattr("os.access", lambda found, mode: str(found) != str(path))
+    result = runner.invoke(app, [word.format(path) for word in words])
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert line.endswith(f"'{path}' is not readable.")

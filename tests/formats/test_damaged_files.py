@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import struct
 import tempfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mask_videos import make_video
+from PIL import Image
 
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.formats.convert import plan_export
@@ -20,6 +23,8 @@ from vots_hqtrack.types import Size
 
 VIDEO = {"id": 1, "file_names": ["a/0.jpg", "a/1.jpg"], "height": 2, "width": 3}
 TRACK = {"id": 1, "video_id": 1, "segmentations": [None, {"size": [2, 3], "counts": [1, 2, 3]}]}
+HUGE = "9" * 5000
+"""A number of more digits than Python reads."""
 IMAGE = {"id": 1, "file_name": "a.jpg", "height": 2, "width": 3}
 MASK = {"id": 1, "image_id": 1, "track_id": 2, "segmentation": {"counts": [1, 2, 3]}}
 
@@ -72,6 +77,7 @@ def test_youtube_vis_that_does_not_fit_is_refused(tmp_path, content, wanted):
         ({"images": [IMAGE], "annotations": [{**MASK, "track_id": None}]}, "'track_id' as int"),
         ({"images": [IMAGE, {**IMAGE, "id": 2, "width": 4}], "annotations": []}, "of one size"),
         ({"images": [1], "annotations": []}, "wanted a table with 'id'"),
+        ({"images": [IMAGE], "annotations": [{**MASK, "image_id": 9}]}, "an image of id 9"),
         ({"images": [IMAGE], "annotations": [], "videos": 3}, "wanted 'videos' as list"),
     ],
 )
@@ -80,6 +86,15 @@ def test_coco_that_does_not_fit_is_refused(tmp_path, content, wanted):
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match=wanted):
         read_all(path, "coco")
+
+
+@pytest.mark.parametrize("key", ["frame_id", "frame_index"])
+def test_frames_of_coco_are_in_the_order_of_their_numbers(tmp_path, key):
+    path = tmp_path / "x.json"
+    images = [{**IMAGE, key: 7}, {**IMAGE, "id": 2, key: 3}]
+    path.write_text(json.dumps({"images": images, "annotations": [MASK]}))
+    (video,) = read_masks(path, "coco")
+    assert [(frame.index, set(found.masks)) for frame, found in video] == [(3, set()), (7, {2})]
 
 
 def test_json_that_is_nested_too_deeply_is_refused(tmp_path):
@@ -102,6 +117,9 @@ def test_json_that_is_nested_too_deeply_is_refused(tmp_path):
         ('<polygon frame="0" points="0,0;3,0;3,3"/>' * 2, "two shapes"),
         ('<box rotation="10" frame="0" xtl="0" ytl="0" xbr="3" ybr="2"/>', "a rotated box"),
         ('<skeleton frame="0"/>', "got a skeleton"),
+        (f'<polygon frame="{HUGE}" points="0,0;3,0;3,3"/>', "whole number as frame"),
+        ('<mask frame="0" rle="1" left="1e400" top="0" width="1" height="1"/>', "the mask"),
+        (f'<mask frame="0" rle="{HUGE}" left="1" top="0" width="1" height="1"/>', "the mask"),
     ],
 )
 def test_cvat_that_does_not_fit_is_refused(tmp_path, shape, wanted):
@@ -109,6 +127,20 @@ def test_cvat_that_does_not_fit_is_refused(tmp_path, shape, wanted):
     size = "<size>2</size><original_size><width>6</width><height>5</height></original_size>"
     body = f'<track id="0" label="a">{shape}</track>'
     path.write_text(f"<annotations><meta><task>{size}</task></meta>{body}</annotations>")
+    with pytest.raises(InputError, match=wanted):
+        read_all(path, "cvat")
+
+
+@pytest.mark.parametrize(
+    ("size", "width", "wanted"),
+    [(HUGE, "6", "number of frames"), ("2", HUGE, "size of the frames")],
+)
+def test_numbers_of_a_cvat_task_that_no_video_has_are_refused(tmp_path, size, width, wanted):
+    path = tmp_path / "x.xml"
+    facts = f"<original_size><width>{width}</width><height>5</height></original_size>"
+    path.write_text(
+        f"<annotations><meta><task><size>{size}</size>{facts}</task></meta></annotations>"
+    )
     with pytest.raises(InputError, match=wanted):
         read_all(path, "cvat")
 
@@ -129,6 +161,7 @@ def test_entities_of_xml_are_refused(tmp_path):
         ("1 1 2 2 3 123\n2 1 2 3 3 123\n", "masks of one size"),
         ("1 1 2 2 3 zzz\n", "run lengths"),
         ("999999999999 1 2 2 3 123\n", "at most 1000000 frames"),
+        (f"{HUGE} 1 2 2 3 123\n", "wanted 'frame object"),
         ("1 1 2 99999 99999 123\n", "wanted frames of 1 to"),
     ],
 )
@@ -138,6 +171,30 @@ def test_mots_that_does_not_fit_is_refused(tmp_path, text, wanted):
     path.write_text(text)
     with pytest.raises(InputError, match=wanted):
         read_all(tmp_path, "mots")
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("side", [0, 10**5])
+def test_a_label_image_of_absurd_size_is_refused(tmp_path, side):
+    folder = tmp_path / "instances" / "clip"
+    folder.mkdir(parents=True)
+    Image.new("I;16", (3, 2)).save(folder / "000000.png")
+    content = bytearray((folder / "000000.png").read_bytes())
+    content[16:24] = struct.pack(">II", side, side)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    (folder / "000000.png").write_bytes(content)
+    with pytest.raises(InputError, match=r"cannot read the label map .*000000\.png"):
+        read_all(tmp_path, "mots-png")
+
+
+@pytest.mark.parametrize("rate", ["nan", "-3", "0", "1e400"])
+def test_a_frame_rate_that_no_video_has_is_unknown(tmp_path, rate):
+    path = tmp_path / "clip" / "gt" / "gt.txt"
+    path.parent.mkdir(parents=True)
+    path.write_text("1 2001 2 2 3 123\n")
+    info = f"[Sequence]\nseqLength=1\nframeRate={rate}\n"
+    (tmp_path / "clip" / "seqinfo.ini").write_text(info)
+    assert read_masks(tmp_path, "mots")[0].fps is None
 
 
 @pytest.mark.parametrize("to", ["youtube-vis", "coco", "cvat", "mots"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from vots_hqtrack.cli.prompts import read_prompts
 from vots_hqtrack.errors import InputError, OutputError
 from vots_hqtrack.formats.convert import plan_export
 from vots_hqtrack.formats.registry import FORMATS, READABLE, WRITABLE, detect_format, read_masks
-from vots_hqtrack.formats.stream import DEFAULT_NAME
+from vots_hqtrack.formats.stream import DEFAULT_NAME, FrameName
 from vots_hqtrack.io import write_json
 from vots_hqtrack.types import Size
 from vots_hqtrack.video.label_maps import write_label_map
@@ -219,7 +220,40 @@ def test_a_session_keeps_names_scores_and_what_is_not_known(tmp_path):
     assert dict(read_masks(tmp_path / "o.xml")[0].objects) == {1: "left paw"}
 
 
-def test_vot_results_of_a_workspace_are_read_with_the_given_mask(tmp_path):
+@pytest.mark.parametrize("first", ["00001", "img_7"])
+@pytest.mark.parametrize("to", ["davis", "youtube-vos"])
+def test_masks_are_named_as_the_frames_beside_them(tmp_path, to, first):
+    """Also where the frames count from 1, or the masks had no such names."""
+    from vots_hqtrack.session.project import (
+        FrameRecord,
+        ObjectInfo,
+        ObjectRecord,
+        Project,
+        VideoFacts,
+    )
+
+    folder = tmp_path / "images"
+    folder.mkdir()
+    names = [first, f"{first}b", f"{first}c"]
+    for name in names:
+        Image.new("RGB", SIZE[::-1]).save(folder / f"{name}.jpg")
+    project = Project(tmp_path / "p", VideoFacts(str(folder), 3, SIZE))
+    project.objects = {1: ObjectInfo("cat")}
+    project.save()
+    record = FrameRecord({1: ObjectRecord(1, "given", 1)})
+    project.write_frame(1, square(2).astype(np.uint8), record)
+    project.close()
+    plan_export(tmp_path / "p", tmp_path / "from-session", to=to, frames=folder).run()
+    unnamed = make_video({1: {1: square(2)}}, SIZE, name="images")
+    unnamed = replace(unnamed, frames=(FrameName(1, "second"),))
+    plan_export([unnamed], tmp_path / "from-others", to=to, frames=folder).run()
+    for made in ("from-session", "from-others"):
+        (video,) = read_masks(tmp_path / made)
+        assert [frame for frame, _ in video] == [FrameName(1, names[1])]
+        assert content(video) == {1: {1: square(2).tolist()}}
+
+
+def test_vot_results_of_a_workspace_are_read_with_the_given_mask(tmp_path, monkeypatch):
     from vots_hqtrack.vot.region_text import encode_region
     from vots_hqtrack.vot.sequences import write_sequence, write_sequence_list
 
@@ -233,7 +267,8 @@ def test_vot_results_of_a_workspace_are_read_with_the_given_mask(tmp_path):
     write_json(workspace / "config.yaml", {"stack": "vots2023", "sequences": str(sequences)})
     lines = ["1", encode_region(square(4)), encode_region(np.zeros(SIZE, bool))]
     (folder / "cat_001.txt").write_text("\n".join(lines) + "\n")
-    for path in (workspace, workspace / "results" / "Mine"):
+    monkeypatch.chdir(workspace / "results")
+    for path in (workspace, workspace / "results" / "Mine", Path("Mine"), Path("..")):
         assert detect_format(path) == "vot-results"
         (video,) = read_masks(path)
         assert content(video) == {0: {1: square(1).tolist()}, 1: {1: square(4).tolist()}}

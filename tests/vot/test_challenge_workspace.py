@@ -70,6 +70,14 @@ def test_command(tmp_path: Path) -> None:
     assert "error: the stack must be one of" in ended.stderr
 
 
+def test_realtime_makes_nothing_for_a_workspace_that_is_not_there(tmp_path: Path) -> None:
+    arguments = ["vot", "realtime", "Mine", "--workspace", str(tmp_path / "slip")]
+    ended = CliRunner().invoke(app, arguments)
+    assert ended.exit_code == 2
+    assert ended.stderr.startswith("error: cannot read the trackers in")
+    assert not list(tmp_path.iterdir())
+
+
 def write_clip(folder: Path, *, fps: float, start: int = 0) -> None:
     frames = [np.full((*SIZE, 3), 90, dtype=np.uint8)] * 12
     late = [None if index < start else square(30) for index in range(12)]

@@ -106,7 +106,9 @@ def test_a_link_to_a_registry_stays_a_link(tmp_path: Path) -> None:
     assert "HQTrack (lite)" in (tmp_path / "real.ini").read_text()
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "/data", "a/b", "a\n", "DEFAULT", "é", "a b"])
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "/data", "a/b", "a\n", "DEFAULT", "é", "a b", "A" * 151]
+)
 def test_names_that_are_no_identifiers(tmp_path: Path, name: str) -> None:
     space = Workspace(tmp_path, tmp_path, tmp_path / "trackers.ini")
     with pytest.raises(ConfigError, match="identifier must be letters"):

@@ -30,7 +30,7 @@ from vots_hqtrack.cli.vot import vot_app
 from vots_hqtrack.cli.vot_report import ablate, report
 from vots_hqtrack.cli.vot_workspace import realtime, workspace
 from vots_hqtrack.cli.weights import weights_app
-from vots_hqtrack.errors import HQTrackError, explain_memory
+from vots_hqtrack.errors import HQTrackError, InputError, explain_memory
 
 EXIT_CLOSED_PIPE = signals.SIGNAL_EXIT + 13
 """What shells report of a program that SIGPIPE ended."""
@@ -44,6 +44,11 @@ class ErrorLineGroup(TyperGroup):
         try:
             with signals.on_signal("raise"), explain_memory():
                 return super().invoke(ctx)
+        except typer.BadParameter as error:
+            if not error.message.endswith("is not readable."):
+                raise
+            print_error(error.format_message())  # of the file, not of how the command is typed
+            raise typer.Exit(InputError.exit_code) from None
         except KeyboardInterrupt as error:
             print_error("stopped")
             number = getattr(error, "number", signal.SIGINT)

@@ -235,7 +235,7 @@ def evaluate(
         if registry is not None:
             if preset or weights or settings or device != "auto":
                 raise ConfigError(f"the trackers in {registry} have their own options: {_WRITE}")
-            _check_registered(registry, names)
+            check_registered(registry, names)
         else:
             entry = make_entry(names[0], preset, weights, device, settings or [])
             register(own, entry, force=force)
@@ -330,7 +330,7 @@ def _repair(source: Path, sequences: Path, tracker: str, registry: Path) -> None
     if not source.is_dir():
         raise ConfigError(f"--repair wants a workspace, got {source}: pack again after the repair")
     find_toolkit()
-    _check_registered(registry, [tracker])
+    check_registered(registry, [tracker])
     workspace = make_workspace(source, sequences, registry, on_wait=_say)
     with show_steps() as on_step, show_tool_errors():
         repair_results(workspace, tracker, on_step=on_step, on_word=_say)
@@ -446,7 +446,8 @@ def _say(sentence: str) -> None:
     err.print(sentence, markup=False, soft_wrap=True)
 
 
-def _check_registered(registry: Path, wanted: list[str]) -> None:
+def check_registered(registry: Path, wanted: list[str]) -> None:
+    """Refuse trackers that a registry does not have."""
     from vots_hqtrack.vot.registry import read_registry
 
     known = read_registry(registry)

@@ -10,7 +10,7 @@ import typer
 from vots_hqtrack.cli.console import err, out
 from vots_hqtrack.cli.options import DeviceOption, SettingsOption, WeightsOption
 from vots_hqtrack.cli.steps import show_tool_errors
-from vots_hqtrack.cli.vot import WORKSPACE, WorkspaceOption, make_entry, register
+from vots_hqtrack.cli.vot import WORKSPACE, WorkspaceOption, check_registered, make_entry, register
 
 
 def workspace(
@@ -67,6 +67,7 @@ def realtime(
     from vots_hqtrack.vot.realtime_run import evaluate_realtime
     from vots_hqtrack.vot.workspace import REALTIME_STACK, make_challenge_workspace
 
+    check_registered(folder / "trackers.ini", [tracker])  # or a slip would download a data set
     made = make_challenge_workspace(folder, REALTIME_STACK, sequences)
 
     def say(sentence: str) -> None:

@@ -32,6 +32,8 @@ from vots_hqtrack.video.label_maps import mask_box
 
 _VIS, _COCO = "youtube-vis", "coco"
 _SCORE_DIGITS = 4
+_FRAME_KEYS = ("frame_id", "frame_index")
+"""Keys of an image's index in its video: CocoVID's and TAO's."""
 BOX_KEY = "bboxes".removesuffix("es")
 """COCO's key of a box."""
 
@@ -167,7 +169,7 @@ def read_youtube_vis(path: Path) -> list[MaskVideo]:
 
 
 def read_coco(path: Path) -> list[MaskVideo]:
-    """Read the videos of a file: the images of a ``video_id``, by ``frame_id``.
+    """Read the videos of a file: the images of a ``video_id``, by ``frame_id`` or ``frame_index``.
 
     Without video ids all images are one video, in their order.
 
@@ -190,6 +192,9 @@ def read_coco(path: Path) -> list[MaskVideo]:
         take(entry, "id", int, path)
         video_id = take(entry, "video_id", int, path) if "video_id" in entry else 0
         by_video.setdefault(video_id, []).append(entry)
+    known = {image["id"] for images in by_video.values() for image in images}
+    if lost := by_image.keys() - known:
+        raise InputError(f"{path}: wanted an image of id {min(lost)}, found none")
     return [
         _read_coco_video(titles.get(number, path.stem), images, by_image, names, path)
         for number, images in by_video.items()
@@ -357,9 +362,10 @@ def _read_coco_video(
     names: Mapping[int, str],
     path: Path,
 ) -> MaskVideo:
-    if all("frame_id" in image for image in images):
-        images = sorted(images, key=lambda image: take(image, "frame_id", int, path))
-        indices = [image["frame_id"] for image in images]
+    keys = (key for key in _FRAME_KEYS if all(key in image for image in images))
+    if (key := next(keys, None)) is not None:
+        images = sorted(images, key=lambda image: take(image, key, int, path))
+        indices = [image[key] for image in images]
     else:
         indices = list(range(len(images)))
     _check_indices(indices, title, path)

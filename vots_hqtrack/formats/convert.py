@@ -13,6 +13,7 @@ from vots_hqtrack.formats.registry import FORMATS, WRITABLE, Format, read_masks
 from vots_hqtrack.formats.stream import (
     DEFAULT_NAME,
     FrameMasks,
+    FrameName,
     MaskVideo,
     Overlaps,
     file_name,
@@ -168,7 +169,9 @@ def _with_frames(videos: Sequence[MaskVideo], frames: str | Path, to: str) -> Ma
     if size != tuple(video.size):
         got = f"{size[1]}x{size[0]}"
         raise InputError(f"the masks of {video.name} have the size {video.size}, the frames {got}")
-    return replace(video, source=source, images=())
+    # Masks are named as their frames are: tools find the one by the other.
+    named = tuple(FrameName(frame.index, source.name_of(frame.index)) for frame in video.frames)
+    return replace(video, frames=named, source=source, images=())
 
 
 def _check_ids(video: MaskVideo, to: str) -> None:

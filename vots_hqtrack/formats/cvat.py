@@ -15,6 +15,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
 from vots_hqtrack.errors import InputError
+from vots_hqtrack.formats.files import whole_number
 from vots_hqtrack.formats.polygons import mask_polygon
 from vots_hqtrack.formats.stream import (
     DEFAULT_NAME,
@@ -122,9 +123,9 @@ def _parse(path: Path) -> ET.Element:
 def _object_id(track: ET.Element, path: Path) -> int:
     """Return the id of a track's object: its attribute, or the track's number counted from 1."""
     for attribute in track.iter("attribute"):
-        text = (attribute.text or "").strip()
-        if attribute.get("name") == ATTRIBUTE and text.isdecimal() and int(text) > 0:
-            return int(text)
+        number = whole_number((attribute.text or "").strip())
+        if attribute.get("name") == ATTRIBUTE and number:
+            return number
     return _whole(track, "id", path) + 1
 
 
@@ -138,9 +139,10 @@ def _frame_indices(
     sizes = [node.findtext("size") for node in root.iterfind("meta/*")]
     text = next((size for size in sizes if size), None)
     length = max(shown, default=-1) + 1
-    if text is not None and not text.isdecimal():
-        raise InputError(f"{path}: wanted the number of frames as <size>, got {text!r}")
-    return range(check_length(max(length, int(text or 0)), path))
+    stated = whole_number(text or "0")
+    if stated is None:
+        raise InputError(f"{path}: wanted the number of frames as <size>, got {text!r:.40}")
+    return range(check_length(max(length, stated), path))
 
 
 def _read_size(root: ET.Element, images: Mapping[int, ET.Element], path: Path) -> Size:
@@ -152,9 +154,10 @@ def _read_size(root: ET.Element, images: Mapping[int, ET.Element], path: Path) -
     else:
         texts = {(image.get("height", ""), image.get("width", "")) for image in images.values()}
     pair = next(iter(texts), ("", ""))
-    if len(texts) != 1 or not all(text.isdecimal() and int(text) > 0 for text in pair):
+    height, width = map(whole_number, pair)
+    if len(texts) != 1 or not height or not width:
         raise InputError(f"{path}: wanted the size of the frames, the same for all")
-    return check_size(int(pair[0]), int(pair[1]), path)
+    return check_size(height, width, path)
 
 
 def _read_frame(
@@ -171,7 +174,7 @@ def _read_frame(
             continue
         try:
             mask = _fill(shape, size)
-        except (ValueError, InputError) as error:
+        except (ValueError, OverflowError, InputError) as error:
             where = f"{path}, object {number}, frame {indices[position]}"
             raise InputError(f"{where}: cannot read the {shape.tag}: {error}") from error
         if mask.any():
@@ -180,7 +183,7 @@ def _read_frame(
 
 
 def _fill(shape: ET.Element, size: Size) -> MaskArray:
-    """Fill a shape on a frame; ValueError or InputError if it is damaged."""
+    """Fill a shape on a frame; ValueError, OverflowError or InputError if it is damaged."""
     if shape.tag == "mask":
         left, top, width, height = (
             int(float(shape.get(key, ""))) for key in ("left", "top", "width", "height")
@@ -204,11 +207,11 @@ def _numbers(texts: Sequence[str]) -> list[float]:
 
 
 def _whole(node: ET.Element, key: str, path: Path) -> int:
-    text = node.get(key, "")
-    if not text.isdecimal():
-        got = f"{text!r}" if key in node.attrib else "none"
+    number = whole_number(node.get(key, ""))
+    if number is None:
+        got = f"{node.get(key)!r:.40}" if key in node.attrib else "none"
         raise InputError(f"{path}: wanted a whole number as {key} of each {node.tag}, got {got}")
-    return int(text)
+    return number
 
 
 def _write(videos: Sequence[MaskVideo], out: Path, write_shape: ShapeWriter) -> None:

@@ -21,6 +21,8 @@ IdArray = npt.NDArray[np.int32]
 Value = TypeVar("Value")
 
 _SHOWN_KEYS = 8
+_MAX_DIGITS = 18
+"""Digits of whole numbers in files: such numbers fit 64 bits."""
 
 
 def require_file(kind: str, path: Path) -> Path:
@@ -78,6 +80,16 @@ def take(table: object, key: str, kind: type[Value], where: object) -> Value:
     return value
 
 
+def whole_number(text: str) -> int | None:
+    """Read a whole number without a sign; None if it is none, or too long to be meant.
+
+    Example:
+        >>> whole_number("007"), whole_number("-7"), whole_number("9" * 30)
+        (7, None, None)
+    """
+    return int(text) if text.isdecimal() and len(text) <= _MAX_DIGITS else None
+
+
 def read_wide(path: Path) -> IdArray:
     """Read a PNG of more than 8 bits: 16-bit grey, or colours as ``R + 256 G + 65536 B``.
 
@@ -87,7 +99,7 @@ def read_wide(path: Path) -> IdArray:
     try:
         with Image.open(path) as image:
             values = np.asarray(image)
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = getattr(error, "strerror", None) or "not an image, or a damaged one"
         raise InputError(f"cannot read the label map {path}: {reason}") from error
     if values.ndim == 3 and values.shape[2] >= 3 and values.dtype == np.uint8:

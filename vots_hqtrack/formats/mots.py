@@ -6,6 +6,7 @@ An object's number is ``1000 * class + instance``; 10000 marks regions that belo
 from __future__ import annotations
 
 import configparser
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -15,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from vots_hqtrack.errors import InputError
-from vots_hqtrack.formats.files import IdArray, read_wide
+from vots_hqtrack.formats.files import IdArray, read_wide, whole_number
 from vots_hqtrack.formats.rle import decode_segmentation, encode_mask
 from vots_hqtrack.formats.stream import (
     DEFAULT_NAME,
@@ -136,12 +137,13 @@ def read_challenge(path: Path) -> ChallengeMasks:
     first_lines: dict[int, int] = {}
     for count, line in enumerate(lines, start=1):
         words = line.split()
-        if len(words) != _COLUMNS or not all(word.isdecimal() for word in words[:-1]):
+        numbers = [number for word in words[:-1] if (number := whole_number(word)) is not None]
+        if len(words) != _COLUMNS or len(numbers) != _COLUMNS - 1:
             raise InputError(
                 f"{path}, line {count}: wanted 'frame object class height width runs', "
                 f"got {line[:60]!r}"
             )
-        frame, number, _, height, width = (int(word) for word in words[:-1])
+        frame, number, _, height, width = numbers
         sizes.add(check_size(height, width, f"{path}, line {count}"))
         check_length(frame, f"{path}, line {count}")
         masks = frames.setdefault(frame, {})
@@ -244,6 +246,7 @@ def _read_info(path: Path) -> tuple[int | None, float | None]:
     try:
         parser.read_string(path.read_text(encoding="utf-8", errors="surrogateescape"))
         part = parser["Sequence"]
-        return part.getint("seqLength"), part.getfloat("frameRate")
+        length, fps = part.getint("seqLength"), part.getfloat("frameRate")
     except (configparser.Error, KeyError, ValueError) as error:
         raise InputError(f"cannot read {path}: {error}") from error
+    return length, fps if fps is not None and 0 < fps < math.inf else None

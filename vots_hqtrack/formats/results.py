@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,6 +17,7 @@ from vots_hqtrack.formats.stream import DEFAULT_NAME, FrameMasks, FrameName, Mas
 from vots_hqtrack.formats.vot import read_regions_at
 from vots_hqtrack.types import Size
 from vots_hqtrack.video.label_maps import read_written_map
+from vots_hqtrack.video.reader import list_images
 from vots_hqtrack.video.result_folder import MASKS_FOLDER, TRACKS_NAME, EarlierRun, read_earlier
 from vots_hqtrack.vot.region_text import Region
 from vots_hqtrack.vot.results import read_regions, result_paths
@@ -90,7 +92,8 @@ def read_session(folder: Path) -> list[MaskVideo]:
 def session_video(project: Project) -> MaskVideo:
     """Return the masks of a project that is open."""
     records = dict(sorted(project.records.items()))
-    frames = tuple(FrameName(index, f"{index:05d}") for index in records)
+    names = _image_names(project.video.location, project.video.num_frames)
+    frames = tuple(FrameName(index, names.get(index, f"{index:05d}")) for index in records)
     return MaskVideo(
         Path(project.video.location).stem or project.folder.resolve().name,
         project.video.size,
@@ -98,6 +101,15 @@ def session_video(project: Project) -> MaskVideo:
         {int(number): info.name for number, info in sorted(project.objects.items())},
         partial(_read_session_frame, project, list(records.items())),
         has_scores=True,
+    )
+
+
+def _image_names(location: str, num_frames: int) -> dict[int, str]:
+    """Names of a video's frames by index, if it is a folder of images that is still as it was."""
+    folder = Path(location)
+    paths = list_images(folder) if folder.is_dir() else []
+    return (
+        {index: path.stem for index, path in enumerate(paths)} if len(paths) == num_frames else {}
     )
 
 
@@ -119,7 +131,8 @@ def read_vot_results(path: Path) -> list[MaskVideo]:
     if folder is None:
         raise InputError(f"{path} is not in a workspace of the VOT toolkit: wanted config.yaml")
     workspace = open_workspace(folder)
-    tracker = path.name if path.resolve() != folder.resolve() else _only_tracker(workspace)
+    path = Path(os.path.abspath(path))
+    tracker = path.name if path != folder else _only_tracker(workspace)
     videos, missing = [], []
     for sequence in read_sequence_list(workspace.sequences):
         video = _read_reported(workspace, tracker, sequence.resolve())
@@ -174,6 +187,7 @@ def _read_session_frame(
 
 
 def _workspace_folder(path: Path) -> Path | None:
+    path = Path(os.path.abspath(path))
     for folder in (path, path.parent.parent):
         if (folder / "config.yaml").is_file() and (folder / _RESULTS).is_dir():
             return folder if folder == path or path.parent.name == _RESULTS else None

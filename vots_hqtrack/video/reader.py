@@ -117,6 +117,10 @@ class FrameSource(ABC):
         """
         raise InputError(f"wanted a frame by its index, but {self.location} is a camera")
 
+    def name_of(self, index: int) -> str:
+        """Name of a frame: its file's stem, or its index in five digits."""
+        return self.paths[index].stem if self.paths else f"{index:05d}"
+
     def first(self) -> NamedFrame:
         """Return the first frame, for which a camera is opened and closed.
 
@@ -238,7 +242,8 @@ class VideoSource(FrameSource):
     def _name(self, number: int, frame: FrameArray) -> NamedFrame:
         times = self._video.times
         is_known = self._has_own_times and number < len(times)
-        return NamedFrame(f"{number:05d}", frame, times[number] if is_known else number / self.fps)
+        time = times[number] if is_known else number / self.fps
+        return NamedFrame(self.name_of(number), frame, time)
 
 
 class CameraSource(FrameSource):

@@ -207,7 +207,8 @@ class _Driver:
             done, _ = self._ray.wait(list(self._running), timeout=POLL_S)
             for reference in done:
                 self._take(self._running.pop(reference), reference)
-            has_room = any(_has_room(node, self._resources) for node in _alive_nodes(self._ray))
+            self._take_back()
+            has_room = bool(self._machines())
             if self._had_room and not has_room:
                 self._on_word("no machine of the cluster has room for a worker: waiting for one")
             self._had_room = has_room
@@ -281,14 +282,28 @@ class _Driver:
     def _refuse(self, job: _Job, node: str, result: TaskResult) -> None:
         """Try a task that failed once on another machine, if there is one for it."""
         reason = _first_line(result.failure)
-        others = [found for found in _alive_nodes(self._ray) if found["NodeID"] != node]
-        if not job.failed_on and any(_has_room(found, self._resources) for found in others):
+        if not job.failed_on and self._machines(without=[node]):
             job.failed_on.append(node)
             self._on_word(f"{job.task.name} is tried on another machine: {reason}")
             self._waiting.appendleft(job)
             return
         details = f"{result.failure}\n".encode("utf-8", "replace")
         self._fail(job, result.host, reason, details + result.log)
+
+    def _take_back(self) -> None:
+        """Begin tasks again that failed, and wait for another machine where none is left."""
+        for reference, job in list(self._running.items()):
+            if job.failed_on and not self._machines(without=job.failed_on):
+                self._ray.cancel(reference, force=True)
+                del self._running[reference]
+                job.failed_on.clear()
+                self._on_word(f"{job.task.name} is tried where it failed: no other machine is left")
+                self._waiting.appendleft(job)
+
+    def _machines(self, *, without: Sequence[str] = ()) -> list[str]:
+        """Ids of the machines that have what a worker gets, busy ones too."""
+        nodes = (node for node in _alive_nodes(self._ray) if _has_room(node, self._resources))
+        return [node["NodeID"] for node in nodes if node["NodeID"] not in without]
 
     def _fail(self, job: _Job, host: str, reason: str, log: bytes = b"") -> None:
         self._failures.append(_Failure(job.task.name, host or "a worker", reason))

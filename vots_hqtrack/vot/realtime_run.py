@@ -60,12 +60,16 @@ def evaluate_realtime(
         InputError: A sequence cannot be run, or has an object that starts later.
         ProtocolError: Results are missing or damaged afterwards; the message has the reason.
     """
-    sequences = check_sequences(workspace.sequences)
-    for sequence in sequences:
-        _check_starts(sequence)
+    listed = workspace.sequences / "list.txt"
+    if listed.is_file():  # else the toolkit downloads them
+        for sequence in check_sequences(workspace.sequences):
+            _check_starts(sequence)
     with workspace.claim(tracker, on_wait=on_word):
         arguments = ["evaluate", "--workspace", str(workspace.folder), tracker]
         output = run_toolkit(arguments, workspace, tracker=tracker, program=REPAIR)
+        if not listed.is_file():
+            raise ProtocolError(failure_text(output, tracker, workspace))
+        sequences = check_sequences(workspace.sequences)
         for experiment in (EXPERIMENT, REALTIME_EXPERIMENT):
             folder = workspace.results_of(tracker) / experiment
             for sequence in sequences:

@@ -76,8 +76,8 @@ def check_identifier(identifier: str) -> str:
     Raises:
         ConfigError: It is not one that the toolkit takes, so it could name another folder.
     """
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", identifier) or identifier == "DEFAULT":
-        wanted = "letters, digits, dashes and underscores"
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,150}", identifier) or identifier == "DEFAULT":
+        wanted = "letters, digits, dashes and underscores, at most 150"
         raise ConfigError(f"a tracker's identifier must be {wanted}, got {identifier!r}")
     return identifier
 

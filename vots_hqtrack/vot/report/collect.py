@@ -194,7 +194,7 @@ class _Masks:
     def _add(self, object_id: ObjectId, masks: Mapping[str, MaskArray | None]) -> None:
         for tracker, mask in masks.items():
             if mask is not None:
-                self._areas[tracker][object_id].append(float(mask.mean()))
+                self._areas[tracker][object_id].append(np.count_nonzero(mask) / mask.size)
         for left, right in itertools.combinations(masks, 2):
             first, second = masks[left], masks[right]
             if first is not None and second is not None:
