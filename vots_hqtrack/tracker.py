@@ -285,8 +285,7 @@ class HQTracker(PromptSegmenter):
             ]
             found = self._batcher.segment(inputs)
             for each, outputs, state in zip(encoded, found, states, strict=True):
-                self._write_memory(outputs, state)
-                state.keep_features(each)
+                self._write_memory(each, outputs, state)
             pairs = zip(states, found, strict=True)
             return [make_result(state, each.scored, self.config) for state, each in pairs]
 
@@ -462,8 +461,7 @@ class HQTracker(PromptSegmenter):
             timer = self._timer(state)
             is_timed = timer is not nullcontext
             outputs = self._segment(inputs, timer) if is_timed else self._launch_segment(inputs)
-            self._write_memory(outputs, state)
-        state.keep_features(encoded)
+            self._write_memory(encoded, outputs, state)
         return outputs
 
     def _embed(self, encoded: EncodedFrame, state: TrackState) -> Any:  # noqa: ANN401 - the refiner's own
@@ -500,9 +498,12 @@ class HQTracker(PromptSegmenter):
         del state
         return nullcontext
 
-    def _write_memory(self, outputs: FrameOutputs, state: TrackState) -> None:
+    def _write_memory(
+        self, encoded: EncodedFrame, outputs: FrameOutputs, state: TrackState
+    ) -> None:
         """Write the frame to all groups' memories; nothing can fail from here on."""
         state.frame_index += 1
         state.slot_map, state.last_seen = outputs.slot_map, outputs.last_seen
         for memory, entry in zip(state.groups, outputs.entries, strict=True):
             memory.write(replace(entry, frame_index=state.frame_index))
+        state.keep_features(encoded)

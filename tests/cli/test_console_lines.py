@@ -9,9 +9,10 @@ from rich.console import Console
 from vots_hqtrack.cli import console
 
 
-def test_a_log_gets_a_line_every_half_minute(monkeypatch):
+def written_in_70_seconds(monkeypatch, *, is_terminal):
+    """What the progress of 70 frames, one a second, writes."""
     written = io.StringIO()
-    monkeypatch.setattr(console, "err", Console(file=written, force_terminal=False, width=80))
+    monkeypatch.setattr(console, "err", Console(file=written, force_terminal=is_terminal, width=80))
     progress = console.frame_progress()
     seconds = 0.0
     progress.get_time = lambda: seconds
@@ -19,7 +20,11 @@ def test_a_log_gets_a_line_every_half_minute(monkeypatch):
     for _ in range(70):
         progress.advance(task)
         seconds += 1.0
-    lines = written.getvalue().splitlines()
+    return written.getvalue()
+
+
+def test_a_log_gets_a_line_every_half_minute(monkeypatch):
+    lines = written_in_70_seconds(monkeypatch, is_terminal=False).splitlines()
     assert [line.split(",")[0] for line in lines] == [
         "tracking: 31 of 100 frames",
         "tracking: 61 of 100 frames",
@@ -27,13 +32,4 @@ def test_a_log_gets_a_line_every_half_minute(monkeypatch):
 
 
 def test_a_terminal_gets_no_lines(monkeypatch):
-    written = io.StringIO()
-    monkeypatch.setattr(console, "err", Console(file=written, force_terminal=True, width=80))
-    progress = console.frame_progress()
-    seconds = 0.0
-    progress.get_time = lambda: seconds
-    task = progress.add_task("tracking", total=100)
-    for _ in range(70):
-        progress.advance(task)
-        seconds += 1.0
-    assert written.getvalue() == ""
+    assert written_in_70_seconds(monkeypatch, is_terminal=True) == ""
