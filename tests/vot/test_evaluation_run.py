@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -232,6 +233,33 @@ def test_truth_of_other_benchmarks(tmp_path: Path) -> None:
     assert polygons.region == pytest.approx((3 + 225 / (48 * 64)) / 4)
     with zipfile.ZipFile(result.archive_path) as archive:
         assert "baseline/first/first_001.bin" in archive.namelist()
+
+
+@pytest.mark.vot
+def test_two_whole_runs_in_one_workspace_at_once(sequences: Path, tmp_path: Path) -> None:
+    """Each tracker is in the registry, measured and packed."""
+    (tmp_path / "one").mkdir()
+    write_sequence_list(tmp_path / "one", [str(sequences / "lone")])
+    registry = scripted_registry(tmp_path / "trackers.ini", "truth")
+    write_registry(registry, [baseline_entry()])
+    given = ["--sequences", tmp_path / "one", "--workspace", tmp_path / "space"]
+    given += ["--registry", registry]
+
+    def start(tracker: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "vots_hqtrack", "vot", "evaluate", tracker, *given]
+        return subprocess.Popen(
+            list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    runs = [start("Scripted"), start(BASELINE_TRACKER)]
+    for run in runs:
+        output, errors = run.communicate()
+        assert run.returncode == 0, (output, errors)
+    space = make_workspace(tmp_path / "space", tmp_path / "one", registry)
+    for tracker in ("Scripted", BASELINE_TRACKER):
+        assert mean_seconds(space, tracker) is not None
+        assert len(list(space.folder.glob(f"{tracker}_*.zip"))) == 1
+    assert not list(space.hidden.glob("*/"))
 
 
 @pytest.mark.vot
