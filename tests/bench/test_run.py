@@ -57,6 +57,15 @@ def test_operations_of_the_identity_bank_follow_the_formula(result: CaseResult) 
     assert result.stages["identify"].gflop == pytest.approx(wanted)
 
 
+def test_operators_do_not_grow_with_the_objects(result: CaseResult) -> None:
+    assert 0 < result.operators <= measure(10, num_frames=1).operators < 1.3 * result.operators
+
+
+def test_videos_in_one_batch_are_measured_where_that_is_asked(result: CaseResult) -> None:
+    assert result.together == 0
+    assert 0 < measure(1, num_frames=1, num_videos=2).together < 10
+
+
 def test_more_objects_cost_no_more_in_the_encoder(result: CaseResult) -> None:
     many = measure(11, frame_index=5000)
     assert many.name.endswith("objects 11, memory 2, frame 5000")

@@ -10,9 +10,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from vots_hqtrack.bench.machine import matrix_throughput, peak_memory, reset_peak
@@ -47,6 +49,8 @@ class Case:
         square: Side of the matrices that give the throughput; 0 chooses by the device.
         uses_processor_time: Count the processor time of all threads instead of wall-clock time.
         for_toolkit: Make the VOT toolkit's regions from the masks instead of a file.
+        num_videos: Videos whose frames go through the networks in one batch, measured against one
+            after another; 1 measures neither.
     """
 
     config: TrackerConfig
@@ -56,6 +60,7 @@ class Case:
     square: int = 0
     uses_processor_time: bool = False
     for_toolkit: bool = False
+    num_videos: int = 1
 
     def clock(self, device: torch.device) -> Callable[[], float]:
         """Return the clock, in seconds."""
@@ -105,6 +110,9 @@ class CaseResult:
         stages: Results by name, in the order of a frame's way; ``total`` is the last.
         peak: Peak bytes, ``resident`` and on a GPU ``device``.
         memory_bytes: Bytes of the video's memories.
+        operators: PyTorch operators that the host launches for a frame, views included.
+        together: Seconds of a frame in a batch of ``Case.num_videos`` videos, relative to one after
+            another; 0 where it was not measured.
     """
 
     name: str
@@ -118,6 +126,27 @@ class CaseResult:
     stages: Mapping[str, StageResult]
     peak: Mapping[str, int]
     memory_bytes: int = 0
+    operators: int = 0
+    together: float = 0.0
+
+
+class OperatorCounter(TorchDispatchMode):
+    """Counts the operators that PyTorch launches while it is entered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> object:
+        """Count an operator and run it."""
+        self.count += 1
+        return func(*args, **(kwargs or {}))
 
 
 def run_case(
@@ -150,7 +179,7 @@ def run_case(
     state = fill_memory(case, parts, device, order, masks)
     with tempfile.TemporaryDirectory() as folder:
         player = _Player(case, parts, device, order, Path(folder))
-        gflops = player.count_operations(state)
+        gflops, operators = player.count_operations(state)
         times, seen = player.time(state)
     after = matrix_throughput(dtype, device, side=case.square, clock=clock)
     throughput = max(before, after)
@@ -166,6 +195,8 @@ def run_case(
         stages=_summarise(times, gflops, throughput),
         peak=peak_memory(device),
         memory_bytes=state.nbytes,
+        operators=operators,
+        together=_measure_together(case, parts, device, frames, masks),
     )
 
 
@@ -179,15 +210,15 @@ class _Player:
     frames: Iterator[FrameArray]
     folder: Path
 
-    def count_operations(self, state: TrackState) -> dict[str, float]:
-        """Return the floating point operations of one frame by stage; also warms up."""
-        with FlopCounterMode(display=False) as counter:
+    def count_operations(self, state: TrackState) -> tuple[dict[str, float], int]:
+        """Return the floating point operations of a frame by stage, and its operators; warms up."""
+        with FlopCounterMode(display=False) as counter, OperatorCounter() as operators:
             meter = StageMeter(lambda: float(counter.get_total_flops()))
             with metered(self.parts, meter) as parts:
                 self._step(
                     make_tracker(_by_stage(self.case.config), parts, self.device), state, meter
                 )
-        return meter.take()
+        return meter.take(), operators.count
 
     def time(self, state: TrackState) -> tuple[list[dict[str, float]], float]:
         """Return the seconds of each frame by stage, and the mean fraction of objects seen."""
@@ -217,6 +248,37 @@ class _Player:
         with meter.stage("write file"):
             write_label_map(self.folder / "labels.png", result.label_map)
         return result
+
+
+def _measure_together(
+    case: Case,
+    parts: TrackerParts,
+    device: torch.device,
+    frames: Sequence[FrameArray],
+    masks: Mapping[int, MaskArray],
+) -> float:
+    """Measure frames of several videos in one batch, in turn with the same one after another.
+
+    Both ways have states of their own. They alternate, so that a busy machine slows both.
+    """
+    if case.num_videos < 2:
+        return 0.0
+    tracker, clock = make_tracker(case.config, parts, device), case.clock(device)
+    order = ping_pong(frames)
+    first = next(order)
+    alone, batch = (
+        [tracker.initialize(first, masks) for _ in range(case.num_videos)] for _ in range(2)
+    )
+    ratios = []
+    for frame in itertools.islice(order, _WARM_UP + case.num_frames):
+        started = clock()
+        for state in alone:
+            _ = tracker.track(frame, state).label_map
+        between = clock()
+        for result in tracker.track_together([frame] * case.num_videos, batch):
+            _ = result.label_map
+        ratios.append((clock() - between) / (between - started))
+    return statistics.median(ratios[_WARM_UP:])
 
 
 def _by_stage(config: TrackerConfig) -> TrackerConfig:

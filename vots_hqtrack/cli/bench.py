@@ -81,6 +81,12 @@ ToolkitOption = Annotated[
     bool,
     typer.Option("--toolkit", help="Write the VOT toolkit's regions, no files of masks."),
 ]
+VideosOption = Annotated[
+    int,
+    typer.Option(
+        "--together", min=1, max=1024, metavar="N", help="Also N videos in one batch, by the ratio."
+    ),
+]
 SourceOption = Annotated[
     str | None,
     typer.Option("--source", metavar="SOURCE", help="Video or folder instead of synthetic ones."),
@@ -136,6 +142,7 @@ def bench(
     square: SquareOption = 0,
     processor_time: ProcessorTimeOption = False,
     toolkit: ToolkitOption = False,
+    together: VideosOption = 1,
     source: SourceOption = None,
     mask: MaskOption = None,
     device: DeviceOption = "auto",
@@ -177,11 +184,15 @@ def bench(
             square=square,
             uses_processor_time=processor_time,
             for_toolkit=toolkit,
+            num_videos=together,
         )
         video = _read_video(source, mask, _parse_size(frame_size), num_objects)
         with err.status(f"measuring {name}"):
             done.append(run_case(case, *video))
         _show(done[-1])
+        if together > 1:
+            ratio = f"{done[-1].together:.2f} of the time one after another"
+            out.print(f"{together} videos in one batch: {ratio}\n")
     _show_growth(done)
     if json_path is not None:
         json_path.write_text(_report(done, device).to_json(), encoding="utf-8")
@@ -287,7 +298,8 @@ def _show(result: CaseResult) -> None:
     out.print(
         f"matrix product in {result.dtype}: {result.throughput:.0f} GFLOP/s; "
         f"memory {result.memory_bytes / _MIB:.1f} MiB; peak {peak}; "
-        f"objects seen {result.seen:.0%}; {result.num_frames} frames; {result.clock} time\n",
+        f"objects seen {result.seen:.0%}; {result.operators} operators a frame; "
+        f"{result.num_frames} frames; {result.clock} time\n",
         markup=False,
         soft_wrap=True,
     )
