@@ -6,7 +6,7 @@ Longest first: the run ends when its last sequence does, so a long one must not 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 
 def makespan(costs: Iterable[float], num_workers: int) -> float:
@@ -27,13 +27,3 @@ def makespan(costs: Iterable[float], num_workers: int) -> float:
     for cost in costs:
         heapq.heapreplace(ends, ends[0] + cost)
     return max(ends)
-
-
-def lower_bound(costs: Sequence[float], num_workers: int) -> float:
-    """Time that no order of the tasks can beat: the longest one, or the mean of all workers.
-
-    Example:
-        >>> lower_bound([2, 1, 1], 2), lower_bound([3, 1], 2)
-        (2.0, 3.0)
-    """
-    return max(float(max(costs, default=0)), sum(costs) / num_workers)
