@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 
 from vots_hqtrack.allocation import keep_freed_memory
-from vots_hqtrack.cli.console import err, out
+from vots_hqtrack.cli.console import err, out, show
 from vots_hqtrack.cli.options import DeviceOption, SettingsOption, refuse_nan
 from vots_hqtrack.errors import ConfigError, InputError
 
@@ -284,12 +284,10 @@ def _show(result: CaseResult) -> None:
         table.add_row(name, *times, *gflop)
     out.print(table)
     peak = ", ".join(f"{place} {number / _MIB:.0f} MiB" for place, number in result.peak.items())
-    out.print(
+    show(
         f"matrix product in {result.dtype}: {result.throughput:.0f} GFLOP/s; "
         f"memory {result.memory_bytes / _MIB:.1f} MiB; peak {peak}; "
-        f"objects seen {result.seen:.0%}; {result.num_frames} frames; {result.clock} time\n",
-        markup=False,
-        soft_wrap=True,
+        f"objects seen {result.seen:.0%}; {result.num_frames} frames; {result.clock} time\n"
     )
 
 

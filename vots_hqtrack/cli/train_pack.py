@@ -9,7 +9,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from vots_hqtrack.cli.console import err, out
+from vots_hqtrack.cli.console import err, out, show
 from vots_hqtrack.cli.options import refuse_nan
 from vots_hqtrack.errors import ConfigError
 
@@ -111,4 +111,4 @@ def _show(report: PackReport) -> None:
     out.print(table)
     for path in report.parts:
         size = f"{path.stat().st_size / MIB:.2f} MiB"
-        out.print(f"{path.absolute()}  {size}", markup=False, soft_wrap=True)
+        show(f"{path.absolute()}  {size}")
