@@ -66,7 +66,7 @@ class Davis(VideoClips):
             lists = read_lists(root / LISTS)
             images = find_videos(root / frames, IMAGES, resolution)
             known = {
-                name: partial(_pair_files, name, images / name, labels)
+                name: partial(open_video, name, images / name, labels)
                 for name, labels in list_videos(root, resolution).items()
             }
         names = _choose(root, lists, split, year) if lists is not None else list(known)
@@ -105,7 +105,7 @@ class YouTubeVOS(VideoClips):
         labels = require_folder("youtube-vos", folder / ANNOTATIONS)
         videos = []
         for name in sorted(table):
-            videos.append(_pair_files(name, images / name, labels / name))
+            videos.append(open_video(name, images / name, labels / name))
             known = {path.stem for path in (labels / name).glob("*.png")}
             for number, entry in take(table[name], "objects", dict, path).items():
                 for frame in take(entry, "frames", list, path):
@@ -159,7 +159,8 @@ def pair_paths(name: str, frames: Path, labels: Path) -> list[tuple[Path, Path]]
     return [(files.frames[position], path) for position, path in annotations]
 
 
-def _pair_files(name: str, frames: Path, labels: Path) -> Video:
+def open_video(name: str, frames: Path, labels: Path) -> Video:
+    """Open a video of folders of frames and label maps; errors are those of :func:`pair_paths`."""
     frame_paths, label_paths = zip(*pair_paths(name, frames, labels), strict=True)
     return Video(name, FrameFiles(frame_paths), SequenceIds(label_paths).read)
 
