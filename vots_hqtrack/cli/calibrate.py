@@ -138,8 +138,6 @@ def check(
     settings: SettingsOption = None,
 ) -> None:
     """Compare a preset's scores with the quality of the masks."""
-    from PIL import Image
-
     from vots_hqtrack.presets import load_preset
     from vots_hqtrack.scoring import calibrated_score
     from vots_hqtrack.settings import apply_settings
@@ -153,7 +151,7 @@ def check(
         _print_absences(found, scores)
     measures = _print_reliability(found, scores)
     if picture is not None:
-        Image.fromarray(draw_reliability(list(measures.items()))).save(picture)
+        draw_reliability(picture, list(measures.items()))
 
 
 def _print_absences(found: list[Observation], scores: list[float]) -> None:
