@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vots_hqtrack.vot.schedule import makespan
+
+def makespan(costs: Iterable[float], num_workers: int) -> float:
+    """Time until all tasks are done, each begun in this order by the worker that is idle first."""
+    ends = [0.0] * num_workers
+    for cost in costs:
+        heapq.heapreplace(ends, ends[0] + cost)
+    return max(ends)
 
 
 def lower_bound(costs: list[float], num_workers: int) -> float:
