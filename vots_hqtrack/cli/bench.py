@@ -263,8 +263,8 @@ def _read_video(
 def _report(cases: Sequence[CaseResult], device: str) -> Report:
     from vots_hqtrack.bench.machine import describe_hardware
     from vots_hqtrack.bench.report import Report
-    from vots_hqtrack.cli.versions import installed_versions
     from vots_hqtrack.devices import pick_device
+    from vots_hqtrack.versions import installed_versions
 
     made = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     return Report(made, describe_hardware(pick_device(device)), installed_versions(), cases)

@@ -12,9 +12,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from vots_hqtrack.cli.console import out
-from vots_hqtrack.cli.versions import installed_versions
 from vots_hqtrack.errors import OpsError, WeightsError
 from vots_hqtrack.presets import PRESETS
+from vots_hqtrack.versions import installed_versions
 
 _IMPORTS = ("torch", "torchvision", "cv2", "segment_anything_hq", "timm", "trax")
 """Modules that tracking needs; packages that are installed need not fit together."""

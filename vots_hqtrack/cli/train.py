@@ -91,10 +91,10 @@ def train(
     """
     from vots_hqtrack.settings import set_options
     from vots_hqtrack.training.recipe import Recipe
-    from vots_hqtrack.training.recipe_files import build_any_recipe, read_tables
+    from vots_hqtrack.training.recipe_files import build_recipe, read_tables
 
     changes = [] if max_minutes is None else [f"train.max_minutes={max_minutes}"]
-    recipe = build_any_recipe(set_options(read_tables(config), [*(settings or ()), *changes]))
+    recipe = build_recipe(set_options(read_tables(config), [*(settings or ()), *changes]))
     if inspect is not None:
         if not isinstance(recipe, Recipe):
             raise ConfigError(f"--inspect draws clips; a recipe of kind {recipe.KIND} has none")

@@ -76,7 +76,8 @@ CASE_ERRORS = (
 """Errors of a case, in our code or in other packages', after which the next one begins."""
 
 _WARM_UP = 3
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,10 +11,11 @@ import numpy as np
 
 from vots_hqtrack.errors import ConfigError, InputError
 from vots_hqtrack.formats.files import IdArray, read_json, take
-from vots_hqtrack.training.adapters.files import SequenceIds, list_folders, require_folder
+from vots_hqtrack.training.adapters.files import list_folders, require_folder
 from vots_hqtrack.training.adapters.packs.reader import open_packed
 from vots_hqtrack.training.adapters.videos import FrameFiles, Video, VideoClips
 from vots_hqtrack.training.datasets import DEV_SPLIT
+from vots_hqtrack.video.label_maps import LabelMaps
 from vots_hqtrack.video.reader import natural_key
 from vots_hqtrack.vot.import_vos import ANNOTATIONS, IMAGES, read_vos_sequence
 
@@ -162,7 +163,12 @@ def pair_paths(name: str, frames: Path, labels: Path) -> list[tuple[Path, Path]]
 def open_video(name: str, frames: Path, labels: Path) -> Video:
     """Open a video of folders of frames and label maps; errors are those of :func:`pair_paths`."""
     frame_paths, label_paths = zip(*pair_paths(name, frames, labels), strict=True)
-    return Video(name, FrameFiles(frame_paths), SequenceIds(label_paths).read)
+    read = partial(_read_ids, LabelMaps(label_paths), label_paths)
+    return Video(name, FrameFiles(frame_paths), read)
+
+
+def _read_ids(maps: LabelMaps, paths: Sequence[Path], position: int) -> IdArray:
+    return maps.read(paths[position]).astype(np.int32)
 
 
 def _read_as_single(read: Callable[[int], IdArray], position: int) -> IdArray:
