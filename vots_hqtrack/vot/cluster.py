@@ -342,7 +342,7 @@ class _Driver:
         ]
         tasks += [job.task.cost * per_cost for job in self._waiting]
         # The longest first: the last worker ends little later than the mean of all.
-        left = max(*tasks, sum(tasks) / self._options.num_workers)
+        left = max([sum(tasks) / self._options.num_workers, *tasks])
         speed = self._num_frames / elapsed
         minutes = max(1, round(left / 60))
         return (
