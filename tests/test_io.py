@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vots_hqtrack.errors import ConfigError
+from vots_hqtrack.errors import ConfigError, WeightsError
 from vots_hqtrack.io import atomic_path, hold_lock, is_temporary, remove_temporaries, to_json
 
 
@@ -122,3 +122,17 @@ def test_any_file_name_and_number_is_strict_json(name, number):
     assert os.fsencode(found["name"]) == name
     is_finite = number - number == 0
     assert found["number"] == [number if is_finite else None]
+
+
+def test_a_lock_makes_its_folder_and_refuses_a_second_holder_here(tmp_path):
+    path = tmp_path / "new" / "folder" / ".lock"
+    for _ in range(2):
+        with (
+            hold_lock(path, busy="busy", remove=True),
+            pytest.raises(WeightsError, match="another is at it"),
+        ):
+            hold_lock(path, busy="another is at it", remove=True, error=WeightsError).__enter__()
+        assert not path.exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="cannot lock"):
+        hold_lock(tmp_path / "file" / ".lock", busy="busy").__enter__()

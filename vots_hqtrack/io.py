@@ -70,7 +70,6 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     Raises:
         ConfigError: Another process writes the same folder.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
     lock_path = path.with_name(f".{path.name}.lock")
     with hold_lock(lock_path, busy=f"another run writes {path} now", remove=True):
@@ -115,7 +114,7 @@ def hold_lock(
     """Hold a lock between processes for the body; a process that dies releases it.
 
     Args:
-        path: Lock file, made where it is missing; its folder must exist.
+        path: Lock file, made where it is missing; its folder too.
         busy: Message for the case that another process holds the lock.
         on_wait: Called once with that message before this process waits; None refuses to wait.
         max_wait: Seconds to wait at most; negative waits for as long as it takes.
@@ -128,6 +127,7 @@ def hold_lock(
             the lock file cannot be made; of the class ``error``.
     """
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_symlink():
             raise error(f"the lock {path} is a link, which is not followed; remove it")
         try:

@@ -13,7 +13,6 @@ import vots_hqtrack
 from vots_hqtrack.checkpoints.manifest import (
     WeightsEntry,
     cached_weights,
-    exclusive,
     locate,
     read_manifest,
     record,
@@ -216,12 +215,3 @@ def test_two_processes_that_record_at_once_lose_no_entry(tmp_path: Path) -> None
     assert [writer.wait() for writer in writers] == [0, 0]
     assert len(read_manifest(tmp_path)) == 120
     assert {path.name for path in tmp_path.iterdir()} == {"small.bin", "manifest.json"}
-
-
-def test_exception_a_second_holder_of_a_lock_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "new folder" / ".lock"
-    with exclusive(path), pytest.raises(WeightsError, match="another is at it"):
-        exclusive(path, busy="another is at it").__enter__()
-    assert not path.exists()
-    with exclusive(path, busy="another is at it"):
-        pass

@@ -10,8 +10,8 @@ from vots_hqtrack import ops
 from vots_hqtrack.checkpoints import manifest
 from vots_hqtrack.cli import doctor
 from vots_hqtrack.cli.main import app
-from vots_hqtrack.cli.versions import installed_versions
 from vots_hqtrack.presets import PRESETS
+from vots_hqtrack.versions import installed_versions
 
 SHIPPED = ("vmos-lite", "sam-vit-tiny", "hq-head-vit-tiny")
 

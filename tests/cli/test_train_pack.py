@@ -52,7 +52,7 @@ def test_exception_usage(data: Path, tmp_path: Path) -> None:
     words = ["pack", "--data", data, "--out", tmp_path / "out"]
     for more, message in (
         (["bear"], "wanted the data set bear"),
-        (["--images", "gif"], "--images must be webp or avif, got 'gif'"),
+        (["--images", "gif"], "'gif' is not one of 'webp'"),
         (["--crf", "77"], "less than or equal to 51"),
     ):
         code, output = invoke(*words, *more)

@@ -7,19 +7,20 @@ import square_videos
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.synthetic.composites import Composite, make_crossing, make_mosaic
 from vots_hqtrack.synthetic.video_clips import VideoClip, visible_masks
+from vots_hqtrack.training.adapters.videos import SingleObject
 from vots_hqtrack.types import Size
-from vots_hqtrack.vot.composites import MaskedVideo, open_videos
+from vots_hqtrack.vot.composites import open_videos
 
 SIZE = Size(square_videos.HEIGHT, square_videos.WIDTH)
 
 
 @pytest.fixture(scope="module")
-def videos(tmp_path_factory: pytest.TempPathFactory) -> list[MaskedVideo]:
+def videos(tmp_path_factory: pytest.TempPathFactory) -> list[SingleObject]:
     root = tmp_path_factory.mktemp("videos") / "set"
     return open_videos(square_videos.write_videos(root, 6, empty=(6,)), [])
 
 
-def clips(videos: list[MaskedVideo], count: int) -> list[VideoClip]:
+def clips(videos: list[SingleObject], count: int) -> list[VideoClip]:
     return [VideoClip(video, 0, 8) for video in videos[:count]]
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from vots_hqtrack.errors import ConfigError, InputError
 from vots_hqtrack.formats.files import take
 from vots_hqtrack.training.adapters import KINDS, open_dataset
-from vots_hqtrack.training.adapters.files import read_ids
+from vots_hqtrack.video.label_maps import LabelMaps
 
 VIDEO_LAYOUTS = sorted(set(layouts.WRITERS) - {"coco", "folder"})
 ANNOTATED = {"burst": [0, 3, 5], "youtube-vos": [0, 2, 4]}
@@ -317,7 +317,7 @@ def test_exception_damaged_label_maps(write, tmp_path):
     broken = tmp_path / "float.tiff"
     Image.fromarray(np.zeros((3, 3), np.float32)).save(broken)
     with pytest.raises(InputError, match="whole numbers"):
-        read_ids(broken)
+        LabelMaps([broken]).read(broken)
 
 
 def test_exception_open_dataset(tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from layouts import write_picture
+from PIL import Image
 from typer.testing import CliRunner
 
 from vots_hqtrack.cli.main import app
@@ -335,15 +336,16 @@ class TestReliability:
         with pytest.raises(InputError, match="got 1 and 0"):
             calibrate.measure_reliability([0.5], [])
 
-    def test_the_picture_shows_the_bars(self) -> None:
+    def test_the_picture_shows_the_bars(self, tmp_path: Path) -> None:
+        def drawn(*panels: tuple[str, calibrate.Reliability]) -> np.ndarray:
+            draw_reliability(tmp_path / "curve.png", panels)
+            return np.asarray(Image.open(tmp_path / "curve.png").convert("RGB"))
+
         low = calibrate.measure_reliability([0.25, 0.25], [False, False])
         high = calibrate.measure_reliability([0.25, 0.25], [True, True])
-        blue = [
-            (draw_reliability([("", each)]) == (94, 142, 196)).all(-1).sum() for each in (low, high)
-        ]
+        blue = [(drawn(("", each)) == (31, 119, 180)).all(-1).sum() for each in (low, high)]
         assert blue[1] > 4000 > 200 > blue[0]
-        both = draw_reliability([("a", low), ("b", high)])
-        assert both.shape[1] == 2 * draw_reliability([("a", low)]).shape[1]
+        assert drawn(("a", low), ("b", high)).shape[1] == 2 * drawn(("a", low)).shape[1]
 
 
 class TestCommands:

@@ -11,7 +11,6 @@ from vots_hqtrack.settings import flat_options, set_options
 from vots_hqtrack.training.recipe import OptimizerOptions, Recipe
 from vots_hqtrack.training.recipe_data import DataOptions, PhaseOptions
 from vots_hqtrack.training.recipe_files import (
-    build_any_recipe,
     build_recipe,
     load_recipe,
     read_tables,
@@ -33,7 +32,7 @@ DATA = {"data": [{"kind": "folder", "root": "a"}, {"kind": "davis", "root": "b"}
 def test_shipped_recipes_are_read() -> None:
     assert {"lite", "paper-stage1", "paper-stage2"} <= set(shipped_recipes())
     for name in shipped_recipes():
-        assert build_any_recipe(read_tables(name)).train.steps
+        assert build_recipe(read_tables(name)).train.steps
 
 
 def test_values_of_the_paper() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from vots_hqtrack.errors import InputError, ShapeError
 from vots_hqtrack.types import Size
-from vots_hqtrack.vot.region_text import decode_region, encode_region, place_runs
+from vots_hqtrack.vot.region_text import encode_region, parse_region, place_runs
 
 SIZE = Size(20, 30)
 
@@ -16,7 +16,7 @@ SIZE = Size(20, 30)
 @given(hnp.arrays(np.bool_, st.tuples(st.integers(1, 12), st.integers(1, 12))))
 def test_region_round_trip(mask: np.ndarray) -> None:
     line = encode_region(mask)
-    back = decode_region(line, Size(*mask.shape))
+    back = parse_region(line).to_mask(Size(*mask.shape))
     assert back is not None
     np.testing.assert_array_equal(back, mask)
     assert line.isascii()
@@ -57,14 +57,14 @@ def test_runs_are_cut_at_the_frame(cut: np.ndarray, left: int, top: int) -> None
     ],
 )
 def test_decode_values(line: str, expected: list[list[int]]) -> None:
-    mask = decode_region(line, Size(2, 3))
+    mask = parse_region(line).to_mask(Size(2, 3))
     assert mask is not None
     assert mask.astype(int).tolist() == expected
 
 
 def test_unknown_is_none() -> None:
     assert encode_region(None) == "0"
-    assert decode_region("0", SIZE) is None
+    assert parse_region("0").to_mask(SIZE) is None
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_unknown_is_none() -> None:
 )
 def test_decode_names_what_came(line: str) -> None:
     with pytest.raises(InputError):
-        decode_region(line, SIZE)
+        parse_region(line)
 
 
 @pytest.mark.parametrize("mask", [np.zeros((3, 3)), np.zeros(3, dtype=bool)])

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vots_hqtrack.vot.schedule import lower_bound, makespan
+
+def makespan(costs: Iterable[float], num_workers: int) -> float:
+    """Time until all tasks are done, each begun in this order by the worker that is idle first."""
+    ends = [0.0] * num_workers
+    for cost in costs:
+        heapq.heapreplace(ends, ends[0] + cost)
+    return max(ends)
+
+
+def lower_bound(costs: list[float], num_workers: int) -> float:
+    """Time that no order of the tasks can beat: the longest one, or the mean of all workers."""
+    return max(*costs, sum(costs) / num_workers)
+
 
 costs = st.lists(st.floats(0.1, 1000), min_size=1, max_size=7)
 

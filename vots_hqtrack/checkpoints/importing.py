@@ -24,7 +24,7 @@ from vots_hqtrack.checkpoints.load import (
     require_fit,
     save_tensors,
 )
-from vots_hqtrack.checkpoints.manifest import WeightsEntry, exclusive, record, sha256_of
+from vots_hqtrack.checkpoints.manifest import WeightsEntry, record, sha256_of
 from vots_hqtrack.checkpoints.reader import read_checkpoint
 from vots_hqtrack.checkpoints.registry import KNOWN, SAM2
 from vots_hqtrack.checkpoints.rename import Rule, invert, rename
@@ -33,6 +33,7 @@ from vots_hqtrack.encoder.internimage import build_internimage_t
 from vots_hqtrack.encoder.timm import build_timm_encoder
 from vots_hqtrack.environment import downloads_from_environment
 from vots_hqtrack.errors import ConfigError, WeightsError
+from vots_hqtrack.io import hold_lock
 from vots_hqtrack.presets import deaot_r50, vmos, vmos_r50
 from vots_hqtrack.sam.models import UNUSED_ENCODER_PARTS, build_empty_sam
 from vots_hqtrack.sam.weights import SAM_NAME
@@ -151,7 +152,8 @@ def exclusive_import(kind: str) -> AbstractContextManager[None]:
     """
     path = cache_file(kind)
     busy = f"another process is fetching or importing {path}; try again when it has finished"
-    return exclusive(path.with_name(f".{kind}.lock"), busy=busy)
+    lock = path.with_name(f".{kind}.lock")
+    return hold_lock(lock, busy=busy, remove=True, error=WeightsError)
 
 
 def write_imported(

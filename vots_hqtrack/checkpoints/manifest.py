@@ -8,14 +8,12 @@ torch before a file is read.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import vots_hqtrack
 from vots_hqtrack.checkpoints.registry import KNOWN
@@ -111,29 +109,6 @@ def read_manifest(folder: Path) -> dict[str, WeightsEntry]:
         ) from error
 
 
-@contextlib.contextmanager
-def exclusive(path: Path, *, busy: str = "") -> Iterator[None]:
-    """Hold a lock file, which the system releases if the process dies.
-
-    Args:
-        path: The lock file; its folder is made, and it is deleted afterwards.
-        busy: Error message if another process holds it; empty waits for two minutes at most.
-
-    Raises:
-        WeightsError: Another process holds the lock, or the file cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WeightsError(f"cannot write {path}: {error.strerror or error}") from error
-    message = busy or f"another process holds {path}; try again later"
-    on_wait = None if busy else lambda _: None
-    with hold_lock(
-        path, busy=message, on_wait=on_wait, max_wait=_LOCK_SECONDS, remove=True, error=WeightsError
-    ):
-        yield
-
-
 def record(folder: Path, entry: WeightsEntry) -> None:
     """Write an entry into a folder's manifest, in place of the one of the same name.
 
@@ -148,7 +123,10 @@ def record(folder: Path, entry: WeightsEntry) -> None:
     if found != entry.sha256:
         raise WeightsError(f"{entry.file_name}: wanted sha256 {entry.sha256}, the file has {found}")
     path = folder / MANIFEST_NAME
-    with exclusive(folder / ".manifest.lock"):
+    lock = folder / ".manifest.lock"
+    busy = f"another process holds {lock}; try again later"
+    wait: dict[str, Any] = {"on_wait": lambda _: None, "max_wait": _LOCK_SECONDS}
+    with hold_lock(lock, busy=busy, remove=True, error=WeightsError, **wait):
         entries = read_manifest(folder) if path.exists() else {}
         entries[entry.name] = entry
         content = {name: dataclasses.asdict(entries[name]) for name in sorted(entries)}

@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 
 from vots_hqtrack.allocation import keep_freed_memory
-from vots_hqtrack.cli.console import err, out
+from vots_hqtrack.cli.console import err, out, show
 from vots_hqtrack.cli.options import DeviceOption, SettingsOption, refuse_nan
 from vots_hqtrack.errors import ConfigError, InputError
 
@@ -274,8 +274,8 @@ def _read_video(
 def _report(cases: Sequence[CaseResult], device: str) -> Report:
     from vots_hqtrack.bench.machine import describe_hardware
     from vots_hqtrack.bench.report import Report
-    from vots_hqtrack.cli.versions import installed_versions
     from vots_hqtrack.devices import pick_device
+    from vots_hqtrack.versions import installed_versions
 
     made = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     return Report(made, describe_hardware(pick_device(device)), installed_versions(), cases)
@@ -295,13 +295,11 @@ def _show(result: CaseResult) -> None:
         table.add_row(name, *times, *gflop)
     out.print(table)
     peak = ", ".join(f"{place} {number / _MIB:.0f} MiB" for place, number in result.peak.items())
-    out.print(
+    show(
         f"matrix product in {result.dtype}: {result.throughput:.0f} GFLOP/s; "
         f"memory {result.memory_bytes / _MIB:.1f} MiB; peak {peak}; "
         f"objects seen {result.seen:.0%}; {result.operators} operators a frame; "
-        f"{result.num_frames} frames; {result.clock} time\n",
-        markup=False,
-        soft_wrap=True,
+        f"{result.num_frames} frames; {result.clock} time\n"
     )
 
 

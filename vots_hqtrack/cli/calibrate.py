@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from vots_hqtrack.cli.console import err, out
+from vots_hqtrack.cli.console import out, say, show
 from vots_hqtrack.cli.options import DeviceOption, PresetOption, SettingsOption, WeightsOption
 
 if TYPE_CHECKING:
@@ -105,8 +105,8 @@ def observe(
         found = list(calibrate.observe(tracker, clip))
         calibrate.write_observations(to, found)
         good = f"{sum(each.is_good for each in found)} of {len(found)} masks good"
-        err.print(f"{clip.kind} {clip.origin}: {good}", markup=False)
-    out.print(to, soft_wrap=True)
+        say(f"{clip.kind} {clip.origin}: {good}")
+    show(to)
 
 
 def _split(names: str) -> tuple[str, ...]:
@@ -119,9 +119,9 @@ def fit(file: FileArgument, without_refiner: PlainOption = False) -> None:
     from vots_hqtrack.training import calibrate
 
     found = _read(file, without_refiner)
-    out.print("[confidence]", markup=False)
+    show("[confidence]")
     for name, value in dataclasses.asdict(calibrate.fit(found)).items():
-        out.print(f"{name} = {json.dumps(value)}", markup=False)
+        show(f"{name} = {json.dumps(value)}")
     scores = calibrate.cross_score(found)
     _print_absences(found, scores)
     _print_reliability(found, scores)
@@ -138,8 +138,6 @@ def check(
     settings: SettingsOption = None,
 ) -> None:
     """Compare a preset's scores with the quality of the masks."""
-    from PIL import Image
-
     from vots_hqtrack.presets import load_preset
     from vots_hqtrack.scoring import calibrated_score
     from vots_hqtrack.settings import apply_settings
@@ -153,7 +151,7 @@ def check(
         _print_absences(found, scores)
     measures = _print_reliability(found, scores)
     if picture is not None:
-        Image.fromarray(draw_reliability(list(measures.items()))).save(picture)
+        draw_reliability(picture, list(measures.items()))
 
 
 def _print_absences(found: list[Observation], scores: list[float]) -> None:

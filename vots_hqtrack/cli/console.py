@@ -75,6 +75,16 @@ out = Stdout(highlight=False)
 err = Console(file=cast(IO[str], Stderr()), highlight=False)
 
 
+def show(text: object) -> None:
+    """Print a line of results as it is, however wide the terminal."""
+    out.print(str(text), markup=False, soft_wrap=True)
+
+
+def say(text: object) -> None:
+    """Print a line for people as it is on stderr, however wide the terminal."""
+    err.print(str(text), markup=False, soft_wrap=True)
+
+
 def set_up_logging(level: int) -> None:
     """Send the package's log lines from a level upwards to stderr, between the progress bars."""
     logger = logging.getLogger("vots_hqtrack")

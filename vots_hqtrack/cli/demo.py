@@ -9,7 +9,7 @@ import typer
 
 from vots_hqtrack.cli.console import out
 from vots_hqtrack.cli.options import DeviceOption, PresetOption, SettingsOption, WeightsOption
-from vots_hqtrack.cli.steps import measures_table, show_steps, show_tool_errors
+from vots_hqtrack.cli.steps import measures_table, show_paths, show_steps, show_tool_errors
 
 
 def demo(
@@ -47,11 +47,10 @@ def demo(
     with show_steps() as on_step, show_tool_errors():
         result = run_demo(folder, entry, seed=seed, on_step=on_step)
     out.print(measures_table(result.evaluation))
-    for name, path in (
-        ("video", result.overlay_path),
-        ("preview", result.preview_path),
-        ("report", result.evaluation.report_path),
-        ("submission", result.evaluation.archive_path),
-        ("workspace", result.evaluation.workspace.folder),
-    ):
-        out.print(f"{name + ':':12}{path}", markup=False, soft_wrap=True)
+    show_paths(
+        video=result.overlay_path,
+        preview=result.preview_path,
+        report=result.evaluation.report_path,
+        submission=result.evaluation.archive_path,
+        workspace=result.evaluation.workspace.folder,
+    )

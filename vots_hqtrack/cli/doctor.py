@@ -12,9 +12,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from vots_hqtrack.cli.console import out
-from vots_hqtrack.cli.versions import installed_versions
 from vots_hqtrack.errors import OpsError, WeightsError
 from vots_hqtrack.presets import PRESETS
+from vots_hqtrack.versions import installed_versions
 
 _IMPORTS = ("torch", "torchvision", "cv2", "segment_anything_hq", "timm", "trax")
 """Modules that tracking needs; packages that are installed need not fit together."""
@@ -90,21 +90,19 @@ def check_presets(weights: Mapping[str, str]) -> dict[str, str]:
 
 
 def _check_weights(name: str) -> str:
-    from vots_hqtrack.checkpoints.manifest import cached_weights, locate, sha256_of
+    from vots_hqtrack.checkpoints.manifest import cached_weights, locate, verify
     from vots_hqtrack.checkpoints.registry import KNOWN
 
     try:
         if name in KNOWN and name not in cached_weights():
             return f"{_ABSENT}; {KNOWN[name].how_to_get()}"
-        weights = locate(name)
-        found = sha256_of(weights.path)
+        weights, verdict = locate(name), verify(name)
     except WeightsError as error:
         return str(error)
-    if found != weights.entry.sha256:
-        wanted = weights.entry.sha256
-        return f"damaged: {weights.path} has the sha256 {found}, wanted {wanted}"
-    size = f"{weights.path.stat().st_size / 1e6:.1f} MB"
-    return f"{_WHOLE}, sha256 {found[:12]}, {size}, {weights.path}\n{weights.entry.licence}"
+    if verdict.state != "ok":
+        return f"damaged: {weights.path}: {verdict.reason}"
+    entry, size = weights.entry, f"{weights.path.stat().st_size / 1e6:.1f} MB"
+    return f"{_WHOLE}, sha256 {entry.sha256[:12]}, {size}, {weights.path}\n{entry.licence}"
 
 
 def _describe_format(device: str) -> str:

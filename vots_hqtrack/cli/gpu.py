@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vots_hqtrack.cli.console import err, out
+from vots_hqtrack.cli.console import say, show
 from vots_hqtrack.cli.options import refuse_nan
 from vots_hqtrack.errors import ConfigError
 
@@ -95,8 +95,8 @@ def run(
         models=tuple(model or ()),
         retries=retry,
     )
-    succeeded = run_kit(options, lambda line: err.print(line, markup=False, soft_wrap=True))
-    out.print(str((out_folder / "report.md").absolute()), soft_wrap=True)
+    succeeded = run_kit(options, say)
+    show((out_folder / "report.md").absolute())
     if not succeeded:
         raise typer.Exit(1)
 
@@ -112,14 +112,14 @@ def speed(
     from vots_hqtrack.bench.gpu.results import ResultFile
     from vots_hqtrack.bench.gpu.speed import run_speed
 
-    def show(name: str, status: str, values: Mapping[str, object]) -> None:
+    def report(name: str, status: str, values: Mapping[str, object]) -> None:
         ms = values.get("ms")
         said = values.get("error") or (f"{ms:.1f} ms" if isinstance(ms, float) else "")
-        err.print(f"{name}: {status} {said}", markup=False, soft_wrap=True)
+        say(f"{name}: {status} {said}")
 
     out_folder.mkdir(parents=True, exist_ok=True)
     results = ResultFile(out_folder / "results.jsonl")
-    run_speed(results, device, is_quick=quick, models=tuple(model or ()), callback=show)
+    run_speed(results, device, is_quick=quick, models=tuple(model or ()), callback=report)
 
 
 def _parse_limit(text: str) -> tuple[str, float]:

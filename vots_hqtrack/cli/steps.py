@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -19,7 +20,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from vots_hqtrack.cli.console import err
+from vots_hqtrack.cli.console import err, say, show
 from vots_hqtrack.errors import ProtocolError
 
 if TYPE_CHECKING:
@@ -73,14 +74,14 @@ def show_as_lines(repeat_s: float = 60) -> StepCallback:
         now = time.perf_counter()
         if step.text not in started:
             started[step.text] = printed[step.text] = now
-            err.print(f"{step.text} ...", markup=False)
+            say(f"{step.text} ...")
         if step.num_done == step.num_parts and step.text not in done:
             done.add(step.text)
-            err.print(f"{step.text}: done ({now - started[step.text]:.0f} s)", markup=False)
+            say(f"{step.text}: done ({now - started[step.text]:.0f} s)")
         elif step.text not in done and now - printed[step.text] > repeat_s:
             printed[step.text] = now
             so_far = f"{step.num_done} of {step.num_parts}"
-            err.print(f"{step.text}: {so_far}, {step.detail}", markup=False, soft_wrap=True)
+            say(f"{step.text}: {so_far}, {step.detail}")
 
     return show
 
@@ -93,8 +94,15 @@ def show_tool_errors() -> Iterator[None]:
     except ProtocolError as error:
         first, *others = str(error).splitlines()
         for line in others:
-            err.print(line, markup=False, soft_wrap=True)
+            say(line)
         raise ProtocolError(first) from error
+
+
+def show_paths(**paths: Path | None) -> None:
+    """Print the paths of files that a run left, each with its name."""
+    for title, path in paths.items():
+        if path is not None:
+            show(f"{title + ':':12}{path}")
 
 
 def measures_table(result: EvaluationResult) -> Table:

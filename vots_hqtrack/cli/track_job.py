@@ -157,7 +157,7 @@ class Job:
 
     def facts(self, size: Size, device: str, digests: Fingerprint) -> dict[str, object]:
         """Return the part of ``tracks.json`` that describes the run as a whole."""
-        from vots_hqtrack.cli.versions import installed_versions
+        from vots_hqtrack.versions import installed_versions
 
         options = self.options
         return {

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from vots_hqtrack.cli.console import err, out
+from vots_hqtrack.cli.console import say, show
 from vots_hqtrack.cli.options import refuse_nan
 from vots_hqtrack.cli.signals import SIGNAL_EXIT
 from vots_hqtrack.cli.train_pack import pack
@@ -91,10 +91,10 @@ def train(
     """
     from vots_hqtrack.settings import set_options
     from vots_hqtrack.training.recipe import Recipe
-    from vots_hqtrack.training.recipe_files import build_any_recipe, read_tables
+    from vots_hqtrack.training.recipe_files import build_recipe, read_tables
 
     changes = [] if max_minutes is None else [f"train.max_minutes={max_minutes}"]
-    recipe = build_any_recipe(set_options(read_tables(config), [*(settings or ()), *changes]))
+    recipe = build_recipe(set_options(read_tables(config), [*(settings or ()), *changes]))
     if inspect is not None:
         if not isinstance(recipe, Recipe):
             raise ConfigError(f"--inspect draws clips; a recipe of kind {recipe.KIND} has none")
@@ -118,24 +118,23 @@ def _train(
         trainer = Trainer(recipe, run, data=data, callback=progress, state=state, average=average)
         is_main, before = trainer.accelerator.is_main_process, trainer.earlier
         if trainer.step and is_main:
-            err.print(f"going on from step {trainer.step}", markup=False)
+            say(f"going on from step {trainer.step}")
         elif before.steps and is_main:
-            err.print(
+            say(
                 f"going on after {before.steps} steps and {before.clips} clips in "
-                f"{before.minutes:.1f} minutes",
-                markup=False,
+                f"{before.minutes:.1f} minutes"
             )
         result = trainer.run()
     trainer.accelerator.end_training()
     if result.signal_number is not None:
         if is_main:
-            err.print(f"stopped after step {result.step}; the same command goes on", markup=False)
+            say(f"stopped after step {result.step}; the same command goes on")
         raise typer.Exit(SIGNAL_EXIT + result.signal_number)
     if is_main:
         best = "" if result.best is None else f"; best mean J of the dev split {result.best:.3f}"
         weights = run / ("last.safetensors" if result.best is None else "best.safetensors")
-        out.print(f"trained {result.step} steps{best}", soft_wrap=True)
-        out.print(f"weights in {weights.absolute()}", soft_wrap=True)
+        show(f"trained {result.step} steps{best}")
+        show(f"weights in {weights.absolute()}")
 
 
 def _inspect(recipe: Recipe, data: Path, folder: Path) -> None:
@@ -147,8 +146,8 @@ def _inspect(recipe: Recipe, data: Path, folder: Path) -> None:
             recipe, data, folder, num_shown=NUM_OF_A_KIND, num_counted=NUM_COUNTED
         )
         for name, value in counts.rows():
-            out.print(f"{name}: {value}", soft_wrap=True)
+            show(f"{name}: {value}")
     else:
         paths = write_contact_sheets(draw_examples(recipe, data, NUM_INSPECTED), folder)
     for path in paths:
-        out.print(str(path.absolute()), soft_wrap=True)
+        show(path.absolute())

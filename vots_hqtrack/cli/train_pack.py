@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from vots_hqtrack.cli.console import err, out
+from vots_hqtrack.cli.console import err, out, show
 from vots_hqtrack.cli.options import refuse_nan
-from vots_hqtrack.errors import ConfigError
 
 if TYPE_CHECKING:
     from vots_hqtrack.training.adapters.packs.writer import PackReport
@@ -39,9 +38,7 @@ CrfOption = Annotated[
 SpeedOption = Annotated[
     str, typer.Option("--speed", metavar="PRESET", help="Videos: x265's preset.")
 ]
-FormatOption = Annotated[
-    str, typer.Option("--images", metavar="FORMAT", help="Images: webp or avif.")
-]
+FormatOption = Annotated[Literal["webp", "avif"], typer.Option("--images", help="Images' format.")]
 QualityOption = Annotated[
     int, typer.Option("--quality", min=0, max=100, help="Images: more is better.")
 ]
@@ -75,12 +72,10 @@ def pack(
     from vots_hqtrack.training.adapters.packs.codecs import CodecOptions
     from vots_hqtrack.training.adapters.packs.writer import pack_data
 
-    if image_format not in ("webp", "avif"):
-        raise ConfigError(f"--images must be webp or avif, got {image_format!r}")
     options = CodecOptions(
         crf=crf,
         speed=speed,
-        image_format="avif" if image_format == "avif" else "webp",
+        image_format=image_format,
         image_quality=image_quality,
         long_side=long_side,
     )
@@ -88,13 +83,13 @@ def pack(
     with Progress(*columns, console=err) as bar:
         tasks = {}
 
-        def show(name: str, done: int, total: int) -> None:
+        def advance(name: str, done: int, total: int) -> None:
             if name not in tasks:
                 tasks[name] = bar.add_task(name, total=total)
             bar.update(tasks[name], completed=done)
 
         report = pack_data(
-            data, to, names or (), options=options, max_mib=max_mib, work=work, progress=show
+            data, to, names or (), options=options, max_mib=max_mib, work=work, progress=advance
         )
     _show(report)
 
@@ -111,4 +106,4 @@ def _show(report: PackReport) -> None:
     out.print(table)
     for path in report.parts:
         size = f"{path.stat().st_size / MIB:.2f} MiB"
-        out.print(f"{path.absolute()}  {size}", markup=False, soft_wrap=True)
+        show(f"{path.absolute()}  {size}")

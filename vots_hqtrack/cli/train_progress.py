@@ -13,7 +13,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from vots_hqtrack.cli.console import err
+from vots_hqtrack.cli.console import err, say
 from vots_hqtrack.training.callback import Callback, LogEntry
 
 LINES = 100
@@ -69,12 +69,12 @@ class TrainProgress(Callback, AbstractContextManager["TrainProgress"]):
     def evaluated(self, step: int, mean: float, best: float) -> None:
         """Show what the dev split gave."""
         self._best = f", best J {best:.3f}"
-        err.print(f"step {step}: mean J of the dev split {mean:.3f}", markup=False)
+        say(f"step {step}: mean J of the dev split {mean:.3f}")
 
     def _show(self, title: str, done: int, total: int, news: str, *, is_line: bool = False) -> None:
         if not err.is_terminal:
             if is_line or done % max(1, total // LINES) == 0 or done == total:
-                err.print(f"{title}: {done}/{total} {news}".rstrip(), markup=False, soft_wrap=True)
+                say(f"{title}: {done}/{total} {news}".rstrip())
             return
         if title not in self._tasks:
             self._bars.start()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vots_hqtrack.cli.console import err, out
+from vots_hqtrack.cli.console import out, say, show
 from vots_hqtrack.cli.options import (
     DeviceOption,
     SettingsOption,
@@ -18,7 +18,7 @@ from vots_hqtrack.cli.options import (
     build_config,
     refuse_nan,
 )
-from vots_hqtrack.cli.steps import measures_table, show_steps, show_tool_errors
+from vots_hqtrack.cli.steps import measures_table, show_paths, show_steps, show_tool_errors
 from vots_hqtrack.errors import ConfigError, ProtocolError
 
 if TYPE_CHECKING:
@@ -59,6 +59,10 @@ WorkspaceOption = Annotated[
 RegistryOption = Annotated[
     Path | None,
     typer.Option("--registry", metavar="FILE.ini", help="Your own trackers for the toolkit."),
+]
+PresetOption = Annotated[
+    str | None,
+    typer.Option("--preset", metavar="NAME", help="Preset; `hqtrack presets` lists them."),
 ]
 WorkersOption = Annotated[
     int | None,
@@ -137,11 +141,11 @@ def import_vos(
         line = f"{done.name}: {done.num_frames} frames, {len(done.object_ids)} objects"
         if done.num_skipped:
             line += f", {done.num_skipped} frames before the first object left out"
-        err.print(line, markup=False)
+        say(line)
 
     names = _split_names([*(sequences or []), *(more or [])])
     done = import_sequences(root, names, folder, part=part, fps=fps, link=link, on_sequence=report)
-    out.print(f"{len(done)} sequences in {folder.absolute()}", markup=False, soft_wrap=True)
+    show(f"{len(done)} sequences in {folder.absolute()}")
 
 
 @vot_app.command("composites")
@@ -171,8 +175,7 @@ def composites(
     from vots_hqtrack.vot.composites import CompositeInfo, write_composites
 
     def report(done: CompositeInfo) -> None:
-        shown = ", ".join(done.videos)
-        err.print(f"{done.name}: {done.num_frames} frames of {shown}", markup=False)
+        say(f"{done.name}: {done.num_frames} frames of {', '.join(done.videos)}")
 
     done = write_composites(
         root,
@@ -184,7 +187,7 @@ def composites(
         num_frames=num_frames,
         on_sequence=report,
     )
-    out.print(f"{len(done)} sequences in {folder.absolute()}", markup=False, soft_wrap=True)
+    show(f"{len(done)} sequences in {folder.absolute()}")
 
 
 @vot_app.command("evaluate")
@@ -198,10 +201,7 @@ def evaluate(
     sequences: SequencesOption = SEQUENCES,
     folder: WorkspaceOption = WORKSPACE,
     registry: RegistryOption = None,
-    preset: Annotated[
-        str | None,
-        typer.Option("--preset", metavar="NAME", help="Preset; `hqtrack presets` lists them."),
-    ] = None,
+    preset: PresetOption = None,
     weights: WeightsOption = None,
     device: DeviceOption = "auto",
     settings: SettingsOption = None,
@@ -239,10 +239,10 @@ def evaluate(
         else:
             entry = make_entry(names[0], preset, weights, device, settings or [])
             register(own, entry, force=force)
-        workspace = make_workspace(folder, sequences, own, on_wait=_say)
+        workspace = make_workspace(folder, sequences, own, on_wait=say)
         with show_steps() as on_step, show_tool_errors():
             result = run_evaluation(
-                workspace, names, run=run, force=force, on_step=on_step, on_word=_say
+                workspace, names, run=run, force=force, on_step=on_step, on_word=say
             )
     _show_result(result, names[0])
 
@@ -282,10 +282,10 @@ def check(
         out.print_json(json.dumps([dataclasses.asdict(finding) for finding in found]))
     else:
         for finding in found:
-            out.print(str(finding), markup=False, soft_wrap=True)
+            show(finding)
     _raise_errors(found, source)
     if not found:
-        err.print("nothing found", markup=False)
+        say("nothing found")
 
 
 @vot_app.command("worst")
@@ -313,12 +313,11 @@ def worst(
     failures = worst_frames(workspace, tracker, count)
     write_failures(image, failures)
     for failure in failures:
-        out.print(
+        show(
             f"{failure.sequence:24}frame {failure.frame.index:4}  J {failure.score:.3f}  "
-            f"sequence {failure.mean:.3f}",
-            markup=False,
+            f"sequence {failure.mean:.3f}"
         )
-    out.print(f"{image.absolute()}", markup=False, soft_wrap=True)
+    show(image.absolute())
 
 
 def _repair(source: Path, sequences: Path, tracker: str, registry: Path) -> None:
@@ -331,9 +330,9 @@ def _repair(source: Path, sequences: Path, tracker: str, registry: Path) -> None
         raise ConfigError(f"--repair wants a workspace, got {source}: pack again after the repair")
     find_toolkit()
     check_registered(registry, [tracker])
-    workspace = make_workspace(source, sequences, registry, on_wait=_say)
+    workspace = make_workspace(source, sequences, registry, on_wait=say)
     with show_steps() as on_step, show_tool_errors():
-        repair_results(workspace, tracker, on_step=on_step, on_word=_say)
+        repair_results(workspace, tracker, on_step=on_step, on_word=say)
 
 
 def _tracker_names(given: list[str], registry: Path | None, *, baseline: bool) -> list[str]:
@@ -380,13 +379,18 @@ def _show_result(result: EvaluationResult, tracker: str) -> None:
 
     if result.measures:
         out.print(measures_table(result))
-    _print_paths(result)
+    show_paths(
+        measures=result.measures_path,
+        report=result.report_path,
+        submission=result.archive_path,
+        workspace=result.workspace.folder,
+    )
     workspace = result.workspace
     found = check_submission(
         workspace.folder, workspace.sequences, tracker=tracker, archive=result.archive_path
     )
     for finding in found:
-        _say(str(finding))
+        say(finding)
     _raise_errors(found, workspace.folder)
 
 
@@ -394,17 +398,6 @@ def _raise_errors(found: list[Finding], source: Path) -> None:
     num_errors = sum(finding.level == "error" for finding in found)
     if num_errors:
         raise ProtocolError(f"{num_errors} errors in the results of {source}")
-
-
-def _print_paths(result: EvaluationResult) -> None:
-    for title, path in (
-        ("measures", result.measures_path),
-        ("report", result.report_path),
-        ("submission", result.archive_path),
-        ("workspace", result.workspace.folder),
-    ):
-        if path is not None:
-            out.print(f"{title + ':':12}{path}", markup=False, soft_wrap=True)
 
 
 def _split_names(given: list[str]) -> list[str]:
@@ -439,11 +432,7 @@ def register(path: Path, entry: TrackerEntry, *, force: bool) -> None:
                 "give --force to replace them, or run under another name"
             )
 
-    write_registry(path, [entry, baseline_entry()], on_change=check, on_wait=_say)
-
-
-def _say(sentence: str) -> None:
-    err.print(sentence, markup=False, soft_wrap=True)
+    write_registry(path, [entry, baseline_entry()], on_change=check, on_wait=say)
 
 
 def check_registered(registry: Path, wanted: list[str]) -> None:

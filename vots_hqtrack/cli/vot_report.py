@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ import typer
 from rich import box
 from rich.table import Table as RichTable
 
-from vots_hqtrack.cli.console import err, out
+from vots_hqtrack.cli.console import out, say, show
 from vots_hqtrack.cli.options import DeviceOption, SettingsOption, WeightsOption
 from vots_hqtrack.cli.steps import show_steps, show_tool_errors
 from vots_hqtrack.cli.vot import (
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from vots_hqtrack.vot.run import StepCallback
     from vots_hqtrack.vot.workspace import Workspace
 
-_say = functools.partial(err.print, markup=False, soft_wrap=True)
 _EXTRA = ("jinja2", "matplotlib", "scipy")
 _TERMINAL_COLUMNS = ("Quality", "Accuracy", "Robustness", "J&F", "s/frame", "Masks changed")
 
@@ -67,7 +65,7 @@ def report(
         path = write_report(data, folder, on_step=on_step)
     if data.measured:
         _print_table(make_tables(data)[0])
-    out.print(f"report:     {path.absolute()}", markup=False, soft_wrap=True)
+    show(f"report:     {path.absolute()}")
 
 
 def ablate(
@@ -128,8 +126,8 @@ def ablate(
         path = write_report(data, folder, more_tables=[table], on_step=on_step)
     _print_table(table)
     for title in unchanged(table):
-        out.print(f"changed no mask: {title}", markup=False, soft_wrap=True)
-    out.print(f"report:     {path.absolute()}", markup=False, soft_wrap=True)
+        show(f"changed no mask: {title}")
+    show(f"report:     {path.absolute()}")
 
 
 def _evaluate(
@@ -142,8 +140,8 @@ def _evaluate(
     for entry in entries:
         with space.claim(entry.identifier):
             register(space.registry, entry, force=force)
-            made = make_workspace(space.folder, space.sequences, space.registry, on_wait=_say)
-            evaluate(made, entry.identifier, force=force, on_step=on_step, on_word=_say)
+            made = make_workspace(space.folder, space.sequences, space.registry, on_wait=say)
+            evaluate(made, entry.identifier, force=force, on_step=on_step, on_word=say)
 
 
 def _print_table(table: Table) -> None:

@@ -7,10 +7,17 @@ from typing import Annotated
 
 import typer
 
-from vots_hqtrack.cli.console import err, out
+from vots_hqtrack.cli.console import say, show
 from vots_hqtrack.cli.options import DeviceOption, SettingsOption, WeightsOption
 from vots_hqtrack.cli.steps import show_tool_errors
-from vots_hqtrack.cli.vot import WORKSPACE, WorkspaceOption, check_registered, make_entry, register
+from vots_hqtrack.cli.vot import (
+    WORKSPACE,
+    PresetOption,
+    WorkspaceOption,
+    check_registered,
+    make_entry,
+    register,
+)
 
 
 def workspace(
@@ -25,10 +32,7 @@ def workspace(
         Path | None,
         typer.Option("--sequences", metavar="DIR", help="Sequences that are here already."),
     ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option("--preset", metavar="NAME", help="Preset; `hqtrack presets` lists them."),
-    ] = None,
+    preset: PresetOption = None,
     weights: WeightsOption = None,
     device: DeviceOption = "auto",
     settings: SettingsOption = None,
@@ -46,8 +50,7 @@ def workspace(
         verb = f"hqtrack vot realtime {name} --workspace {made.folder}"
     else:
         verb = f"vot evaluate --workspace {made.folder} {name}"
-    for line in (verb, f"vot pack --workspace {made.folder} {name}"):
-        out.print(line, markup=False, soft_wrap=True)
+    show(f"{verb}\nvot pack --workspace {made.folder} {name}")
 
 
 def realtime(
@@ -69,15 +72,10 @@ def realtime(
 
     check_registered(folder / "trackers.ini", [tracker])  # or a slip would download a data set
     made = make_challenge_workspace(folder, REALTIME_STACK, sequences)
-
-    def say(sentence: str) -> None:
-        err.print(sentence, markup=False, soft_wrap=True)
-
     with show_tool_errors():
         found = evaluate_realtime(made, tracker, on_word=say)
     for sequence in found:
-        out.print(
+        show(
             f"{sequence.name:24}{sequence.num_tracked:6} of {sequence.num_frames} frames tracked "
-            f"at {sequence.fps:g} frames a second",
-            markup=False,
+            f"at {sequence.fps:g} frames a second"
         )

@@ -16,7 +16,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from vots_hqtrack.cli.console import err, out
+from vots_hqtrack.cli.console import err, out, say, show
 from vots_hqtrack.cli.weights_score import score
 from vots_hqtrack.errors import WeightsError, printable
 from vots_hqtrack.presets import PRESETS
@@ -57,10 +57,8 @@ def list_weights() -> None:
         _add_row(table, known.name, f"not here{size}", known.description, known.licence)
     out.print(table)
     for known in absent:
-        text = (
-            f"hqtrack weights fetch {known.name}\n  from {known.url}" if known.url else known.manual
-        )
-        out.print(text, markup=False, soft_wrap=True)
+        fetch = f"hqtrack weights fetch {known.name}\n  from {known.url}"
+        show(fetch if known.url else known.manual)
 
 
 @weights_app.command("fetch")
@@ -95,7 +93,7 @@ def fetch(
                 task, completed=come, total=total, visible=True
             ),
         )
-    err.print(f"the file that was fetched: {check}", markup=False, soft_wrap=True)
+    say(f"the file that was fetched: {check}")
     _report(imported)
 
 
@@ -141,7 +139,7 @@ def export_file(
     from vots_hqtrack.sam.weights import export_weights
 
     export_weights(name, target, head=head, force=force)
-    out.print(f"{target.absolute()}: sha256 {sha256_of(target)}", markup=False, soft_wrap=True)
+    show(f"{target.absolute()}: sha256 {sha256_of(target)}")
 
 
 @weights_app.command("verify")
@@ -176,7 +174,7 @@ def show_path(
     from vots_hqtrack.environment import downloads_from_environment
 
     path = downloads_from_environment().cache_path if name is None else resolve(name)
-    out.print(str(path), markup=False, soft_wrap=True)
+    show(path)
 
 
 def _shown(text: str) -> str:
@@ -194,13 +192,5 @@ def _report(imported: Imported) -> None:
     if imported.unused:
         more = ", ..." if len(imported.unused) > 4 else ""
         shown = printable(", ".join(imported.unused[:4]), keep_breaks=True) + more
-        err.print(
-            f"left out, because nothing here uses them: {len(imported.unused)} entries ({shown})",
-            markup=False,
-            soft_wrap=True,
-        )
-    out.print(
-        f"{imported.path}\n{imported.num_tensors} tensors, sha256 {imported.sha256}",
-        markup=False,
-        soft_wrap=True,
-    )
+        say(f"left out, because nothing here uses them: {len(imported.unused)} entries ({shown})")
+    show(f"{imported.path}\n{imported.num_tensors} tensors, sha256 {imported.sha256}")

@@ -12,7 +12,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from vots_hqtrack.cli.console import err, out
+from vots_hqtrack.cli.console import out, say
 from vots_hqtrack.cli.options import DeviceOption, SettingsOption, build_config
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def score(
     for name, split in splits:
         for sequence, score in split.measure(tracker, split.videos):
             found.setdefault(name, {})[sequence] = score
-            err.print(f"{sequence}: {_line(score)}", markup=False)
+            say(f"{sequence}: {_line(score)}")
     facts = {
         "weights": str(path),
         "sha256": sha256_of(path),

@@ -5,19 +5,29 @@ The defaults are those of the paper's first stage; ``configs/`` holds the shippe
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from vots_hqtrack.config import require, require_within
+from vots_hqtrack.config import require
 from vots_hqtrack.training.recipe_data import (
     AugmentOptions,
+    BelowOne,
+    Bounds,
     CacheOptions,
     ComposerOptions,
+    Count,
     DataOptions,
     DevOptions,
+    Natural,
+    NotNegative,
     PhaseOptions,
-    require_share,
+    Positive,
+    Share,
+    check_options,
 )
+
+Processes = Annotated[int, Bounds(0, 1024, "a number from 0 to 1024")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,31 +56,21 @@ class RunOptions:
         compile_encoder: Compile a frozen encoder by ``torch.compile``.
     """
 
-    steps: int = 100_000
-    max_minutes: float = 0.0
-    seed: int = 1
-    accumulate: int = 1
+    steps: Count = 100_000
+    max_minutes: NotNegative = 0.0
+    seed: Natural = 1
+    accumulate: Count = 1
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    threads: int = 0
-    workers: int = 0
-    checkpoint_every: int = 2000
-    keep_checkpoints: int = 30
-    log_every: int = 10
-    image_every: int = 500
-    export_every_seconds: float = 60.0
+    threads: Processes = 0
+    workers: Processes = 0
+    checkpoint_every: Count = 2000
+    keep_checkpoints: Count = 30
+    log_every: Count = 10
+    image_every: Natural = 500
+    export_every_seconds: NotNegative = 60.0
     keep_exports: bool = False
     graph: Literal["auto", "off"] = "auto"
     compile_encoder: bool = False
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        for name in ("steps", "accumulate", "checkpoint_every", "keep_checkpoints", "log_every"):
-            require(getattr(self, name) >= 1, f"train.{name}", "at least 1", getattr(self, name))
-        more = ("max_minutes", "export_every_seconds")
-        for name in ("seed", "threads", "workers", "image_every", *more):
-            require(getattr(self, name) >= 0, f"train.{name}", "0 or more", getattr(self, name))
-        for name in ("threads", "workers"):
-            require_within(f"train.{name}", getattr(self, name), 0, 1024)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,27 +134,21 @@ class OptimizerOptions:
     min_learning_rate: float = 2e-5
     decay: Literal["power", "cosine"] = "power"
     power: float = 0.9
-    warm_up: float = 0.05
-    warm_up_steps: int = 0
-    hold: float = 0.0
+    warm_up: Share = 0.05
+    warm_up_steps: Natural = 0
+    hold: BelowOne = 0.0
     encoder_factor: float = 0.1
     weight_decay: float = 0.03
     no_decay: tuple[str, ...] = ("vmos.decoder.*",)
-    clip_norm: float = 5.0
-    average_fraction: float = 0.1
-    average_steps: int = 0
+    clip_norm: Positive = 5.0
+    average_fraction: Share = 0.1
+    average_steps: Natural = 0
     average_warm_up: bool = True
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Check the values against one another."""
         low, high = self.min_learning_rate, self.learning_rate
         require(0 <= low <= high, "optimizer.min_learning_rate", "0..learning_rate", low)
-        require(self.clip_norm > 0, "optimizer.clip_norm", "above 0", self.clip_norm)
-        require_share("optimizer.warm_up", self.warm_up)
-        require_share("optimizer.average_fraction", self.average_fraction)
-        require(0 <= self.hold < 1, "optimizer.hold", "0 or more, below 1", self.hold)
-        for name in ("warm_up_steps", "average_steps"):
-            require(getattr(self, name) >= 0, f"optimizer.{name}", "0 or more", getattr(self, name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,19 +167,13 @@ class ClipOptions:
             learning rate is 0; 1.0 is never.
     """
 
-    merge_probability: float = 1.0
-    min_pixels: int = 100
+    merge_probability: Share = 1.0
+    min_pixels: Count = 100
     shuffle_slots: bool = True
     memory_gap: int = 2
     memory_capacity: int = 9
     short_term_delay: int = 1
-    predicted_masks_from: float = 1.0
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        require_share("clip.merge_probability", self.merge_probability)
-        require_share("clip.predicted_masks_from", self.predicted_masks_from)
-        require(self.min_pixels >= 1, "clip.min_pixels", "at least 1", self.min_pixels)
+    predicted_masks_from: Share = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,16 +191,9 @@ class LossOptions:
 
     cross_entropy: float = 0.5
     jaccard: float = 0.5
-    hardest_fraction: float = 0.15
-    hardest_until: float = 0.5
-    auxiliary_until: float = 0.1
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        require_share("loss.hardest_until", self.hardest_until)
-        require_share("loss.auxiliary_until", self.auxiliary_until)
-        within = 0 < self.hardest_fraction <= 1
-        require(within, "loss.hardest_fraction", "above 0 and at most 1", self.hardest_fraction)
+    hardest_fraction: Annotated[float, Bounds(math.ulp(0.0), 1, "above 0 and at most 1")] = 0.15
+    hardest_until: Share = 0.5
+    auxiliary_until: Share = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,15 +206,9 @@ class RegularisationOptions:
         encoder_drop_path: Updates of the encoder's last block; it grows from 0 at the first.
     """
 
-    drop_path: float = 0.1
-    dropout: float = 0.1
-    encoder_drop_path: float = 0.2
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        for name in ("drop_path", "dropout", "encoder_drop_path"):
-            value = getattr(self, name)
-            require(0 <= value < 1, f"regularisation.{name}", "0 or more, below 1", value)
+    drop_path: BelowOne = 0.1
+    dropout: BelowOne = 0.1
+    encoder_drop_path: BelowOne = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +230,8 @@ class Recipe:
     phases: tuple[PhaseOptions, ...] = (PhaseOptions(),)
 
     def __post_init__(self) -> None:
-        """Check the values against one another."""
+        """Check the values, also against one another."""
+        check_options(self)
         require(bool(self.data), "data", "at least one [[data]] table", "none")
         ends = [phase.until for phase in self.phases]
         ok = bool(ends) and ends == sorted(set(ends)) and ends[-1] == 1.0

@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 
 from vots_hqtrack.config import require
 from vots_hqtrack.training.datasets import DEV_SPLIT
+
+
+class Bounds(NamedTuple):
+    """Range of an option, in the annotation of its field.
+
+    Attributes:
+        low: Smallest value.
+        high: Largest value.
+        wanted: The range in words, for errors.
+    """
+
+    low: float
+    high: float
+    wanted: str
+
+
+Share = Annotated[float, Bounds(0, 1, "a number from 0 to 1")]
+BelowOne = Annotated[float, Bounds(0, math.nextafter(1, 0), "0 or more, below 1")]
+Positive = Annotated[float, Bounds(math.ulp(0.0), math.inf, "above 0")]
+NotNegative = Annotated[float, Bounds(0, math.inf, "0 or more")]
+Count = Annotated[int, Bounds(1, math.inf, "at least 1")]
+Natural = Annotated[int, Bounds(0, math.inf, "0 or more")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,34 +63,26 @@ class AugmentOptions:
         crop_attempts: Videos: crops tried for one that shows an object in the first frame.
     """
 
-    flip: float = 0.5
-    jitter: float = 0.8
+    flip: Share = 0.5
+    jitter: Share = 0.8
     brightness: float = 0.4
     contrast: float = 0.4
     saturation: float = 0.2
     hue: float = 0.1
-    grey: float = 0.2
-    blur: float = 0.3
+    grey: Share = 0.2
+    blur: Share = 0.3
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     fill: tuple[int, int, int] = (124, 116, 104)
-    frame_flip: float = 0.3
+    frame_flip: Share = 0.3
     degrees: float = 20.0
     translate: float = 0.1
     scale: tuple[float, float] = (0.9, 1.1)
     shear: float = 10.0
     crop_scale: tuple[float, float] = (0.8, 1.0)
     crop_ratio: tuple[float, float] = (0.75, 4 / 3)
-    short_edge: int = 480
+    short_edge: Annotated[int, Bounds(16, math.inf, "at least 16")] = 480
     resize: tuple[float, float] = (0.7, 1.3)
-    crop_attempts: int = 5
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        for name in ("flip", "jitter", "grey", "blur", "frame_flip"):
-            require_share(f"augment.{name}", getattr(self, name))
-        require(self.short_edge >= 16, "augment.short_edge", "at least 16", self.short_edge)
-        attempts = self.crop_attempts
-        require(attempts >= 1, "augment.crop_attempts", "at least 1", attempts)
+    crop_attempts: Count = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +101,9 @@ class DevOptions:
     root: str = ""
     options: tuple[str, ...] = ()
     sequences: tuple[str, ...] = DEV_SPLIT
-    every: int = 2000
+    every: Count = 2000
     max_frames: int = 0
-    frame_step: int = 1
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        for name in ("every", "frame_step"):
-            require(getattr(self, name) >= 1, f"dev.{name}", "at least 1", getattr(self, name))
+    frame_step: Count = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +118,9 @@ class CacheOptions:
     """
 
     folder: str = ""
-    num_frames: int = 4
+    num_frames: Annotated[int, Bounds(2, math.inf, "at least 2")] = 4
     clip_size: tuple[int, int] = (448, 672)
-    frame_step: int = 2
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        require(self.num_frames >= 2, "cache.num_frames", "at least 2", self.num_frames)
-        require(self.frame_step >= 1, "cache.frame_step", "at least 1", self.frame_step)
+    frame_step: Count = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,19 +141,16 @@ class DataOptions:
 
     kind: str = ""
     root: str = ""
-    weight: float = 1.0
-    max_gap: int = 3
+    weight: Positive = 1.0
+    max_gap: Count = 3
     augment: Literal["photo", "video"] = "video"
     options: tuple[str, ...] = ()
-    rounds: int = 1
+    rounds: Count = 1
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Check the names."""
         require(bool(self.kind), "data.kind", "the name of an adapter", self.kind)
         require(bool(self.root), "data.root", "a folder", self.root)
-        require(self.weight > 0, "data.weight", "above 0", self.weight)
-        for name in ("max_gap", "rounds"):
-            require(getattr(self, name) >= 1, f"data.{name}", "at least 1", getattr(self, name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,13 +173,8 @@ class ComposerOptions:
     enabled: bool = False
     kinds: tuple[str, ...] = ()
     held_out: tuple[str, ...] = ()
-    max_side: int = 960
-    threads: int = 8
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        require(self.max_side >= 64, "composer.max_side", "at least 64", self.max_side)
-        require(self.threads >= 1, "composer.threads", "at least 1", self.threads)
+    max_side: Annotated[int, Bounds(64, math.inf, "at least 64")] = 960
+    threads: Count = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,19 +188,27 @@ class PhaseOptions:
         crop: Height and width of the network image.
     """
 
-    until: float = 1.0
-    batch_size: int = 16
-    num_frames: int = 5
+    until: Share = 1.0
+    batch_size: Count = 16
+    num_frames: Annotated[int, Bounds(2, math.inf, "at least 2")] = 5
     crop: tuple[int, int] = (465, 465)
 
     def __post_init__(self) -> None:
-        """Check the values."""
-        require_share("phases.until", self.until)
-        require(self.batch_size >= 1, "phases.batch_size", "at least 1", self.batch_size)
-        require(self.num_frames >= 2, "phases.num_frames", "at least 2", self.num_frames)
+        """Check the shape of the clips."""
         require(min(self.crop) >= 16, "phases.crop", "sides of at least 16", self.crop)
 
 
-def require_share(name: str, value: float) -> None:
-    """Demand a number from 0 to 1."""
-    require(0 <= value <= 1, name, "a number from 0 to 1", value)
+def check_options(recipe: Any) -> None:  # noqa: ANN401 - a dataclass of dataclasses
+    """Check every option of a recipe that has bounds.
+
+    Raises:
+        ConfigError: A value is out of its bounds.
+    """
+    for field in dataclasses.fields(recipe):
+        section = getattr(recipe, field.name)
+        for options in section if isinstance(section, tuple) else (section,):
+            for name, hint in get_type_hints(type(options), include_extras=True).items():
+                for bounds in getattr(hint, "__metadata__", ()):
+                    value = getattr(options, name)
+                    is_within = bounds.low <= value <= bounds.high
+                    require(is_within, f"{field.name}.{name}", bounds.wanted, value)

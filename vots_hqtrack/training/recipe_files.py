@@ -44,7 +44,7 @@ def read_tables(name: str) -> Tables:
     raise ConfigError(f"unknown recipe {name!r}; wanted a TOML file or one of: {shipped}")
 
 
-def build_any_recipe(tables: Mapping[str, Any]) -> Recipe | HQRecipe:
+def build_recipe(tables: Mapping[str, Any]) -> Recipe | HQRecipe:
     """Turn tables into the recipe of their ``kind``, or of VMOS where they name none.
 
     Raises:
@@ -59,25 +59,16 @@ def build_any_recipe(tables: Mapping[str, Any]) -> Recipe | HQRecipe:
     return build_config(RECIPES[kind], sections)
 
 
-def build_recipe(tables: Mapping[str, Any]) -> Recipe:
-    """Turn tables into a recipe of VMOS.
-
-    Raises:
-        ConfigError: A section or option is unknown, a value does not fit, or the kind is another.
-    """
-    recipe = build_any_recipe(tables)
-    if not isinstance(recipe, Recipe):
-        raise ConfigError(f"wanted a recipe of kind {Recipe.KIND!r}, got {recipe.KIND!r}")
-    return recipe
-
-
 def load_recipe(name: str, settings: Iterable[str] = ()) -> Recipe:
     """Read a recipe of VMOS by path or name, with settings on top.
 
     Raises:
-        ConfigError: It cannot be read, or an option or value is not known.
+        ConfigError: It cannot be read, is of another kind, or an option or value is not known.
     """
-    return build_recipe(set_options(read_tables(name), settings))
+    recipe = build_recipe(set_options(read_tables(name), settings))
+    if not isinstance(recipe, Recipe):
+        raise ConfigError(f"wanted a recipe of kind {Recipe.KIND!r}, got {recipe.KIND!r}")
+    return recipe
 
 
 def recipe_to_toml(recipe: Recipe | HQRecipe) -> str:

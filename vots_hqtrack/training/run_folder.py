@@ -23,15 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from vots_hqtrack.checkpoints.load import save_tensors
 from vots_hqtrack.errors import ConfigError, WeightsError
 from vots_hqtrack.io import atomic_path
 from vots_hqtrack.settings import flat_options
 from vots_hqtrack.training.hq.recipe import HQRecipe
 from vots_hqtrack.training.recipe import Recipe
-from vots_hqtrack.training.recipe_files import build_any_recipe, read_tables, recipe_to_toml
+from vots_hqtrack.training.recipe_files import build_recipe, read_tables, recipe_to_toml
 
 CONTENT = {"step", "network", "average", "optimizer", "scaler", "best"}
 FREE_OPTIONS = {
@@ -73,7 +71,7 @@ class RunFolder:
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         kept_path = self.path / "config.toml"
         if kept_path.exists() and self.newest() is not None:
-            _require_same(build_any_recipe(read_tables(str(kept_path))), recipe, self.path)
+            _require_same(build_recipe(read_tables(str(kept_path))), recipe, self.path)
         with atomic_path(kept_path) as temporary:
             temporary.write_text(recipe_to_toml(recipe), encoding="utf-8")
 
@@ -94,18 +92,6 @@ class RunFolder:
             torch.save(dict(content), temporary)
         for old in sorted(self.checkpoints.glob("step-*.pt"))[:-keep]:
             old.unlink()
-        return path
-
-    def export(self, name: str, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> Path:
-        """Write weights for ``hqtrack track --weights``.
-
-        Args:
-            name: ``last``, ``best``, or the name of a copy.
-            tensors: Averaged weights.
-            facts: Entries of the file's header.
-        """
-        path = self.path / f"{name}.safetensors"
-        save_tensors(path, tensors, facts)
         return path
 
     def log(self, entry: Mapping[str, object]) -> None:

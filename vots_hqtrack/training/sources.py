@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -20,11 +19,11 @@ from vots_hqtrack.synthetic.footage import LabelledFrames, Source
 from vots_hqtrack.synthetic.video_clips import ObjectVideo, sample_clip
 from vots_hqtrack.training.adapters import KINDS, open_dataset
 from vots_hqtrack.training.adapters.photos import PhotoClips, StaticInstances
-from vots_hqtrack.training.adapters.videos import Video, VideoClips
+from vots_hqtrack.training.adapters.videos import SingleObject, VideoClips
 from vots_hqtrack.training.composer import MIN_CLIP_PIXELS, compose_clip, list_sources
 from vots_hqtrack.training.datasets import Clip, ClipDataset, keep_visible
 from vots_hqtrack.training.recipe_data import DataOptions
-from vots_hqtrack.types import FrameArray, MaskArray, Size
+from vots_hqtrack.types import Size
 
 SYNTHETIC, COMPOSITES, CROSSINGS = "synthetic", "composites", "crossings"
 COMPOSITE_KIND = "meetings"
@@ -98,40 +97,6 @@ class CompositeClips:
 
 def _labelled(clip: Clip) -> LabelledFrames:
     return clip.frames, clip.labels
-
-
-@dataclass(frozen=True, slots=True)
-class SingleObject:
-    """Video of a data set with all its objects taken as one.
-
-    Attributes:
-        video: The video.
-        step: One frame in so many is taken.
-    """
-
-    video: Video
-    step: int = 1
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        return self.video.name
-
-    def __len__(self) -> int:
-        """Return the number of frames."""
-        return -(-len(self.video) // self.step)
-
-    def frame(self, place: int) -> FrameArray:
-        """Read one frame, uint8 ``(H, W, 3)`` RGB."""
-        return self.video.frames.read(place * self.step)
-
-    def mask(self, place: int) -> MaskArray:
-        """Read the object's mask in one frame, bool ``(H, W)``."""
-        return self.video.read_ids(place * self.step) > 0
-
-    def thin(self, step: int) -> SingleObject:
-        """Keep one frame in ``step``."""
-        return replace(self, step=self.step * step)
 
 
 class CrossingClips:

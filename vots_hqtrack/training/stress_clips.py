@@ -21,13 +21,13 @@ from vots_hqtrack.errors import ConfigError, InputError
 from vots_hqtrack.synthetic.composites import Composite, make_crossing
 from vots_hqtrack.synthetic.footage import Source, load_footage
 from vots_hqtrack.synthetic.video_clips import ObjectVideo, VideoClip, resize, sample_clip
-from vots_hqtrack.training.adapters.videos import Video, VideoClips
+from vots_hqtrack.training.adapters.videos import SingleObject, Video, VideoClips
 from vots_hqtrack.training.composer import ComposedClips, list_sources
 from vots_hqtrack.training.datasets import ClipDataset, parse_sequence
 from vots_hqtrack.training.dev import DevVideo
 from vots_hqtrack.training.recipe import Recipe
 from vots_hqtrack.training.recipe_data import PhaseOptions
-from vots_hqtrack.training.sources import SingleObject, open_source
+from vots_hqtrack.training.sources import open_source
 from vots_hqtrack.types import FrameArray, MaskArray, Size
 
 StressKind = Literal["fast", "crossing", "occlusion", "shot-change"]

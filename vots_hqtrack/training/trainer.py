@@ -20,7 +20,7 @@ import torch
 from accelerate.utils import broadcast, gather_object
 from torch import Tensor
 
-from vots_hqtrack.checkpoints.load import load_tensors
+from vots_hqtrack.checkpoints.load import load_tensors, save_tensors
 from vots_hqtrack.errors import WeightsError
 from vots_hqtrack.training.batch import ClipSource, PartDataset, part_stream
 from vots_hqtrack.training.callback import Callback
@@ -391,8 +391,9 @@ class Trainer:
         return self.step / train.steps
 
     def _export(self, name: str) -> None:
+        """Write the averaged weights for ``hqtrack track --weights``."""
         tensors: dict[str, Tensor] = self.network.export_tensors(self.learnt)
-        self.folder.export(name, tensors, self._facts())
+        save_tensors(self.folder.path / f"{name}.safetensors", tensors, self._facts())
 
     def _facts(self) -> dict[str, str]:
         return {

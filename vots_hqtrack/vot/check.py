@@ -34,7 +34,6 @@ from vots_hqtrack.vot.sequences import (
     SequenceCheck,
     check_sequence,
     find_truth,
-    read_lines,
     read_sequence_list,
     read_truth,
 )
@@ -107,10 +106,10 @@ def check_submission(
             identifier = folder.name
             found += _twins(folder, checks)
             if archive is not None:
-                found += _check_manifest(_read_packed_manifest(archive))
+                found += _check_manifest(_read_manifest(archive))
         else:
             folder = stack.enter_context(_unpacked(source))
-            manifest = _read_manifest(folder / _MANIFEST)
+            manifest = _read_manifest(source)
             identifier = str(manifest.get("identifier", ""))
             found += _check_manifest(manifest)
         found += _check_identifier(identifier, short_name)
@@ -250,24 +249,17 @@ def _check_manifest(manifest: dict[str, object]) -> Iterator[Finding]:
             yield Finding("warning", "", f"{_MANIFEST} holds {what}: {match[0]}")
 
 
-def _read_manifest(path: Path) -> dict[str, object]:
+def _read_manifest(archive: Path) -> dict[str, object]:
     try:
-        manifest = yaml.safe_load("\n".join(read_lines(path, encoding="utf-8")))
+        with zipfile.ZipFile(archive) as packed:
+            manifest = yaml.safe_load(packed.read(_MANIFEST).decode("utf-8"))
+    except (OSError, KeyError, zipfile.BadZipFile) as error:
+        raise InputError(f"cannot read {_MANIFEST} in {archive}: {error}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"{_MANIFEST} cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(manifest, dict):
         raise InputError(f"{_MANIFEST} must hold keys and values")
     return manifest
-
-
-def _read_packed_manifest(archive: Path) -> dict[str, object]:
-    with tempfile.TemporaryDirectory(prefix="vots-hqtrack-") as folder:
-        try:
-            with zipfile.ZipFile(archive) as packed:
-                packed.extract(_MANIFEST, folder)
-        except (OSError, KeyError, zipfile.BadZipFile) as error:
-            raise InputError(f"cannot read {_MANIFEST} in {archive}: {error}") from error
-        return _read_manifest(Path(folder, _MANIFEST))
 
 
 @contextlib.contextmanager

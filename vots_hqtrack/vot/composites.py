@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +19,10 @@ from vots_hqtrack.synthetic.composites import (
     make_mosaic,
 )
 from vots_hqtrack.synthetic.video_clips import sample_clip
-from vots_hqtrack.types import FrameArray, MaskArray, Size
-from vots_hqtrack.video.label_maps import read_label_map
-from vots_hqtrack.video.reader import read_frame
-from vots_hqtrack.vot.import_vos import find_sequences, read_vos_sequence
+from vots_hqtrack.training.adapters.videos import SingleObject
+from vots_hqtrack.training.adapters.vos import open_video
+from vots_hqtrack.types import Size
+from vots_hqtrack.vot.import_vos import find_sequences
 from vots_hqtrack.vot.sequences import check_empty, write_sequence, write_sequence_list
 from vots_hqtrack.vot.workspace import check_toolkit_path
 
@@ -31,39 +30,6 @@ Kind = Literal["mosaic", "crossing"]
 KINDS: tuple[Kind, ...] = ("mosaic", "crossing")
 NUM_FRAMES = 40
 FPS = 24.0
-
-
-@dataclass(frozen=True, slots=True)
-class MaskedVideo:
-    """Image files of one object: all nonzero labels of the masks are that object.
-
-    Attributes:
-        name: Name of the video.
-        frame_paths: Annotated frames, in order.
-        mask_paths: Masks of the frames.
-    """
-
-    name: str
-    frame_paths: tuple[Path, ...]
-    mask_paths: tuple[Path, ...]
-
-    def __len__(self) -> int:
-        """Return the number of frames."""
-        return len(self.frame_paths)
-
-    def frame(self, index: int) -> FrameArray:
-        """Read a frame."""
-        return read_frame(self.frame_paths[index])
-
-    def mask(self, index: int) -> MaskArray:
-        """Read the object's mask in a frame."""
-        return read_label_map(self.mask_paths[index]) > 0
-
-    def thin(self, step: int) -> MaskedVideo:
-        """Keep one frame in ``step``."""
-        return dataclasses.replace(
-            self, frame_paths=self.frame_paths[::step], mask_paths=self.mask_paths[::step]
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +100,7 @@ def write_composites(
     return written
 
 
-def open_videos(root: Path, names: Sequence[str], part: str | None = None) -> list[MaskedVideo]:
+def open_videos(root: Path, names: Sequence[str], part: str | None = None) -> list[SingleObject]:
     """List the videos of a folder in the layout of DAVIS or YouTube-VOS.
 
     Args:
@@ -149,17 +115,11 @@ def open_videos(root: Path, names: Sequence[str], part: str | None = None) -> li
     missing = [name for name in names if name not in found]
     if missing:
         raise InputError(f"{root} has no video {missing[0]}; it has {', '.join(list(found)[:8])}")
-    videos = []
-    for name in names or found:
-        files = read_vos_sequence(name, *found[name])
-        indices = sorted(files.annotations)
-        frames = tuple(files.frames[index] for index in indices)
-        videos.append(MaskedVideo(name, frames, tuple(files.annotations[i] for i in indices)))
-    return videos
+    return [SingleObject(open_video(name, *found[name])) for name in names or found]
 
 
 def _compose(
-    number: int, videos: Sequence[MaskedVideo], num_frames: int, seed: int
+    number: int, videos: Sequence[SingleObject], num_frames: int, seed: int
 ) -> tuple[CompositeInfo, Composite]:
     kind = KINDS[number % len(KINDS)]
     num_objects = NUM_OBJECTS[number // len(KINDS) % len(NUM_OBJECTS)]

@@ -69,26 +69,6 @@ class EncodedMask:
         return cls(encode_region(mask), mask.shape)
 
 
-def decode_region(line: str, size: Size) -> MaskArray | None:
-    """Read one line of a ground-truth file.
-
-    Args:
-        line: As for `parse_region`.
-        size: Size of the frame; what is outside is cut off.
-
-    Returns:
-        Bool ``(H, W)``, all False where the object is absent; None where nothing is known.
-
-    Raises:
-        InputError: The line is not a region.
-
-    Example:
-        >>> decode_region("m1,1,2,2,0,2,1,1", Size(3, 3)).astype(int).tolist()
-        [[0, 0, 0], [0, 1, 1], [0, 0, 1]]
-    """
-    return parse_region(line).to_mask(size)
-
-
 @dataclass(frozen=True, slots=True)
 class Region:
     """A region as it is written, not yet on a frame.

@@ -122,7 +122,6 @@ class Workspace:
         """
         busy = f"another run evaluates {tracker} in {self.folder} now"
         path = self.hidden / f"run-{check_identifier(tracker)}.lock"
-        self.hidden.mkdir(parents=True, exist_ok=True)
         with hold_lock(path, busy=busy, on_wait=on_wait):
             yield
 
@@ -130,7 +129,6 @@ class Workspace:
     def hold(self, on_wait: Callable[[str], object]) -> Iterator[None]:
         """Be the only run that writes files which all trackers have in common, for the body."""
         busy = f"another run writes measures in {self.folder}: waiting for it"
-        self.hidden.mkdir(parents=True, exist_ok=True)
         with hold_lock(self.hidden / "workspace.lock", busy=busy, on_wait=on_wait):
             yield
 
@@ -179,8 +177,7 @@ def open_workspace(folder: Path) -> Workspace:
         ConfigError: The file cannot be read, or names no folder of sequences.
     """
     path = folder.absolute() / "config.yaml"
-    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-    found = _parse_config(text, path)
+    found = _parse_config(_read(path), path)
     sequences = found.get("sequences", "sequences")
     if not found or not isinstance(sequences, str):
         raise ConfigError(f"{path} must name the folder of the sequences, got {sequences!r}")
@@ -223,8 +220,7 @@ def read_stack(workspace: Workspace) -> str:
         ConfigError: Its ``config.yaml`` cannot be read, or has another stack.
     """
     path = workspace.folder / "config.yaml"
-    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-    stack = _parse_config(text, path).get("stack", CHALLENGE_STACK)
+    stack = _parse_config(_read(path), path).get("stack", CHALLENGE_STACK)
     if stack not in STACKS:
         raise ConfigError(f"{path} must have a stack of {', '.join(STACKS)}, got {stack}")
     return str(stack)
@@ -259,7 +255,7 @@ def write_config(workspace: Workspace, folder: Path, stacks: tuple[str, ...]) ->
         ConfigError: The file says something else, or cannot be read.
     """
     path = folder / "config.yaml"
-    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    text = _read(path)
     found = _parse_config(text, path)
     wanted = {
         "stack": stacks[0],
@@ -288,13 +284,15 @@ def write_config(workspace: Workspace, folder: Path, stacks: tuple[str, ...]) ->
         lines = "".join(f"{key}: {json.dumps(value)}\n" for key, value in missing.items())
         new = text + ("" if text.endswith("\n") else "\n") + lines
     else:
-        new = (
-            json.dumps(wanted, indent=2) + "\n"
-        )  # JSON is YAML too, and its quoting has no surprises
+        new = json.dumps(wanted, indent=2) + "\n"  # YAML too, and its quoting has no surprises
     if not missing.items() <= _parse_config(new, path).items():
         raise ConfigError(f"cannot add {', '.join(missing)} to {path}: write it by hand")
     with atomic_path(path.resolve()) as temporary:
         temporary.write_text(new, encoding="utf-8")
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
 
 def _parse_config(text: str, path: Path) -> dict[str, object]:
@@ -317,7 +315,7 @@ def _is_path(values: list[object], folder: Path, wanted: Path) -> bool:
 
 def _write_stack(path: Path) -> None:
     content = json.dumps(MEASURES_STACK, indent=2)
-    before = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    before = _read(path)
     if before.strip() and json.dumps(MEASURES_STACK["title"]) not in before:
         raise ConfigError(f"{path} was not written by this program: choose another workspace")
     if before != content:

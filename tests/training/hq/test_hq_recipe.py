@@ -9,12 +9,12 @@ import pytest
 from vots_hqtrack.errors import ConfigError
 from vots_hqtrack.settings import set_options
 from vots_hqtrack.training.hq.recipe import HQRecipe
-from vots_hqtrack.training.recipe_files import build_any_recipe, read_tables
+from vots_hqtrack.training.recipe_files import build_recipe, read_tables
 from vots_hqtrack.training.schedule import average_decay, learning_rate, progress_of_steps
 
 
 def build(tables: dict[str, Any]) -> HQRecipe:
-    recipe = build_any_recipe({"kind": "hq-head", **tables})
+    recipe = build_recipe({"kind": "hq-head", **tables})
     assert isinstance(recipe, HQRecipe)
     return recipe
 

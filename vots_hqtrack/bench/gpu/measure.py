@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import statistics
-import sys
 import time
 from collections.abc import Callable
 
@@ -16,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vots_hqtrack import ops
 from vots_hqtrack.bench.machine import describe_hardware, matrix_throughput
 from vots_hqtrack.devices import device_clock
+from vots_hqtrack.versions import installed_versions
 
 UPLOADED = (720, 1280, 3)
 LAUNCHES = 1000
@@ -24,8 +23,6 @@ COPIED_BYTES_QUICK = 2**22
 SQUARE_QUICK = 256
 NUM_LISTED = 12
 """Kernels listed by name."""
-
-_PACKAGES = ("torch", "triton", "torchvision", "timm", "numpy", "cv2", "transformers")
 
 
 def median_seconds(
@@ -53,7 +50,13 @@ def measure_card(device: torch.device, *, is_quick: bool) -> dict[str, object]:
         upload a 720p frame from ordinary (``upload_ms``) and page-locked memory
         (``upload_pinned_ms``, GPUs only). Ready for JSON.
     """
-    found: dict[str, object] = {**describe_hardware(device), "versions": _versions()}
+    versions = installed_versions()
+    versions |= {
+        "torch": str(torch.__version__),
+        "cuda": torch.version.cuda,
+        "cudnn": str(torch.backends.cudnn.version()),
+    }
+    found: dict[str, object] = {**describe_hardware(device), "versions": versions}
     dtypes = [torch.bfloat16, torch.float32]
     if device.type == "cuda":
         found["capability"] = ".".join(map(str, torch.cuda.get_device_capability(device)))
@@ -79,16 +82,6 @@ def measure_card(device: torch.device, *, is_quick: bool) -> dict[str, object]:
         pinned = frame.pin_memory()
         found["upload_pinned_ms"] = 1000 * median_seconds(lambda: pinned.to(device), device)
     return found
-
-
-def _versions() -> dict[str, str | None]:
-    found: dict[str, str | None] = {"python": sys.version.split()[0]}
-    for name in _PACKAGES:
-        try:
-            found[name] = str(importlib.import_module(name).__version__)
-        except ImportError:
-            found[name] = None
-    return {**found, "cuda": torch.version.cuda, "cudnn": str(torch.backends.cudnn.version())}
 
 
 def profile_frames(

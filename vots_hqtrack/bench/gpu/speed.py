@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
@@ -74,6 +76,8 @@ CASE_ERRORS = (
 """Errors of a case, in our code or in other packages', after which the next one begins."""
 
 _WARM_UP = 3
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,33 +210,17 @@ class _SpeedBench:
 
     def _measure_together(self, name: str, clips: Sequence[BenchClip]) -> dict[str, object]:
         """Measure frames a second of all clips together."""
-        if name not in self._models:
-            self._models[name] = self._make(name)
-        model = self._models[name]
+        model = self._model(name)
         if not isinstance(model, OwnModel):
             raise ConfigError(f"only presets track several videos at once, got {name}")
-        track, read = model.step_together, device_clock(self._device)
-
-        def step() -> float:
-            frames = [next(clip.frames) for clip in clips]
-            started = read()
-            track(frames)
-            return time.perf_counter() - started
-
         model.start_together(clips)
-        for _ in range(1 if self._is_quick else _WARM_UP):
-            step()
-        times: list[float] = []
-        count = 2 if self._is_quick else NUM_FRAMES
-        deadline = time.perf_counter() + MAX_SECONDS
-        while len(times) < count and (len(times) < 3 or time.perf_counter() < deadline):
-            times.append(step())
-        median = statistics.median(times)
+        steps = self._run(lambda: [next(clip.frames) for clip in clips], model.step_together)
+        median = statistics.median(ms for ms, _ in steps)
         return {
             "together": name,
             "num_videos": len(clips),
-            "frames_per_second": len(clips) / median,
-            "ms": 1000 * median / len(clips),
+            "frames_per_second": 1000 * len(clips) / median,
+            "ms": median / len(clips),
             **model.facts,
         }
 
@@ -240,14 +228,10 @@ class _SpeedBench:
         # Networks stay on the device from case to case; the peak is without the other ones.
         others = self._allocated() - self._held.get(name, 0)
         is_new = name not in self._models
-        if is_new:
-            self._models[name] = self._make(name)
-        model = self._models[name]
+        model = self._model(name)
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
         model.start(clip)
-        for _ in range(1 if self._is_quick else _WARM_UP):
-            model.step(next(clip.frames))
         found: dict[str, object] = {"model": name, **self._time(model, clip)}
         if isinstance(model, OwnModel):
             found["ms_ahead"] = self._time_ahead(model, clip)
@@ -258,18 +242,29 @@ class _SpeedBench:
         self._held[name] = self._allocated() - others
         return {**found, **model.facts, "ops": resolve_backend()}
 
-    def _time(self, model: BenchModel, clip: BenchClip) -> dict[str, object]:
-        times: list[float] = []
-        seen: list[float] = []
-        count = 2 if self._is_quick else NUM_FRAMES
-        deadline = time.perf_counter() + MAX_SECONDS
-        read = device_clock(self._device)
-        while len(times) < count and (len(times) < 3 or time.perf_counter() < deadline):
-            frame = next(clip.frames)
+    def _run(self, prepare: Callable[[], T], step: Callable[[T], R]) -> list[tuple[float, R]]:
+        """Run steps, and return their milliseconds and results but for the first ones.
+
+        Results are on the host, so the device is done with a step when they come.
+        """
+        steps: list[tuple[float, R]] = []
+        warm_up, count = (1, 2) if self._is_quick else (_WARM_UP, NUM_FRAMES)
+        read, deadline = device_clock(self._device), math.inf
+        while len(steps) < warm_up + count:
+            if len(steps) == warm_up:
+                deadline = time.perf_counter() + MAX_SECONDS
+            if len(steps) >= warm_up + 3 and time.perf_counter() >= deadline:
+                break
+            given = prepare()
             started = read()
-            labels = model.step(frame)  # on the host, so the device is done
-            times.append(1000 * (time.perf_counter() - started))
-            seen.append(len(set(labels[::2, ::2].flat) - {0}) / len(clip.masks))
+            result = step(given)
+            steps.append((1000 * (time.perf_counter() - started), result))
+        return steps[warm_up:]
+
+    def _time(self, model: BenchModel, clip: BenchClip) -> dict[str, object]:
+        steps = self._run(lambda: next(clip.frames), model.step)
+        times = [ms for ms, _ in steps]
+        seen = [len(set(labels[::2, ::2].flat) - {0}) / len(clip.masks) for _, labels in steps]
         return {
             "ms": statistics.median(times),
             "ms_fastest": min(times),
@@ -302,6 +297,12 @@ class _SpeedBench:
         except CASE_ERRORS as error:  # the measured times remain valid
             found["cost_error"] = _describe(error)
         return found
+
+    def _model(self, name: str) -> BenchModel:
+        """Return a network, made at its first use."""
+        if name not in self._models:
+            self._models[name] = self._make(name)
+        return self._models[name]
 
     def _make(self, name: str) -> BenchModel:
         if name.startswith("cutie-"):

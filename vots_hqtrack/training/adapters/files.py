@@ -13,7 +13,6 @@ import numpy as np
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.formats.files import IdArray
 from vots_hqtrack.types import LabelArray
-from vots_hqtrack.video.label_maps import LabelMaps
 from vots_hqtrack.video.reader import IMAGE_SUFFIXES
 
 
@@ -52,31 +51,6 @@ def find_frames(kind: str, folder: Path, stems: Iterable[str]) -> tuple[Path, ..
         if name not in found:
             raise InputError(f"a {kind} data set needs the frame {folder / name}.jpg, found none")
     return tuple(found[name] for name in names)
-
-
-def read_ids(path: Path) -> IdArray:
-    """Read an image of object numbers that is alone, by the rules of `LabelMaps`.
-
-    Raises:
-        InputError: The file cannot be read.
-    """
-    return LabelMaps([path]).read(path).astype(np.int32)
-
-
-class SequenceIds:
-    """Object numbers of a video's label maps, in which a colour is the same object in all frames.
-
-    Args:
-        paths: Label maps of the video, in the order of its frames.
-    """
-
-    def __init__(self, paths: Iterable[Path]) -> None:
-        self._paths = tuple(paths)
-        self._maps = LabelMaps(self._paths)
-
-    def read(self, position: int) -> IdArray:
-        """Read the object numbers of a frame; `InputError` as `LabelMaps.read`."""
-        return self._maps.read(self._paths[position]).astype(np.int32)
 
 
 def numbers_in(ids: IdArray) -> list[int]:

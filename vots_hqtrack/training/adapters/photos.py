@@ -18,13 +18,13 @@ from vots_hqtrack.formats.files import IdArray
 from vots_hqtrack.training.adapters.files import (
     number_objects,
     numbers_in,
-    read_ids,
     require_folder,
 )
 from vots_hqtrack.training.adapters.packs.reader import open_packed
 from vots_hqtrack.training.adapters.videos import choose_objects
 from vots_hqtrack.training.datasets import Clip, Photo
 from vots_hqtrack.types import MAX_OBJECTS, FrameArray
+from vots_hqtrack.video.label_maps import LabelMaps
 from vots_hqtrack.video.reader import IMAGE_SUFFIXES, natural_key, read_frame
 
 KIND: Final = "folder"
@@ -134,7 +134,8 @@ def list_photos(root: Path) -> dict[str, tuple[Path, Path]]:
 
 
 def _read_photo(image_path: Path, labels_path: Path) -> tuple[FrameArray, IdArray]:
-    image, ids = read_frame(image_path), read_ids(labels_path)
+    image = read_frame(image_path)
+    ids = LabelMaps([labels_path]).read(labels_path).astype(np.int32)
     if ids.shape != image.shape[:2]:
         raise InputError(
             f"{labels_path}: wanted one number per pixel and the image's size {image.shape[:2]}, "

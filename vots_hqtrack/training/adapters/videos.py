@@ -8,7 +8,7 @@ reflection at the ends, and a few tries for a reference frame that shows all obj
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -18,7 +18,7 @@ from vots_hqtrack.errors import InputError
 from vots_hqtrack.formats.files import IdArray
 from vots_hqtrack.training.adapters.files import number_objects, numbers_in
 from vots_hqtrack.training.datasets import Clip, Photo
-from vots_hqtrack.types import MAX_OBJECTS, SLOTS_PER_GROUP, FrameArray
+from vots_hqtrack.types import MAX_OBJECTS, SLOTS_PER_GROUP, FrameArray, MaskArray
 from vots_hqtrack.video.reader import read_frame
 
 ATTEMPTS = 5
@@ -134,6 +134,40 @@ class Video:
                 f"{self.frames.label(position)}: wanted object numbers of the frame's size "
                 f"{size}, got {ids.shape}"
             )
+
+
+@dataclass(frozen=True, slots=True)
+class SingleObject:
+    """Video with all its objects taken as one; an `ObjectVideo`.
+
+    Attributes:
+        video: The video.
+        step: One frame in so many is taken.
+    """
+
+    video: Video
+    step: int = 1
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.video.name
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return -(-len(self.video) // self.step)
+
+    def frame(self, place: int) -> FrameArray:
+        """Read one frame, uint8 ``(H, W, 3)`` RGB."""
+        return self.video.frames.read(place * self.step)
+
+    def mask(self, place: int) -> MaskArray:
+        """Read the object's mask in one frame, bool ``(H, W)``."""
+        return self.video.read_ids(place * self.step) > 0
+
+    def thin(self, step: int) -> SingleObject:
+        """Keep one frame in ``step``."""
+        return replace(self, step=self.step * step)
 
 
 class VideoClips:

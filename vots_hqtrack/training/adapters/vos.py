@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,10 +11,11 @@ import numpy as np
 
 from vots_hqtrack.errors import ConfigError, InputError
 from vots_hqtrack.formats.files import IdArray, read_json, take
-from vots_hqtrack.training.adapters.files import SequenceIds, list_folders, require_folder
+from vots_hqtrack.training.adapters.files import list_folders, require_folder
 from vots_hqtrack.training.adapters.packs.reader import open_packed
 from vots_hqtrack.training.adapters.videos import FrameFiles, Video, VideoClips
 from vots_hqtrack.training.datasets import DEV_SPLIT
+from vots_hqtrack.video.label_maps import LabelMaps
 from vots_hqtrack.video.reader import natural_key
 from vots_hqtrack.vot.import_vos import ANNOTATIONS, IMAGES, read_vos_sequence
 
@@ -66,7 +67,7 @@ class Davis(VideoClips):
             lists = read_lists(root / LISTS)
             images = find_videos(root / frames, IMAGES, resolution)
             known = {
-                name: partial(_pair_files, name, images / name, labels)
+                name: partial(open_video, name, images / name, labels)
                 for name, labels in list_videos(root, resolution).items()
             }
         names = _choose(root, lists, split, year) if lists is not None else list(known)
@@ -105,7 +106,7 @@ class YouTubeVOS(VideoClips):
         labels = require_folder("youtube-vos", folder / ANNOTATIONS)
         videos = []
         for name in sorted(table):
-            videos.append(_pair_files(name, images / name, labels / name))
+            videos.append(open_video(name, images / name, labels / name))
             known = {path.stem for path in (labels / name).glob("*.png")}
             for number, entry in take(table[name], "objects", dict, path).items():
                 for frame in take(entry, "frames", list, path):
@@ -159,9 +160,15 @@ def pair_paths(name: str, frames: Path, labels: Path) -> list[tuple[Path, Path]]
     return [(files.frames[position], path) for position, path in annotations]
 
 
-def _pair_files(name: str, frames: Path, labels: Path) -> Video:
+def open_video(name: str, frames: Path, labels: Path) -> Video:
+    """Open a video of folders of frames and label maps; errors are those of :func:`pair_paths`."""
     frame_paths, label_paths = zip(*pair_paths(name, frames, labels), strict=True)
-    return Video(name, FrameFiles(frame_paths), SequenceIds(label_paths).read)
+    read = partial(_read_ids, LabelMaps(label_paths), label_paths)
+    return Video(name, FrameFiles(frame_paths), read)
+
+
+def _read_ids(maps: LabelMaps, paths: Sequence[Path], position: int) -> IdArray:
+    return maps.read(paths[position]).astype(np.int32)
 
 
 def _read_as_single(read: Callable[[int], IdArray], position: int) -> IdArray:

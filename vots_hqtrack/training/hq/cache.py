@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
@@ -227,10 +226,7 @@ def mirror_photo(photo: Photo, generator: np.random.Generator) -> Photo:
     """Exchange left and right in half of the cases."""
     if generator.random() < 0.5:
         return photo
-    return Photo(
-        np.ascontiguousarray(cv2.flip(np.ascontiguousarray(photo.image), 1)).astype(np.uint8),
-        np.ascontiguousarray(photo.label_map[:, ::-1]),
-    )
+    return Photo(*(np.ascontiguousarray(part[:, ::-1]) for part in photo))
 
 
 def _to_disk(batch: Tensor) -> Tensor:

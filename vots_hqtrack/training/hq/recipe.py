@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from vots_hqtrack.config import require
 from vots_hqtrack.training.recipe import OptimizerOptions, RunOptions
-from vots_hqtrack.training.recipe_data import PhaseOptions, require_share
+from vots_hqtrack.training.recipe_data import Count, PhaseOptions, Share, check_options
 
 HQPrompt = Literal["box", "box+mask", "box+mask+point", "points"]
 
@@ -125,13 +125,8 @@ class HQLossOptions:
             the rest.
     """
 
-    points: int = 8192
-    sum_weight: float = 0.5
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        require(self.points >= 1, "loss.points", "at least 1", self.points)
-        require_share("loss.sum_weight", self.sum_weight)
+    points: Count = 8192
+    sum_weight: Share = 0.5
 
 
 def _run_options() -> RunOptions:
@@ -165,7 +160,8 @@ class HQRecipe:
     sources: tuple[HQSource, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check the values against one another."""
+        """Check the values."""
+        check_options(self)
         require(bool(self.sources), "sources", "at least one [[sources]] table", "none")
 
     @property

@@ -33,11 +33,6 @@ class Difference:
     num_lower: int
     num_equal: int
 
-    @property
-    def is_clear(self) -> bool:
-        """Whether the interval leaves out 0."""
-        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
-
 
 def paired_difference(
     first: Sequence[float | None], second: Sequence[float | None]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -14,14 +16,8 @@ from vots_hqtrack.video.reader import read_frame
 from vots_hqtrack.video.sheet import draw_thumbnail
 from vots_hqtrack.vot.failures import QUALITY, join_masks
 from vots_hqtrack.vot.report.collect import ReportData
-from vots_hqtrack.vot.results import read_regions, result_paths
-from vots_hqtrack.vot.sequences import (
-    SequenceCheck,
-    SequenceInfo,
-    find_truth,
-    read_sequence_info,
-    read_truth,
-)
+from vots_hqtrack.vot.results import read_tracked
+from vots_hqtrack.vot.sequences import SequenceCheck
 
 _GAP = 6
 _PAPER = 255
@@ -53,7 +49,6 @@ def worst_frames(data: ReportData, sequence: SequenceCheck) -> list[WorstFrame]:
     Raises:
         InputError: A frame or a result cannot be read.
     """
-    info = read_sequence_info(sequence.folder)
     found = []
     for tracker in data.trackers:
         by_frame: dict[int, list[float]] = {}
@@ -63,34 +58,18 @@ def worst_frames(data: ReportData, sequence: SequenceCheck) -> list[WorstFrame]:
         means = {index: float(np.mean(values)) for index, values in by_frame.items()}
         index = min(means, key=lambda key: (means[key], key))
         if means[index] < 1:
-            image = _draw(data, info, tracker, index)
+            image = _draw(data, sequence.folder, tracker, index)
             found.append(WorstFrame(tracker, index, means[index], image))
     return found
 
 
-def _draw(data: ReportData, info: SequenceInfo, tracker: str, index: int) -> bytes:
-    truth, masks = _masks_at(data, info, tracker, index)
-    frame = read_frame(info.frame_paths[index])
-    left, right = (draw_thumbnail(frame, join_masks(side)) for side in (truth, masks))
+def _draw(data: ReportData, sequence: Path, tracker: str, index: int) -> bytes:
+    shown = next(itertools.islice(read_tracked(data.workspace, tracker, sequence), index, None))
+    frame = read_frame(shown.path)
+    sides: tuple[Mapping[ObjectId, MaskArray | None], ...] = (shown.truth, shown.masks)
+    left, right = (draw_thumbnail(frame, join_masks(side)) for side in sides)
     gap = np.full((left.shape[0], _GAP, 3), _PAPER, dtype=np.uint8)
     file = io.BytesIO()
     image = Image.fromarray(np.concatenate((left, gap, right), axis=1))
     image.save(file, "WEBP", quality=QUALITY, method=4)
     return file.getvalue()
-
-
-def _masks_at(
-    data: ReportData, info: SequenceInfo, tracker: str, index: int
-) -> tuple[dict[ObjectId, MaskArray | None], dict[ObjectId, MaskArray | None]]:
-    """Return the true and the reported masks of one frame; the given mask where one was given."""
-    truth: dict[ObjectId, MaskArray | None] = {}
-    masks: dict[ObjectId, MaskArray | None] = {}
-    results = result_paths(data.workspace, tracker, info.folder)
-    for object_id, file in find_truth(info.folder).items():
-        wanted = next(itertools.islice(read_truth(file.path), index, None), None)
-        truth[object_id] = None if wanted is None else wanted.to_mask(info.size)
-        region = next(itertools.islice(read_regions(results[object_id]), index, None))
-        reported = region.to_mask(info.size)
-        masks[object_id] = truth[object_id] if reported is None else reported
-    empty = np.zeros(info.size, dtype=np.bool_)
-    return truth, {key: empty if mask is None else mask for key, mask in masks.items()}

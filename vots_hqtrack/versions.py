@@ -18,6 +18,8 @@ PACKAGES = (
     "segment-anything-hq",
     "simplejpeg",
     "timm",
+    "transformers",
+    "triton",
     "vot-trax",
     "vot-toolkit",
 )
