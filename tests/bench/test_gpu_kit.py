@@ -36,6 +36,12 @@ PASSING = "def test_one(): pass\ndef test_two(): pass\n"
 FAILING = "def test_good(): pass\ndef test_bad(): assert 1 == 2, 'not so'\n"
 
 
+@pytest.fixture(autouse=True)
+def plain_pytest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the pytest that the kit starts load no plugin: importing them takes seconds."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+
+
 def write_tests(folder: Path, text: str) -> str:
     path = folder / "test_toy.py"
     path.write_text(text, encoding="utf-8")
@@ -261,17 +267,20 @@ def test_files_with_tests_for_a_gpu_are_found(repository: Path) -> None:
     assert "test_vmos.py" not in names
 
 
-@pytest.mark.parametrize("on_gpu", [False, True])
-def test_the_quick_proof_selects_one_test(on_gpu: bool, repository: Path) -> None:
+def test_the_quick_proof_selects_one_test_on_each_device(repository: Path) -> None:
     """On CUDA too: what pytest would run, without running it."""
-    selected = select_tests(repository / "tests", on_gpu=on_gpu, is_quick=True)
+    selected = [
+        name
+        for on_gpu in (False, True)
+        for name in select_tests(repository / "tests", on_gpu=on_gpu, is_quick=True)
+    ]
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--collect-only", "-q"]
     ended = subprocess.run(
         [*command, *selected], cwd=repository, capture_output=True, text=True, check=False
     )
-    device = "on_cuda" if on_gpu else "on_cpu"
     names = [line for line in ended.stdout.splitlines() if "::" in line]
-    assert names == [f"tests/{QUICK_TEST.format(device=device)}"], ended.stdout
+    wanted = [f"tests/{QUICK_TEST.format(device=name)}" for name in ("on_cpu", "on_cuda")]
+    assert names == wanted, ended.stdout
 
 
 # --- wheels and report
