@@ -91,14 +91,14 @@ def check(found: FrameOutputs, wanted: FrameOutputs) -> None:
     [
         *(pytest.param(name, (), id=name) for name in distinct_presets()),
         pytest.param(
-            "lite",
+            "lite-vmos",
             (
                 ONE_BLOCK,
                 "tracking.mode=separate",
                 "tracking.memory_masks=agreed",
                 "tracking.search_reach=2",
             ),
-            id="lite-other-rules",
+            id="lite-vmos-other-rules",
         ),
     ],
 )

@@ -201,7 +201,7 @@ def write_photos(root: Path) -> None:
 @pytest.mark.weights
 @pytest.mark.slow
 def test_all_steps_after_a_cut(tmp_path: Path) -> None:
-    """Kill the kit in the middle of the step speed; the same command goes on behind it.
+    """Kill the kit in the middle of the step speed; a command of all steps goes on behind it.
 
     The proof is a real one, and the training that of `lite-gpu`, at toy sizes.
     """
@@ -212,14 +212,14 @@ def test_all_steps_after_a_cut(tmp_path: Path) -> None:
     write_photos(tmp_path / "data" / "photos")
     command += ["--data", str(tmp_path / "data"), "--train-args", TOY_DATA]
     results = ResultFile(out / "results.jsonl")
-    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen([*command, "--steps", "speed,train"], stderr=subprocess.PIPE) as process:
         while "card" not in results.finished("speed"):
             assert process.poll() is None
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 128 + signal.SIGTERM
     before = results.rows()
-    assert statuses(out, "kit") == {"proof": "ok", "speed": "started"}
+    assert statuses(out, "kit") == {"speed": "started"}
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     assert statuses(out, "kit") == {"proof": "ok", "speed": "ok", "train": "ok"}, ended.stderr

@@ -49,9 +49,7 @@ def tracker() -> HQTracker:
 @pytest.mark.weights
 def test_shipped_weights_track_and_stay_as_they_are(tmp_path: Path) -> None:
     write_video(tmp_path / "davis")
-    model = ModelOptions(
-        "lite", SMALL, weights="vmos-lite", train_encoder=False, features="cached"
-    )
+    model = ModelOptions("lite", SMALL, weights="vmos-lite", train_encoder=False, features="cached")
     network = build_network(model, ClipOptions())
     before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
     config = tracker_config(model)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.metadata
 import statistics
 import sys
 import time
@@ -83,11 +83,12 @@ def measure_card(device: torch.device, *, is_quick: bool) -> dict[str, object]:
 
 def _versions() -> dict[str, str | None]:
     found: dict[str, str | None] = {"python": sys.version.split()[0]}
+    owners = importlib.metadata.packages_distributions()
     for name in _PACKAGES:
-        try:
-            found[name] = str(importlib.import_module(name).__version__)
-        except ImportError:
-            found[name] = None
+        if name in sys.modules:
+            found[name] = str(sys.modules[name].__version__)
+        else:  # importing some of them takes seconds
+            found[name] = importlib.metadata.version(owners[name][0]) if name in owners else None
     return {**found, "cuda": torch.version.cuda, "cudnn": str(torch.backends.cudnn.version())}
 
 
