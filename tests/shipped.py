@@ -15,8 +15,8 @@ from vots_hqtrack.settings import apply_settings
 from vots_hqtrack.tracker import HQTracker
 
 CPU = torch.device("cpu")
-SMALL = ("frame.long_edge=512",)
-"""Frames of 96 x 256 pixels at twice their size, a quarter of the work of the default."""
+SMALL = ("frame.long_edge=384",)
+"""Frames of 96 x 256 pixels at one and a half their size: a fifth of the work of the default."""
 
 
 @cache

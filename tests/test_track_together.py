@@ -18,7 +18,7 @@ from vots_hqtrack.types import FrameArray
 
 pytestmark = pytest.mark.weights
 SMALL = ("frame.long_edge=256", "memory.gap=1", "memory.capacity=3", "runtime.dtype=float32")
-LONG, SHORT, OTHER = draw_video(6), draw_video(3, seed=9), draw_video(5, seed=50)
+LONG, SHORT, OTHER = draw_video(5), draw_video(3, seed=9), draw_video(4, seed=50)
 DIFFERENT = 1e-3
 """Fraction of pixels where two classes are as probable up to rounding, at most."""
 
@@ -61,7 +61,7 @@ VIDEOS = (
     Video(OTHER, adds_at=2),
     Video(OTHER, shape=(94, 252)),  # its network image has the size of the others
     Video(LONG, begins=2),  # has fewer memory entries for some frames
-    Video(LONG, shape=(64, 256)),  # fits none of the others
+    Video(SHORT, shape=(64, 256)),  # fits none of the others
 )
 
 

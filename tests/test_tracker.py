@@ -24,11 +24,6 @@ def tracker() -> HQTracker:
     return shipped_tracker("lite")
 
 
-@pytest.fixture(scope="module")
-def full_size() -> HQTracker:
-    return shipped_tracker("lite", [])
-
-
 def follow(
     tracker: HQTracker, video: list[tuple[FrameArray, dict[int, MaskArray]]]
 ) -> list[dict[ObjectId, MaskArray]]:
@@ -69,12 +64,12 @@ class TestTracking:
             assert np.array_equal(expected.masks[ObjectId(1)], found.masks[ObjectId(7)])
             assert np.array_equal(expected.masks[ObjectId(2)], found.masks[ObjectId(40)])
 
-    def test_absent_object_is_kept_and_comes_back(self, full_size: HQTracker) -> None:
+    def test_absent_object_is_kept_and_comes_back(self, tracker: HQTracker) -> None:
         hidden = (2, 3)
         video = draw_video(6, hidden=hidden)
-        state = full_size.initialize(video[0][0], video[0][1])
+        state = tracker.initialize(video[0][0], video[0][1])
         for index, (frame, _) in enumerate(video[1:], start=1):
-            result = full_size.track(frame, state)
+            result = tracker.track(frame, state)
             assert set(result.masks) == {1, 2}
             if index in hidden:
                 assert result.masks[ObjectId(2)].sum() < 60
@@ -96,7 +91,7 @@ class TestTracking:
                 assert jaccard(result.masks[ObjectId(number)], mask) > 0.6
         assert state.groups[0].frame_indices == (0, 1)
 
-    def test_eleven_objects_fill_two_groups(self, full_size: HQTracker) -> None:
+    def test_eleven_objects_fill_two_groups(self, tracker: HQTracker) -> None:
         rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
         frame = texture(3, *SIZE, (90, 110, 90))
         masks = {}
@@ -105,9 +100,9 @@ class TestTracking:
             masks[number + 1] = (abs(rows - y) < 12) & (abs(columns - x) < 12)
             colour = tuple(np.random.default_rng(number).integers(20, 235, 3).tolist())
             frame[masks[number + 1]] = texture(number, *SIZE, colour)[masks[number + 1]]
-        state = full_size.initialize(frame, masks)
+        state = tracker.initialize(frame, masks)
         assert len(state.groups) == 2
-        result = full_size.track(frame, state)
+        result = tracker.track(frame, state)
         assert list(result.masks) == list(range(1, 12))
         overlaps = [jaccard(result.masks[ObjectId(i)], mask) for i, mask in masks.items()]
         assert np.mean(overlaps) > 0.7

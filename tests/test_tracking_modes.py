@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from shipped import shipped_tracker
+from shipped import SMALL, shipped_tracker
 from two_discs import draw_video
 
 from vots_hqtrack.errors import InputError, MemoryLimitError
@@ -17,7 +17,7 @@ ONE, TWO, THREE = ObjectId(1), ObjectId(2), ObjectId(3)
 
 def tracker_with(**options: str) -> HQTracker:
     changes = [f"tracking.{name}={value}" for name, value in options.items()]
-    return shipped_tracker("lite-vmos", ["tracking.absence_score=0", *changes])
+    return shipped_tracker("lite-vmos", [*SMALL, "tracking.absence_score=0", *changes])
 
 
 @pytest.mark.weights
@@ -91,7 +91,7 @@ def test_the_memory_gets_the_masks_that_the_option_names(
     memory_masks: str, agreement: float, is_refined: bool
 ) -> None:
     changes = [f"tracking.memory_masks={memory_masks}", f"tracking.agreement={agreement}"]
-    tracker = shipped_tracker("lite", ["tracking.absence_score=0", *changes])
+    tracker = shipped_tracker("lite", [*SMALL, "tracking.absence_score=0", *changes])
     video = draw_video(3)
     state = tracker.initialize(*video[0])
     for frame, _ in video[1:]:
@@ -107,7 +107,7 @@ def test_the_memory_gets_the_masks_that_the_option_names(
 def test_a_failure_in_the_refiner_leaves_the_video_as_it_was(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    tracker = shipped_tracker("lite", [])
+    tracker = shipped_tracker("lite")
     video = draw_video(2)
     state = tracker.initialize(*video[0])
     before, labels = state.nbytes, state.slot_map

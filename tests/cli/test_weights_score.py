@@ -35,6 +35,7 @@ def test_table_and_file(runner: CliRunner, tmp_path: Path) -> None:
     write_sequence(frames / "hike", split / "Annotations" / "hike", 2)
     chosen = ["--only", "lucia", "--only", "hike", "--data", str(tmp_path), "--device", "cpu"]
     target = tmp_path / "scores.json"
+    chosen += ["--set", "frame.long_edge=384"]
     result = runner.invoke(app, ["weights", "score", *chosen, "--out", str(target)])
     assert result.exit_code == 0, result.output
     document = json.loads(target.read_text())

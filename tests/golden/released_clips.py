@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -52,9 +53,12 @@ CPU = torch.device("cpu")
 MIN_SHORT_EDGE = {"D": 480}
 """The other clips went into the network as they are."""
 
-LOWERED_FRAMES = {False: {"P": 12}, True: {"A": 6, "C": 4, "P": 6}}
+CLOSED_FRAMES = {"D": 4}
+"""Frames of the clips that are tracked in closed loop in float32; else all."""
+LOWERED_FRAMES = {False: {"A": 8, "C": 4, "P": 8}, True: {"A": 4, "C": 4, "P": 4}}
 """Frames of the clips that are tracked with bfloat16 products, which are slow on most CPUs: in
-closed loop, and with the recorded labels in memory, where rounding does not add up; else all."""
+closed loop until three frames are in the long-term memory, and with the recorded labels in memory,
+where rounding does not add up, until one is; else all."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,7 @@ def read_facts(path: Path) -> dict:
         return json.loads(file.metadata()["facts"])
 
 
+@cache
 def load_clip(name: str) -> Clip:
     path = RELEASED / name / "recorded.safetensors"
     facts, tensors = read_facts(path), load_file(path)
@@ -171,18 +176,6 @@ def load_models() -> tuple[InternImage, VMOS]:
 
 
 @cache
-def prepare(name: str) -> tuple[Clip, list[FrameFeatures]]:
-    """A clip and the features of its frames."""
-    clip = load_clip(name)
-    if name in "BF":  # these show the first frames of A
-        return clip, prepare("A")[1][: len(clip.frames)]
-    with torch.inference_mode():
-        encoder, _ = load_models()
-        # One by one, as a tracker sees them.
-        return clip, [encoder(frame_to_image(f, clip.geometry, CPU)) for f in clip.frames]
-
-
-@cache
 def lowered_models() -> tuple[InternImage, VMOS]:
     """The same with bfloat16 products."""
     encoder, vmos = copy.deepcopy(load_models())
@@ -192,49 +185,56 @@ def lowered_models() -> tuple[InternImage, VMOS]:
 
 
 @cache
-def lowered_features(name: str) -> list[FrameFeatures]:
-    """Features of the first frames of a clip, as many as are used with bfloat16 products."""
+def encode_frame(name: str, index: int, *, lowered: bool = False) -> FrameFeatures:
+    """Features of one frame of a clip."""
+    if name in "BF":  # these show the first frames of A
+        return encode_frame("A", index, lowered=lowered)
     clip = load_clip(name)
-    encoder, _ = lowered_models()
+    encoder, _ = lowered_models() if lowered else load_models()
     with torch.inference_mode():
-        frames = clip.frames[: LOWERED_FRAMES[False].get(name)]
-        return [encoder(frame_to_image(f, clip.geometry, CPU)) for f in frames]
+        return encoder(frame_to_image(clip.frames[index], clip.geometry, CPU))
 
 
 def steps_of(
     name: str, *, forced: bool, lowered: bool = False, num_frames: int | None = None
 ) -> list[Step]:
     """Steps of the first frames of a clip, or of all; computed once for all tests."""
-    return _steps_of(name, forced, lowered, num_frames)
+    steps, rest = _run_of(name, forced, lowered)
+    count = (num_frames or len(load_clip(name).frames)) - 1
+    with torch.inference_mode():
+        steps.extend(islice(rest, max(count - len(steps), 0)))
+    return steps[:count]
 
 
 @cache
-def _steps_of(name: str, forced: bool, lowered: bool, num_frames: int | None) -> list[Step]:
-    clip, features = prepare(name)
+def _run_of(name: str, forced: bool, lowered: bool) -> tuple[list[Step], Iterator[Step]]:
+    """Steps of a clip that are there, and the run that gives the others."""
+    clip = load_clip(name)
     vmos = (lowered_models() if lowered else load_models())[1]
-    features = lowered_features(name) if lowered else features
-    with torch.inference_mode():
-        return list(follow(vmos, clip, features[:num_frames], forced=forced))
+    features = (encode_frame(name, index, lowered=lowered) for index in range(len(clip.frames)))
+    return [], follow(vmos, clip, features, forced=forced)
 
 
 def follow(
-    vmos: VMOS, clip: Clip, features: list[FrameFeatures], *, forced: bool
+    vmos: VMOS, clip: Clip, features: Iterable[FrameFeatures], *, forced: bool
 ) -> Iterator[Step]:
     """Track through a clip.
 
     Args:
         vmos: With the released sizes.
         clip: The clip.
-        features: Features of its frames.
+        features: Features of its frames, which are encoded one by one as a tracker does.
         forced: The recorded labels go to the memory instead of the predicted ones.
     """
     groups = [new_group(clip.memory) for _ in clip.num_live]
+    later = iter(features)
+    first = next(later)
     for number, group in enumerate(groups):
         embedding = vmos.encode_masks(one_hot(clip, clip.labels[0], number))
-        output = vmos.propagate(features[0], embedding)
+        output = vmos.propagate(first, embedding)
         group.write_reference(vmos.write_memory(0, output.proposals, embedding))
-    for index in range(1, len(features)):
-        outputs = [vmos.propagate(features[index], group.read()) for group in groups]
+    for index, frame in enumerate(later, start=1):
+        outputs = [vmos.propagate(frame, group.read()) for group in groups]
         logits = [
             vmos.decode(output)[0, :live]
             for output, live in zip(outputs, clip.num_live, strict=True)

@@ -42,7 +42,7 @@ def pairs(name: str, *, forced: bool) -> list[tuple[Step, Step]]:
     """Steps with bfloat16 products and those in float32."""
     count = LOWERED_FRAMES[forced].get(name)
     found = steps_of(name, forced=forced, lowered=True, num_frames=count)
-    exact = steps_of(name, forced=forced)[: len(found)]
+    exact = steps_of(name, forced=forced, num_frames=count)
     return list(zip(found, exact, strict=True))
 
 

@@ -9,7 +9,16 @@ from functools import partial
 
 import pytest
 import torch
-from released_clips import CPU, RELEASED, follow, load_models, one_hot, prepare, read_facts
+from released_clips import (
+    CPU,
+    RELEASED,
+    encode_frame,
+    follow,
+    load_clip,
+    load_models,
+    one_hot,
+    read_facts,
+)
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -94,7 +103,7 @@ class Listener:
 def heard() -> dict[str, Tensor]:
     """Activations by the names of the taps, in the order in which they came up."""
     encoder, vmos = load_models()
-    clip, features = prepare("E")
+    clip, features = load_clip("E"), [encode_frame("E", index) for index in (0, 1)]
     listener = Listener()
     with torch.inference_mode():
         identity = vmos.encode_masks(one_hot(clip, clip.labels[0], 0))

@@ -35,9 +35,15 @@ def test_in_the_interpreter() -> None:
     """Triton interprets what is imported under its variable, so that takes a fresh process."""
     if INTERPRETING:
         return
+    command = [sys.executable, "-m", "pytest", "-q", "--noconftest"]  # neither is needed
     ended = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rf", __file__],
-        env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
+        [*command, "-p", "no:cacheprovider", "-rf", __file__],
+        env={
+            **os.environ,
+            "TRITON_INTERPRET": "1",
+            "OMP_NUM_THREADS": "1",
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        },
         capture_output=True,
         text=True,
         timeout=300,

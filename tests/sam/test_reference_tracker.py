@@ -26,7 +26,9 @@ LOWEST_IOU = 0.98
 
 
 def follow(config: TrackerConfig, *, is_reference: bool = False) -> list[Any]:
-    parts = build_parts(config, CPU, None)
+    # The refiner of the reference comes below.
+    changes = ["refiner.enabled=false"] if is_reference else []
+    parts = build_parts(apply_settings(config, changes), CPU, None)
     if is_reference:
         options = config.refiner
         sam = build_sam("vit_tiny", hq=options.hq)

@@ -44,11 +44,8 @@ def test_batched_hq_masks_equal_the_predictors(
 
 
 @pytest.mark.weights
-@pytest.mark.parametrize("kind", ALL_KINDS)
-def test_batched_trained_masks_equal_the_predictors(
-    trained_predictor: SamPredictor, kind: PromptKind
-) -> None:
-    check_against_predictor(trained_predictor, kind)
+def test_batched_trained_masks_equal_the_predictors(trained_predictor: SamPredictor) -> None:
+    check_against_predictor(trained_predictor, "box+mask+point")
 
 
 @pytest.mark.parametrize("hq", [False, True])

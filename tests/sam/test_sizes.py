@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ ROUNDING = 1e-3
 """Of a mask logit, by batching; the logits here reach 100 and more."""
 
 
+@cache
 def _sam(model: str, *, hq: bool) -> Sam:
     with torch.random.fork_rng():
         torch.manual_seed(11)
@@ -98,9 +100,10 @@ def test_vit_b_batched_masks_equal_the_predictors() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("model", "hq", "depth"),
+    ("model", "hq", "blocks"),
     [
-        ("vit_b", True, 3),  # the blocks behind the first with global attention are as these
+        # The others are as the second block, with windows, and the third, with global attention.
+        ("vit_b", True, slice(1, 3)),
         *(
             pytest.param(model, hq, None, marks=pytest.mark.large)
             for model in ("vit_b", "vit_l", "vit_h")
@@ -108,11 +111,13 @@ def test_vit_b_batched_masks_equal_the_predictors() -> None:
         ),
     ],
 )
-def test_whole_network_from_frame_to_masks(model: str, hq: bool, depth: int | None) -> None:
+def test_whole_network_from_frame_to_masks(
+    model: str, hq: bool, blocks: slice | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The frame encoder's one walk and the batched decoder, against the predictor's own way."""
     sam = _sam(model, hq=hq)
-    if depth:
-        sam.image_encoder.blocks = sam.image_encoder.blocks[:depth]
+    if blocks:
+        monkeypatch.setattr(sam.image_encoder, "blocks", sam.image_encoder.blocks[blocks])
     frame = np.random.default_rng(1).integers(0, 256, (*FRAME, 3), dtype=np.uint8)
     embed = OwnEmbedder(sam.image_encoder)
     geometry = plan_frame(FRAME)

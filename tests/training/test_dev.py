@@ -23,6 +23,7 @@ from vots_hqtrack.training.recipe_files import load_recipe
 from vots_hqtrack.training.trainer import Trainer
 
 DEVICE = torch.device("cpu")
+SMALL = ("frame.long_edge=384",)
 
 
 def write_video(root: Path, num_frames: int = 3) -> None:
@@ -42,13 +43,13 @@ def write_video(root: Path, num_frames: int = 3) -> None:
 
 @pytest.fixture(scope="module")
 def tracker() -> HQTracker:
-    return HQTracker.from_preset("lite-vmos", device="cpu")
+    return HQTracker.from_preset("lite-vmos", device="cpu", settings=SMALL)
 
 
 @pytest.mark.weights
 def test_shipped_weights_track_and_stay_as_they_are(tmp_path: Path) -> None:
     write_video(tmp_path / "davis")
-    model = ModelOptions("lite", weights="vmos-lite", train_encoder=False, features="cached")
+    model = ModelOptions("lite", SMALL, weights="vmos-lite", train_encoder=False, features="cached")
     network = build_network(model, ClipOptions())
     before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
     config = tracker_config(model)
@@ -86,7 +87,8 @@ class Scalars:
 def test_the_trainer_reports_the_dev_split_and_keeps_the_best(tmp_path: Path) -> None:
     write_video(tmp_path / "davis")
     settings = ["dev.root=davis", "dev.sequences=discs,discs:1", "dev.frame_step=1"]
-    recipe = load_recipe("lite", [*settings, "model.weights=vmos-lite", "train.precision=float32"])
+    settings += [f"model.settings={SMALL[0]}", "model.weights=vmos-lite", "train.precision=float32"]
+    recipe = load_recipe("lite", settings)
     callback, scalars = Losses(), Scalars()
     source = ClipSampler([Source(write_clips(tmp_path / "clips"), 1.0, 1)], 0)
     trainer = Trainer(recipe, tmp_path / "run", data=tmp_path, callback=callback, source=source)

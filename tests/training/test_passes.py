@@ -31,7 +31,7 @@ def draw_batch() -> ClipBatch:
 
 
 def lite_network(dtype: torch.dtype = torch.float32) -> ClipNetwork:
-    """A network of its own; SAM's encoder in 16 bits takes a CPU 20 seconds to build."""
+    """A network of its own."""
     return copy.deepcopy(_built(dtype))
 
 

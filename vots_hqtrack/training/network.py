@@ -283,7 +283,8 @@ def build_shared_encoder(
         ConfigError: The refiner's encoder cannot be shared.
         WeightsError: The refiner's weights are missing, damaged, or do not fit.
     """
-    refiner = build_refiner(config.refiner, RefinerOptions(device, dtype, shares_encoder=True))
+    options = dataclasses.replace(config.refiner, enabled=False)  # its encoder alone is wanted
+    refiner = build_refiner(options, RefinerOptions(device, dtype, shares_encoder=True))
     return shared_encoder_of(refiner, config.refiner.kind)
 
 
