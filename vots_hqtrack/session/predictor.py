@@ -148,7 +148,7 @@ class InteractivePredictor:
                 old, frame_box = known.clicks, known.box
             found = state.label_map(index) == object_id
             is_replaced = box is not None or not found.any()
-            encoded = state.encode(self.tracker, index)
+            encoded = state.encode(self.tracker, index, for_clicks=True)
             # Each click corrects the mask near it; without a mask they say together what is meant.
             first = len(clicks) if is_replaced else 1
             for count in range(first, max(len(clicks), first) + 1):
@@ -161,6 +161,16 @@ class InteractivePredictor:
             given = GivenPrompt(old + clicks, frame_box, is_drawn)
             self._give(state, index, object_id, found, given)
             return state.masks(index)
+
+    def encode_ahead(self, state: SessionState, frame_idx: int) -> None:
+        """Encode a frame, so that the first click on it need not wait for that.
+
+        Another thread may call it; edits and runs go on meanwhile.
+
+        Raises:
+            InputError: The frame does not exist, or cannot be read.
+        """
+        state.encode(self.tracker, frame_idx, for_clicks=True)
 
     def add_new_mask(
         self, state: SessionState, frame_idx: int, obj_id: int, mask: MaskArray
@@ -369,7 +379,7 @@ class InteractivePredictor:
         label_map[mask] = object_id
         record = state.records.get(index, FrameRecord())
         objects = {**record.objects, object_id: ObjectRecord(1.0, "given", index, prompt=prompt)}
-        seen = set(np.unique(label_map).tolist())
+        seen = set(np.flatnonzero(np.bincount(label_map.ravel())).tolist())
         objects = {  # the mask may have covered others wholly, and be empty itself
             number: found if number in seen else replace(found, score=0.0)
             for number, found in objects.items()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nicegui import app, events, run, ui
+from nicegui import app, background_tasks, events, run, ui
 from starlette.responses import FileResponse, Response
 
 from vots_hqtrack.errors import HQTrackError, InputError
@@ -58,6 +59,8 @@ KEYS = {
     "Z": "undo",
 }
 REFRESH_SECONDS = 0.2
+REST_SECONDS = 0.15
+"""A frame that is shown for so long is encoded before it is clicked."""
 PLAY_SECONDS = 0.1
 _STYLE = Path(__file__).with_name("page.css")
 _NO_FOCUS = """document.addEventListener("mouseup", () => setTimeout(() => {
@@ -71,7 +74,8 @@ def add_pages(workspace: Workspace) -> None:
     """Add the page and its images to NiceGUI's server."""
 
     @app.get("/frame/{index}.jpg")
-    def frame(index: int, alpha: float = 0.5) -> Response:
+    def frame(index: int, alpha: float = 0.5, at: int = 0) -> Response:
+        workspace.wait_for_edit(at)
         try:
             data = workspace.image(index, min(max(alpha, 0.0), 1.0))
         except HQTrackError as error:
@@ -149,6 +153,8 @@ class Tab:
         self._way: list[Point] = []
         self._is_following = False
         self._seen: object = None
+        self._resting: object = None
+        self._awaited = (0, 0)
         self._tool_buttons: dict[str, ui.button] = {}
         self._strip_ids: tuple[ObjectId, ...] = ()
         self._strip: ui.interactive_image | None = None
@@ -266,10 +272,8 @@ class Tab:
     def _refresh(self) -> None:
         state, workspace = self._state, self._workspace
         job = workspace.job if workspace.is_busy else None
-        stamp = f"{workspace.revision}.{job.done if job else 0}"
-        self._image.set_source(
-            f"/frame/{self._frame}.jpg?alpha={self._alpha.value}&at={stamp}.{self._frame}"
-        )
+        self._show_frame(job.done if job else 0)
+        self._encode_at_rest()
         record = state.records.get(self._frame, FrameRecord())
         self._image.content = draw_prompts(record, state.size, self._object)
         self._slider.value = self._frame
@@ -289,6 +293,28 @@ class Tab:
         self._help.text = f"{TOOLS[self._tool][2]}.{opposite}"
         self._show_objects(record)
         self._show_strips()
+
+    def _show_frame(self, num_tracked: int = 0) -> None:
+        """Show the frame with the newest masks, or with those of an edit that is in work."""
+        frame, at = self._awaited
+        at = max(at if frame == self._frame else 0, self._workspace.revision)
+        query = f"alpha={self._alpha.value}&at={at}&tracked={num_tracked}"
+        self._image.set_source(f"/frame/{self._frame}.jpg?{query}")
+
+    def _encode_at_rest(self) -> None:
+        """Encode the frame while the user looks at it, unless he moves on or a run is in work."""
+        resting = self._frame, self._workspace.is_busy
+        if resting != self._resting:
+            self._resting = resting
+            background_tasks.create(self._encode_ahead(resting))
+
+    async def _encode_ahead(self, resting: object) -> None:
+        is_done = False
+        while not is_done:
+            await asyncio.sleep(REST_SECONDS)
+            if resting != self._resting or self._player.active:
+                return
+            is_done = await run.io_bound(self._workspace.encode_ahead, self._frame) is not False
 
     def _show_strips(self) -> None:
         ids = self._state.object_ids
@@ -436,11 +462,16 @@ class Tab:
     async def _edit(self, change: Callable[[], object]) -> None:
         """Change the session in another thread, and show it in all tabs."""
         self._is_following = False
+        workspace = self._workspace
+        revision = workspace.begin_edit()
+        if self._state.is_encoded(self._frame) and not workspace.is_busy:
+            # The browser asks for the image now, and has it the moment that the edit is made.
+            self._awaited = self._frame, revision
+            self._show_frame()
         try:
-            await run.io_bound(change)
+            await run.io_bound(workspace.edit, change)
         except (HQTrackError, OSError) as error:
             ui.notify(str(error), type="negative")
-        self._workspace.revision += 1
         self._refresh()
 
     async def _undo(self) -> None:
@@ -449,7 +480,7 @@ class Tab:
             ui.notify("Nothing to undo")
             return
         self._frame = frame
-        self._workspace.revision += 1
+        self._workspace.note_change()
         self._refresh()
 
     async def _clear(self, number: ObjectId) -> None:
@@ -464,12 +495,12 @@ class Tab:
 
     def _rename(self, number: ObjectId, name: str) -> None:
         self._state.describe(number, name=name)
-        self._workspace.revision += 1
+        self._workspace.note_change()
 
     def _toggle_visible(self, number: ObjectId) -> None:
         is_visible = self._state.project.objects[number].is_visible
         self._state.describe(number, is_visible=not is_visible)
-        self._workspace.revision += 1
+        self._workspace.note_change()
         self._refresh()
 
     def _track(self, kind: str) -> None:
