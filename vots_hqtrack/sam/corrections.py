@@ -69,7 +69,7 @@ def correct_mask(
         candidates: ``(K, H, W)`` bool, masks that it may become, K at least 1; only the pixels
             near the newest click are read.
         clicks: All clicks, the newest last.
-        vicinity: What is near the newest click.
+        vicinity: The part of the frame that the newest click corrects.
 
     Returns:
         ``(H, W)`` bool.

@@ -330,9 +330,10 @@ class InteractivePredictor:
         """Remove an object from all frames; returns those that are left.
 
         Raises:
-            InputError: The object does not exist.
+            InputError: The object does not exist, or the state is closed.
         """
         with state.lock:
+            state.check_open()
             object_id = _known_object(state, obj_id)
             # The frames first: where this is interrupted, the object can be removed again.
             for index in [i for i, record in state.records.items() if object_id in record.objects]:
@@ -343,8 +344,13 @@ class InteractivePredictor:
             return state.object_ids
 
     def reset_state(self, state: SessionState) -> None:
-        """Remove all prompts, masks and objects."""
+        """Remove all prompts, masks and objects.
+
+        Raises:
+            InputError: The state is closed.
+        """
         with state.lock:
+            state.check_open()
             for index in list(state.records):
                 state.project.delete_frame(index)
             state.project.objects.clear()
@@ -356,8 +362,12 @@ class InteractivePredictor:
 
         The last 50 edits since the session was opened, or an object was removed, can be undone.
         What was tracked since stays on other frames.
+
+        Raises:
+            InputError: The state is closed.
         """
         with state.lock:
+            state.check_open()
             return state.undo()
 
     def _give(

@@ -212,7 +212,8 @@ class Project:
         write_json(self._record_path(frame_index), _record_to_json(record))
         self.records[frame_index] = record
         kept.setflags(write=False)
-        self._newest_map = path, _version_of(path), kept
+        is_right = kept.shape == tuple(self.video.size)
+        self._newest_map = (path, _version_of(path), kept) if is_right else None
 
     def delete_frame(self, frame_index: int) -> None:
         """Delete a frame's masks, scores and prompts."""

@@ -193,14 +193,22 @@ class SessionState:
         runs += [(index, frame_idx) for index in (before, after) if index in given]
         return [(first, last) for first, last in runs if first != last] or runs[:1]
 
+    def check_open(self) -> None:
+        """Refuse to work on a closed state: its project may be open elsewhere.
+
+        Raises:
+            InputError: The state is closed.
+        """
+        if self.is_closed:
+            raise InputError("this session is closed: call init_state again")
+
     def check_index(self, frame_idx: int) -> int:
         """Return the index of a frame.
 
         Raises:
             InputError: The video has no such frame, or the state is closed.
         """
-        if self.is_closed:
-            raise InputError("this session is closed: call init_state again")
+        self.check_open()
         if not 0 <= frame_idx < self.num_frames:
             raise InputError(f"frames are 0 to {self.num_frames - 1}, got {frame_idx}")
         return int(frame_idx)
@@ -211,9 +219,10 @@ class SessionState:
         """Change an object's name, or whether it is drawn.
 
         Raises:
-            InputError: The object does not exist.
+            InputError: The object does not exist, or the state is closed.
         """
         with self.lock:
+            self.check_open()
             info = self.project.objects.get(object_id)
             if info is None:
                 raise InputError(f"object {object_id} is not known")

@@ -64,5 +64,10 @@ class Job:
                         return
         except (HQTrackError, OSError) as error:
             self.error = str(error)
+        except BaseException as error:
+            self.error = (
+                f"{type(error).__name__}: {error}"  # the page shows it; the log has the rest
+            )
+            raise
         finally:
             self.is_running = False

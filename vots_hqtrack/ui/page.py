@@ -123,9 +123,17 @@ class OpenPage:
         await self._open_path(Path(self._path.value or "."))
 
     async def _upload(self, upload: events.UploadEventArguments) -> None:
-        path = self._workspace.upload_path(upload.file.name)
-        await upload.file.save(path)
-        await self._open_path(path)
+        path = None
+        try:
+            path = self._workspace.upload_path(upload.file.name)
+            await upload.file.save(path)
+            await run.io_bound(self._workspace.open, path)
+        except (HQTrackError, OSError) as error:
+            ui.notify(str(error), type="negative")
+            if path is not None:  # our own copy, of no use
+                path.unlink(missing_ok=True)
+            return
+        ui.navigate.reload()
 
     async def _open_path(self, path: Path) -> None:
         try:
@@ -270,6 +278,8 @@ class Tab:
         self._refresh()
 
     def _refresh(self) -> None:
+        if self._image.is_deleted:  # the tab was closed while its edit was made
+            return
         state, workspace = self._state, self._workspace
         job = workspace.job if workspace.is_busy else None
         self._show_frame(job.done if job else 0)
@@ -368,7 +378,7 @@ class Tab:
             row.on("click", partial(self._select, number))
             ui.element("span").classes("swatch").style(f"background:{colour_of(number)}")
             name = ui.input(value=info.name).props("dense borderless").classes("grow")
-            name.on("blur", lambda: self._rename(number, name.value))
+            name.on("blur", lambda: self._rename(number, name.value or ""))
             if found is not None:
                 score = "given" if found.is_given else f"{found.score:.2f}"
                 ui.label(score).classes("quiet" if found.score >= 0.5 else "bad")
@@ -414,7 +424,9 @@ class Tab:
         self._refresh()
 
     def _on_mouse(self, event: events.MouseEventArguments) -> Any:  # noqa: ANN401 - a coroutine
-        point = (event.image_x, event.image_y)
+        height, width = self._state.size
+        # The right and bottom edge of the image belong to no pixel.
+        point = min(event.image_x, width - 0.01), min(event.image_y, height - 0.01)
         if event.type == "mousedown" and event.button == 0:
             self._way = [point]
         elif event.type == "mousemove" and self._way and event.buttons & 1:
@@ -471,17 +483,20 @@ class Tab:
         try:
             await run.io_bound(workspace.edit, change)
         except (HQTrackError, OSError) as error:
-            ui.notify(str(error), type="negative")
+            self._notify(str(error), "negative")
         self._refresh()
 
     async def _undo(self) -> None:
-        frame = await run.io_bound(self._predictor.undo, self._state)
-        if frame is None:
-            ui.notify("Nothing to undo")
-            return
-        self._frame = frame
-        self._workspace.note_change()
-        self._refresh()
+        undone: list[int | None] = []
+        await self._edit(lambda: undone.append(self._predictor.undo(self._state)))
+        if undone == [None]:
+            self._notify("Nothing to undo")
+        elif undone and undone[0] is not None:
+            self._go(undone[0])
+
+    def _notify(self, message: str, kind: Any = None) -> None:  # noqa: ANN401 - NiceGUI's words
+        if not self._image.is_deleted:
+            ui.notify(message, type=kind)
 
     async def _clear(self, number: ObjectId) -> None:
         clear = self._predictor.clear_all_prompts_in_frame
@@ -493,15 +508,16 @@ class Tab:
             self._object = min(self._state.object_ids, default=ObjectId(1))
             self._refresh()
 
-    def _rename(self, number: ObjectId, name: str) -> None:
-        self._state.describe(number, name=name)
-        self._workspace.note_change()
+    async def _rename(self, number: ObjectId, name: str) -> None:
+        info = self._state.project.objects.get(number)
+        if info is not None and info.name != name.strip():
+            await self._edit(partial(self._state.describe, number, name=name))
 
-    def _toggle_visible(self, number: ObjectId) -> None:
-        is_visible = self._state.project.objects[number].is_visible
-        self._state.describe(number, is_visible=not is_visible)
-        self._workspace.note_change()
-        self._refresh()
+    async def _toggle_visible(self, number: ObjectId) -> None:
+        info = self._state.project.objects.get(number)
+        if info is not None:  # another tab may have removed it
+            change = partial(self._state.describe, number, is_visible=not info.is_visible)
+            await self._edit(change)
 
     def _track(self, kind: str) -> None:
         try:
