@@ -64,10 +64,8 @@ class Job:
                         return
         except (HQTrackError, OSError) as error:
             self.error = str(error)
-        except BaseException as error:
-            self.error = (
-                f"{type(error).__name__}: {error}"  # the page shows it; the log has the rest
-            )
+        except BaseException as error:  # for the page; the log has the rest
+            self.error = f"{type(error).__name__}: {error}"
             raise
         finally:
             self.is_running = False

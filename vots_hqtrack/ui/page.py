@@ -114,10 +114,11 @@ class OpenPage:
             ui.label("Open a video or a folder of frames").classes("quiet")
             self._path = ui.input("Path on this machine").props("outlined dense autofocus")
             self._path.on("keydown.enter", self._open)
-            ui.button("Open", icon="folder_open", on_click=self._open).props("unelevated")
-            ui.upload(
+            ui.button("Open", icon="folder_open", on_click=self._open).props("unelevated no-caps")
+            self._dropped = ui.upload(
                 label="… or drop a video file here", auto_upload=True, on_upload=self._upload
-            ).props("flat bordered")
+            )
+            self._dropped.props("flat bordered").style("width: auto; max-width: none")
 
     async def _open(self) -> None:
         await self._open_path(Path(self._path.value or "."))
@@ -132,6 +133,7 @@ class OpenPage:
             ui.notify(str(error), type="negative")
             if path is not None:  # our own copy, of no use
                 path.unlink(missing_ok=True)
+            self._dropped.reset()
             return
         ui.navigate.reload()
 
@@ -215,7 +217,7 @@ class Tab:
         height, width = STRIP_SIZE
         self._strip_size = (width, height)
         self._strip_box = ui.row(wrap=False).classes("line strips")
-        with ui.row(wrap=False).classes("line"):
+        with ui.row().classes("line"):  # it wraps: a narrow window has no place for all
             self._run_buttons = [
                 ui.button(label, icon=icon, on_click=partial(self._track, kind))
                 .props("outline no-caps no-wrap dense")
@@ -495,8 +497,10 @@ class Tab:
             self._go(undone[0])
 
     def _notify(self, message: str, kind: Any = None) -> None:  # noqa: ANN401 - NiceGUI's words
+        """Notify the user; what he clicked may be gone, and the tab too."""
         if not self._image.is_deleted:
-            ui.notify(message, type=kind)
+            with self._image:
+                ui.notify(message, type=kind)
 
     async def _clear(self, number: ObjectId) -> None:
         clear = self._predictor.clear_all_prompts_in_frame

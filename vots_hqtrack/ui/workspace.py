@@ -74,7 +74,10 @@ class Workspace:
             return opened
 
     def close(self) -> None:
-        """End the run and close the session."""
+        """End the run and close the session; images wait for no edit any more."""
+        with self._changed:
+            self._num_edits = 0
+            self._changed.notify_all()
         if self.job is not None:
             self.job.cancel()
             self.job.wait()
@@ -111,7 +114,7 @@ class Workspace:
             change()
         finally:
             with self._changed:
-                self._num_edits -= 1
+                self._num_edits = max(self._num_edits - 1, 0)
                 self.revision += 1
                 self._changed.notify_all()
 
@@ -201,7 +204,8 @@ class Workspace:
         """
         state = self.opened()
         picture = state.frame(frame)
-        shown = [number for number, info in state.project.objects.items() if info.is_visible]
+        objects = list(state.project.objects.items())  # an edit may add one meanwhile
+        shown = [number for number, info in objects if info.is_visible]
         masks = split_label_map(state.label_map(frame), shown)
         drawn = draw_overlay(picture, masks, alpha=alpha)
         _, data = cv2.imencode(
