@@ -47,9 +47,6 @@ def test_the_documented_command_plays_the_user(tmp_path: Path) -> None:
     assert [len(row[0].split(",")) for row in rows] == [1, 1, 2, 3]
     assert rows[0][0].strip() == "none"
     assert [row[3].strip() for row in rows[1:]] == ["1.000"] * 3
-    refused = CliRunner().invoke(app, [*words, "--json", str(tmp_path / "x.json")])
-    assert refused.exit_code == 2
-    assert "--interactive does not go with --json" in " ".join(refused.output.split())
 
 
 def test_truth_is_read_by_the_names_of_frames(tmp_path: Path) -> None:

@@ -155,19 +155,6 @@ def bench(
         return
     keep_freed_memory()
     if interactive is not None:
-        unread = {
-            "--size": size,
-            "--objects": objects,
-            "--memory": memory,
-            "--dtype": dtype,
-            "--mask": mask,
-            "--json": json_path,
-            "--processor-time": processor_time or None,
-            "--toolkit": toolkit or None,
-        }
-        given = [option for option, value in unread.items() if value is not None]
-        if given:
-            raise InputError(f"--interactive does not go with {' and '.join(given)}")
         for name in preset or ["lite"]:
             _play_user(source, interactive, name, settings or (), device, references)
         return
