@@ -9,8 +9,8 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor, nn
 
 from vots_hqtrack.config import HQOutput, RefinerConfig
-from vots_hqtrack.sam.geometry import SamGeometry
-from vots_hqtrack.sam.mask_decoder import MULTIMASK, SINGLE, Candidates
+from vots_hqtrack.sam.geometry import SamGeometry, Window
+from vots_hqtrack.sam.mask_decoder import ALL_MASKS, MULTIMASK, SINGLE, Candidates
 from vots_hqtrack.sam.prompts import Prompts
 from vots_hqtrack.sam.refiner import SamRefiner, sam_refiner
 from vots_hqtrack.sam.tiny_vit import WINDOW_BORDER, SharedFeatures, share_maps
@@ -31,8 +31,15 @@ class ReferenceDecoder(nn.Module):
     def precompute(self, embedding: ImageEmbedding, geometry: SamGeometry) -> ImageEmbedding:
         return embedding
 
-    def forward(self, cache: ImageEmbedding, prompts: Prompts, *, multimask: bool) -> Candidates:
-        chosen = MULTIMASK if multimask else SINGLE
+    def forward(
+        self,
+        cache: ImageEmbedding,
+        prompts: Prompts,
+        *,
+        multimask: bool | None,
+        window: Window | None = None,
+    ) -> Candidates:
+        chosen = ALL_MASKS if multimask is None else MULTIMASK if multimask else SINGLE
         points = None
         if prompts.points is not None:
             labels = torch.ones_like(prompts.points[..., 0], dtype=torch.int)

@@ -10,7 +10,7 @@ from vots_hqtrack.config import TrackerConfig
 from vots_hqtrack.encoder.frames import EncodedFrame, FrameEncoder
 from vots_hqtrack.entry import public
 from vots_hqtrack.errors import ConfigError, InputError
-from vots_hqtrack.refiner import Box, ObjectPrompt, Refiner
+from vots_hqtrack.refiner import Box, ObjectPrompt, PrecomputesForClicks, Refiner
 from vots_hqtrack.types import FrameArray, MaskArray, check_boxes, check_frame
 
 
@@ -55,11 +55,22 @@ class PromptSegmenter:
         """
         if self._refiner is None:
             raise ConfigError(f"the preset {self.config.preset!r} has no refiner to read clicks")
+        self.precompute(encoded)
+        with torch.inference_mode():
+            mask: MaskArray = self._refiner.segment(encoded.prompted, prompt).cpu().numpy()
+        return mask
+
+    @public
+    def precompute(self, encoded: EncodedFrame) -> None:
+        """Compute what all clicks on a frame share, which the first of them would wait for."""
+        if self._refiner is None or encoded.prompted is not None:
+            return
         with torch.inference_mode():
             if encoded.embedding is None:
                 encoded.embedding = self._refiner.embed(encoded)
-            mask: MaskArray = self._refiner.segment(encoded.embedding, prompt).cpu().numpy()
-        return mask
+            encoded.prompted = encoded.embedding
+            if isinstance(self._refiner, PrecomputesForClicks):
+                encoded.prompted = self._refiner.precompute(encoded.embedding)
 
     @public
     def mask_from_box(self, frame: FrameArray, box: Box) -> MaskArray:

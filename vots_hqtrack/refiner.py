@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -89,6 +89,14 @@ class Refiner(Protocol):
 
     def segment(self, embedding: Any, prompt: ObjectPrompt) -> Tensor:  # noqa: ANN401
         """Segment the object that clicks or a box name: ``(H, W)`` bool."""
+
+
+@runtime_checkable
+class PrecomputesForClicks(Protocol):
+    """Interface of a refiner with work that all clicks on a frame share."""
+
+    def precompute(self, embedding: Any) -> Any:  # noqa: ANN401
+        """Return what ``segment`` takes in place of the frame's embedding."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from shipped import shipped_tracker
 from two_discs import draw_video
+from typer.testing import CliRunner
 
 from vots_hqtrack.bench.interactive import play_user, read_truth
+from vots_hqtrack.cli.main import app
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.masks import combine_masks
 from vots_hqtrack.session import InteractivePredictor
@@ -27,6 +30,23 @@ def test_corrections_raise_the_overlap_and_stay_as_given() -> None:
     assert rounds[1].corrected_overlap == rounds[2].corrected_overlap == 1
     assert rounds[0].overlap < rounds[1].overlap < rounds[2].overlap
     assert 0.7 < rounds[2].overlap_elsewhere <= rounds[2].overlap
+
+
+@pytest.mark.weights
+def test_the_documented_command_plays_the_user(tmp_path: Path) -> None:
+    for folder in ("frames", "truth"):
+        (tmp_path / folder).mkdir()
+    for index, (frame, masks) in enumerate(draw_video(4)):
+        Image.fromarray(frame).save(tmp_path / "frames" / f"{index:05d}.png")
+        write_label_map(tmp_path / "truth" / f"{index:05d}.png", combine_masks(masks))
+    command = ["bench", "--interactive", tmp_path / "truth", "--source", tmp_path / "frames"]
+    small = ["refiner.enabled=false", "frame.long_edge=512", "frame.min_short_edge=16"]
+    words = [str(word) for word in command] + [part for text in small for part in ("--set", text)]
+    shown = CliRunner().invoke(app, words, env={"COLUMNS": "120"}, catch_exceptions=False)
+    rows = [line.split("│")[1:-1] for line in shown.stdout.splitlines() if line.startswith("│")]
+    assert [len(row[0].split(",")) for row in rows] == [1, 1, 2, 3]
+    assert rows[0][0].strip() == "none"
+    assert [row[3].strip() for row in rows[1:]] == ["1.000"] * 3
 
 
 def test_truth_is_read_by_the_names_of_frames(tmp_path: Path) -> None:

@@ -54,6 +54,27 @@ def test_masks_need_only_the_pixels_that_the_frame_covers() -> None:
     assert whole[2, -1].any()
 
 
+@pytest.mark.parametrize("size", [(480, 854), (33, 65), (1024, 1024), (700, 3)])
+def test_a_window_of_the_masks_equals_that_of_the_whole(size: tuple[int, int]) -> None:
+    geometry = _geometry(*size)
+    generator = torch.Generator().manual_seed(4)
+    logits = torch.randn(2, 256, 256, generator=generator)
+    logits[1, 40:] = -1
+    logits[1, :, 9:] = -1
+    whole = masks_in_frame(logits, geometry)
+    for top, bottom, left, right in ((0, 1, 0, 1), (0.2, 0.4, 0.1, 0.3), (0.9, 1, 0, 1)):
+        rows, columns = (
+            slice(int(first * (side - 1)), max(int(last * side), int(first * (side - 1)) + 1))
+            for first, last, side in ((top, bottom, size[0]), (left, right, size[1]))
+        )
+        read = geometry.mask_window((rows, columns))
+        known = torch.full_like(logits, -1)
+        known[:, read[0], read[1]] = logits[:, read[0], read[1]]
+        wanted = torch.zeros_like(whole)
+        wanted[:, rows, columns] = whole[:, rows, columns]
+        assert torch.equal(masks_in_frame(known, geometry, (rows, columns)), wanted)
+
+
 def test_no_logits_give_no_masks() -> None:
     assert masks_in_frame(torch.zeros(0, 256, 256), _geometry(6, 8)).shape == (0, 6, 8)
 

@@ -106,6 +106,32 @@ def test_all_candidates_without_a_mask_prompt(sam: Any) -> None:
     assert found.predicted_iou.shape == (2, 3)
 
 
+@pytest.mark.parametrize(
+    "window",
+    [
+        (slice(30, 42), slice(100, 131)),
+        (slice(0, 1), slice(250, 256)),
+        (slice(140, 145), slice(3, 9)),
+    ],
+)
+def test_a_window_and_all_masks_equal_the_whole_and_its_parts(sam: Any, window: Any) -> None:
+    embedding, prompts = draw_embedding(Size(480, 854)), draw_prompts(has_masks=True)
+    geometry = SamGeometry(embedding.frame_size, embedding.input_size, side=1024, mask_side=256)
+    decoder = decoder_of(sam)
+    with torch.inference_mode():
+        cache = decoder.precompute(embedding, geometry)
+        single, several = (decoder(cache, prompts, multimask=kind) for kind in (False, True))
+        found = decoder(cache, prompts, multimask=None, window=window)
+    wanted = torch.cat([single.logits, several.logits], dim=1)
+    assert found.logits.shape == wanted.shape
+    scale = float(wanted.std())
+    cut = (..., *window)
+    torch.testing.assert_close(found.logits[cut], wanted[cut], atol=1e-4 * scale, rtol=1e-4)
+    scores = torch.cat([single.predicted_iou, several.predicted_iou], dim=1)
+    torch.testing.assert_close(found.predicted_iou, scores, atol=1e-4, rtol=1e-4)
+    assert (found.logits == -1).float().mean() > 0.5, "nothing was left out"
+
+
 @pytest.mark.usefixtures("fast_16_bit")
 @pytest.mark.weights
 @pytest.mark.parametrize("hq", [False, True])

@@ -23,7 +23,9 @@ from reference_sam import ReferenceDecoder, reference_refiner
 from vots_hqtrack.config import CandidateChoice, PromptKind, RefinerConfig
 from vots_hqtrack.errors import InputError, ShapeError
 from vots_hqtrack.refiner import Box, Click, ObjectPrompt
-from vots_hqtrack.sam.corrections import correct_mask, num_contradicted
+from vots_hqtrack.sam.corrections import correct_mask, num_contradicted, vicinity_of
+from vots_hqtrack.sam.layers import SamWeights
+from vots_hqtrack.sam.mask_decoder import MaskDecoder
 from vots_hqtrack.sam.models import SamPredictor
 from vots_hqtrack.sam.prompts import prompt_boxes
 from vots_hqtrack.sam.refiner import SamRefiner
@@ -158,13 +160,42 @@ def test_a_correction_is_the_smallest_change_near_the_click() -> None:
     candidates[0, 10:30, 30:40] = True  # what the click asks for,
     candidates[0, :, 90:] = True  # and what it does not
     candidates[1, :, 30:] = True
-    found = correct_mask(mask, candidates, [Click(33, 20)])
+    vicinity = vicinity_of(mask, Click(33, 20))
+    found = correct_mask(mask, candidates, [Click(33, 20)], vicinity)
     wanted = mask.clone()
     wanted[10:30, 30:40] = True
-    near = correct_mask(mask, wanted[None], [Click(33, 20)])
+    near = correct_mask(mask, wanted[None], [Click(33, 20)], vicinity)
     assert torch.equal(found, near)
     assert found[20, 33]
     assert not found[:, 60:].any()
+
+
+@pytest.mark.parametrize("is_inside", [True, False])
+@pytest.mark.parametrize("at", [(50.5, 35.5), (159.5, 0.5), (3.5, 88.5)])
+def test_a_correction_decodes_the_masks_near_the_click_only(
+    random_predictor: SamPredictor, at: tuple[float, float], is_inside: bool
+) -> None:
+    """With whole masks, as the reference decoder gives them, and with windows: the same result."""
+    mask = np.zeros(FRAME, np.bool_)
+    mask[20:60, 30:80] = True
+    click = Click(*at, is_inside)
+    prompt = ObjectPrompt((Click(40.5, 30.5), click), None, mask)
+    embedding = embedding_of(random_predictor)
+    whole = make_refiner(random_predictor)
+    decoder = MaskDecoder(SamWeights(random_predictor.model.state_dict()), torch.float32).eval()
+    cut = SamRefiner(decoder)
+    cut.mask_logit = whole.mask_logit
+    with torch.inference_mode():
+        wanted = whole.segment(embedding, prompt)
+        prompted = cut.precompute(embedding)
+        found = cut.segment(prompted, prompt)
+        again = cut.segment(embedding, prompt)
+    assert (found != wanted).sum() <= 2
+    assert torch.equal(found, again)
+    rows, columns = vicinity_of(torch.from_numpy(mask), click).window
+    outside = found.numpy() != mask
+    outside[rows, columns] = False
+    assert not outside.any()
 
 
 def test_prompt_exceptions(random_predictor: SamPredictor) -> None:

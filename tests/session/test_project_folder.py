@@ -24,6 +24,7 @@ from vots_hqtrack.session.project import (
 )
 from vots_hqtrack.session.references import choose_references, signature_of
 from vots_hqtrack.types import ObjectId, Size
+from vots_hqtrack.video.label_maps import write_label_map
 
 VIDEO = VideoFacts("clip", 12, Size(4, 6))
 ONE = ObjectId(1)
@@ -35,6 +36,24 @@ def given_record(edit: int, shade: int = 0, *numbers: int) -> FrameRecord:
         for number in numbers or (1,)
     }
     return FrameRecord(objects, edit, (shade,) * SIGNATURE_LENGTH)
+
+
+def test_a_mask_that_changes_on_disk_is_read_again(tmp_path: Path) -> None:
+    """The newest one is kept in memory."""
+    project = Project(tmp_path / "p", VIDEO)
+    label_map = np.ones(VIDEO.size, np.uint8)
+    project.write_frame(3, label_map, given_record(1))
+    label_map[:] = 7  # the caller's own
+    assert (project.read_label_map(3) == 1).all()
+    write_label_map(project.mask_path(3), np.full(VIDEO.size, 2, np.uint8))
+    assert (project.read_label_map(3) == 2).all()
+    assert project.read_label_map(3) is project.read_label_map(3)
+    project.mask_path(3).write_bytes(b"damaged")
+    with pytest.raises(InputError, match="cannot read the label map"):
+        project.read_label_map(3)
+    project.delete_frame(3)
+    assert not project.read_label_map(3).any()
+    project.close()
 
 
 def test_a_project_goes_on_where_it_was(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +13,13 @@ import pytest
 from shipped import shipped_tracker
 from two_discs import SIZE, draw_video
 
+from vots_hqtrack.encoder.frames import EncodedFrame
 from vots_hqtrack.errors import ConfigError, InputError, ShapeError
 from vots_hqtrack.session import InteractivePredictor, SessionState
 from vots_hqtrack.session.project import ObjectRecord
 from vots_hqtrack.session.run import is_better
 from vots_hqtrack.tracker import HQTracker
-from vots_hqtrack.types import MaskArray
+from vots_hqtrack.types import FrameArray, MaskArray, ObjectId
 
 pytestmark = pytest.mark.weights
 VIDEO = draw_video(7)
@@ -286,6 +287,54 @@ def test_a_frame_is_encoded_once_for_all_clicks(
             state, 0, 1, points=[[60, y]], labels=[1], clear_old_points=False
         )
     assert len(calls) == 1
+
+
+def test_a_frame_that_is_encoded_ahead_by_threads_is_encoded_once(
+    predictor: InteractivePredictor, state: SessionState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode, encoded = predictor.tracker.encode, []
+
+    def count(frame: FrameArray) -> EncodedFrame:
+        encoded.append(frame)
+        return encode(frame)
+
+    monkeypatch.setattr(predictor.tracker, "encode", count)
+    ahead = [threading.Thread(target=predictor.encode_ahead, args=(state, 3)) for _ in range(3)]
+    for thread in ahead:
+        thread.start()
+    assert not state.is_encoded(2)
+    found = predictor.add_new_points_or_box(state, 3, 1, points=[[75, 40]], labels=[1])
+    for thread in ahead:
+        thread.join()
+    assert state.is_encoded(3)
+    assert len(encoded) == 1
+    with predictor.init_state(FRAMES) as fresh:
+        alone = predictor.add_new_points_or_box(fresh, 3, 1, points=[[75, 40]], labels=[1])
+    assert np.array_equal(found.masks, alone.masks)
+    with pytest.raises(InputError, match="frames are 0 to 6"):
+        predictor.encode_ahead(state, 7)
+
+
+def test_a_closed_session_changes_nothing(predictor: InteractivePredictor, tmp_path: Path) -> None:
+    """Another process may have its project open."""
+    state = predictor.init_state(FRAMES, tmp_path / "p")
+    give(predictor, state, 0, 1)
+    state.close()
+    before = {path: path.read_bytes() for path in (tmp_path / "p").rglob("*") if path.is_file()}
+    changes: list[Callable[[], object]] = [
+        lambda: predictor.undo(state),
+        lambda: predictor.remove_object(state, 1),
+        lambda: predictor.reset_state(state),
+        lambda: predictor.clear_all_prompts_in_frame(state, 0, 1),
+        lambda: predictor.paint(state, 0, 1, [(3, 3)], 2),
+        lambda: predictor.encode_ahead(state, 0),
+        lambda: state.describe(ObjectId(1), name="x"),
+    ]
+    for change in changes:
+        with pytest.raises(InputError, match="session is closed"):
+            change()
+    after = {path: path.read_bytes() for path in (tmp_path / "p").rglob("*") if path.is_file()}
+    assert after == before
 
 
 def test_undo_takes_edits_back_one_by_one(

@@ -137,6 +137,20 @@ def test_two_tabs_see_the_same(page: Page) -> None:
     other.close()
 
 
+def test_an_upload_of_nonsense_is_refused_and_leaves_no_file(page: Page) -> None:
+    tab, folder = page.tab, page.server.project.parent
+    tab.locator("button:has-text('Close')").click()
+    tab.locator(".open-card").wait_for(timeout=WAIT_MS)
+    nonsense = {"name": "clip.mp4", "mimeType": "video/mp4", "buffer": b"no video" * 99}
+    tab.locator("input[type=file]").set_input_files(nonsense)
+    tab.locator(".q-notification").wait_for(timeout=WAIT_MS)
+    assert list((folder / "hqtrack-uploads").iterdir()) == []
+    tab.locator(".open-card input[type=text]").first.fill(str(folder / "clip"))
+    tab.locator("button:has-text('Open')").click()
+    tab.locator(".frame img").first.wait_for(timeout=WAIT_MS)
+    assert page.errors == []
+
+
 def test_a_server_that_is_killed_loses_the_frame_at_work_only(tmp_path: Path, browser: Any) -> None:
     write_clip(tmp_path)
     with serve(tmp_path, "clip", SMALL) as server:

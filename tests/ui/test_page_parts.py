@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,47 @@ def test_a_job_reports_its_end_and_its_error() -> None:
     job = Job("forward", [lambda: frames(9)], 9)
     job.wait()
     assert (job.done, job.error) == (3, "frame 3 is gone")
+
+
+def test_a_job_reports_an_error_that_nobody_expected(monkeypatch: pytest.MonkeyPatch) -> None:
+    raised = []
+    monkeypatch.setattr("threading.excepthook", lambda found: raised.append(found.exc_type))
+
+    def broken() -> Iterator[FrameMasks]:
+        raise ZeroDivisionError("no frame")
+
+    job = Job("forward", [broken], 1)
+    job.wait()
+    assert (job.error, job.is_running) == ("ZeroDivisionError: no frame", False)
+    assert raised == [ZeroDivisionError]
+
+
+def test_an_image_asked_for_ahead_waits_for_its_edit_and_for_no_other(tmp_path: Path) -> None:
+    workspace = Workspace(None, tmp_path)  # type: ignore[arg-type]
+    workspace.wait_for_edit(9)  # no edit can bring it: it does not wait
+    revision, order = workspace.begin_edit(), []
+    begun, go_on = threading.Event(), threading.Event()
+
+    def ask() -> None:
+        begun.set()
+        workspace.wait_for_edit(revision)
+        order.append("image")
+
+    def change() -> None:
+        go_on.wait()
+        order.append("edit")
+        raise InputError("nothing there")
+
+    image = threading.Thread(target=ask)
+    image.start()
+    begun.wait()
+    workspace.wait_for_edit(revision - 1)  # that one is there
+    go_on.set()
+    with pytest.raises(InputError, match="nothing there"):
+        workspace.edit(change)
+    image.join()
+    assert order == ["edit", "image"]
+    assert workspace.revision == revision
 
 
 def test_uploads_never_replace_a_file_nor_leave_their_folder(tmp_path: Path) -> None:

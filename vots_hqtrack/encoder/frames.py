@@ -32,12 +32,14 @@ class EncodedFrame:
         geometry: Layout of the frame for VMOS's encoder.
         features: Features for VMOS; a refiner that shares the encoder reads them too.
         embedding: The refiner's embedding of the frame, once it has been computed.
+        prompted: What the refiner computes of it for all clicks, once it has been computed.
     """
 
     frame: FrameArray
     geometry: FrameGeometry
     features: FrameFeatures
     embedding: Any = None
+    prompted: Any = None
 
 
 class FrameEncoder(Protocol):

@@ -18,6 +18,10 @@ EDGE = 2
 and the crop's border spoils one."""
 
 
+Window = tuple[slice, slice]
+"""Rows and columns of an image, both with start and stop."""
+
+
 class LinearIndices(NamedTuple):
     """Interpolation indices and weights along one side.
 
@@ -59,6 +63,17 @@ class SamGeometry:
         height, width = self.input_size
         return Size(-(-height // self.mask_stride), -(-width // self.mask_stride))
 
+    def mask_window(self, window: Window) -> Window:
+        """Return the low-resolution mask pixels from which those of a window of the frame come."""
+        sides = zip(self.frame_size, self.input_size, self.covered, window, strict=True)
+        rows, columns = (
+            _pixels_read(
+                frame_side, input_side, cut, self.mask_stride, min(last + 1, self.mask_side)
+            )
+            for frame_side, input_side, last, cut in sides
+        )
+        return rows, columns
+
 
 def scale_points(points: Tensor, geometry: SamGeometry) -> Tensor:
     """Bring pixel indices from the frame into SAM's input, as SAM does.
@@ -87,7 +102,7 @@ def linear_indices(output_side: int, input_side: int, device: torch.device) -> L
     return LinearIndices(low.to(device), high.to(device), (position - low).to(device))
 
 
-def masks_in_frame(logits: Tensor, geometry: SamGeometry) -> Tensor:
+def masks_in_frame(logits: Tensor, geometry: SamGeometry, window: Window | None = None) -> Tensor:
     """Bring low-resolution logits to the frame and threshold them, as SAM does.
 
     SAM's way is bilinear to its input's size, the padding cut off, bilinear to the frame. Here it
@@ -97,6 +112,7 @@ def masks_in_frame(logits: Tensor, geometry: SamGeometry) -> Tensor:
         logits: ``(N, H', W')`` float32: SAM's mask pixels from the first row and column on, all of
             them or those that the frame covers and one more each way.
         geometry: The frame's position in SAM's input.
+        window: Rows and columns of the frame; elsewhere the masks are False. None for all of it.
 
     Returns:
         ``(N, H, W)`` bool, frame pixels.
@@ -105,18 +121,24 @@ def masks_in_frame(logits: Tensor, geometry: SamGeometry) -> Tensor:
     rows, columns = (min(side + 1, geometry.mask_side) for side in geometry.covered)
     seen = logits[:, :rows, :columns]
     frame = geometry.frame_size
+    whole = slice(0, frame.height), slice(0, frame.width)
     if not host_can_read(logits):
-        return _resized(seen, 0, 0, geometry, (slice(0, frame.height), slice(0, frame.width))) > 0
+        return _resized(seen, 0, 0, geometry, whole) > 0
+    wanted = window or whole
+    read_rows, read_columns = geometry.mask_window(wanted)
     masks = torch.zeros((len(logits), *frame), dtype=torch.bool, device=logits.device)
     boxes = mask_boxes(seen > 0).int().tolist()
     for low, mask, (left, top, right, bottom) in zip(seen, masks, boxes, strict=True):
-        if right == 0:
+        is_empty = right == 0
+        left, top = max(left - EDGE, read_columns.start), max(top - EDGE, read_rows.start)
+        right, bottom = min(right + EDGE, read_columns.stop), min(bottom + EDGE, read_rows.stop)
+        if is_empty or right <= left or bottom <= top:
             continue
-        left, top = max(left - EDGE, 0), max(top - EDGE, 0)
-        part = low[None, top : bottom + EDGE, left : right + EDGE]
+        part = low[None, top:bottom, left:right]
         length, width = (side * geometry.mask_stride for side in part.shape[1:])
         down = _cut(frame.height, geometry.input_size.height, top * geometry.mask_stride, length)
         along = _cut(frame.width, geometry.input_size.width, left * geometry.mask_stride, width)
+        down, along = _common(down, wanted[0]), _common(along, wanted[1])
         mask[down, along] = (_resized(part, top, left, geometry, (down, along)) > 0)[0]
     return masks
 
@@ -126,6 +148,19 @@ def _cut(frame_side: int, input_side: int, start: int, length: int) -> slice:
     low, high, _ = linear_indices(frame_side, input_side, torch.device("cpu"))
     first = int(torch.searchsorted(low, start).numpy())
     return slice(first, int(torch.searchsorted(high, start + length).numpy()))
+
+
+def _common(left: slice, right: slice) -> slice:
+    """Return the indices of both slices."""
+    start = max(left.start, right.start)
+    return slice(start, max(start, min(left.stop, right.stop)))
+
+
+def _pixels_read(frame_side: int, input_side: int, cut: slice, stride: int, last: int) -> slice:
+    """Return the mask pixels along one side, ``last`` at most, that a part of the frame reads."""
+    low, high, _ = linear_indices(frame_side, input_side, torch.device("cpu"))
+    first, end = int(low[cut.start].numpy()), int(high[cut.stop - 1].numpy())
+    return slice(max(first // stride - EDGE, 0), min(end // stride + 1 + EDGE, last))
 
 
 def _resized(

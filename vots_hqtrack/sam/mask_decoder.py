@@ -20,7 +20,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor, nn
 
 from vots_hqtrack.config import HQOutput
-from vots_hqtrack.sam.geometry import SamGeometry
+from vots_hqtrack.sam.geometry import SamGeometry, Window
 from vots_hqtrack.sam.layers import ChannelNorm, Gelu, SamWeights, frozen
 from vots_hqtrack.sam.prompts import Prompts
 from vots_hqtrack.sam.two_way import WIDTH, TwoWayTransformer
@@ -31,8 +31,10 @@ SIDE, MASK_SIDE, MAP_SIDE = 1024, 256, 64
 NUM_MASK_TOKENS = 4
 UPSCALING = 4
 """Mask pixels along one token of the embedding."""
-SINGLE, MULTIMASK = slice(0, 1), slice(1, 4)
+SINGLE, MULTIMASK, ALL_MASKS = slice(0, 1), slice(1, 4), slice(0, 4)
 """SAM's mask tokens: one for clear prompts, three for prompts that could mean several things."""
+OUTSIDE = -1.0
+"""Logit of mask pixels that were not asked for: background."""
 REACH = 2
 """Mask pixels on each side of its own that HQ-SAM's convolutions read."""
 
@@ -128,18 +130,30 @@ class MaskDecoder(nn.Module):
             hq = None if self.head is None else self.head.precompute(last, early, needed)
         return FrameCache(tokens, needed, hq)
 
-    def forward(self, cache: FrameCache, prompts: Prompts, *, multimask: bool) -> Candidates:
+    def forward(
+        self,
+        cache: FrameCache,
+        prompts: Prompts,
+        *,
+        multimask: bool | None,
+        window: Window | None = None,
+    ) -> Candidates:
         """Decode the prompts of N objects, N at least 1.
 
         Args:
             cache: Cache of the frame.
             prompts: Boxes or points or both, and masks if there are any.
-            multimask: True for SAM's three masks, False for its single one.
+            multimask: True for SAM's three masks, False for its single one, None for that and then
+                the three.
+            window: Rows and columns of the low-resolution masks that are needed; elsewhere the
+                masks are background. None for all that the frame covers.
 
         Returns:
-            3 candidates of each object, or 1. The logits end a little beyond the frame.
+            3 candidates of each object, 1 or 4. The logits end a little beyond the frame.
         """
-        chosen = range(NUM_MASK_TOKENS)[MULTIMASK if multimask else SINGLE]
+        asked = {True: MULTIMASK, False: SINGLE, None: ALL_MASKS}[multimask]
+        chosen = range(NUM_MASK_TOKENS)[asked]
+        rows, columns = _tokens_of(window, cache.needed)
         with torch.autocast(cache.tokens.device.type, enabled=False):
             sparse = self.prompts.tokens(prompts).to(self.dtype)
             image = self.prompts.add_masks(cache.tokens, prompts.masks, prompts.num_objects)
@@ -149,22 +163,16 @@ class MaskDecoder(nn.Module):
                 wanted.append(tokens.shape[1] - 1)
             tokens, image = self.transformer(image, torch.cat([tokens, sparse], dim=1), wanted)
             scores = self.scorer(tokens[:, 0])[:, chosen.start : chosen.stop].float()
-            fine = self._upscale(image, cache.needed)
+            part = image.unflatten(1, (MAP_SIDE, MAP_SIDE))[:, rows, columns].contiguous()
+            fine = self.upscaling(part.permute(0, 3, 1, 2))
             readers = [
                 self.readers[index](tokens[:, row]) for row, index in enumerate(chosen, start=1)
             ]
             logits = _read(fine, torch.stack(readers, dim=1))
             if self.head is not None and cache.hq is not None:
-                own = self.head(cache.hq, fine, tokens[:, -1])
+                own = self.head(_cut_hq(cache, rows, columns), fine, tokens[:, -1])
                 logits = logits + own if self.hq_output == "sum" else own.expand_as(logits)
-        return Candidates(logits, scores)
-
-    def _upscale(self, image: Tensor, needed: Size) -> Tensor:
-        """Upscale the needed tokens to the masks' resolution: ``(N, 32, 4 rows, 4 columns)``."""
-        rows, columns = needed
-        part = image.unflatten(1, (MAP_SIDE, MAP_SIDE))[:, :rows, :columns].contiguous()
-        fine: Tensor = self.upscaling(part.permute(0, 3, 1, 2))
-        return fine
+        return Candidates(_in_frame(logits, cache.needed, rows, columns), scores)
 
 
 class PromptEncoder(nn.Module):
@@ -346,6 +354,42 @@ def _read(fine: Tensor, tokens: Tensor) -> Tensor:
     """Read ``(N, C, H', W')`` maps by ``(N, K, C)`` tokens: ``(N, K, H', W')`` float32."""
     planes = tokens @ fine.permute(0, 2, 3, 1).flatten(1, 2).transpose(1, 2)
     return planes.view(*tokens.shape[:2], *fine.shape[-2:]).float()
+
+
+def _tokens_of(window: Window | None, needed: Size) -> Window:
+    """Return the rows and columns of the embedding that a window of the masks comes from."""
+    if window is None:
+        return slice(0, needed.height), slice(0, needed.width)
+    rows, columns = (
+        slice(
+            max(part.start - REACH, 0) // UPSCALING, min(-(-(part.stop + REACH) // UPSCALING), end)
+        )
+        for part, end in zip(window, needed, strict=True)
+    )
+    return rows, columns
+
+
+def _cut_hq(cache: FrameCache, rows: slice, columns: slice) -> Tensor | None:
+    """Return the HQ head's features of some rows and columns of the embedding."""
+    if cache.hq is None or (rows.stop - rows.start, columns.stop - columns.start) == cache.needed:
+        return cache.hq
+    height, width = cache.needed
+    part = cache.hq.view(2 * height, 2 * width, -1)
+    return part[2 * rows.start : 2 * rows.stop, 2 * columns.start : 2 * columns.stop].flatten(0, 1)
+
+
+def _in_frame(logits: Tensor, needed: Size, rows: slice, columns: slice) -> Tensor:
+    """Put the masks of some rows and columns of the embedding where they are in the frame."""
+    height, width = (UPSCALING * side for side in needed)
+    if logits.shape[-2:] == (height, width):
+        return logits
+    whole = logits.new_full((*logits.shape[:2], height, width), OUTSIDE)
+    whole[
+        ...,
+        UPSCALING * rows.start : UPSCALING * rows.stop,
+        UPSCALING * columns.start : UPSCALING * columns.stop,
+    ] = logits
+    return whole
 
 
 def _needed(geometry: SamGeometry) -> Size:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -29,9 +30,9 @@ from vots_hqtrack.refiner import (
     register_refiner,
 )
 from vots_hqtrack.sam.components import clean_logits
-from vots_hqtrack.sam.corrections import correct_mask, num_contradicted
+from vots_hqtrack.sam.corrections import correct_mask, first_agreeing, vicinity_of
 from vots_hqtrack.sam.embed import OwnEmbedder, SharedEmbedder
-from vots_hqtrack.sam.geometry import SamGeometry, masks_in_frame, scale_points
+from vots_hqtrack.sam.geometry import SamGeometry, Window, masks_in_frame, scale_points
 from vots_hqtrack.sam.layers import SamWeights
 from vots_hqtrack.sam.mask_decoder import Candidates, MaskDecoder
 from vots_hqtrack.sam.models import build_empty_sam, build_sam
@@ -39,7 +40,7 @@ from vots_hqtrack.sam.prompts import Prompts, make_prompts, prompt_masks
 from vots_hqtrack.sam.tiny_vit import TinyViT
 from vots_hqtrack.sam.vit import SamVitEncoder
 from vots_hqtrack.sam.weights import load_sam_weights
-from vots_hqtrack.types import Size
+from vots_hqtrack.types import MaskArray, Size
 
 MASK_LOGIT = 20.0
 """Confidence of the mask prompt, in logits: on DAVIS frames 4 is clearly worse, 48 no better."""
@@ -62,8 +63,31 @@ class PromptedDecoder(Protocol):
     def precompute(self, embedding: Any, geometry: SamGeometry) -> Any:  # noqa: ANN401
         """Compute what all objects of a frame share."""
 
-    def __call__(self, cache: Any, prompts: Prompts, *, multimask: bool) -> Candidates:  # noqa: ANN401
-        """Decode N objects: K = 3 candidates of each, or 1."""
+    def __call__(
+        self,
+        cache: Any,  # noqa: ANN401
+        prompts: Prompts,
+        *,
+        multimask: bool | None,
+        window: Window | None = None,
+    ) -> Candidates:
+        """Decode N objects: 3 candidates of each, 1 for False, or for None that and the 3.
+
+        Of the low-resolution masks only those pixels are needed that are in the window.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class PromptedFrame:
+    """A frame for :meth:`SamRefiner.segment`.
+
+    Attributes:
+        geometry: The frame's position in the decoder's input.
+        cache: The decoder's cache of the frame.
+    """
+
+    geometry: SamGeometry
+    cache: Any
 
 
 class SamRefiner(nn.Module):
@@ -188,6 +212,12 @@ class SamRefiner(nn.Module):
         return torch.cat(masks)
 
     @torch.no_grad()
+    def precompute(self, embedding: Any) -> PromptedFrame:  # noqa: ANN401
+        """Compute what all clicks on a frame share; the embedding is that of the frame."""
+        geometry = self._geometry(embedding)
+        return PromptedFrame(geometry, self.decoder.precompute(embedding, geometry))
+
+    @torch.no_grad()
     def segment(self, embedding: Any, prompt: ObjectPrompt) -> Tensor:  # noqa: ANN401
         """Segment the object that clicks or a box name.
 
@@ -197,7 +227,7 @@ class SamRefiner(nn.Module):
         newest click only, see :func:`correct_mask`.
 
         Args:
-            embedding: Embedding of the frame.
+            embedding: Embedding of the frame, or what :meth:`precompute` made of it.
             prompt: Clicks, box and the mask so far.
 
         Returns:
@@ -206,29 +236,64 @@ class SamRefiner(nn.Module):
         Raises:
             InputError: There is neither a click nor a box, or one is outside of the frame.
         """
-        geometry = self._geometry(embedding)
-        cache = self.decoder.precompute(embedding, geometry)
+        is_ready = isinstance(embedding, PromptedFrame)
+        prompted = embedding if is_ready else self.precompute(embedding)
+        if prompt.mask is not None and prompt.clicks:
+            return self._correct(prompted, prompt, prompt.mask)
+        is_vague = prompt.mask is None and len(prompt.clicks) + (prompt.box is not None) == 1
+        logits = self._decode(prompted, prompt, multimask=True if is_vague else None)
+        masks = (masks_in_frame(part[None], prompted.geometry)[0] for part in logits)
+        return first_agreeing(masks, prompt.clicks)
 
-        def decode(wanted: ObjectPrompt, *, multimask: bool) -> Tensor:
-            found = self.decoder(cache, self._prompts(wanted, geometry), multimask=multimask)
-            order = found.predicted_iou[0].argsort(descending=True)
-            return masks_in_frame(found.logits[0, order], geometry)
-
-        is_vague = len(prompt.clicks) + (prompt.box is not None) == 1
-        if prompt.mask is None and is_vague:
-            candidates = decode(prompt, multimask=True)
-        else:
-            candidates = decode(prompt, multimask=False)
-            if prompt.mask is not None or num_contradicted(prompt.clicks, candidates[0]):
-                candidates = torch.cat([candidates, decode(prompt, multimask=True)])
-        if prompt.mask is None or not prompt.clicks:
-            wrong = [num_contradicted(prompt.clicks, mask) for mask in candidates]
-            return candidates[wrong.index(min(wrong))]
-        newest = prompt.clicks[-1]
-        parts = decode(ObjectPrompt((newest._replace(is_inside=True),)), multimask=True)
-        mask = torch.from_numpy(prompt.mask).to(parts.device)
+    def _correct(self, prompted: PromptedFrame, prompt: ObjectPrompt, so_far: MaskArray) -> Tensor:
+        """Correct a mask near the newest click."""
+        geometry, newest = prompted.geometry, prompt.clicks[-1]
+        _check_clicks(prompt.clicks, geometry.frame_size)
+        mask = torch.from_numpy(so_far).to(next(self.parameters()).device)
+        vicinity = vicinity_of(mask, newest)
+        at_click = ObjectPrompt((newest._replace(is_inside=True),))
+        # The decoder's four masks of the whole prompt come at once, those of the click apart.
+        whole, parts = (
+            masks_in_frame(
+                self._decode(prompted, wanted, multimask=multimask, window=vicinity.window),
+                geometry,
+                vicinity.window,
+            )
+            for wanted, multimask in ((prompt, None), (at_click, True))
+        )
         edited = mask | parts if newest.is_inside else mask & ~parts
-        return correct_mask(mask, torch.cat([candidates, edited]), prompt.clicks)
+        return correct_mask(mask, torch.cat([whole, edited]), prompt.clicks, vicinity)
+
+    def _decode(
+        self,
+        prompted: PromptedFrame,
+        prompt: ObjectPrompt,
+        *,
+        multimask: bool | None,
+        window: Window | None = None,
+    ) -> Tensor:
+        """Decode a prompt; of SAM's three masks, the one with the best predicted IoU comes first.
+
+        Args:
+            prompted: The frame.
+            prompt: Clicks, box and the mask so far.
+            multimask: As the decoder takes it.
+            window: Rows and columns of the frame that are needed; None for all.
+
+        Returns:
+            ``(K, H', W')`` float32 low-resolution logits.
+        """
+        geometry = prompted.geometry
+        found = self.decoder(
+            prompted.cache,
+            self._prompts(prompt, geometry),
+            multimask=multimask,
+            window=None if window is None else geometry.mask_window(window),
+        )
+        logits, scores = found.logits[0], found.predicted_iou[0]
+        first = 1 if multimask is None else 0
+        order = first + scores[first:].argsort(descending=True)
+        return torch.cat([logits[:first], logits[order]])
 
     def _prompts(self, prompt: ObjectPrompt, geometry: SamGeometry) -> Prompts:
         """Bring the prompts of one object into SAM's input."""

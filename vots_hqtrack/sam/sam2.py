@@ -24,7 +24,7 @@ from vots_hqtrack.frame import NETWORK_STRIDE, FrameGeometry, frame_to_image
 from vots_hqtrack.precision import MATMUL_LAYERS, cast_layers
 from vots_hqtrack.refiner import RefinerOptions, register_refiner
 from vots_hqtrack.replay import launched_once
-from vots_hqtrack.sam.geometry import SamGeometry
+from vots_hqtrack.sam.geometry import SamGeometry, Window
 from vots_hqtrack.sam.mask_decoder import Candidates
 from vots_hqtrack.sam.prompts import Prompts
 from vots_hqtrack.sam.refiner import SamRefiner, sam_refiner
@@ -105,18 +105,33 @@ class Sam2Decoder(nn.Module):
         """Return the embedding: nothing else is shared by the objects of a frame."""
         return embedding
 
-    def forward(self, cache: Sam2Embedding, prompts: Prompts, *, multimask: bool) -> Candidates:
+    def forward(
+        self,
+        cache: Sam2Embedding,
+        prompts: Prompts,
+        *,
+        multimask: bool | None,
+        window: Window | None = None,
+    ) -> Candidates:
         """Decode the prompts of N objects, N at least 1.
 
         Args:
             cache: Image embedding of the frame.
             prompts: Boxes or points or both, and masks if there are any.
             multimask: True for SAM 2's three masks, False for its single one (or the best of the
-                three where that one is unstable, as the network decides).
+                three where that one is unstable, as the network decides), None for that and then
+                the three.
+            window: Not read: the masks come whole.
 
         Returns:
-            3 candidates of each object, or 1.
+            3 candidates of each object, 1 or 4.
         """
+        if multimask is None:  # the model has no call for all of its masks
+            parts = [self(cache, prompts, multimask=several) for several in (False, True)]
+            return Candidates(
+                torch.cat([part.logits for part in parts], dim=1),
+                torch.cat([part.predicted_iou for part in parts], dim=1),
+            )
         count, labels = prompts.num_objects, None
         points = None if prompts.points is None else prompts.points[:, None]
         if points is not None and prompts.labels is not None:

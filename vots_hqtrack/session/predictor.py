@@ -148,7 +148,7 @@ class InteractivePredictor:
                 old, frame_box = known.clicks, known.box
             found = state.label_map(index) == object_id
             is_replaced = box is not None or not found.any()
-            encoded = state.encode(self.tracker, index)
+            encoded = state.encode(self.tracker, index, for_clicks=True)
             # Each click corrects the mask near it; without a mask they say together what is meant.
             first = len(clicks) if is_replaced else 1
             for count in range(first, max(len(clicks), first) + 1):
@@ -161,6 +161,16 @@ class InteractivePredictor:
             given = GivenPrompt(old + clicks, frame_box, is_drawn)
             self._give(state, index, object_id, found, given)
             return state.masks(index)
+
+    def encode_ahead(self, state: SessionState, frame_idx: int) -> None:
+        """Encode a frame, so that the first click on it need not wait for that.
+
+        Another thread may call it; edits and runs go on meanwhile.
+
+        Raises:
+            InputError: The frame does not exist, or cannot be read.
+        """
+        state.encode(self.tracker, frame_idx, for_clicks=True)
 
     def add_new_mask(
         self, state: SessionState, frame_idx: int, obj_id: int, mask: MaskArray
@@ -320,9 +330,10 @@ class InteractivePredictor:
         """Remove an object from all frames; returns those that are left.
 
         Raises:
-            InputError: The object does not exist.
+            InputError: The object does not exist, or the state is closed.
         """
         with state.lock:
+            state.check_open()
             object_id = _known_object(state, obj_id)
             # The frames first: where this is interrupted, the object can be removed again.
             for index in [i for i, record in state.records.items() if object_id in record.objects]:
@@ -333,8 +344,13 @@ class InteractivePredictor:
             return state.object_ids
 
     def reset_state(self, state: SessionState) -> None:
-        """Remove all prompts, masks and objects."""
+        """Remove all prompts, masks and objects.
+
+        Raises:
+            InputError: The state is closed.
+        """
         with state.lock:
+            state.check_open()
             for index in list(state.records):
                 state.project.delete_frame(index)
             state.project.objects.clear()
@@ -346,8 +362,12 @@ class InteractivePredictor:
 
         The last 50 edits since the session was opened, or an object was removed, can be undone.
         What was tracked since stays on other frames.
+
+        Raises:
+            InputError: The state is closed.
         """
         with state.lock:
+            state.check_open()
             return state.undo()
 
     def _give(
@@ -369,7 +389,7 @@ class InteractivePredictor:
         label_map[mask] = object_id
         record = state.records.get(index, FrameRecord())
         objects = {**record.objects, object_id: ObjectRecord(1.0, "given", index, prompt=prompt)}
-        seen = set(np.unique(label_map).tolist())
+        seen = set(np.flatnonzero(np.bincount(label_map.ravel())).tolist())
         objects = {  # the mask may have covered others wholly, and be empty itself
             number: found if number in seen else replace(found, score=0.0)
             for number, found in objects.items()

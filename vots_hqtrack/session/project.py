@@ -139,6 +139,7 @@ class Project:
         self.folder, self.video = folder, video
         self.objects: dict[ObjectId, ObjectInfo] = {}
         self.records: dict[int, FrameRecord] = {}
+        self._newest_map: tuple[Path, tuple[int, ...], LabelArray] | None = None
         if folder.exists() and not folder.is_dir():
             raise InputError(f"a project is a folder, got the file {folder}")
         is_known = (folder / PROJECT_NAME).exists()
@@ -186,23 +187,33 @@ class Project:
     def read_label_map(self, frame_index: int) -> LabelArray:
         """Read the ``(H, W)`` uint8 label map of a frame; all 0 where there is none.
 
+        The newest one is kept, and read again only where its file has changed; do not write to it.
+
         Raises:
             InputError: The file is damaged or of another size.
         """
         if frame_index not in self.records:
             return np.zeros(self.video.size, np.uint8)
         path = self.mask_path(frame_index)
+        version, newest = _version_of(path), self._newest_map
+        if newest is not None and newest[:2] == (path, version):
+            return newest[2]
         label_map = read_written_map(path)
         if label_map.shape != tuple(self.video.size):
             got = Size(*label_map.shape)
             raise InputError(f"the mask {path} must have the size {self.video.size}, got {got}")
+        self._newest_map = path, version, label_map
         return label_map
 
     def write_frame(self, frame_index: int, label_map: LabelArray, record: FrameRecord) -> None:
         """Replace a frame's masks, scores and prompts."""
-        write_label_map(self.mask_path(frame_index), label_map)
+        path, kept = self.mask_path(frame_index), label_map.copy()
+        write_label_map(path, label_map)
         write_json(self._record_path(frame_index), _record_to_json(record))
         self.records[frame_index] = record
+        kept.setflags(write=False)
+        is_right = kept.shape == tuple(self.video.size)
+        self._newest_map = (path, _version_of(path), kept) if is_right else None
 
     def delete_frame(self, frame_index: int) -> None:
         """Delete a frame's masks, scores and prompts."""
@@ -246,6 +257,15 @@ class Project:
             raise _damaged(path, error) from error
         known = {i: found for i, found in record.objects.items() if i in self.objects}
         return dataclasses.replace(record, objects=known)
+
+
+def _version_of(path: Path) -> tuple[int, ...]:
+    """Return numbers that change with a file's content; none where it cannot be read."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def delete_project(folder: Path) -> None:

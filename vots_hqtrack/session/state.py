@@ -68,6 +68,7 @@ class SessionState:
         self.project = project
         self.lock = threading.RLock()
         self._video_lock = threading.Lock()
+        self._encode_lock = threading.Lock()
         self._keep = keep
         self._encoded: OrderedDict[int, EncodedFrame] = OrderedDict()
         self._edits: deque[_Edit] = deque(maxlen=_UNDO_STEPS)
@@ -90,7 +91,8 @@ class SessionState:
         """Release the project; a run ends before its next frame."""
         with self.lock:
             self.is_closed = True
-            self._encoded.clear()
+            with self._encode_lock:
+                self._encoded.clear()
             self.project.close()
             if isinstance(self._keep, tempfile.TemporaryDirectory):
                 self._keep.cleanup()
@@ -191,14 +193,22 @@ class SessionState:
         runs += [(index, frame_idx) for index in (before, after) if index in given]
         return [(first, last) for first, last in runs if first != last] or runs[:1]
 
+    def check_open(self) -> None:
+        """Refuse to work on a closed state: its project may be open elsewhere.
+
+        Raises:
+            InputError: The state is closed.
+        """
+        if self.is_closed:
+            raise InputError("this session is closed: call init_state again")
+
     def check_index(self, frame_idx: int) -> int:
         """Return the index of a frame.
 
         Raises:
             InputError: The video has no such frame, or the state is closed.
         """
-        if self.is_closed:
-            raise InputError("this session is closed: call init_state again")
+        self.check_open()
         if not 0 <= frame_idx < self.num_frames:
             raise InputError(f"frames are 0 to {self.num_frames - 1}, got {frame_idx}")
         return int(frame_idx)
@@ -209,9 +219,10 @@ class SessionState:
         """Change an object's name, or whether it is drawn.
 
         Raises:
-            InputError: The object does not exist.
+            InputError: The object does not exist, or the state is closed.
         """
         with self.lock:
+            self.check_open()
             info = self.project.objects.get(object_id)
             if info is None:
                 raise InputError(f"object {object_id} is not known")
@@ -228,7 +239,8 @@ class SessionState:
             InputError: It cannot be read.
             ShapeError: Its size differs from the first frame's.
         """
-        return self.named_frame(frame_idx).frame
+        encoded = self._encoded.get(self.check_index(frame_idx))
+        return self.named_frame(frame_idx).frame if encoded is None else encoded.frame
 
     def named_frame(self, frame_idx: int) -> NamedFrame:
         """Read a frame with its name and time; errors as :meth:`frame`."""
@@ -245,14 +257,34 @@ class SessionState:
         scores = {number: objects[number].score for number in masks}
         return FrameResult(frame_idx, masks, scores, {i: objects[i].source for i in masks})
 
-    def encode(self, tracker: HQTracker, frame_idx: int) -> EncodedFrame:
-        """Encode a frame, or return it from the few that are kept."""
-        if frame_idx not in self._encoded:
-            self._encoded[frame_idx] = tracker.encode(self.frame(frame_idx))
-            if len(self._encoded) > _ENCODED_FRAMES:
-                self._encoded.popitem(last=False)
-        self._encoded.move_to_end(frame_idx)
-        return self._encoded[frame_idx]
+    def encode(
+        self, tracker: HQTracker, frame_idx: int, *, for_clicks: bool = False
+    ) -> EncodedFrame:
+        """Encode a frame, or return it from the few that are kept.
+
+        Threads that want the same frame encode it once: the later ones wait.
+
+        Args:
+            tracker: The tracker.
+            frame_idx: Index of the frame.
+            for_clicks: Compute what clicks on the frame need, too.
+        """
+        with self._encode_lock:
+            encoded = self._encoded.get(self.check_index(frame_idx))
+            if encoded is None:
+                encoded = tracker.encode(self.frame(frame_idx))
+                self._encoded[frame_idx] = encoded
+                if len(self._encoded) > _ENCODED_FRAMES:
+                    self._encoded.popitem(last=False)
+            if for_clicks:
+                tracker.precompute(encoded)
+            self._encoded.move_to_end(frame_idx)
+        return encoded
+
+    def is_encoded(self, frame_idx: int) -> bool:
+        """Whether a click on a frame need not wait for the encoder."""
+        encoded = self._encoded.get(frame_idx)
+        return encoded is not None and encoded.prompted is not None
 
     def note_edit(self, frame_idx: int, *, added: ObjectId | None = None) -> None:
         """Keep a frame as it is, for :meth:`undo`; ``added`` is new by the edit."""

@@ -64,5 +64,8 @@ class Job:
                         return
         except (HQTrackError, OSError) as error:
             self.error = str(error)
+        except BaseException as error:  # for the page; the log has the rest
+            self.error = f"{type(error).__name__}: {error}"
+            raise
         finally:
             self.is_running = False

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nicegui import app, events, run, ui
+from nicegui import app, background_tasks, events, run, ui
 from starlette.responses import FileResponse, Response
 
 from vots_hqtrack.errors import HQTrackError, InputError
@@ -58,6 +59,8 @@ KEYS = {
     "Z": "undo",
 }
 REFRESH_SECONDS = 0.2
+REST_SECONDS = 0.15
+"""A frame that is shown for so long is encoded before it is clicked."""
 PLAY_SECONDS = 0.1
 _STYLE = Path(__file__).with_name("page.css")
 _NO_FOCUS = """document.addEventListener("mouseup", () => setTimeout(() => {
@@ -71,7 +74,8 @@ def add_pages(workspace: Workspace) -> None:
     """Add the page and its images to NiceGUI's server."""
 
     @app.get("/frame/{index}.jpg")
-    def frame(index: int, alpha: float = 0.5) -> Response:
+    def frame(index: int, alpha: float = 0.5, at: int = 0) -> Response:
+        workspace.wait_for_edit(at)
         try:
             data = workspace.image(index, min(max(alpha, 0.0), 1.0))
         except HQTrackError as error:
@@ -110,18 +114,28 @@ class OpenPage:
             ui.label("Open a video or a folder of frames").classes("quiet")
             self._path = ui.input("Path on this machine").props("outlined dense autofocus")
             self._path.on("keydown.enter", self._open)
-            ui.button("Open", icon="folder_open", on_click=self._open).props("unelevated")
-            ui.upload(
+            ui.button("Open", icon="folder_open", on_click=self._open).props("unelevated no-caps")
+            self._dropped = ui.upload(
                 label="… or drop a video file here", auto_upload=True, on_upload=self._upload
-            ).props("flat bordered")
+            )
+            self._dropped.props("flat bordered").style("width: auto; max-width: none")
 
     async def _open(self) -> None:
         await self._open_path(Path(self._path.value or "."))
 
     async def _upload(self, upload: events.UploadEventArguments) -> None:
-        path = self._workspace.upload_path(upload.file.name)
-        await upload.file.save(path)
-        await self._open_path(path)
+        path = None
+        try:
+            path = self._workspace.upload_path(upload.file.name)
+            await upload.file.save(path)
+            await run.io_bound(self._workspace.open, path)
+        except (HQTrackError, OSError) as error:
+            ui.notify(str(error), type="negative")
+            if path is not None:  # our own copy, of no use
+                path.unlink(missing_ok=True)
+            self._dropped.reset()
+            return
+        ui.navigate.reload()
 
     async def _open_path(self, path: Path) -> None:
         try:
@@ -149,6 +163,8 @@ class Tab:
         self._way: list[Point] = []
         self._is_following = False
         self._seen: object = None
+        self._resting: object = None
+        self._awaited = (0, 0)
         self._tool_buttons: dict[str, ui.button] = {}
         self._strip_ids: tuple[ObjectId, ...] = ()
         self._strip: ui.interactive_image | None = None
@@ -201,7 +217,7 @@ class Tab:
         height, width = STRIP_SIZE
         self._strip_size = (width, height)
         self._strip_box = ui.row(wrap=False).classes("line strips")
-        with ui.row(wrap=False).classes("line"):
+        with ui.row().classes("line"):  # it wraps: a narrow window has no place for all
             self._run_buttons = [
                 ui.button(label, icon=icon, on_click=partial(self._track, kind))
                 .props("outline no-caps no-wrap dense")
@@ -264,12 +280,12 @@ class Tab:
         self._refresh()
 
     def _refresh(self) -> None:
+        if self._image.is_deleted:  # the tab was closed while its edit was made
+            return
         state, workspace = self._state, self._workspace
         job = workspace.job if workspace.is_busy else None
-        stamp = f"{workspace.revision}.{job.done if job else 0}"
-        self._image.set_source(
-            f"/frame/{self._frame}.jpg?alpha={self._alpha.value}&at={stamp}.{self._frame}"
-        )
+        self._show_frame(job.done if job else 0)
+        self._encode_at_rest()
         record = state.records.get(self._frame, FrameRecord())
         self._image.content = draw_prompts(record, state.size, self._object)
         self._slider.value = self._frame
@@ -289,6 +305,28 @@ class Tab:
         self._help.text = f"{TOOLS[self._tool][2]}.{opposite}"
         self._show_objects(record)
         self._show_strips()
+
+    def _show_frame(self, num_tracked: int = 0) -> None:
+        """Show the frame with the newest masks, or with those of an edit that is in work."""
+        frame, at = self._awaited
+        at = max(at if frame == self._frame else 0, self._workspace.revision)
+        query = f"alpha={self._alpha.value}&at={at}&tracked={num_tracked}"
+        self._image.set_source(f"/frame/{self._frame}.jpg?{query}")
+
+    def _encode_at_rest(self) -> None:
+        """Encode the frame while the user looks at it, unless he moves on or a run is in work."""
+        resting = self._frame, self._workspace.is_busy
+        if resting != self._resting:
+            self._resting = resting
+            background_tasks.create(self._encode_ahead(resting))
+
+    async def _encode_ahead(self, resting: object) -> None:
+        is_done = False
+        while not is_done:
+            await asyncio.sleep(REST_SECONDS)
+            if resting != self._resting or self._player.active:
+                return
+            is_done = await run.io_bound(self._workspace.encode_ahead, self._frame) is not False
 
     def _show_strips(self) -> None:
         ids = self._state.object_ids
@@ -342,7 +380,7 @@ class Tab:
             row.on("click", partial(self._select, number))
             ui.element("span").classes("swatch").style(f"background:{colour_of(number)}")
             name = ui.input(value=info.name).props("dense borderless").classes("grow")
-            name.on("blur", lambda: self._rename(number, name.value))
+            name.on("blur", lambda: self._rename(number, name.value or ""))
             if found is not None:
                 score = "given" if found.is_given else f"{found.score:.2f}"
                 ui.label(score).classes("quiet" if found.score >= 0.5 else "bad")
@@ -388,7 +426,9 @@ class Tab:
         self._refresh()
 
     def _on_mouse(self, event: events.MouseEventArguments) -> Any:  # noqa: ANN401 - a coroutine
-        point = (event.image_x, event.image_y)
+        height, width = self._state.size
+        # The right and bottom edge of the image belong to no pixel.
+        point = min(event.image_x, width - 0.01), min(event.image_y, height - 0.01)
         if event.type == "mousedown" and event.button == 0:
             self._way = [point]
         elif event.type == "mousemove" and self._way and event.buttons & 1:
@@ -436,21 +476,31 @@ class Tab:
     async def _edit(self, change: Callable[[], object]) -> None:
         """Change the session in another thread, and show it in all tabs."""
         self._is_following = False
+        workspace = self._workspace
+        revision = workspace.begin_edit()
+        if self._state.is_encoded(self._frame) and not workspace.is_busy:
+            # The browser asks for the image now, and has it the moment that the edit is made.
+            self._awaited = self._frame, revision
+            self._show_frame()
         try:
-            await run.io_bound(change)
+            await run.io_bound(workspace.edit, change)
         except (HQTrackError, OSError) as error:
-            ui.notify(str(error), type="negative")
-        self._workspace.revision += 1
+            self._notify(str(error), "negative")
         self._refresh()
 
     async def _undo(self) -> None:
-        frame = await run.io_bound(self._predictor.undo, self._state)
-        if frame is None:
-            ui.notify("Nothing to undo")
-            return
-        self._frame = frame
-        self._workspace.revision += 1
-        self._refresh()
+        undone: list[int | None] = []
+        await self._edit(lambda: undone.append(self._predictor.undo(self._state)))
+        if undone == [None]:
+            self._notify("Nothing to undo")
+        elif undone and undone[0] is not None:
+            self._go(undone[0])
+
+    def _notify(self, message: str, kind: Any = None) -> None:  # noqa: ANN401 - NiceGUI's words
+        """Notify the user; what he clicked may be gone, and the tab too."""
+        if not self._image.is_deleted:
+            with self._image:
+                ui.notify(message, type=kind)
 
     async def _clear(self, number: ObjectId) -> None:
         clear = self._predictor.clear_all_prompts_in_frame
@@ -462,15 +512,16 @@ class Tab:
             self._object = min(self._state.object_ids, default=ObjectId(1))
             self._refresh()
 
-    def _rename(self, number: ObjectId, name: str) -> None:
-        self._state.describe(number, name=name)
-        self._workspace.revision += 1
+    async def _rename(self, number: ObjectId, name: str) -> None:
+        info = self._state.project.objects.get(number)
+        if info is not None and info.name != name.strip():
+            await self._edit(partial(self._state.describe, number, name=name))
 
-    def _toggle_visible(self, number: ObjectId) -> None:
-        is_visible = self._state.project.objects[number].is_visible
-        self._state.describe(number, is_visible=not is_visible)
-        self._workspace.revision += 1
-        self._refresh()
+    async def _toggle_visible(self, number: ObjectId) -> None:
+        info = self._state.project.objects.get(number)
+        if info is not None:  # another tab may have removed it
+            change = partial(self._state.describe, number, is_visible=not info.is_visible)
+            await self._edit(change)
 
     def _track(self, kind: str) -> None:
         try:

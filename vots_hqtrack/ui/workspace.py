@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import re
 import threading
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import cv2
 
-from vots_hqtrack.errors import InputError
+from vots_hqtrack.errors import HQTrackError, InputError
 from vots_hqtrack.masks import split_label_map
 from vots_hqtrack.session import InteractivePredictor, SessionState
 from vots_hqtrack.session.export import export
@@ -41,6 +42,9 @@ class Workspace:
         self.job: Job | None = None
         self.revision = 0
         self._lock = threading.Lock()
+        self._changed = threading.Condition()
+        self._num_edits = 0
+        self._encodes_ahead = threading.Lock()
 
     @property
     def is_busy(self) -> bool:
@@ -66,11 +70,14 @@ class Workspace:
             opened = self.predictor.init_state(source.expanduser(), folder)
             self.close()
             self.state = opened
-            self.revision += 1
+            self.note_change()
             return opened
 
     def close(self) -> None:
-        """End the run and close the session."""
+        """End the run and close the session; images wait for no edit any more."""
+        with self._changed:
+            self._num_edits = 0
+            self._changed.notify_all()
         if self.job is not None:
             self.job.cancel()
             self.job.wait()
@@ -88,6 +95,53 @@ class Workspace:
         if self.state is None:
             raise InputError("no video is open")
         return self.state
+
+    def note_change(self) -> None:
+        """Let all tabs show the session again."""
+        with self._changed:
+            self.revision += 1
+            self._changed.notify_all()
+
+    def begin_edit(self) -> int:
+        """Announce an edit, which :meth:`edit` makes; returns the revision that will show it."""
+        with self._changed:
+            self._num_edits += 1
+            return self.revision + 1
+
+    def edit(self, change: Callable[[], object]) -> None:
+        """Make an edit that was announced, and let all tabs show it."""
+        try:
+            change()
+        finally:
+            with self._changed:
+                self._num_edits = max(self._num_edits - 1, 0)
+                self.revision += 1
+                self._changed.notify_all()
+
+    def wait_for_edit(self, revision: int) -> None:
+        """Wait until a revision is there, or no edit that could bring it is in work."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.revision >= revision or not self._num_edits)
+
+    def encode_ahead(self, frame: int) -> bool:
+        """Encode a frame before the first click on it.
+
+        Returns:
+            False where another frame is being encoded so: ask again, if it is still wanted.
+        """
+        state = self.state
+        if state is None or self.is_busy or state.is_encoded(frame):
+            return True
+        if not self._encodes_ahead.acquire(blocking=False):
+            return False
+        try:
+            self.predictor.encode_ahead(state, frame)
+        except (HQTrackError, OSError):
+            return True  # a click on the frame will say it
+        else:
+            return True
+        finally:
+            self._encodes_ahead.release()
 
     def track(self, kind: str, frame: int) -> Job:
         """Start a run in the background.
@@ -150,7 +204,8 @@ class Workspace:
         """
         state = self.opened()
         picture = state.frame(frame)
-        shown = [number for number, info in state.project.objects.items() if info.is_visible]
+        objects = list(state.project.objects.items())  # an edit may add one meanwhile
+        shown = [number for number, info in objects if info.is_visible]
         masks = split_label_map(state.label_map(frame), shown)
         drawn = draw_overlay(picture, masks, alpha=alpha)
         _, data = cv2.imencode(

@@ -86,7 +86,9 @@ def _tint(
 ) -> None:
     """Tint the mask's pixels of a window of the image in place, and outline them."""
     colour = palette()[object_id].astype(np.float32)
-    window[mask] = np.rint(window[mask] * (1.0 - alpha) + colour * alpha).astype(np.uint8)
+    levels = np.arange(256, dtype=np.float64)[:, None]
+    table = np.rint(levels * (1.0 - alpha) + colour * alpha).astype(np.uint8)
+    cv2.copyTo(cv2.LUT(window, table[None]), mask.view(np.uint8), window)
     kernel = np.ones((2 * stroke + 1, 2 * stroke + 1), dtype=np.uint8)
     # Beyond the window counts as nothing: an object cut by the frame's edge is outlined there too.
     inner = cv2.erode(mask.view(np.uint8), kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
