@@ -167,8 +167,6 @@ def bench(
         return
     from vots_hqtrack.bench.run import run_case
 
-    if mask is not None and source is None:
-        raise InputError("--mask goes with --source: synthetic frames have their own objects")
     done: list[CaseResult] = []
     for name, capacity, number_type, frame_size, num_objects in itertools.product(
         preset or ["lite"],
@@ -190,9 +188,6 @@ def bench(
         with err.status(f"measuring {name}"):
             done.append(run_case(case, *video))
         _show(done[-1])
-        if together > 1:
-            ratio = f"{done[-1].together:.2f} of the time one after another"
-            out.print(f"{together} videos in one batch: {ratio}\n")
     _show_growth(done)
     if json_path is not None:
         json_path.write_text(_report(done, device).to_json(), encoding="utf-8")
@@ -261,6 +256,8 @@ def _read_video(
     from vots_hqtrack.video.reader import open_source
 
     if source is None:
+        if mask is not None:
+            raise InputError("--mask goes with --source: synthetic frames have their own objects")
         video = SyntheticVideo(size, num_objects)
         return [video.frame(index) for index in range(_MAX_FRAMES)], video.masks(0)
     frames = [named.frame for named in itertools.islice(open_source(source), _MAX_FRAMES)]
@@ -301,6 +298,8 @@ def _show(result: CaseResult) -> None:
         f"objects seen {result.seen:.0%}; {result.operators} operators a frame; "
         f"{result.num_frames} frames; {result.clock} time\n"
     )
+    if result.together:
+        show(f"several videos in one batch: {result.together:.2f} of one after another\n")
 
 
 def _show_growth(results: Sequence[CaseResult]) -> None:
