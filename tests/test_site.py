@@ -131,11 +131,11 @@ def test_the_table_of_formats_has_every_format_as_it_is() -> None:
     rows = dict(re.findall(r"^\| (`[^|]+`) \|(.*)$", table, flags=re.MULTILINE))
     rows = {name: line for names, line in rows.items() for name in re.findall(r"`([^`]+)`", names)}
     for name, kind in FORMATS.items():
-        cells = [each.strip() for each in rows[name].split("|")]
-        assert (cells[1] != "by their commands") == (kind.write is not None), name
-        assert (cells[2] == "yes") == (kind.read is not None), name
+        columns = [each.strip() for each in rows[name].split("|")]
+        assert (columns[1] != "by their commands") == (kind.write is not None), name
+        assert (columns[2] == "yes") == (kind.read is not None), name
         if kind.write is not None:
-            assert cells[3] == ("any" if kind.last_id is None else str(kind.last_id)), name
-            assert (cells[5], cells[6]) == tuple(
+            assert columns[3] == ("any" if kind.last_id is None else str(kind.last_id)), name
+            assert (columns[5], columns[6]) == tuple(
                 "yes" if has else "no" for has in (kind.has_scores, kind.has_names)
             ), name

@@ -1,7 +1,12 @@
-"""Hook of the site's build: a folder in the navigation stands for all of its pages."""
+"""Hooks of the site's build.
+
+A folder in the navigation stands for all of its pages, and roles of docstrings, such as
+``:meth:``, are left out.
+"""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -11,6 +16,11 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Replace a navigation entry that names a folder by the folder's pages."""
     config.nav = _expand(config.nav, Path(config.docs_dir))
     return config
+
+
+def on_page_content(html: str, **_: object) -> str:
+    """Leave out the roles that stand before names in docstrings."""
+    return re.sub(r":(?:attr|class|func|meth|mod):(?=<code>)", "", html)
 
 
 def _expand(entry: object, docs: Path) -> object:
