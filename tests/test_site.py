@@ -39,7 +39,7 @@ class _Page(HTMLParser):
         self.anchors |= {found.get("id", ""), found.get("name", "")}
         if tag == "a" and "href" in found:
             self.links.add(found["href"])
-        elif tag == "link" and found.get("rel") not in ("canonical", "prev", "next"):
+        elif tag == "link" and found.get("rel") in ("stylesheet", "icon", "preload", "preconnect"):
             self.loaded.add(found.get("href", ""))
         if "src" in found:
             self.loaded.add(found["src"])
