@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint faults page gpu clean
+.PHONY: help demo test lint docs faults page gpu clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ lint: $(VENV)/.installed-dev ## Check format, style, types and spelling
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	git ls-files -z | xargs -0 $(BIN)/codespell
+
+docs: $(VENV)/.installed-dev ## Build the documentation site, build/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict --config-file docs/site/mkdocs.yml
 
 faults: $(VENV)/.installed-dev ## Kill, fill, forbid, close and damage; print a table (docs/reliability.md)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/campaign.py $(FAULT_ARGS)
@@ -56,5 +59,5 @@ $(VENV)/.installed-demo: pyproject.toml | $(BIN)/python
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
-	$(PIP) install --editable '.[toolkit,report,demo,train,ui,cluster,gpu,dev]'
+	$(PIP) install --editable '.[toolkit,report,demo,train,ui,cluster,gpu,docs,dev]'
 	touch $@

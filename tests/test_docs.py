@@ -43,7 +43,7 @@ def _commands(program: str) -> list[str]:
         blocks = [block.replace("\\\n", " ") for block in _blocks(page, "sh")]
         lines = [line for block in blocks for line in block.splitlines()]
         found += [text.partition("  #")[0].strip() for text in [*inline, *lines]]
-    return [text for text in found if re.match(rf"{re.escape(program)} [-a-z]", text)]
+    return [text for text in found if re.match(rf"{re.escape(program)}[ /][-a-z]", text)]
 
 
 @pytest.mark.weights
@@ -56,6 +56,14 @@ def test_readme_python_tracks_the_square(capsys: pytest.CaptureFixture[str]) -> 
     truth[60:120, 58:118] = True
     found = names["result"].masks[1]  # type: ignore[attr-defined]
     assert (found & truth).sum() / (found | truth).sum() > 0.5
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("page", ["docs/correcting.md", "docs/migrating.md", "docs/track.md"])
+def test_python_of_a_page_runs(page: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for block in _blocks(page, "python"):
+        exec(compile(block, page, "exec"), {})  # noqa: S102 - our own text
+        assert capsys.readouterr().out
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -84,6 +92,28 @@ def test_hqtrack_commands_have_the_options_that_we_name(command: str) -> None:
         pytest.skip("a placeholder")
     for option in re.findall(r"--[a-z-]+", command):
         assert re.search(rf"{option}\b", _help(*verbs)), f"{option} is not in:\n{_help(*verbs)}"
+
+
+@pytest.mark.parametrize("command", sorted(set(_commands("python examples"))))
+def test_examples_have_the_options_that_we_name(command: str) -> None:
+    program = command.split()[1]
+    for option in re.findall(r"--[a-z-]+", command):
+        assert f'"{option}"' in _text(program), f"{program} has no {option}"
+
+
+def test_extras_that_the_docs_install_are_in_the_metadata() -> None:
+    _, _, extras = _text("pyproject.toml").partition("\n[project.optional-dependencies]\n")
+    known = set(re.findall(r"^(\w+) = \[", extras.partition("\n[")[0], flags=re.MULTILINE))
+    named = {
+        extra.strip()
+        for page in PAGES
+        for names in re.findall(r"'\.\[([a-z, -]+)\]'", _text(page))
+        for extra in names.split(",")
+    }
+    assert {"toolkit", "ui", "train"} <= named <= known
+    table = re.findall(r"^\| (`[^|]+) \| [^|]+\|$", _text("docs/index.md"), flags=re.MULTILINE)
+    listed = {extra for names in table for extra in re.findall(r"`([^`]+)`", names)}
+    assert listed == known - {"bench", "dev"}
 
 
 def test_every_command_is_in_the_docs() -> None:
@@ -121,14 +151,23 @@ def test_vot_commands_are_understood_by_the_toolkit(command: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_links_and_pictures_are_there(page: str) -> None:
-    targets = re.findall(r"\]\(([^)#]+)\)", _text(page))
-    missing = [
-        target
-        for target in targets
-        if not target.startswith("https://") and not ((REPOSITORY / page).parent / target).exists()
-    ]
-    assert missing == []
+def test_links_anchors_and_images_are_there(page: str) -> None:
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", _text(page))):
+        file, _, anchor = target.partition("#")
+        path = (REPOSITORY / page).parent / file if file else REPOSITORY / page
+        if target.startswith("https://"):
+            continue
+        if not path.exists() or (anchor and anchor not in _anchors(path)):
+            broken.append(target)
+    assert broken == []
+
+
+def _anchors(path: Path) -> set[str]:
+    """Anchors of a page's headings, as GitHub and the site make them."""
+    text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.M | re.S)
+    titles = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).strip().replace(" ", "-") for title in titles}
 
 
 def test_the_trackers_that_the_readme_names_are_in_the_registry() -> None:

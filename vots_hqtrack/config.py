@@ -63,7 +63,7 @@ class EncoderConfig:
 
 @dataclass(frozen=True, slots=True)
 class VMOSConfig:
-    """Sizes of the video multi-object segmenter (paper section 2.1).
+    """Sizes of the video multi-object segmenter (paper section 2.2).
 
     Attributes:
         width_s16: Token width of the propagation blocks at stride 16.
@@ -122,7 +122,7 @@ Eviction = Literal["oldest", "densest"]
 
 @dataclass(frozen=True, slots=True)
 class MemoryConfig:
-    """Memory of a video (paper section 2.1; the values of its appendix for VOTS2023).
+    """Memory of a video (paper section 2.2; the values of its appendix for VOTS2023).
 
     Attributes:
         capacity: Maximum number of long-term frames, the reference frame included.
@@ -224,7 +224,7 @@ HQ_WEIGHTS = "sam-hq-"
 
 @dataclass(frozen=True, slots=True)
 class RefinerConfig:
-    """The mask refiner (paper section 2.2).
+    """The mask refiner (paper section 2.3).
 
     Attributes:
         enabled: False reports VMOS's masks as they are.
@@ -263,7 +263,7 @@ class RefinerConfig:
 
 @dataclass(frozen=True, slots=True)
 class SelectorConfig:
-    """The selector (paper section 2.2, Table 4).
+    """The selector (paper section 2.3, Table 4).
 
     Attributes:
         iou_threshold: Minimum IoU with the initial mask at which the refined mask is taken.

@@ -1,6 +1,6 @@
 """State of one video: object slots, group memories, and every rule of what is stored and evicted.
 
-Follows the memory of the paper's section 2.1: long-term entries at a fixed gap beside the reference
+Follows the memory of the paper's section 2.2: long-term entries at a fixed gap beside the reference
 frames, and a short-term entry that is a few frames old.
 """
 

@@ -1,4 +1,4 @@
-"""The refiner: initial masks in, sharper masks out; its protocol and registry (paper section 2.2).
+"""The refiner: initial masks in, sharper masks out; its protocol and registry (paper section 2.3).
 
 A refiner is registered under the name that ``refiner.kind`` takes, by a function that builds it::
 

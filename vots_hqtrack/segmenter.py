@@ -1,4 +1,4 @@
-"""Segmentation of one frame: propagate, decode, refine, select, score (paper, Figure 2).
+"""Segmentation of one frame: propagate, decode, refine, select, score (paper, Figure 1).
 
 A function of tensors: the host reads none of them and decides nothing in the middle, so that it can
 be recorded and launched at once (decision 0030). Nothing is written; `tracker.py` does that.

@@ -1,4 +1,4 @@
-"""The selector: initial or refined mask, object by object, then pixel by pixel (paper section 2.2).
+"""The selector: initial or refined mask, object by object, then pixel by pixel (paper section 2.3).
 
 Pure functions of masks on the device. An object takes its refined mask where that agrees enough
 with the initial one; refined masks are made independently, so they may overlap, and

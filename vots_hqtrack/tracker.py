@@ -1,4 +1,4 @@
-"""The tracker, where encoder, VMOS, memory, refiner and selector meet (paper, Figure 2).
+"""The tracker, where encoder, VMOS, memory, refiner and selector meet (paper, Figure 1).
 
 Steps of a frame: encode once, read memory, segment (`segmenter.py`), write memory, report.
 """

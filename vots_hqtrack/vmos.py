@@ -1,4 +1,4 @@
-"""VMOS, the video multi-object segmenter: propagates masks from frame to frame (paper section 2.1).
+"""VMOS, the video multi-object segmenter: propagates masks from frame to frame (paper section 2.2).
 
 The network holds weights only. What it stores of a video is in memory entries that the caller
 keeps, so one network serves any number of videos at once.

@@ -1,4 +1,4 @@
-"""The registry of image encoders (paper section 2.1).
+"""The registry of image encoders (paper section 2.2).
 
 An encoder is an ``nn.Module`` that maps an image, ``(B, 3, H, W)`` float normalised RGB, to
 ``FrameFeatures``. It is registered under the name that ``encoder.kind`` takes, with what the rest

@@ -1,4 +1,4 @@
-"""InternImage-T as VMOS's encoder (paper section 2.1), built of deformable convolutions.
+"""InternImage-T as VMOS's encoder (paper section 2.2), built of deformable convolutions.
 
 The released model keeps the last of the four stages at stride 16 and at the third one's width,
 where InternImage itself halves the map and doubles the width once more. Maps are channels-last

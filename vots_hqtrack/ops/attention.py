@@ -1,6 +1,6 @@
 """Attention to all tokens of several frames: reference, and blocks in a fixed workspace.
 
-Used by the long-term memory and the self attention (paper section 2.1). There is one head; keys are
+Used by the long-term memory and the self attention (paper section 2.2). There is one head; keys are
 narrow and values wide, for which fused attention kernels are not made. All versions compute, over
 the tokens of all frames together,
 

@@ -1,6 +1,6 @@
 """Attention of every token to a square window of another frame: reference and tiled version.
 
-Used by the short-term memory (paper section 2.1; 15 x 15 tokens there). Both versions compute
+Used by the short-term memory (paper section 2.2; 15 x 15 tokens there). Both versions compute
 
     softmax_j(scale * q . k_j + bias_j) @ v_j    over the tokens j of the window inside the frame.
 """

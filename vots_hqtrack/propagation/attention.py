@@ -1,4 +1,4 @@
-"""The three gated attentions of a block, and their output layers (paper section 2.1)."""
+"""The three gated attentions of a block, and their output layers (paper section 2.2)."""
 
 from __future__ import annotations
 

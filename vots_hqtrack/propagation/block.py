@@ -1,4 +1,4 @@
-"""One gated propagation block: long-term, short-term and self attention (paper section 2.1).
+"""One gated propagation block: long-term, short-term and self attention (paper section 2.2).
 
 Two streams run side by side: visual features, and identity features that say where each object is.
 The first block has no identity stream yet.

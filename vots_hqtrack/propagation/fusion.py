@@ -1,4 +1,4 @@
-"""Fusion of a propagated stream with the encoder's features at a finer stride (paper, Figure 3)."""
+"""Fusion of a propagated stream with the encoder's features at a finer stride (paper, Figure 1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Multi-scale propagation: at strides 16 and 8, fused to stride 4 (paper section 2.1, Figure 3)."""
+"""Multi-scale propagation: at strides 16 and 8, fused to stride 4 (paper section 2.2, Figure 1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SAM networks as the ``segment-anything-hq`` package builds them (paper section 2.2).
+"""SAM networks as the ``segment-anything-hq`` package builds them (paper section 2.3).
 
 The larger SAMs' image encoders are its modules, and the HQ head is trained on its modules; the tiny
 SAM does without it. Importing the package takes seconds, so it is done when it is needed. It warns,

@@ -1,6 +1,6 @@
 """Initial mask -> SAM's prompts: box, low-resolution mask and centre point.
 
-The paper (section 2.2) prompts with the tight box alone; the other two say what inside the box is
+The paper (section 2.3) prompts with the tight box alone; the other two say what inside the box is
 meant. Coordinates of prompts are SAM's: pixel indices ``(x, y)``, the prompt encoder itself adds
 the half pixel that leads to the pixel's centre. So the box of a mask runs from its first to its
 *last* column and row (inclusive maxima), unlike ``masks.mask_boxes``.

@@ -1,4 +1,4 @@
-"""SAM as refiner: initial masks and the frame's embedding in, sharp masks out (paper section 2.2).
+"""SAM as refiner: initial masks and the frame's embedding in, sharp masks out (paper section 2.3).
 
 The frame is encoded once; SAM's prompt encoder and mask decoder run for all objects in one batch.
 The module holds no data of a frame or video.

@@ -60,7 +60,7 @@ class StoredImage(NamedTuple):
 
 
 def read_frame(
-    path: Path, *, exif: ExifRule = "ignore", losses: Losses | None = None
+    path: str | Path, *, exif: ExifRule = "ignore", losses: Losses | None = None
 ) -> FrameArray:
     """Read an image file as a frame.
 
@@ -80,6 +80,7 @@ def read_frame(
         InputError: The file is missing, damaged so that it gives no image, cut short, an animation,
             or not an 8- or 16-bit image.
     """
+    path = Path(path)
     try:
         data = path.read_bytes()
     except OSError as error:

@@ -190,16 +190,16 @@ class LabelMaps:
         self._notes.add(kind)
 
 
-def read_label_map(path: Path) -> LabelArray:
+def read_label_map(path: str | Path) -> LabelArray:
     """Read a label map that is alone, ``(H, W)`` uint8, 0 = background; see `LabelMaps`.
 
     Raises:
         InputError: As `LabelMaps.read`.
     """
-    return LabelMaps([path]).read(path)
+    return LabelMaps([Path(path)]).read(Path(path))
 
 
-def write_label_map(path: Path, label_map: LabelArray) -> None:
+def write_label_map(path: str | Path, label_map: LabelArray) -> None:
     """Write a uint8 ``(H, W)`` label map as an indexed PNG, which appears whole or not at all.
 
     Raises:
@@ -213,7 +213,7 @@ def write_label_map(path: Path, label_map: LabelArray) -> None:
     image.putpalette(palette().tobytes())
     encoded = io.BytesIO()  # Pillow's own writing does not tell why it failed
     image.save(encoded, format="PNG")
-    with atomic_path(path) as temporary:
+    with atomic_path(Path(path)) as temporary:
         temporary.write_bytes(encoded.getvalue())
 
 
