@@ -58,7 +58,7 @@ def distinct_presets() -> list[str]:
                 config.confidence.kind,
                 dataclasses.replace(config.tracking, slots="packed", absence_score=0),
             }
-    for name in PRESETS:
+    for name in reversed(PRESETS):  # the first of equals stays
         others = set[object]().union(*(parts[other] for other in parts if other != name))
         if parts.get(name, set()) <= others:
             parts.pop(name, None)

@@ -57,8 +57,8 @@ CLOSED_FRAMES = {"D": 4}
 """Frames of the clips that are tracked in closed loop in float32; else all."""
 LOWERED_FRAMES = {False: {"A": 8, "C": 4, "P": 8}, True: {"A": 4, "C": 4, "P": 4}}
 """Frames of the clips that are tracked with bfloat16 products, which are slow on most CPUs: in
-closed loop until three frames are in the long-term memory, and with the recorded labels in memory,
-where rounding does not add up, until one is; else all."""
+closed loop until three frames are in the long-term memory (one of clip C), and with the recorded
+labels in memory, where rounding does not add up, until one is; else all."""
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def test_in_the_interpreter() -> None:
     """Triton interprets what is imported under its variable, so that takes a fresh process."""
     if INTERPRETING:
         return
-    command = [sys.executable, "-m", "pytest", "-q", "--noconftest"]  # neither is needed
+    command = [sys.executable, "-m", "pytest", "-q", "--noconftest", "-m", "not gpu"]
     ended = subprocess.run(
         [*command, "-p", "no:cacheprovider", "-rf", __file__],
         env={
