@@ -17,7 +17,7 @@ from vots_hqtrack.presets import PRESETS
 
 
 def presets() -> None:
-    """List the presets, and the options that --set can change, with their defaults."""
+    """List the presets, or all options of one."""
     configs = {name: make() for name, make in PRESETS.items()}
     table = Table("preset", "what it is", "weights", title="presets", title_justify="left")
     for name, make in PRESETS.items():

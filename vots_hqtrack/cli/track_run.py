@@ -14,9 +14,10 @@ from rich.markup import escape
 
 from vots_hqtrack.allocation import keep_freed_memory
 from vots_hqtrack.cli import signals
-from vots_hqtrack.cli.console import err, frame_progress, out, print_error
+from vots_hqtrack.cli.console import err, out, print_error
 from vots_hqtrack.cli.forward_run import ForwardRun
 from vots_hqtrack.cli.given import check_prompt, make_masks
+from vots_hqtrack.cli.progress import frame_progress
 from vots_hqtrack.cli.resume import find_checkpoint, fingerprint, require_same_run, say_of
 from vots_hqtrack.cli.track_job import Job, Prepared, RunOptions
 from vots_hqtrack.cli.track_session import SessionRun, remove_session

@@ -22,6 +22,7 @@ from vots_hqtrack.cli.vot import (
     WorkspaceOption,
     make_entry,
     register,
+    vot_app,
 )
 from vots_hqtrack.errors import ConfigError
 from vots_hqtrack.extras import install_command
@@ -41,6 +42,7 @@ OutOption = Annotated[
 ]
 
 
+@vot_app.command()
 def report(
     trackers: Annotated[
         list[str], typer.Argument(metavar="TRACKER ...", help="Names of evaluated trackers.")
@@ -70,6 +72,7 @@ def report(
     out.print(f"report:     {path.absolute()}", markup=False, soft_wrap=True)
 
 
+@vot_app.command()
 def ablate(
     folder: OutOption,
     variants: Annotated[

@@ -10,9 +10,17 @@ import typer
 from vots_hqtrack.cli.console import err, out
 from vots_hqtrack.cli.options import DeviceOption, SettingsOption, WeightsOption
 from vots_hqtrack.cli.steps import show_tool_errors
-from vots_hqtrack.cli.vot import WORKSPACE, WorkspaceOption, check_registered, make_entry, register
+from vots_hqtrack.cli.vot import (
+    WORKSPACE,
+    WorkspaceOption,
+    check_registered,
+    make_entry,
+    register,
+    vot_app,
+)
 
 
+@vot_app.command()
 def workspace(
     stack: Annotated[
         str, typer.Argument(metavar="STACK", help="Official stack, such as vots2026/main.")
@@ -50,6 +58,7 @@ def workspace(
         out.print(line, markup=False, soft_wrap=True)
 
 
+@vot_app.command()
 def realtime(
     tracker: Annotated[
         str, typer.Argument(metavar="TRACKER", help="Name of a tracker of the workspace.")
