@@ -12,11 +12,13 @@ from vots_hqtrack.cli import signals
 from vots_hqtrack.cli.options import (
     ConfigOption,
     DeviceOption,
+    ModelOption,
     PresetOption,
     RefineOption,
     SettingsOption,
     WeightsOption,
     build_config,
+    find_model,
     refuse_nan,
 )
 from vots_hqtrack.cli.prompts import FramePrompt, frame_prompt
@@ -25,6 +27,7 @@ from vots_hqtrack.cli.track_job import GivenPrompts, Prepared, RunOptions, prepa
 from vots_hqtrack.errors import HQTrackError, InputError
 
 if TYPE_CHECKING:
+    from vots_hqtrack.config import TrackerConfig
     from vots_hqtrack.video.result_folder import Earlier
 
 CHECKPOINT_GAP = 50
@@ -159,6 +162,7 @@ TogetherOption = Annotated[
 
 
 def track(
+    ctx: typer.Context,
     sources: Annotated[
         list[str],
         typer.Argument(
@@ -181,6 +185,7 @@ def track(
     reverse: ReverseOption = False,
     both: BothOption = False,
     preset: PresetOption = "lite",
+    model: ModelOption = None,
     weights: WeightsOption = None,
     device: DeviceOption = "auto",
     config: ConfigOption = None,
@@ -206,11 +211,14 @@ def track(
     Of several videos one that fails does not stop the others; the exit code is 5 then.
     """
     with signals.on_signal("leave"):
-        built = build_config(preset, config=config, settings=settings, refine=refine)
         given = _read_given(mask, box, point, prompts, len(sources))
         span = _read_span(start, stop, limit, reverse=reverse, both=both)
         if overwrite and resume:
             raise InputError("wanted either --overwrite or --resume, got both")
+        base: str | TrackerConfig = preset
+        if model is not None:
+            base, weights = find_model(ctx, model, weights)
+        built = build_config(base, config=config, settings=settings, refine=refine)
         earlier: Earlier = "overwrite" if overwrite else "resume" if resume else "refuse"
         files = tuple(path for path in (config, weights) if path is not None)
         shared = (fps, exif, skip_missing, overlay, cutout, earlier, checkpoint, files, together)
