@@ -154,7 +154,7 @@ def published_config(folder: Path, name: str = "") -> dict[str, Any]:
     for key in ("tracker", "weights"):
         if not isinstance(content.get(key), dict):
             raise WeightsError(f"{start} wanted an object {key!r} in its {MODEL_CONFIG}")
-    return content
+    return dict(content)
 
 
 def published_weights(folder: Path, name: str = "") -> dict[str, WeightsEntry]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import logging
 import sys
+from collections.abc import Iterable
 from typing import IO, TextIO, cast
 
 from rich.console import Console
@@ -76,3 +78,29 @@ def print_error(text: str) -> None:
     """Print an error as one line on stderr."""
     line = printable(" ".join(text.split()))
     err.print(f"error: {line}", style="bold red", markup=False, soft_wrap=True)
+
+
+def print_json(content: object) -> None:
+    """Print a value as JSON on stdout, for other programs."""
+    out.print(json.dumps(content, indent=2), markup=False, soft_wrap=True)
+
+
+def print_rows(rows: Iterable[tuple[str, ...]], *, head: tuple[str, ...] = ()) -> None:
+    """Print rows as columns without lines; only the last column is wrapped, at its spaces.
+
+    Args:
+        rows: Plain strings.
+        head: Titles of the columns; empty for none.
+    """
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, show_header=bool(head), pad_edge=False, padding=(0, 2, 0, 0))
+    rows = list(rows)
+    for index in range(len((head or rows[0]) if head or rows else ())):
+        table.add_column(
+            head[index] if head else "", no_wrap=index + 1 < len(head or rows[0]), overflow="fold"
+        )
+    for row in rows:
+        table.add_row(*(escape(printable(text, keep_breaks=True)) for text in row))
+    out.print(table)

@@ -39,6 +39,7 @@ ModelOption = Annotated[
         "Hugging Face hub (extra hub).",
     ),
 ]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
 DeviceOption = Annotated[
     str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:1 or mps.")
 ]
@@ -47,7 +48,7 @@ SettingsOption = Annotated[
     typer.Option(
         "--set",
         metavar="SECTION.OPTION=VALUE",
-        help="Change an option of the preset; may be repeated. `hqtrack presets` lists them.",
+        help="Change an option of the preset; may be repeated. `hqtrack presets NAME` lists them.",
     ),
 ]
 ConfigOption = Annotated[

@@ -41,7 +41,9 @@ def fingerprint(
     from vots_hqtrack.checkpoints.manifest import locate, published_folder, sha256_of
 
     published = published_folder(weights)
-    own = {config.weights: sha256_of(weights)} if weights is not published else {}
+    own: dict[str, str] = {}
+    if weights is not None and published is None:
+        own[config.weights] = sha256_of(weights)
     named = [
         own.get(name) or locate(name, published).entry.sha256 for name in config.weights_needed()
     ]
