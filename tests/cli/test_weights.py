@@ -71,8 +71,9 @@ def test_import_verify_path_and_list(runner, published, cache):
     shown = runner.invoke(app, ["weights", "path", "sam-hq-vit-tiny"])
     assert shown.stdout == f"{path}\n"
     assert runner.invoke(app, ["weights", "verify"]).exit_code == 0
-    listed = runner.invoke(app, ["weights", "list"]).stdout
-    assert "hqtrack weights fetch sam-hq-vit-tiny\n" not in listed
+    listed = json.loads(runner.invoke(app, ["weights", "list", "--json"]).stdout)
+    assert listed["sam-hq-vit-tiny"]["state"] == "here"
+    assert listed["sam-hq-vit-tiny"]["file"] == path
     again = runner.invoke(app, ["weights", "import", str(published), "--as", "sam-hq-vit-tiny"])
     assert (again.exit_code, "--force" in again.stderr) == (3, True)
     with (cache / "sam-hq-vit-tiny.safetensors").open("r+b") as file:

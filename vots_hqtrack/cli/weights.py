@@ -207,7 +207,9 @@ def verify_weights(
     from vots_hqtrack.checkpoints.manifest import verify, verify_all
 
     verdicts = verify_all() if which is None else [verify(which)]
-    print_rows((verdict.name, verdict.state, verdict.reason) for verdict in verdicts)
+    for verdict in verdicts:
+        line = printable(f"{verdict.name}: {verdict.state}, {verdict.reason}", keep_breaks=True)
+        out.print(line, markup=False, soft_wrap=True)
     if any(verdict.state in ("damaged", "missing") for verdict in verdicts):
         raise typer.Exit(WeightsError.exit_code)
 
