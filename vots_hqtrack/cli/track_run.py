@@ -217,6 +217,10 @@ def _new_writer(
         facts,
         overlay_fps=job.source.fps if options.use_overlay else None,
         cutout=None if options.cutout is None else Cutout(options.cutout, job.source.fps),
+        # At another frame rate sound and frames would not agree.
+        sound=Path(job.source.location)
+        if job.source.kind == "video" and options.fps is None
+        else None,
         earlier=earlier,
         num_done=num_done,
         get_losses=lambda: job.source.losses,
