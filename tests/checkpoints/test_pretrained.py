@@ -294,5 +294,5 @@ def test_networks_that_came_from_no_file_cannot_be_saved(tmp_path: Path) -> None
 
 
 def test_a_weights_folder_is_not_a_published_tracker() -> None:
-    with pytest.raises(WeightsError, match=r"wanted config\.json, found none"):
+    with pytest.raises(WeightsError, match="or a published tracker, found a folder"):
         HQTracker.from_preset("lite", device="cpu", weights=weights_folder())

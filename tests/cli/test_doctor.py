@@ -39,7 +39,8 @@ def test_all_is_well(runner, weights):
     assert result.exit_code == 0, result.output
     for name in ("vots-hqtrack", "python", "torch", "cpu", *SHIPPED):
         assert name in result.stdout
-    assert f"whole: {', '.join(SHIPPED)}\n" in result.stdout
+    lines = [line.strip() for line in result.stdout.splitlines()]
+    assert f"weights     whole: {', '.join(SHIPPED)}" in lines
     assert len(result.stdout.splitlines()) <= 36
     assert result.stdout.rstrip().endswith("hqtrack track VIDEO --box X,Y,WIDTH,HEIGHT --out DIR")
     assert result.stderr == ""

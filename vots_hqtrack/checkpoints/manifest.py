@@ -239,10 +239,13 @@ def resolve(name: str, path: Path | None = None) -> Path:
     Raises:
         WeightsError: The file or the name does not exist.
     """
-    if path is None or path.is_dir():
+    if path is None or (path / MODEL_CONFIG).exists():
         return locate(name, path).path
     if not path.is_file():
-        raise WeightsError(f"wanted a weights file, found nothing at {path.absolute()}")
+        kind = "a folder" if path.is_dir() else "nothing"
+        raise WeightsError(
+            f"wanted a weights file, or a published tracker, found {kind} at {path.absolute()}"
+        )
     return path.resolve()
 
 

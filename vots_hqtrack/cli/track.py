@@ -27,7 +27,6 @@ from vots_hqtrack.cli.track_job import GivenPrompts, Prepared, RunOptions, prepa
 from vots_hqtrack.errors import HQTrackError, InputError
 
 if TYPE_CHECKING:
-    from vots_hqtrack.config import TrackerConfig
     from vots_hqtrack.video.result_folder import Earlier
 
 CHECKPOINT_GAP = 50
@@ -213,19 +212,21 @@ def track(
     with signals.on_signal("leave"):
         given = _read_given(mask, box, point, prompts, len(sources))
         span = _read_span(start, stop, limit, reverse=reverse, both=both)
-        if overwrite and resume:
-            raise InputError("wanted either --overwrite or --resume, got both")
-        base: str | TrackerConfig = preset
-        if model is not None:
-            base, weights = find_model(ctx, model, weights)
+        earlier = _choose_earlier(overwrite=overwrite, resume=resume)
+        base, weights = (preset, weights) if model is None else find_model(ctx, model, weights)
         built = build_config(base, config=config, settings=settings, refine=refine)
-        earlier: Earlier = "overwrite" if overwrite else "resume" if resume else "refuse"
         files = tuple(path for path in (config, weights) if path is not None)
         shared = (fps, exif, skip_missing, overlay, cutout, earlier, checkpoint, files, together)
         options = RunOptions(built, device, weights, span, *shared)
         prepared = _prepare_all(sources, out_folder, given, options)
         from vots_hqtrack.cli.track_run import run_all
     run_all(prepared)
+
+
+def _choose_earlier(*, overwrite: bool, resume: bool) -> Earlier:
+    if overwrite and resume:
+        raise InputError("wanted either --overwrite or --resume, got both")
+    return "overwrite" if overwrite else "resume" if resume else "refuse"
 
 
 def _prepare_all(

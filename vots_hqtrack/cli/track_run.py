@@ -316,8 +316,10 @@ def _check_limit(job: Job, saved: SavedState | None) -> None:
 
 def _print_summary(summary: TrackSummary, num_frames: int, speed: str, folder: Path) -> None:
     counts = f"{_count(num_frames, 'frame')}, {_count(len(summary.objects), 'object')}"
-    lines = [f"{counts}, {speed}; results in {folder}", *summary.lines(), summary.lost_line()]
-    for line in filter(None, lines):
+    lines = [f"{counts}, {speed}; results in {folder}", *summary.lines()]
+    if len(summary.objects) > 1 and (lost := summary.lost_line()):
+        lines.append(lost)
+    for line in lines:
         out.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
 

@@ -6,6 +6,7 @@ import heapq
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 from av.audio.stream import AudioStream
@@ -16,6 +17,8 @@ from vots_hqtrack.io import atomic_path
 
 MP4_CODECS = frozenset({"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"})
 """Codecs of sound that an MP4 holds."""
+TimedPacket = tuple[Fraction, int, "Packet[Any]"]
+"""Time in seconds, number of the stream, and the packet."""
 
 
 def copy_sound(source: Path, video: Path, *, start: float = 0.0) -> bool:
@@ -38,8 +41,8 @@ def copy_sound(source: Path, video: Path, *, start: float = 0.0) -> bool:
         with (
             source.open("rb") as heard,
             video.open("rb") as seen,
-            av.open(heard) as given,
-            av.open(seen) as drawn,
+            av.open(heard, "r") as given,
+            av.open(seen, "r") as drawn,
         ):
             if not (given.streams.audio and given.streams.video):
                 return False
@@ -68,7 +71,7 @@ def copy_sound(source: Path, video: Path, *, start: float = 0.0) -> bool:
     return True
 
 
-def _timed(packets: Iterator[Packet], index: int) -> Iterator[tuple[Fraction, int, Packet]]:
+def _timed(packets: Iterator[Packet[Any]], index: int) -> Iterator[TimedPacket]:
     """Yield packets with the time of their decoding in seconds, and their stream's number."""
     for packet in packets:
         if packet.dts is not None and packet.time_base is not None:
@@ -76,8 +79,8 @@ def _timed(packets: Iterator[Packet], index: int) -> Iterator[tuple[Fraction, in
 
 
 def _shifted(
-    packets: Iterator[Packet], sound: AudioStream, origin: Fraction, stop: Fraction
-) -> Iterator[tuple[Fraction, int, Packet]]:
+    packets: Iterator[Packet[Any]], sound: AudioStream, origin: Fraction, stop: Fraction
+) -> Iterator[TimedPacket]:
     """Yield the packets of sound between two times, the first of which becomes 0."""
     ticks = round(origin / (sound.time_base or Fraction(1)))
     for seconds, index, packet in _timed(packets, 1):
