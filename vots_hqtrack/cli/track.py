@@ -203,8 +203,7 @@ def track(
 ) -> None:
     """Track objects through videos.
 
-    Writes DIR/masks/<frame>.png (a pixel's value is its object's id),
-    DIR/overlay.mp4 and DIR/tracks.json.
+    Writes DIR/masks/<frame>.png (values are object ids), DIR/overlay.mp4 and DIR/tracks.json.
     An error, Ctrl-C or SIGTERM midway loses nothing of what was done; --resume goes on.
     Lost or damaged frames make the result "partial", with exit code 5.
     Of several videos one that fails does not stop the others; the exit code is 5 then.
@@ -213,9 +212,9 @@ def track(
         given = _read_given(mask, box, point, prompts, len(sources))
         span = _read_span(start, stop, limit, reverse=reverse, both=both)
         earlier = _choose_earlier(overwrite=overwrite, resume=resume)
-        base, weights = (preset, weights) if model is None else find_model(ctx, model, weights)
+        base, weights = find_model(ctx, model, weights) if model is not None else (preset, weights)
         built = build_config(base, config=config, settings=settings, refine=refine)
-        files = tuple(path for path in (config, weights) if path is not None)
+        files = tuple(filter(None, (config, weights)))
         shared = (fps, exif, skip_missing, overlay, cutout, earlier, checkpoint, files, together)
         options = RunOptions(built, device, weights, span, *shared)
         prepared = _prepare_all(sources, out_folder, given, options)
