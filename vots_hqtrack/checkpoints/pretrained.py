@@ -75,14 +75,15 @@ def find_pretrained(
     """
     if not isinstance(source, (str, os.PathLike)) or not str(source):
         raise ConfigError(f"wanted a folder, or an id of the hub, got {source!r}")
-    folder = Path(source).expanduser()
-    if folder.is_dir():
+    # These, unlike the methods of Path, find nothing where a name is too long or has no home.
+    folder = Path(os.path.expanduser(source))
+    if os.path.isdir(folder):
         if revision is not None:
             raise ConfigError(f"{folder} is a folder, which has no revision; got {revision!r}")
         return read_pretrained(folder)
     text = str(source)
-    if folder.exists() or not isinstance(source, str) or not _HUB_ID.fullmatch(text):
-        found = "a file" if folder.exists() else "nothing"
+    if os.path.exists(folder) or not isinstance(source, str) or not _HUB_ID.fullmatch(text):
+        found = "a file" if os.path.exists(folder) else "nothing"
         raise ConfigError(
             "wanted the folder of a published tracker, or an id of the hub such as owner/name; "
             f"found {found} at {text!r}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -87,7 +88,7 @@ def find_model(ctx: typer.Context, model: str, weights: Path | None) -> Model:
     from vots_hqtrack.checkpoints.pretrained import find_pretrained
 
     name, separator, revision = model.rpartition("@")
-    if not separator or Path(model).expanduser().exists():
+    if not separator or os.path.exists(os.path.expanduser(model)):
         return Model(*find_pretrained(model))
     return Model(*find_pretrained(name, revision=revision))
 
