@@ -46,8 +46,8 @@ gpu: ## Prove, measure and train on a GPU, within ten minutes (docs/gpu.md)
 	$(PYTHON) -m vots_hqtrack gpu run --out $(OUT) $(if $(WHEELS),--wheels $(WHEELS)) \
 		$(if $(DATA),--data $(DATA)) $(GPU_ARGS)
 
-clean: ## Remove the virtual environment, build outputs and caches
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+clean: ## Remove the virtual environment, the demo's folder, build outputs and caches
+	rm -rf $(VENV) hqtrack-demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 
 $(BIN)/python:

@@ -8,6 +8,7 @@ import importlib.util
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -16,11 +17,6 @@ import pytest
 from packaging.requirements import Requirement
 
 import vots_hqtrack
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "vots_hqtrack"
@@ -178,7 +174,7 @@ def test_third_party_imports_are_declared() -> None:
         declared |= {_distribution(Requirement(line).name) for line in lines}
     homes = importlib.metadata.packages_distributions()
     used = {name for module in MODULES for name in _imports(module)}
-    used -= {*sys.stdlib_module_names, "vots_hqtrack", "tomli"}
+    used -= {*sys.stdlib_module_names, "vots_hqtrack"}
     assert "torch" in used
     undeclared = {
         name

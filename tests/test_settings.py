@@ -20,7 +20,7 @@ from vots_hqtrack.config import (
 from vots_hqtrack.errors import ConfigError
 from vots_hqtrack.presets import lite, load_preset
 from vots_hqtrack.settings import apply_settings, load_toml
-from vots_hqtrack.training.recipe_files import build_any_recipe, read_tables, set_options
+from vots_hqtrack.training.recipe_files import build_recipe, read_tables, set_options
 
 OPTIONS = sorted(lite().options())
 ABSURD = (
@@ -126,7 +126,7 @@ def test_exception_absurd_toml(tmp_path: Path, content: str) -> None:
         load_toml(lite(), path)
     assert len(str(caught.value)) < 1500
     with pytest.raises(ConfigError):
-        build_any_recipe(set_options(read_tables(str(path)), ["memory.gap=5"]))
+        build_recipe(set_options(read_tables(str(path)), ["memory.gap=5"]))
 
 
 _NAMES = st.one_of(st.sampled_from(OPTIONS), st.text(max_size=12))
@@ -169,6 +169,6 @@ def test_any_toml_file_is_applied_or_refused(tmp_path_factory, content: bytes) -
     except ConfigError as error:
         assert str(error)  # noqa: PT017 - most are refused, not all
     try:
-        build_any_recipe(set_options(read_tables(str(path)), ["train.seed=5", "data.0.root=a"]))
+        build_recipe(set_options(read_tables(str(path)), ["train.seed=5", "data.0.root=a"]))
     except ConfigError as error:
         assert str(error)  # noqa: PT017 - most are refused, not all

@@ -104,7 +104,16 @@ class TestLines:
         assert summarise([]).lines() == []
 
     def test_an_object_that_was_never_there(self) -> None:
-        assert summarise_one(0.0, 0.0).lines() == ["object 1: never seen"]
+        summary = summarise_one(0.0, 0.0)
+        assert summary.lines() == ["object 1: never seen"]
+        assert summary.lost_line() == "not there at the end: object 1 (never seen in 2 frames)"
+
+    def test_the_last_line_names_what_is_lost_with_its_fraction(self) -> None:
+        lost = summarise_one(0.9, 0.0, 0.9, 0.0)
+        assert lost.lost_line() == (
+            "not there at the end: object 1 (no mask in 2 of 4 frames, 50%)"
+        )
+        assert summarise_one(0.9, 0.0, 0.9).lost_line() == ""
 
     def test_an_object_that_joins_later(self) -> None:
         found = summarise([make_result(0, o1=1.0), make_result(1, o1=1.0, o2=0.9)])

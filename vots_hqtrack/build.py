@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vots_hqtrack.checkpoints.convert import DEAD_PREFIX, part_of
 from vots_hqtrack.checkpoints.load import load_into, load_weights, name_some
-from vots_hqtrack.checkpoints.manifest import resolve
+from vots_hqtrack.checkpoints.manifest import published_folder, resolve
 from vots_hqtrack.config import TrackerConfig
 from vots_hqtrack.devices import pick_dtype
 from vots_hqtrack.encoder import find_encoder
@@ -45,27 +45,39 @@ def build_parts(config: TrackerConfig, device: torch.device, weights: Path | Non
     Args:
         config: Options of tracking.
         device: Compute device.
-        weights: VMOS weights (safetensors) in place of the preset's.
+        weights: VMOS weights (safetensors) in place of the preset's, or the folder of a published
+            tracker, with all weights.
 
     Raises:
         ConfigError: The encoder or refiner is unknown, or they cannot be combined.
         WeightsError: Weights are missing, damaged, or do not fit.
     """
-    source = _find_all(config, weights)
+    source = str(find_weights(config, weights)[config.weights])
     network, vmos = build_networks(config)
     load_segmenter(network, vmos, load_weights(config.weights, weights), source=source)
-    return _join_parts(config, device, network, vmos, has_weights=True)
+    return _join_parts(config, device, network, vmos, published=published_folder(weights))
 
 
-def make_tracker(config: TrackerConfig, parts: TrackerParts, device: torch.device) -> HQTracker:
+def make_tracker(
+    config: TrackerConfig,
+    parts: TrackerParts,
+    device: torch.device,
+    files: Mapping[str, Path] | None = None,
+) -> HQTracker:
     """Make a tracker of its parts: one that keeps a latency budget, where there is one.
 
     Sets the number of CPU threads of this process where the configuration names it.
+
+    Args:
+        config: Options of tracking.
+        parts: Networks.
+        device: Compute device.
+        files: Files that the weights were read from, by name; None without files.
     """
     if config.runtime.threads:
         torch.set_num_threads(config.runtime.threads)
     kind = RealtimeTracker if config.runtime.frame_budget else HQTracker
-    return kind(config, *parts, device)
+    return kind(config, *parts, device, files=files)
 
 
 def build_untrained_parts(
@@ -133,18 +145,26 @@ def load_segmenter(
         load_into(vmos, part_of(tensors, "vmos"), source=source)
 
 
-def _find_all(config: TrackerConfig, weights: Path | None) -> str:
-    """Return the path of VMOS's weights; raises one error about all that is missing."""
-    source, *others = config.weights_needed()
-    found, problems = [], []
-    for name, path in ((source, weights), *((other, None) for other in others)):
+def find_weights(config: TrackerConfig, weights: Path | None) -> dict[str, Path]:
+    """Find the files of all weights that a tracker reads, by name.
+
+    Args:
+        config: Options of tracking.
+        weights: As for :func:`build_parts`.
+
+    Raises:
+        WeightsError: Weights are missing; the error says of all that are.
+    """
+    found, problems = {}, []
+    for name in config.weights_needed():
         try:
-            found.append(resolve(name, path))
+            path = weights if name == config.weights else published_folder(weights)
+            found[name] = resolve(name, path)
         except WeightsError as error:
             problems.append(str(error))
     if problems:
-        raise WeightsError("\n".join(problems))
-    return str(found[0])
+        raise WeightsError("\n".join(dict.fromkeys(problems)))
+    return found
 
 
 def _join_parts(
@@ -153,7 +173,8 @@ def _join_parts(
     network: nn.Module | None,
     vmos: VMOS,
     *,
-    has_weights: bool,
+    has_weights: bool = True,
+    published: Path | None = None,
 ) -> TrackerParts:
     """Make a tracker's parts of networks that have their weights, and of the refiner."""
     runtime = config.runtime
@@ -161,7 +182,9 @@ def _join_parts(
     resolve_backend()  # before anything is compiled, which could not trace it
     refiner = None
     if config.refiner.enabled or config.shares_encoder:
-        options = RefinerOptions(device, dtype, has_weights, config.shares_encoder, runtime.compile)
+        options = RefinerOptions(
+            device, dtype, has_weights, config.shares_encoder, runtime.compile, published
+        )
         refiner = build_refiner(config.refiner, options)
     if network is not None:
         cast_to_low_precision(network, dtype, runtime.low_precision)

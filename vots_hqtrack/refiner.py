@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -109,6 +110,7 @@ class RefinerOptions:
         has_weights: False builds it with random weights, which need not be on disk.
         shares_encoder: VMOS reads the refiner's image encoder.
         compile_with: Option ``runtime.compile``, for its image encoder.
+        published: Folder of a published tracker, whose weights come before others; or None.
     """
 
     device: torch.device
@@ -116,6 +118,7 @@ class RefinerOptions:
     has_weights: bool = True
     shares_encoder: bool = False
     compile_with: CompileBackend = "off"
+    published: Path | None = None
 
 
 BuildRefiner = Callable[[RefinerConfig, RefinerOptions], Refiner]

@@ -11,7 +11,7 @@ import dataclasses
 import json
 import math
 import reprlib
-import sys
+import tomllib
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -19,11 +19,6 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from vots_hqtrack.errors import ConfigError, did_you_mean
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 Config = TypeVar("Config", bound=Any)
 

@@ -80,6 +80,7 @@ class ObjectSummary:
     Attributes:
         is_seen: It had a mask in some frame.
         last_frame: Newest frame that was added.
+        num_frames: Frames that were added.
         absences: Frames without a mask, those at the end included.
         doubtful: Frames with a mask and a score below the threshold.
         lowest_score: Lowest score of a mask; 1 before the first.
@@ -88,6 +89,7 @@ class ObjectSummary:
 
     is_seen: bool = False
     last_frame: int = -1
+    num_frames: int = 0
     absences: FrameRanges = field(default_factory=FrameRanges)
     doubtful: FrameRanges = field(default_factory=FrameRanges)
     lowest_score: float = 1.0
@@ -161,6 +163,7 @@ class TrackSummary:
     def _add(self, frame: int, object_id: ObjectId, score: float, *, has_mask: bool) -> None:
         known = self._objects.setdefault(object_id, ObjectSummary())
         known.last_frame = frame
+        known.num_frames += 1
         if not has_mask:
             known.absences.add(frame)
             return
@@ -180,6 +183,20 @@ class TrackSummary:
             seen = f"a mask in every frame, no score below {self.doubtful_below:g}"
             lines.append(f"{which}: {seen}")
         return lines
+
+    def lost_line(self) -> str:
+        """Name all objects that are lost at the end or were never seen; empty if there are none."""
+        parts = []
+        for object_id, summary in sorted(self._objects.items()):
+            absent, total = summary.absences.num_frames, summary.num_frames
+            if not summary.is_seen:
+                parts.append(f"object {object_id} (never seen in {total} frames)")
+            elif summary.lost_from is not None:
+                percent = f"{absent / total:.0%}"
+                parts.append(
+                    f"object {object_id} (no mask in {absent} of {total} frames, {percent})"
+                )
+        return f"not there at the end: {', '.join(parts)}" if parts else ""
 
     def to_dict(self) -> dict[str, object]:
         """Return what JSON holds: the threshold, and the summary of every object by its id."""

@@ -61,6 +61,8 @@ class HQTracker(PromptSegmenter):
         vmos: Segmenter.
         refiner: Mask refiner on its device, which also segments boxes; None without a refiner.
         device: Compute device.
+        files: Files that the weights were read from, by name, for :meth:`save_pretrained`; None if
+            they were not read from files.
 
     Example:
         >>> tracker = HQTracker.from_preset("lite", device="cpu")  # doctest: +SKIP
@@ -75,8 +77,11 @@ class HQTracker(PromptSegmenter):
         vmos: VMOS,
         refiner: Refiner | None,
         device: torch.device,
+        *,
+        files: Mapping[str, Path] | None = None,
     ) -> None:
         super().__init__(config, encoder, refiner)
+        self.files = dict(files or {})
         self.number = next(tracker_numbers)
         self.device = device
         self.dtype = pick_dtype(config.runtime.dtype, device)
@@ -118,12 +123,90 @@ class HQTracker(PromptSegmenter):
         cls, config: TrackerConfig, *, device: str = "auto", weights: str | Path | None = None
     ) -> HQTracker:
         """Build a tracker from a configuration; arguments and errors as :meth:`from_preset`."""
-        from vots_hqtrack.build import build_parts, make_tracker
+        from vots_hqtrack.build import build_parts, find_weights, make_tracker
 
         if not isinstance(config, TrackerConfig):
             raise ConfigError(f"wanted a TrackerConfig, got {type(config).__name__}")
         place, file = pick_device(device), None if weights is None else check_path(weights)
-        return make_tracker(config, build_parts(config, place, file), place)
+        files = find_weights(config, file)
+        return make_tracker(config, build_parts(config, place, file), place, files)
+
+    @classmethod
+    @public
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        *,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+        device: str = "auto",
+        settings: Iterable[str] = (),
+    ) -> HQTracker:
+        """Build a tracker that somebody published: a folder, or a repository of the hub.
+
+        Args:
+            source: Folder that :meth:`save_pretrained` wrote, or an id such as ``owner/name`` on
+                the Hugging Face hub (extra ``hub``).
+            revision: Branch, tag or commit of the repository.
+            cache_dir: Folder of downloads instead of the hub's own cache.
+            token: Access token of the hub; None takes that of the user who is logged in.
+            local_files_only: Take what was downloaded before, without a connection.
+            device: As for :meth:`from_preset`.
+            settings: ``section.option=value`` strings, applied in order.
+
+        Raises:
+            ConfigError: The source or an option is not usable.
+            WeightsError: The hub has no such tracker, or a file is missing or damaged.
+        """
+        from vots_hqtrack.checkpoints.pretrained import find_pretrained
+
+        config, folder = find_pretrained(
+            source,
+            revision=revision,
+            cache_dir=cache_dir,
+            token=token,
+            local_files_only=local_files_only,
+        )
+        return cls.from_config(apply_settings(config, settings), device=device, weights=folder)
+
+    @public
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        *,
+        push_to_hub: bool = False,
+        repo_id: str | None = None,
+        token: str | bool | None = None,
+        private: bool | None = None,
+    ) -> str | None:
+        """Write options, weights and a model card into a folder, and publish it if wanted.
+
+        Args:
+            folder: It is made; a tracker that is there is replaced, its ``README.md`` stays.
+            push_to_hub: Upload the folder to the Hugging Face hub (extra ``hub``).
+            repo_id: Repository there, such as ``owner/name``; None takes the folder's name.
+            token: Access token of the hub; None takes that of the user who is logged in.
+            private: Make a new repository private; None leaves it to the owner's settings.
+
+        Returns:
+            Address of the commit on the hub, or None.
+
+        Raises:
+            ConfigError: The weights were not read from files.
+            InputError: The folder has other files under the names to be written.
+            OutputError: The files cannot be written.
+            WeightsError: A weights file has gone, or the hub refuses.
+        """
+        from vots_hqtrack.checkpoints.pretrained import push_folder, save_pretrained
+
+        path = check_path(folder).expanduser()
+        save_pretrained(self.config, self.files, path)
+        if not push_to_hub:
+            return None
+        name = repo_id or path.resolve().name
+        return push_folder(path, name, token=token, private=private)
 
     @public
     def initialize(self, frame: FrameArray, masks: Mapping[int, MaskArray]) -> TrackState:

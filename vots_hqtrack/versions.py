@@ -12,6 +12,7 @@ PACKAGES = (
     "torchvision",
     "numpy",
     "av",
+    "opencv-python-headless",
     "opencv-python",
     "pillow",
     "safetensors",

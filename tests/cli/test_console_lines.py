@@ -6,14 +6,14 @@ import io
 
 from rich.console import Console
 
-from vots_hqtrack.cli import console
+from vots_hqtrack.cli import progress as module
 
 
 def written_in_70_seconds(monkeypatch, *, is_terminal):
     """What the progress of 70 frames, one a second, writes."""
     written = io.StringIO()
-    monkeypatch.setattr(console, "err", Console(file=written, force_terminal=is_terminal, width=80))
-    progress = console.frame_progress()
+    monkeypatch.setattr(module, "err", Console(file=written, force_terminal=is_terminal, width=80))
+    progress = module.frame_progress()
     seconds = 0.0
     progress.get_time = lambda: seconds
     task = progress.add_task("tracking", total=100)

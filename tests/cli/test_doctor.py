@@ -35,12 +35,26 @@ def weights(tmp_path, monkeypatch):
 
 
 def test_all_is_well(runner, weights):
-    result = runner.invoke(app, ["doctor"], env={"COLUMNS": "200"})
+    result = runner.invoke(app, ["doctor"], env={"COLUMNS": "80"})
     assert result.exit_code == 0, result.output
     for name in ("vots-hqtrack", "python", "torch", "cpu", *SHIPPED):
         assert name in result.stdout
-    assert result.stdout.count("ok, sha256") == len(SHIPPED)
+    lines = [line.strip() for line in result.stdout.splitlines()]
+    assert f"weights     whole: {', '.join(SHIPPED)}" in lines
+    assert len(result.stdout.splitlines()) <= 36
+    assert result.stdout.rstrip().endswith("hqtrack track VIDEO --box X,Y,WIDTH,HEIGHT --out DIR")
     assert result.stderr == ""
+
+
+def test_json_has_all_and_the_same_exit_code(runner, weights):
+    (weights / "vmos-lite.bin").write_bytes(b"something else")
+    result = runner.invoke(app, ["doctor", "--json"])
+    assert result.exit_code == 3
+    found = json.loads(result.stdout)
+    assert found["weights"]["vmos-lite"].startswith("damaged: ")
+    assert found["presets"]["lite"] == "vmos-lite is unusable"
+    assert any("restore the weights vmos-lite" in line for line in found["to do"])
+    assert not any("hqtrack track" in line for line in found["to do"])
 
 
 def test_damaged_and_missing_weights_are_told(runner, weights):
@@ -91,7 +105,7 @@ def test_presets_say_what_they_lack(runner, weights, tmp_path, monkeypatch):
     assert presets["vmos"] == "lacks vmos-internimage-t"
     shown = runner.invoke(app, ["doctor"], env={"COLUMNS": "200"}).stdout
     for preset, verdict in presets.items():
-        assert re.search(rf"{preset} +│ {verdict} ", shown), preset
+        assert f" {preset}: {verdict} " in shown, preset
 
 
 @pytest.mark.parametrize("preset", PRESETS)

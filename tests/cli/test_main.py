@@ -5,9 +5,11 @@ import sys
 
 import pytest
 import typer
+from typer.main import get_command
 
 import vots_hqtrack
 from vots_hqtrack.cli.main import ErrorLineGroup, app
+from vots_hqtrack.cli.verbs import VERBS
 from vots_hqtrack.errors import ConfigError, InputError, ProtocolError, WeightsError
 
 
@@ -35,6 +37,30 @@ def test_help_is_quick_and_loads_no_torch():
         "assert not heavy, heavy\n"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=120)
+
+
+def test_the_list_of_verbs_imports_none_of_them():
+    code = (
+        "import sys\n"
+        "from typer.testing import CliRunner\n"
+        "from vots_hqtrack.cli.main import app\n"
+        "result = CliRunner().invoke(app, ['--help'])\n"
+        "assert result.exit_code == 0 and 'track' in result.stdout, result.output\n"
+        "heavy = {'torch', 'numpy', 'cv2', 'PIL', 'av', 'httpx2', 'huggingface_hub', 'asyncio',\n"
+        "         'rich.progress', 'rich.logging', 'vots_hqtrack.config'} & set(sys.modules)\n"
+        "verbs = [name for name in sys.modules if name.startswith('vots_hqtrack.cli.')]\n"
+        "assert not heavy, heavy\n"
+        "assert {name.rpartition('.')[2] for name in verbs} "
+        "== {'console', 'main', 'signals', 'verbs'}, verbs\n"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=120)
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_a_verb_is_listed_with_the_summary_of_its_own_help(name):
+    command = get_command(app).commands[name]
+    assert command.name == name
+    assert " ".join(command.help.split("\n\n")[0].split()) == VERBS[name].help
 
 
 def test_module_is_the_command():

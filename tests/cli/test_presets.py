@@ -1,12 +1,10 @@
 """``hqtrack presets`` tells every option, its type, default and meaning."""
 
-import re
-
-import pytest
+import json
 
 from vots_hqtrack.cli.main import app
 from vots_hqtrack.cli.presets import describe_options, read_attributes
-from vots_hqtrack.presets import PRESETS, lite
+from vots_hqtrack.presets import PRESETS, lite, lite_vmos
 from vots_hqtrack.settings import apply_settings
 
 
@@ -14,12 +12,12 @@ def test_every_option_is_described():
     described = describe_options()
     assert list(described) == list(lite().options())
     for option, description in described.items():
-        assert description.kind, option
+        assert description.type, option
         assert description.meaning.endswith("."), option
-    assert described["memory.gap"].kind == "int"
-    assert described["refiner.enabled"].kind == "true | false"
-    assert described["refiner.prompt"].kind == "box | box+mask | box+mask+point"
-    assert described["encoder.kind"].kind == "text"
+    assert described["memory.gap"].type == "int"
+    assert described["refiner.enabled"].type == "true | false"
+    assert described["refiner.prompt"].type == "box | box+mask | box+mask+point"
+    assert described["encoder.kind"].type == "text"
 
 
 def test_attributes_end_where_their_section_ends():
@@ -42,31 +40,48 @@ def test_attributes_end_where_their_section_ends():
     assert read_attributes(int) == {}
 
 
-@pytest.fixture
-def shown(runner, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "250")
-    result = runner.invoke(app, ["presets"])
-    assert result.exit_code == 0
-    return result.stdout
+def _run(runner, *words, code=0):
+    result = runner.invoke(app, ["presets", *words], env={"COLUMNS": "80"})
+    assert result.exit_code == code, result.output
+    return result.stdout if code == 0 else result.stderr
 
 
-def test_presets_and_options_are_shown(shown):
-    for name in PRESETS:
-        assert name in shown
-    for option in lite().options():
-        assert f" {option}: " in shown
-    assert re.search(r"memory\.gap: int +│ lite: 10 +│ Frames between two entries", shown)
+def test_all_presets_fit_one_screen(runner):
+    lines = _run(runner).splitlines()
+    assert len(lines) <= 26
+    assert max(map(len, lines)) <= 84
+    starts = [line.split()[0] for line in lines if line and not line.startswith(" ")]
+    assert starts[: len(PRESETS)] == list(PRESETS)
 
 
-def test_presets_that_differ_are_told_apart(shown):
-    assert "lite: true" in shown
-    assert "lite-vmos: false" in shown
+def test_what_a_preset_sets_can_be_given_to_set(runner):
+    lines = _run(runner, "lite-vmos").splitlines()
+    settings = [line.split("  ")[0].strip() for line in lines if "=" in line.split("  ")[0]]
+    assert "refiner.enabled=false" in settings
+    config = lite_vmos()
+    assert [line.partition("=")[0] for line in settings] == list(config.options())
+    assert apply_settings(config, settings) == config
 
 
-def test_shown_defaults_can_be_set(shown):
-    config = lite()
-    for line in shown.splitlines():
-        match = re.match(r"│ ([a-z]+\.[a-z0-9_]+): [^│]+│ ([^│ ]+) +│", line)
-        if match and not match[2].endswith(":"):
-            assert apply_settings(config, [f"{match[1]}={match[2]}"]) == config
-    assert shown.count("│") > 3 * len(config.options())
+def test_options_of_a_section_or_one_are_explained(runner):
+    section = _run(runner, "vmos", "memory")
+    assert "memory.gap=50   (int)\n    Frames between two entries of the long-term" in section
+    assert "tracking" not in section
+    single = _run(runner, "lite", "memory.gap")
+    assert single.startswith("memory.gap=10   (int)")
+    assert "capacity" not in single
+
+
+def test_exception_unknown_preset_or_section(runner):
+    assert "(did you mean lite?)" in _run(runner, "lit", code=2)
+    assert "(did you mean memory?)" in _run(runner, "lite", "memry", code=2)
+    assert "(did you mean memory.gap?)" in _run(runner, "lite", "memory.gab", code=2)
+
+
+def test_json_of_presets_and_options(runner):
+    presets = json.loads(_run(runner, "--json"))
+    assert list(presets) == list(PRESETS)
+    assert presets["lite"]["weights"] == list(lite().weights_needed())
+    options = json.loads(_run(runner, "lite", "--json"))
+    assert {name: facts["value"] for name, facts in options.items()} == lite().options()
+    assert options["memory.gap"]["type"] == "int"

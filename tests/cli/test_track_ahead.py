@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 from square_video import SMALL, make_frame, make_mask, read_tracks, save
 
-from vots_hqtrack.cli.console import frame_progress
 from vots_hqtrack.cli.forward_run import ForwardRun
+from vots_hqtrack.cli.progress import frame_progress
 from vots_hqtrack.cli.prompts import FramePrompt
 from vots_hqtrack.cli.spans import Pass, Span
 from vots_hqtrack.cli.track_job import GivenPrompts, Job, RunOptions

@@ -13,6 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from vots_hqtrack.cli.main import app
+from vots_hqtrack.training.recipe_files import load_recipe
 
 runner = CliRunner()
 
@@ -204,3 +205,38 @@ def test_exception_extra_is_not_installed(
     code, output = invoke(tmp_path / "tiny.toml", "--out", tmp_path / "run")
     assert code == 2
     assert "training needs the extra train: pip install" in output
+
+
+def test_print_gives_a_recipe_to_copy(tmp_path: Path) -> None:
+    code, shown = invoke("lite", "--print", "--set", "train.steps=7")
+    assert code == 0
+    path = tmp_path / "mine.toml"
+    path.write_text(shown, encoding="utf-8")
+    assert load_recipe(str(path)) == load_recipe("lite", ["train.steps=7"])
+
+
+def test_data_sets_are_left_out_by_option(tmp_path: Path) -> None:
+    roots = [options.root for options in load_recipe("lite-gpu").data]
+    unwanted = roots[:2]
+    words = [word for root in unwanted for word in ("--without", root)]
+    code, shown = invoke("lite-gpu", "--print", *words)
+    assert code == 0
+    path = tmp_path / "mine.toml"
+    path.write_text(shown, encoding="utf-8")
+    assert [options.root for options in load_recipe(str(path)).data] == [
+        root for root in roots if root not in unwanted
+    ]
+
+
+@pytest.mark.parametrize(
+    ("roots", "reason"),
+    [
+        (["static-instance"], "(did you mean static-instances?)"),
+        (["static-instances", "davis2016-train"], "no data set left"),
+    ],
+)
+def test_exception_data_sets_that_cannot_be_left_out(roots: list[str], reason: str) -> None:
+    words = [word for root in roots for word in ("--without", root)]
+    code, shown = invoke("lite", "--print", *words)
+    assert code == 2
+    assert reason in " ".join(shown.split())

@@ -31,15 +31,34 @@ def published(tmp_path_factory):
     return path
 
 
-def test_list_names_all_and_how_to_get_them(runner):
-    result = runner.invoke(app, ["weights", "list"])
+def test_list_names_all_on_one_screen(runner):
+    result = runner.invoke(app, ["weights", "list"], env={"COLUMNS": "80"})
     assert result.exit_code == 0, result.output
-    for name in (*shipped_weights(), *KNOWN):
-        assert name in result.stdout
-    for known in KNOWN.values():
-        assert (known.url or known.manual) in result.stdout
-    assert "hqtrack weights fetch sam-hq-vit-h\n" in result.stdout
-    assert "hqtrack weights fetch vmos-internimage-t\n" not in result.stdout
+    lines = result.stdout.splitlines()
+    starts = [line.split()[0] for line in lines if line and not line.startswith(" ")]
+    assert starts[1:-1] == [*shipped_weights(), *(name for name in KNOWN)]
+    assert len(lines) <= 30
+
+
+def test_list_of_a_name_says_what_it_is_and_how_to_get_it(runner):
+    for name, known in KNOWN.items():
+        shown = runner.invoke(app, ["weights", "list", name], env={"COLUMNS": "2000"}).stdout
+        assert (known.url or known.manual) in shown
+        assert known.description in shown
+        assert (f"hqtrack weights fetch {name}" in shown) == bool(known.url)
+    shown = runner.invoke(app, ["weights", "list", "vmos-lite"], env={"COLUMNS": "2000"}).stdout
+    entry = shipped_weights()["vmos-lite"]
+    for text in (entry.licence, entry.origin, entry.sha256, "lite, lite-vmos, lite-realtime"):
+        assert text in shown
+    wrong = runner.invoke(app, ["weights", "list", "vmos-lit"])
+    assert (wrong.exit_code, "(did you mean vmos-lite?)" in wrong.stderr) == (3, True)
+
+
+def test_list_as_json(runner):
+    found = json.loads(runner.invoke(app, ["weights", "list", "--json"]).stdout)
+    assert list(found) == [*shipped_weights(), *KNOWN]
+    assert found["vmos-lite"]["state"] == "shipped"
+    assert found["sam-hq-vit-h"]["presets"] == ["hqtrack", "hqtrack-released"]
 
 
 def test_import_verify_path_and_list(runner, published, cache):
@@ -52,8 +71,9 @@ def test_import_verify_path_and_list(runner, published, cache):
     shown = runner.invoke(app, ["weights", "path", "sam-hq-vit-tiny"])
     assert shown.stdout == f"{path}\n"
     assert runner.invoke(app, ["weights", "verify"]).exit_code == 0
-    listed = runner.invoke(app, ["weights", "list"]).stdout
-    assert "hqtrack weights fetch sam-hq-vit-tiny\n" not in listed
+    listed = json.loads(runner.invoke(app, ["weights", "list", "--json"]).stdout)
+    assert listed["sam-hq-vit-tiny"]["state"] == "here"
+    assert listed["sam-hq-vit-tiny"]["file"] == path
     again = runner.invoke(app, ["weights", "import", str(published), "--as", "sam-hq-vit-tiny"])
     assert (again.exit_code, "--force" in again.stderr) == (3, True)
     with (cache / "sam-hq-vit-tiny.safetensors").open("r+b") as file:

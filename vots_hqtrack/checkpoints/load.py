@@ -18,7 +18,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from vots_hqtrack.checkpoints.manifest import locate, resolve, sha256_of
+from vots_hqtrack.checkpoints.manifest import locate, published_folder, resolve, sha256_of
 from vots_hqtrack.checkpoints.reader import PLAIN_DTYPES
 from vots_hqtrack.errors import WeightsError
 from vots_hqtrack.io import atomic_path
@@ -33,7 +33,8 @@ def load_weights(name: str, path: Path | None = None) -> dict[str, Tensor]:
 
     Args:
         name: Name in the manifest.
-        path: The user's own file instead, or None; checked by the hash in its header, if any.
+        path: The user's own file instead, checked by the hash in its header, if any; the folder of
+            a published tracker, whose weights come before others; or None.
 
     Returns:
         Tensors on the CPU by key, in the file's dtypes.
@@ -41,9 +42,10 @@ def load_weights(name: str, path: Path | None = None) -> dict[str, Tensor]:
     Raises:
         WeightsError: There are no such weights, or the file is damaged.
     """
-    if path is not None:
+    published = published_folder(path)
+    if path is not None and published is None:
         return load_tensors(resolve(name, path), expected_sha256=None)
-    found = locate(name)
+    found = locate(name, published)
     return load_tensors(found.path, expected_sha256=found.entry.sha256)
 
 

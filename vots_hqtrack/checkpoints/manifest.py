@@ -22,6 +22,10 @@ from vots_hqtrack.errors import WeightsError
 from vots_hqtrack.io import atomic_path, hold_lock
 
 MANIFEST_NAME = "manifest.json"
+MODEL_CONFIG = "config.json"
+"""Configuration of a published tracker, with the entries of the weights beside it."""
+MODEL_FORMAT = 1
+"""Number of its layout."""
 _CHUNK_BYTES = 1 << 20
 _LOCK_SECONDS = 120.0
 
@@ -99,14 +103,65 @@ def read_manifest(folder: Path) -> dict[str, WeightsEntry]:
     path = folder / MANIFEST_NAME
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return {name: WeightsEntry(name=name, **facts) for name, facts in content.items()}
     except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"cannot read the weights manifest {path}: {error}") from error
+    return _read_entries(content, path)
+
+
+def _read_entries(content: Any, path: Path) -> dict[str, WeightsEntry]:  # noqa: ANN401 - of JSON
+    try:
+        return {name: WeightsEntry(name=name, **facts) for name, facts in content.items()}
     except (AttributeError, TypeError) as error:
         wanted = ", ".join(field.name for field in dataclasses.fields(WeightsEntry)[1:])
         raise WeightsError(
             f"{path}: wanted an object of objects by name, each with {wanted}: {error}"
         ) from error
+
+
+def published_config(folder: Path, name: str = "") -> dict[str, Any]:
+    """Read ``config.json`` of a published tracker.
+
+    Args:
+        folder: Folder with the file.
+        name: Name of the tracker in errors; empty takes the folder.
+
+    Returns:
+        Its content, with the tables ``tracker`` and ``weights``.
+
+    Raises:
+        WeightsError: The file is missing, damaged, or of another program.
+    """
+    path = folder / MODEL_CONFIG
+    start = f"{name or folder} is not a tracker that save_pretrained wrote:"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise WeightsError(f"{start} wanted {MODEL_CONFIG}, found none") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise WeightsError(f"{start} cannot read its {MODEL_CONFIG}: {error}") from error
+    found = content.get("library_name") if isinstance(content, dict) else None
+    if found != "vots-hqtrack":
+        raise WeightsError(
+            f"{start} wanted library_name 'vots-hqtrack' in its {MODEL_CONFIG}, got {found!r}"
+        )
+    if content.get("format") != MODEL_FORMAT:
+        raise WeightsError(
+            f"{start} wanted format {MODEL_FORMAT} in its {MODEL_CONFIG}, got "
+            f"{content.get('format')!r} of version {content.get('version')!r}"
+        )
+    for key in ("tracker", "weights"):
+        if not isinstance(content.get(key), dict):
+            raise WeightsError(f"{start} wanted an object {key!r} in its {MODEL_CONFIG}")
+    return dict(content)
+
+
+def published_weights(folder: Path, name: str = "") -> dict[str, WeightsEntry]:
+    """Return the weights of a published tracker by name; arguments as `published_config`.
+
+    Raises:
+        WeightsError: Its ``config.json`` is missing, damaged, or of another program.
+    """
+    return _read_entries(published_config(folder, name)["weights"], folder / MODEL_CONFIG)
 
 
 def record(folder: Path, entry: WeightsEntry) -> None:
@@ -154,7 +209,7 @@ def resolve(name: str, path: Path | None = None) -> Path:
 
     Args:
         name: Name in a manifest; ignored if ``path`` is given.
-        path: The user's own file, or None.
+        path: The user's own file, the folder of a published tracker, or None.
 
     Returns:
         Absolute path of a file that exists.
@@ -162,12 +217,22 @@ def resolve(name: str, path: Path | None = None) -> Path:
     Raises:
         WeightsError: The file or the name does not exist.
     """
-    if path is None:
-        return locate(name).path
+    if path is None or (path / MODEL_CONFIG).exists():
+        return locate(name, path).path
     if not path.is_file():
         kind = "a folder" if path.is_dir() else "nothing"
-        raise WeightsError(f"wanted a weights file, found {kind} at {path.absolute()}")
+        raise WeightsError(
+            f"wanted a weights file, or a published tracker, found {kind} at {path.absolute()}"
+        )
     return path.resolve()
+
+
+def published_folder(path: Path | None) -> Path | None:
+    """Return a path that is the folder of a published tracker; None for a weights file.
+
+    The folder has all weights of a tracker, a file only those of VMOS.
+    """
+    return path if path is not None and path.is_dir() else None
 
 
 class LocatedWeights(NamedTuple):
@@ -182,13 +247,23 @@ class LocatedWeights(NamedTuple):
     path: Path
 
 
-def locate(name: str) -> LocatedWeights:
+def locate(name: str, published: Path | None = None) -> LocatedWeights:
     """Find weights by name; shipped ones come before those in the cache folder.
+
+    Args:
+        name: Name in a manifest.
+        published: Folder of a published tracker, whose weights come before both; or None.
 
     Raises:
         WeightsError: There are no weights of that name, or their file is missing; the error says
             how to get them.
     """
+    own = published_weights(published) if published is not None else {}
+    if published is not None and name in own:
+        found = (published / own[name].file_name).absolute()
+        if not found.is_file():
+            raise WeightsError(f"the weights {name!r} are missing: wanted {found}")
+        return LocatedWeights(own[name], found)
     folder, shipped = weights_folder(), shipped_weights()
     if name in shipped:
         found = folder / shipped[name].file_name

@@ -274,7 +274,7 @@ def _report(cases: Sequence[CaseResult], device: str) -> Report:
     from vots_hqtrack.devices import pick_device
     from vots_hqtrack.versions import installed_versions
 
-    made = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    made = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return Report(made, describe_hardware(pick_device(device)), installed_versions(), cases)
 
 

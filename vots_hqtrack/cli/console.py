@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import logging
 import sys
+from collections.abc import Iterable
 from typing import IO, TextIO, cast
 
 from rich.console import Console
-from rich.logging import RichHandler
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
 
 from vots_hqtrack.errors import printable
 
@@ -87,6 +77,8 @@ def say(text: object) -> None:
 
 def set_up_logging(level: int) -> None:
     """Send the package's log lines from a level upwards to stderr, between the progress bars."""
+    from rich.logging import RichHandler
+
     logger = logging.getLogger("vots_hqtrack")
     logger.handlers = [RichHandler(console=err, show_path=False, show_time=level <= logging.DEBUG)]
     logger.setLevel(level)
@@ -98,57 +90,27 @@ def print_error(text: str) -> None:
     err.print(f"error: {line}", style="bold red", markup=False, soft_wrap=True)
 
 
-_SECONDS_OF_SPEED = 120.0
-"""Time over which speed is measured: slow frames must not leave it, and the time left, unknown."""
+def print_json(content: object) -> None:
+    """Print a value as JSON on stdout, for other programs."""
+    out.print(json.dumps(content, indent=2), markup=False, soft_wrap=True)
 
 
-_SECONDS_BETWEEN_LINES = 30.0
-"""Seconds between two lines that say how far a run is, where no terminal shows it."""
+def print_rows(rows: Iterable[tuple[str, ...]], *, head: tuple[str, ...] = ()) -> None:
+    """Print rows as columns without lines; only the last column is wrapped, at its spaces.
 
-
-class FramesPerSecondColumn(ProgressColumn):
-    """Frames per second over the last two minutes."""
-
-    def render(self, task: Task) -> Text:
-        """Return the column's text."""
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:.2f} frames/s")
-
-
-class FrameProgress(Progress):
-    """Progress bar that also says how far it is on a console without a terminal, as in a log."""
-
-    _said_at: float | None = None
-
-    def advance(self, task_id: TaskID, advance: float = 1) -> None:
-        """Advance a task."""
-        super().advance(task_id, advance)
-        if self.console.is_terminal:
-            return
-        now = self.get_time()
-        if self._said_at is None:
-            self._said_at = now
-        elif now - self._said_at >= _SECONDS_BETWEEN_LINES:
-            self._said_at = now
-            task = self.tasks[self.task_ids.index(task_id)]
-            total = "" if task.total is None else f" of {task.total:.0f}"
-            speed = f", {task.speed:.2f} frames/s" if task.speed else ""
-            self.console.print(
-                f"{task.description}: {task.completed:.0f}{total} frames{speed}", soft_wrap=True
-            )
-
-
-def frame_progress() -> Progress:
-    """Return a progress bar that counts frames.
-
-    Without a terminal it is drawn once, at the end, and a line is written every half a minute.
+    Args:
+        rows: Plain strings.
+        head: Titles of the columns; empty for none.
     """
-    return FrameProgress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        FramesPerSecondColumn(),
-        TimeRemainingColumn(),
-        console=err,
-        speed_estimate_period=_SECONDS_OF_SPEED,
-    )
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, show_header=bool(head), pad_edge=False, padding=(0, 2, 0, 0))
+    rows = list(rows)
+    for index in range(len((head or rows[0]) if head or rows else ())):
+        table.add_column(
+            head[index] if head else "", no_wrap=index + 1 < len(head or rows[0]), overflow="fold"
+        )
+    for row in rows:
+        table.add_row(*(escape(printable(text, keep_breaks=True)) for text in row))
+    out.print(table)

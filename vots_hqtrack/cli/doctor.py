@@ -6,12 +6,12 @@ import importlib
 import os
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
-from vots_hqtrack.cli.console import out
+from vots_hqtrack.cli.console import print_json, print_rows
+from vots_hqtrack.cli.options import JsonOption
 from vots_hqtrack.errors import OpsError, WeightsError
 from vots_hqtrack.presets import PRESETS
 from vots_hqtrack.versions import installed_versions
@@ -22,17 +22,86 @@ _WHOLE, _ABSENT = "ok", "not here"
 """How verdicts on weights begin."""
 
 
-def doctor() -> None:
+def doctor(as_json: JsonOption = False) -> None:
     """Show versions, devices, weights and presets; exit with 3 if weights are damaged or lost."""
-    _print_table("versions", {name: found or "-" for name, found in installed_versions().items()})
-    _print_table("imports", {name: _try_import(name) for name in _IMPORTS})
-    _print_table("devices", find_devices())
-    _print_table("operations", find_backends())
-    weights = check_weights()
-    _print_table("weights", weights)
-    _print_table("presets", check_presets(weights))
+    versions, weights = installed_versions(), check_weights()
+    imports = {name: _try_import(name) for name in _IMPORTS}
+    presets = check_presets(weights)
+    found: dict[str, Any] = {
+        "versions": versions,
+        "imports": imports,
+        "devices": find_devices(),
+        "operations": find_backends(),
+        "weights": weights,
+        "presets": presets,
+        "to do": advise(imports, weights, presets),
+    }
+    if as_json:
+        print_json(found)
+    else:
+        print_rows(_rows(found))
     if any(not verdict.startswith((_WHOLE, _ABSENT)) for verdict in weights.values()):
         raise typer.Exit(WeightsError.exit_code)
+
+
+def advise(
+    imports: Mapping[str, str], weights: Mapping[str, str], presets: Mapping[str, str]
+) -> list[str]:
+    """Say what to do next: mend what is broken, or begin.
+
+    Args:
+        imports: Result of each import by module.
+        weights: Verdicts by name, from :func:`check_weights`.
+        presets: Verdicts by preset, from :func:`check_presets`.
+    """
+    lines = [
+        f"install the packages again, so that {name} can be imported"
+        for name, result in imports.items()
+        if result != "ok"
+    ]
+    lines += [
+        f"restore the weights {name}: install the package again, git checkout -- weights, or "
+        f"hqtrack weights fetch {name} --force"
+        for name, verdict in weights.items()
+        if not verdict.startswith((_WHOLE, _ABSENT))
+    ]
+    if any(verdict != "ready" for verdict in presets.values()):
+        lines.append(
+            "for a preset that lacks weights: hqtrack weights list NAME says how to get them"
+        )
+    if presets.get("lite") == "ready":
+        lines.append("to begin: hqtrack track VIDEO --box X,Y,WIDTH,HEIGHT --out DIR")
+    return lines
+
+
+def _rows(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the lines of a screen: what is alike in one line, faults in lines of their own."""
+    versions: Mapping[str, str | None] = found["versions"]
+    rows = [("versions", ", ".join(f"{key} {text}" for key, text in versions.items() if text))]
+    if absent := [name for name, text in versions.items() if not text]:
+        rows.append(("", f"not installed: {', '.join(absent)}"))
+    rows += _grouped("imports", found["imports"], {"ok": "ok"})
+    for title in ("devices", "operations"):
+        rows += [(title, f"{name}: {text}") for name, text in found[title].items()]
+    rows += _grouped("weights", found["weights"], {_WHOLE: "whole", _ABSENT: "not here"})
+    rows += _grouped("presets", found["presets"], {"ready": "ready"})
+    rows += [("to do", line) for line in found["to do"]]
+    return [
+        ("" if index and rows[index - 1][0] == title else title, text)
+        for index, (title, text) in enumerate(rows)
+    ]
+
+
+def _grouped(
+    title: str, verdicts: Mapping[str, str], groups: Mapping[str, str]
+) -> list[tuple[str, str]]:
+    """Put names whose verdicts begin alike into one row, and each of the others into its own."""
+    rows = []
+    for start, words in groups.items():
+        if names := [name for name, verdict in verdicts.items() if verdict.startswith(start)]:
+            rows.append((title, f"{words}: {', '.join(names)}"))
+    others = {name: text for name, text in verdicts.items() if not text.startswith(tuple(groups))}
+    return [*rows, *((title, f"{name}: {text}") for name, text in others.items())]
 
 
 def find_devices() -> dict[str, str]:
@@ -131,11 +200,3 @@ def _try_import(name: str) -> str:
         # torchvision raises RuntimeError beside a torch that it was not built for.
         return f"fails: {error}"
     return "ok"
-
-
-def _print_table(title: str, rows: dict[str, str]) -> None:
-    table = Table("name", "found", title=title, title_justify="left", show_header=False)
-    table.columns[0].no_wrap = True
-    for name, text in rows.items():
-        table.add_row(escape(name), escape(text))
-    out.print(table)

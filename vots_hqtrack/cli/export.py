@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vots_hqtrack.cli.console import err, frame_progress, out
+from vots_hqtrack.cli.console import err, out
+from vots_hqtrack.cli.progress import frame_progress
 from vots_hqtrack.errors import InputError, PartialError, printable
 
 if TYPE_CHECKING:

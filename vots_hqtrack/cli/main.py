@@ -15,21 +15,8 @@ from typer.core import TyperGroup
 import vots_hqtrack
 from vots_hqtrack.allocation import let_idle_threads_sleep
 from vots_hqtrack.cli import signals
-from vots_hqtrack.cli.bench import bench
-from vots_hqtrack.cli.calibrate import calibrate_app
 from vots_hqtrack.cli.console import err, out, print_error, set_up_logging
-from vots_hqtrack.cli.demo import demo
-from vots_hqtrack.cli.doctor import doctor
-from vots_hqtrack.cli.export import export
-from vots_hqtrack.cli.gpu import gpu_app
-from vots_hqtrack.cli.presets import presets
-from vots_hqtrack.cli.track import track
-from vots_hqtrack.cli.train import train_app
-from vots_hqtrack.cli.ui import ui
-from vots_hqtrack.cli.vot import vot_app
-from vots_hqtrack.cli.vot_report import ablate, report
-from vots_hqtrack.cli.vot_workspace import realtime, workspace
-from vots_hqtrack.cli.weights import weights_app
+from vots_hqtrack.cli.verbs import VerbGroup
 from vots_hqtrack.errors import HQTrackError, InputError, explain_memory
 
 EXIT_CLOSED_PIPE = signals.SIGNAL_EXIT + 13
@@ -75,31 +62,19 @@ def _end_stdout() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+class MainGroup(VerbGroup, ErrorLineGroup):
+    """The verbs of ``hqtrack``, with errors as one line."""
+
+
 app = typer.Typer(
     name="hqtrack",
-    cls=ErrorLineGroup,
+    cls=MainGroup,
     help="Tracks several objects through a video, with masks of high quality.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(track)
-app.command()(demo)
-app.command()(export)
-app.command()(ui)
-vot_app.command()(report)
-vot_app.command()(ablate)
-vot_app.command()(workspace)
-vot_app.command()(realtime)
-app.add_typer(vot_app)
-app.add_typer(train_app)
-app.add_typer(calibrate_app)
-app.add_typer(weights_app)
-app.command()(presets)
-app.command()(bench)
-app.add_typer(gpu_app)
-app.command()(doctor)
 
 
 def _print_version(wanted: bool) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
 from vots_hqtrack.config import TrackerConfig
+from vots_hqtrack.errors import ConfigError
 from vots_hqtrack.presets import load_preset
 from vots_hqtrack.settings import apply_settings, load_toml
 
@@ -29,6 +31,16 @@ WeightsOption = Annotated[
     Path | None,
     typer.Option("--weights", metavar="FILE", help="VMOS weights instead of the preset's."),
 ]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="FOLDER|ID",
+        help="A published tracker instead of a preset: its folder, or OWNER/NAME[@REVISION] on the "
+        "Hugging Face hub (extra hub).",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
 DeviceOption = Annotated[
     str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:1 or mps.")
 ]
@@ -37,7 +49,7 @@ SettingsOption = Annotated[
     typer.Option(
         "--set",
         metavar="SECTION.OPTION=VALUE",
-        help="Change an option of the preset; may be repeated. `hqtrack presets` lists them.",
+        help="Change an option of the preset; may be repeated. `hqtrack presets NAME` lists them.",
     ),
 ]
 ConfigOption = Annotated[
@@ -49,13 +61,49 @@ RefineOption = Annotated[
 ]
 
 
+class Model(NamedTuple):
+    """A published tracker: its configuration, and the folder of its weights."""
+
+    config: TrackerConfig
+    folder: Path
+
+
+def find_model(ctx: typer.Context, model: str, weights: Path | None) -> Model:
+    """Find a published tracker, from the hub if need be; ``--preset`` and ``--weights`` are in it.
+
+    Args:
+        ctx: Context of the command, which has an option ``--preset``.
+        model: Folder or id; ``@`` separates a branch, tag or commit.
+        weights: Value of ``--weights``.
+
+    Raises:
+        ConfigError: Another option says otherwise, or there is no such tracker.
+        WeightsError: The hub has no such tracker, or its files are missing.
+    """
+    source = ctx.get_parameter_source("preset")
+    is_given = source is not None and source.name != "DEFAULT"
+    for name, is_there in (("--preset", is_given), ("--weights", weights is not None)):
+        if is_there:
+            raise ConfigError(f"wanted either --model or {name}, got both")
+    from vots_hqtrack.checkpoints.pretrained import find_pretrained
+
+    name, separator, revision = model.rpartition("@")
+    if not separator or os.path.exists(os.path.expanduser(model)):
+        return Model(*find_pretrained(model))
+    return Model(*find_pretrained(name, revision=revision))
+
+
 def build_config(
-    preset: str, *, config: Path | None, settings: Iterable[str] | None, refine: bool
+    preset: str | TrackerConfig,
+    *,
+    config: Path | None,
+    settings: Iterable[str] | None,
+    refine: bool,
 ) -> TrackerConfig:
     """Put a configuration together: preset, file, settings, ``--no-refine``, in this order.
 
     Args:
-        preset: Name of a preset.
+        preset: Name of a preset, or the configuration of a published tracker.
         config: TOML file, or None.
         settings: ``section.option=value`` texts, or None.
         refine: False switches the refiner off.
@@ -66,7 +114,7 @@ def build_config(
     Raises:
         ConfigError: A name or a value is not known, or the file cannot be read.
     """
-    built = load_preset(preset)
+    built = load_preset(preset) if isinstance(preset, str) else preset
     if config is not None:
         built = load_toml(built, config)
     built = apply_settings(built, settings or ())

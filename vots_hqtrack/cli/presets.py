@@ -5,29 +5,80 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import typing
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import typer
 from rich.markup import escape
-from rich.table import Table
+from rich.padding import Padding
 
-from vots_hqtrack.cli.console import out
+from vots_hqtrack.cli.console import out, print_json, print_rows
+from vots_hqtrack.cli.options import JsonOption
 from vots_hqtrack.config import TrackerConfig
-from vots_hqtrack.presets import PRESETS
+from vots_hqtrack.errors import ConfigError, did_you_mean
+from vots_hqtrack.presets import PRESETS, load_preset
 
 
-def presets() -> None:
-    """List the presets, and the options that --set can change, with their defaults."""
-    configs = {name: make() for name, make in PRESETS.items()}
-    table = Table("preset", "what it is", "weights", title="presets", title_justify="left")
-    for name, make in PRESETS.items():
-        table.add_row(name, inspect.getdoc(make) or "", configs[name].weights)
-    out.print(table)
-    table = Table("option: type", "default", "meaning", title="options", title_justify="left")
-    for option, description in describe_options().items():
-        name = escape(f"{option}: {description.kind}")
-        table.add_row(name, escape(_defaults(option, configs)), escape(description.meaning))
-    out.print(table)
+def presets(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Preset, of which all options are listed.")
+    ] = None,
+    part: Annotated[
+        str, typer.Argument(metavar="SECTION[.OPTION]", help="Options to explain, such as memory.")
+    ] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """List the presets, or all options of one."""
+    if name is None:
+        found = {key: (inspect.getdoc(make) or "", make()) for key, make in PRESETS.items()}
+        if as_json:
+            print_json(
+                {
+                    key: {"description": text, "weights": config.weights_needed()}
+                    for key, (text, config) in found.items()
+                }
+            )
+            return
+        print_rows((key, text) for key, (text, _) in found.items())
+        _say("\nhqtrack presets lite lists its options, hqtrack presets lite memory explains some,")
+        _say("and --set memory.gap=5 changes one.")
+        return
+    chosen = _choose(load_preset(name), part)
+    described = describe_options()
+    if as_json:
+        print_json(
+            {
+                option: {"value": value, **dataclasses.asdict(described[option])}
+                for option, value in chosen.items()
+            }
+        )
+    elif part:
+        for option, value in chosen.items():
+            _say(f"{option}={_show(value)}   ({described[option].type})")
+            out.print(Padding(escape(described[option].meaning), (0, 0, 0, 4)))
+    else:
+        print_rows(
+            (f"{option}={_show(value)}", described[option].type) for option, value in chosen.items()
+        )
+        _say(f"\nhqtrack presets {name} memory explains the options of a section.")
+
+
+def _choose(config: TrackerConfig, part: str) -> dict[str, object]:
+    """Return the options of a section, or a single one; all if the part is empty."""
+    options = config.options()
+    if part in options or not part:
+        return {part: options[part]} if part else options
+    chosen = {key: value for key, value in options.items() if key.startswith(f"{part}.")}
+    if not chosen:
+        sections = list(dict.fromkeys(key.partition(".")[0] for key in options))
+        meant = did_you_mean(part, [*sections, *options])
+        raise ConfigError(
+            f"no section or option {part!r}; wanted one of: {', '.join(sections)}{meant}"
+        )
+    return chosen
+
+
+def _say(line: str) -> None:
+    out.print(line, markup=False, soft_wrap=True)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -35,11 +86,11 @@ class OptionDescription:
     """Type and meaning of one option.
 
     Attributes:
-        kind: Its type or the values that it takes.
+        type: Its type or the values that it takes.
         meaning: Description from the docstring, one line.
     """
 
-    kind: str
+    type: str
     meaning: str
 
 
@@ -94,14 +145,6 @@ def _kind(hint: Any) -> str:  # noqa: ANN401 - any type annotation
     if typing.get_origin(hint) is tuple:
         return ",".join(_kind(part) for part in typing.get_args(hint))
     return {int: "int", float: "float", bool: "true | false", str: "text"}[hint]
-
-
-def _defaults(option: str, configs: Mapping[str, TrackerConfig]) -> str:
-    """Return an option's default; of each preset where they differ."""
-    values = {name: _show(config.options()[option]) for name, config in configs.items()}
-    if len(set(values.values())) == 1:
-        return next(iter(values.values()))
-    return "\n".join(f"{name}: {value}" for name, value in values.items())
 
 
 def _show(value: object) -> str:

@@ -35,12 +35,18 @@ def fingerprint(
         frames: Frames with prompts, uint8 ``(H, W, 3)`` RGB.
         prompts: Their prompts by the frames' index in the source, in the same order.
         config: Options of the tracker.
-        weights: VMOS weights in place of those that the options name.
+        weights: VMOS weights in place of those that the options name, or the folder of a
+            published tracker.
     """
-    from vots_hqtrack.checkpoints.manifest import locate, sha256_of
+    from vots_hqtrack.checkpoints.manifest import locate, published_folder, sha256_of
 
-    own = {} if weights is None else {config.weights: sha256_of(weights)}
-    named = [own.get(name) or locate(name).entry.sha256 for name in config.weights_needed()]
+    published = published_folder(weights)
+    own: dict[str, str] = {}
+    if weights is not None and published is None:
+        own[config.weights] = sha256_of(weights)
+    named = [
+        own.get(name) or locate(name, published).entry.sha256 for name in config.weights_needed()
+    ]
     shown, given = hashlib.sha256(), hashlib.sha256()
     for frame, (index, prompt) in zip(frames, prompts.items(), strict=True):
         shown.update(repr((index, frame.shape)).encode() + frame.tobytes())

@@ -39,6 +39,14 @@ MEASURE_NAMES: Mapping[str, str] = {
 }
 
 
+_LEGEND = (
+    "Higher is better: quality, accuracy (mean IoU of tracked frames), robustness (fraction of "
+    "frames tracked), ADQ (fraction of absences noticed), J (regions), F (boundaries). Lower is "
+    "better: NRE (fraction of frames where a visible object was reported absent), DRE (fraction "
+    "where its mask was elsewhere)."
+)
+
+
 @contextlib.contextmanager
 def show_steps() -> Iterator[StepCallback]:
     """Show each step of a run as a bar; without a terminal, as a line when it starts and ends."""
@@ -113,7 +121,9 @@ def measures_table(result: EvaluationResult) -> Table:
     """
     from vots_hqtrack.measures import mean_measures
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
+    table = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, padding=0, caption=_LEGEND, caption_justify="left"
+    )
     table.add_column("", overflow="fold")
     for name in (*MEASURE_NAMES.values(), "J", "F", "J&F", "s/frame"):
         table.add_column(name, justify="right", no_wrap=True)

@@ -12,11 +12,13 @@ from vots_hqtrack.cli import signals
 from vots_hqtrack.cli.options import (
     ConfigOption,
     DeviceOption,
+    ModelOption,
     PresetOption,
     RefineOption,
     SettingsOption,
     WeightsOption,
     build_config,
+    find_model,
     refuse_nan,
 )
 from vots_hqtrack.cli.prompts import FramePrompt, frame_prompt
@@ -159,6 +161,7 @@ TogetherOption = Annotated[
 
 
 def track(
+    ctx: typer.Context,
     sources: Annotated[
         list[str],
         typer.Argument(
@@ -181,6 +184,7 @@ def track(
     reverse: ReverseOption = False,
     both: BothOption = False,
     preset: PresetOption = "lite",
+    model: ModelOption = None,
     weights: WeightsOption = None,
     device: DeviceOption = "auto",
     config: ConfigOption = None,
@@ -199,25 +203,29 @@ def track(
 ) -> None:
     """Track objects through videos.
 
-    Writes DIR/masks/<frame>.png (a pixel's value is its object's id),
-    DIR/overlay.mp4 and DIR/tracks.json.
+    Writes DIR/masks/<frame>.png (values are object ids), DIR/overlay.mp4 and DIR/tracks.json.
     An error, Ctrl-C or SIGTERM midway loses nothing of what was done; --resume goes on.
     Lost or damaged frames make the result "partial", with exit code 5.
     Of several videos one that fails does not stop the others; the exit code is 5 then.
     """
     with signals.on_signal("leave"):
-        built = build_config(preset, config=config, settings=settings, refine=refine)
         given = _read_given(mask, box, point, prompts, len(sources))
         span = _read_span(start, stop, limit, reverse=reverse, both=both)
-        if overwrite and resume:
-            raise InputError("wanted either --overwrite or --resume, got both")
-        earlier: Earlier = "overwrite" if overwrite else "resume" if resume else "refuse"
-        files = tuple(path for path in (config, weights) if path is not None)
+        earlier = _choose_earlier(overwrite=overwrite, resume=resume)
+        base, weights = find_model(ctx, model, weights) if model is not None else (preset, weights)
+        built = build_config(base, config=config, settings=settings, refine=refine)
+        files = tuple(filter(None, (config, weights)))
         shared = (fps, exif, skip_missing, overlay, cutout, earlier, checkpoint, files, together)
         options = RunOptions(built, device, weights, span, *shared)
         prepared = _prepare_all(sources, out_folder, given, options)
         from vots_hqtrack.cli.track_run import run_all
     run_all(prepared)
+
+
+def _choose_earlier(*, overwrite: bool, resume: bool) -> Earlier:
+    if overwrite and resume:
+        raise InputError("wanted either --overwrite or --resume, got both")
+    return "overwrite" if overwrite else "resume" if resume else "refuse"
 
 
 def _prepare_all(

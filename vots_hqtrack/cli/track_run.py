@@ -14,9 +14,10 @@ from rich.markup import escape
 
 from vots_hqtrack.allocation import keep_freed_memory
 from vots_hqtrack.cli import signals
-from vots_hqtrack.cli.console import err, frame_progress, out, print_error
+from vots_hqtrack.cli.console import err, out, print_error
 from vots_hqtrack.cli.forward_run import ForwardRun
 from vots_hqtrack.cli.given import check_prompt, make_masks
+from vots_hqtrack.cli.progress import frame_progress
 from vots_hqtrack.cli.resume import find_checkpoint, fingerprint, require_same_run, say_of
 from vots_hqtrack.cli.track_job import Job, Prepared, RunOptions
 from vots_hqtrack.cli.track_session import SessionRun, remove_session
@@ -216,6 +217,10 @@ def _new_writer(
         facts,
         overlay_fps=job.source.fps if options.use_overlay else None,
         cutout=None if options.cutout is None else Cutout(options.cutout, job.source.fps),
+        # At another frame rate sound and frames would not agree.
+        sound=Path(job.source.location)
+        if job.source.kind == "video" and options.fps is None
+        else None,
         earlier=earlier,
         num_done=num_done,
         get_losses=lambda: job.source.losses,
@@ -311,7 +316,10 @@ def _check_limit(job: Job, saved: SavedState | None) -> None:
 
 def _print_summary(summary: TrackSummary, num_frames: int, speed: str, folder: Path) -> None:
     counts = f"{_count(num_frames, 'frame')}, {_count(len(summary.objects), 'object')}"
-    for line in (f"{counts}, {speed}; results in {folder}", *summary.lines()):
+    lines = [f"{counts}, {speed}; results in {folder}", *summary.lines()]
+    if len(summary.objects) > 1 and (lost := summary.lost_line()):
+        lines.append(lost)
+    for line in lines:
         out.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
 

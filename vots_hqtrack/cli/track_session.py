@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from vots_hqtrack.cli import signals
-from vots_hqtrack.cli.console import frame_progress
 from vots_hqtrack.cli.given import CheckedPrompt, check_prompt, make_masks
+from vots_hqtrack.cli.progress import frame_progress
 from vots_hqtrack.cli.resume import Fingerprint, fingerprint, say_of
 from vots_hqtrack.cli.spans import Pass
 from vots_hqtrack.cli.track_job import Job

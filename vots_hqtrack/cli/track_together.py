@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from rich.progress import Progress
 
 from vots_hqtrack.cli import signals
-from vots_hqtrack.cli.console import frame_progress
 from vots_hqtrack.cli.forward_run import ForwardRun
+from vots_hqtrack.cli.progress import frame_progress
 from vots_hqtrack.cli.track_job import Job
 from vots_hqtrack.errors import HQTrackError, WeightsError, explain_memory
 from vots_hqtrack.memory import TrackState

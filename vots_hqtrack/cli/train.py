@@ -58,6 +58,7 @@ train_app.command("pack", no_args_is_help=True)(pack)
 RECIPE_HELP = "TOML file, or paper-stage1, paper-stage2, lite, lite-gpu or hq-head."
 FOLDER_HELP = "Folder of the run; one that is there goes on."
 SET_HELP = "Change an option of the recipe, as train.steps=100; may be repeated."
+WITHOUT_HELP = "Leave out the data sets of this folder below --data; may be repeated."
 MINUTES_HELP = "Length of the run by the clock; rates and phases follow it. 0 counts steps."
 STATE_HELP = "Begin a new session from another run's state.safetensors."
 AVERAGE_HELP = "Averaged weights of that run; without, last.safetensors beside its state."
@@ -73,6 +74,12 @@ def train(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="SECTION.OPTION=VALUE", help=SET_HELP)
     ] = None,
+    without: Annotated[
+        list[str] | None, typer.Option("--without", metavar="ROOT", help=WITHOUT_HELP)
+    ] = None,
+    print_only: Annotated[
+        bool, typer.Option("--print", help="Only print the recipe, with all options, to copy it.")
+    ] = False,
     inspect: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Only draw some clips as images, there.")
     ] = None,
@@ -91,10 +98,19 @@ def train(
     """
     from vots_hqtrack.settings import set_options
     from vots_hqtrack.training.recipe import Recipe
-    from vots_hqtrack.training.recipe_files import build_recipe, read_tables
+    from vots_hqtrack.training.recipe_files import (
+        build_recipe,
+        leave_out,
+        read_tables,
+        recipe_to_toml,
+    )
 
     changes = [] if max_minutes is None else [f"train.max_minutes={max_minutes}"]
-    recipe = build_recipe(set_options(read_tables(config), [*(settings or ()), *changes]))
+    tables = set_options(read_tables(config), [*(settings or ()), *changes])
+    recipe = build_recipe(leave_out(tables, without or ()))
+    if print_only:
+        show(recipe_to_toml(recipe).rstrip())
+        return
     if inspect is not None:
         if not isinstance(recipe, Recipe):
             raise ConfigError(f"--inspect draws clips; a recipe of kind {recipe.KIND} has none")

@@ -21,6 +21,7 @@ from vots_hqtrack.cli.vot import (
     WorkspaceOption,
     make_entry,
     register,
+    vot_app,
 )
 from vots_hqtrack.errors import ConfigError
 from vots_hqtrack.extras import install_command
@@ -39,6 +40,7 @@ OutOption = Annotated[
 ]
 
 
+@vot_app.command()
 def report(
     trackers: Annotated[
         list[str], typer.Argument(metavar="TRACKER ...", help="Names of evaluated trackers.")
@@ -68,6 +70,7 @@ def report(
     show(f"report:     {path.absolute()}")
 
 
+@vot_app.command()
 def ablate(
     folder: OutOption,
     variants: Annotated[

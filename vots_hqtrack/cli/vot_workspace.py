@@ -17,9 +17,11 @@ from vots_hqtrack.cli.vot import (
     check_registered,
     make_entry,
     register,
+    vot_app,
 )
 
 
+@vot_app.command()
 def workspace(
     stack: Annotated[
         str, typer.Argument(metavar="STACK", help="Official stack, such as vots2026/main.")
@@ -53,6 +55,7 @@ def workspace(
     show(f"{verb}\nvot pack --workspace {made.folder} {name}")
 
 
+@vot_app.command()
 def realtime(
     tracker: Annotated[
         str, typer.Argument(metavar="TRACKER", help="Name of a tracker of the workspace.")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -14,11 +13,11 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
-from rich.table import Table
 
-from vots_hqtrack.cli.console import err, out, say, show
+from vots_hqtrack.cli.console import err, out, print_json, print_rows, say, show
+from vots_hqtrack.cli.options import JsonOption
 from vots_hqtrack.cli.weights_score import score
-from vots_hqtrack.errors import WeightsError, printable
+from vots_hqtrack.errors import WeightsError, did_you_mean, printable
 from vots_hqtrack.presets import PRESETS
 
 if TYPE_CHECKING:
@@ -39,26 +38,78 @@ ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is ther
 
 
 @weights_app.command("list")
-def list_weights() -> None:
+def list_weights(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="Weights of which everything is said that is known."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
     """List the weights that come with the package, yours, and those that can be had elsewhere."""
-    from vots_hqtrack.checkpoints.manifest import cached_weights, shipped_weights
-    from vots_hqtrack.checkpoints.registry import KNOWN
+    found = _describe_all()
+    if name is not None and name not in found:
+        meant = did_you_mean(name, found)
+        raise WeightsError(f"no weights named {name!r}; known: {', '.join(found)}{meant}")
+    if as_json:
+        print_json({name: found[name]} if name else found)
+    elif name is None:
+        rows = [
+            (key, facts["state"], facts["size"], ", ".join(facts["presets"]))
+            for key, facts in found.items()
+        ]
+        print_rows(rows, head=("name", "state", "size", "presets"))
+        show("\nhqtrack weights list NAME says what weights are, their terms, and how to get them.")
+    else:
+        facts = {**found[name], "presets": ", ".join(found[name]["presets"])}
+        print_rows((key, text) for key, text in facts.items() if text)
 
-    cached = cached_weights()
-    table = Table("name", "state", "what it is", "terms", "presets")
-    table.columns[0].no_wrap = True
-    for name, entry in shipped_weights().items():
-        _add_row(table, name, "shipped", entry.description, entry.licence)
-    for name, entry in cached.items():
-        _add_row(table, name, "here", f"{entry.description} From {entry.origin}.", entry.licence)
-    absent = [known for name, known in KNOWN.items() if name not in cached]
-    for known in absent:
-        size = f", {known.num_bytes / 1e6:.0f} MB" if known.num_bytes else ""
-        _add_row(table, known.name, f"not here{size}", known.description, known.licence)
-    out.print(table)
-    for known in absent:
-        fetch = f"hqtrack weights fetch {known.name}\n  from {known.url}"
-        show(fetch if known.url else known.manual)
+
+def _describe_all() -> dict[str, dict[str, Any]]:
+    """Describe all weights that are known, by name: shipped ones, the user's, and the others."""
+    from vots_hqtrack.checkpoints.manifest import cached_weights, shipped_weights, weights_folder
+    from vots_hqtrack.checkpoints.registry import KNOWN
+    from vots_hqtrack.environment import downloads_from_environment
+
+    found: dict[str, dict[str, Any]] = {}
+    cache = downloads_from_environment().cache_path
+    for state, folder, entries in (
+        ("shipped", weights_folder(), shipped_weights()),
+        ("here", cache, cached_weights()),
+    ):
+        for name, entry in entries.items():
+            path = folder / entry.file_name
+            found.setdefault(
+                name,
+                {
+                    "state": state if path.is_file() else "missing",
+                    "size": _size(path.stat().st_size if path.is_file() else 0),
+                    "what": entry.description,
+                    "terms": entry.licence,
+                    "origin": entry.origin,
+                    "file": str(path),
+                    "sha256": entry.sha256,
+                },
+            )
+    for name, known in KNOWN.items():
+        how = f"hqtrack weights fetch {name}\nfrom {known.url}" if known.url else known.manual
+        found.setdefault(
+            name,
+            {
+                "state": "not here",
+                "size": _size(known.num_bytes),
+                "what": known.description,
+                "terms": known.licence,
+                "get it": how,
+            },
+        )
+    needed = {preset: make().weights_needed() for preset, make in PRESETS.items()}
+    for name, facts in found.items():
+        facts["presets"] = [preset for preset, names in needed.items() if name in names]
+    return found
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 1e6:.0f} MB" if num_bytes > 1e6 else "1 MB" if num_bytes else ""
 
 
 @weights_app.command("fetch")
@@ -153,12 +204,9 @@ def verify_weights(
     from vots_hqtrack.checkpoints.manifest import verify, verify_all
 
     verdicts = verify_all() if which is None else [verify(which)]
-    table = Table("name", "verdict", "why")
-    table.columns[0].no_wrap = True
-    table.columns[2].overflow = "fold"
     for verdict in verdicts:
-        table.add_row(*map(_shown, (verdict.name, verdict.state, verdict.reason)))
-    out.print(table)
+        line = printable(f"{verdict.name}: {verdict.state}, {verdict.reason}", keep_breaks=True)
+        out.print(line, markup=False, soft_wrap=True)
     if any(verdict.state in ("damaged", "missing") for verdict in verdicts):
         raise typer.Exit(WeightsError.exit_code)
 
@@ -175,17 +223,6 @@ def show_path(
 
     path = downloads_from_environment().cache_path if name is None else resolve(name)
     show(path)
-
-
-def _shown(text: str) -> str:
-    return escape(printable(text, keep_breaks=True))
-
-
-def _add_row(table: Table, name: str, state: str, text: str, licence: str) -> None:
-    users = [preset for preset, make in PRESETS.items() if name in make().weights_needed()]
-    table.add_row(*map(_shown, (name, state, text, licence, "\n".join(users))))
-    for column in table.columns[1:]:
-        column.overflow = "fold"
 
 
 def _report(imported: Imported) -> None:

@@ -5,18 +5,13 @@ Positions are pixels of the background; times are 0 (first frame) to 1 (last fra
 
 from __future__ import annotations
 
-import sys
+import tomllib
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any, NamedTuple
 
 from vots_hqtrack.types import ObjectId
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 
 class Pose(NamedTuple):

@@ -358,13 +358,13 @@ def build_sam_refiner(config: RefinerConfig, options: RefinerOptions) -> SamRefi
         ConfigError: The network is unknown, or VMOS is to read an encoder other than vit_tiny.
         WeightsError: Weights are missing, damaged, or do not fit.
     """
-    device, dtype = options.device, options.dtype
+    device = options.device
     if options.shares_encoder and config.model != "vit_tiny":
         raise ConfigError(
             f"encoder.kind=sam needs refiner.model=vit_tiny, got {config.model!r}: VMOS reads no "
             "other encoder of SAM's"
         )
-    encoder, decoder = _build_networks(config, dtype, has_weights=options.has_weights)
+    encoder, decoder = _build_networks(config, options)
     encoder = encoder.to(device).eval()
     embed: Callable[[EncodedFrame], Any]
     if options.shares_encoder:
@@ -380,13 +380,16 @@ def build_sam_refiner(config: RefinerConfig, options: RefinerOptions) -> SamRefi
 
 
 def _build_networks(
-    config: RefinerConfig, dtype: torch.dtype, *, has_weights: bool
+    config: RefinerConfig, options: RefinerOptions
 ) -> tuple[nn.Module, MaskDecoder]:
     """Build the image encoder and the mask decoder, in one dtype."""
-    tensors = None
-    if has_weights:
-        tensors = load_sam_weights(config.weights, hq=config.hq, head=config.head)
-    source = str(resolve(config.weights)) if has_weights else ""
+    tensors, source, dtype = None, "", options.dtype
+    if options.has_weights:
+        published = options.published
+        tensors = load_sam_weights(
+            config.weights, hq=config.hq, head=config.head, published=published
+        )
+        source = str(resolve(config.weights, published))
     if config.model == "vit_tiny":
         weights = SamWeights(tensors, source=source)
         encoder: nn.Module = TinyViT(weights.part("image_encoder"), dtype)

@@ -191,8 +191,8 @@ def build_sam2_refiner(config: RefinerConfig, options: RefinerOptions) -> SamRef
     if options.has_weights:
         with torch.device("meta"):
             model = build_sam2(config.model)
-        source = str(resolve(config.weights))
-        load_into(model, load_weights(config.weights), source=source)
+        source = str(resolve(config.weights, options.published))
+        load_into(model, load_weights(config.weights, options.published), source=source)
     else:
         model = build_sam2(config.model)
     return sam2_refiner(model, config, options)

@@ -33,7 +33,9 @@ def has_hq_head(tensors: Mapping[str, Tensor]) -> bool:
     return any(key.startswith(_PREFIXES) for key in tensors)
 
 
-def load_sam_weights(weights: str, *, hq: bool, head: str) -> dict[str, Tensor]:
+def load_sam_weights(
+    weights: str, *, hq: bool, head: str, published: Path | None = None
+) -> dict[str, Tensor]:
     """Read the weights of a SAM network, with its HQ head from a second file if it has none.
 
     Args:
@@ -41,6 +43,7 @@ def load_sam_weights(weights: str, *, hq: bool, head: str) -> dict[str, Tensor]:
         hq: True for HQ-SAM.
         head: Name of the HQ head's weights, read for an HQ-SAM if its own weights have no head;
             empty if there are none.
+        published: Folder of a published tracker, whose weights come before others; or None.
 
     Returns:
         Tensors on the CPU by the keys of a whole ``Sam``, in the files' dtypes.
@@ -48,10 +51,10 @@ def load_sam_weights(weights: str, *, hq: bool, head: str) -> dict[str, Tensor]:
     Raises:
         WeightsError: Weights are missing or damaged, or the second file is not an HQ head.
     """
-    tensors = load_weights(weights)
+    tensors = load_weights(weights, published)
     if not hq or not head or has_hq_head(tensors):
         return tensors
-    extra = load_weights(head)
+    extra = load_weights(head, published)
     others = [key for key in extra if not key.startswith(_PREFIXES)]
     if others or not extra:
         found = f"{others[0]} and the like" if others else "nothing"

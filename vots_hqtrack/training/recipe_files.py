@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from vots_hqtrack.errors import ConfigError
+from vots_hqtrack.errors import ConfigError, did_you_mean
 from vots_hqtrack.settings import Tables, build_config, config_to_toml, read_toml, set_options
 from vots_hqtrack.training.hq.recipe import HQRecipe
 from vots_hqtrack.training.recipe import Recipe
@@ -42,6 +42,36 @@ def read_tables(name: str) -> Tables:
         return read_toml(_SHIPPED / f"{name}.toml", f"recipe {name}")
     shipped = ", ".join(shipped_recipes())
     raise ConfigError(f"unknown recipe {name!r}; wanted a TOML file or one of: {shipped}")
+
+
+def leave_out(tables: Tables, roots: Iterable[str]) -> Tables:
+    """Return the tables without the data sets in some folders.
+
+    Args:
+        tables: A recipe's, with a list of tables ``data``.
+        roots: Values of their option ``root``.
+
+    Raises:
+        ConfigError: The recipe has no data set in such a folder, or would have none left.
+    """
+    listed = tables.get("data")
+    data = listed if isinstance(listed, list) else []
+    known = [str(table.get("root", "")) for table in data if isinstance(table, dict)]
+    unwanted = list(roots)
+    for root in unwanted:
+        if root not in known:
+            raise ConfigError(
+                f"the recipe has no data set {root!r}; wanted one of: {', '.join(known) or 'none'}"
+                f"{did_you_mean(root, known)}"
+            )
+    if not unwanted:
+        return tables
+    kept = [
+        table for table in data if not isinstance(table, dict) or table.get("root") not in unwanted
+    ]
+    if not kept:
+        raise ConfigError(f"without {', '.join(unwanted)} the recipe has no data set left")
+    return {**tables, "data": kept}
 
 
 def build_recipe(tables: Mapping[str, Any]) -> Recipe | HQRecipe:

@@ -36,6 +36,7 @@ from vots_hqtrack.video.result_folder import (
     Journal,
     remove_earlier,
 )
+from vots_hqtrack.video.sound import copy_sound
 
 _logger = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class ResultWriter:
         facts: Description of the run as a whole, ready for JSON.
         overlay_fps: Frames per second of the overlay video; None writes no video.
         cutout: Form of the objects without their background; None writes none.
+        sound: Video file whose sound the overlay gets; None gives it none.
         earlier: Results of an earlier run in the folder, which are removed.
         num_done: Number of the earlier run's frames that are kept, with their label maps.
         get_losses: Called for the losses of the source so far.
@@ -72,6 +74,7 @@ class ResultWriter:
         *,
         overlay_fps: float | None,
         cutout: Cutout | None = None,
+        sound: Path | None = None,
         earlier: EarlierRun | None = None,
         num_done: int = 0,
         get_losses: Callable[[], Losses] = Losses,
@@ -86,6 +89,7 @@ class ResultWriter:
         self._overlay: OverlayWriter | None = None
         self._cutout = cutout
         self._cutouts: CutoutWriter | None = None
+        self._sound = sound
         self._first_shown: float | None = None
         self._has_checkpoints = True
         self._frames = list(earlier.frames[:num_done]) if earlier else []
@@ -125,6 +129,8 @@ class ResultWriter:
             except (HQTrackError, OSError) as broken:
                 lost = lost or broken
         reason = error or lost
+        if reason is None:
+            self._add_sound()
         is_saved = False
         try:
             if reason is None:
@@ -200,6 +206,15 @@ class ResultWriter:
             self._draw(name, frame, {i: label_map == i for i in _areas(known)}, shown_at)
         except OSError as error:
             raise _failure(self.folder, error) from error
+
+    def _add_sound(self) -> None:
+        """Give the overlay the source's sound; without it the overlay is silent, with a warning."""
+        if self._sound is None or self._overlay is None:
+            return
+        try:
+            copy_sound(self._sound, self._overlay.path, start=self._first_shown or 0.0)
+        except (InputError, OSError) as error:
+            _logger.warning("%s is without sound: %s", self._overlay.path, error)
 
     def checkpoint(self, saved: SavedState) -> None:
         """Write the state after the newest frame, from which a run that is cut can go on.

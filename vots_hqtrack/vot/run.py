@@ -36,7 +36,7 @@ from vots_hqtrack.vot.workspace import EXPERIMENT, Workspace, read_stack, write_
 _logger = logging.getLogger(__name__)
 
 _NAME = "measures"
-"""Name under which the toolkit stores an analysis and a report."""
+"""Name under which the toolkit stores an analysis."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +298,7 @@ def analyse(
         InputError: Results are missing or damaged.
     """
     path = workspace.measures / "analysis" / f"{_NAME}.json"
-    _run_for_file("analysis", workspace, trackers, path, sequences)
+    _run_for_file("analysis", _NAME, workspace, trackers, path, sequences)
     return read_measures(path)
 
 
@@ -307,11 +307,14 @@ def write_report(
 ) -> Path:
     """Let the toolkit write its HTML report, and return the page's path.
 
+    It is in a folder named after the trackers, so that the report of others stays.
+
     Raises:
         ProtocolError: The toolkit left no report.
     """
-    path = workspace.measures / "reports" / _NAME / "report.html"
-    _run_for_file("report", workspace, trackers, path, sequences)
+    name = "-".join(trackers)
+    path = workspace.measures / "reports" / name / "report.html"
+    _run_for_file("report", name, workspace, trackers, path, sequences)
     return path
 
 
@@ -462,11 +465,16 @@ def _archive_fault(path: Path, results: Path) -> str | None:
 
 
 def _run_for_file(
-    verb: str, workspace: Workspace, trackers: Sequence[str], path: Path, sequences: Sequence[str]
+    verb: str,
+    name: str,
+    workspace: Workspace,
+    trackers: Sequence[str],
+    path: Path,
+    sequences: Sequence[str],
 ) -> None:
     """Run a command of the toolkit over the measures, and check that it left a file."""
     path.unlink(missing_ok=True)
-    arguments = [verb, "--workspace", str(workspace.measures), "--name", _NAME, *trackers]
+    arguments = [verb, "--workspace", str(workspace.measures), "--name", name, *trackers]
     if sequences and len(sequences) < len(read_sequence_list(workspace.sequences)):
         arguments += ["--sequences", ",".join(sequences)]
     output = run_toolkit(arguments, workspace)
