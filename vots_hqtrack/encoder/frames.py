@@ -32,7 +32,7 @@ class EncodedFrame:
         geometry: Layout of the frame for VMOS's encoder.
         features: Features for VMOS; a refiner that shares the encoder reads them too.
         embedding: The refiner's embedding of the frame, once it has been computed.
-        prompted: What the refiner computes of it for all clicks, once it has been computed.
+        prompted: The refiner's results that all clicks share, once they have been computed.
     """
 
     frame: FrameArray
