@@ -111,7 +111,7 @@ def test_extras_that_the_docs_install_are_in_the_metadata() -> None:
         for extra in names.split(",")
     }
     assert {"toolkit", "ui", "train"} <= named <= known
-    table = re.findall(r"^\| (`[^|]+) \| [^|]+\|$", _text("docs/index.md"), flags=re.MULTILINE)
+    table = re.findall(r"^\| (`[^|]+) \| [^|]+\|$", _text("docs/install.md"), flags=re.MULTILINE)
     listed = {extra for names in table for extra in re.findall(r"`([^`]+)`", names)}
     assert listed == known - {"bench", "dev"}
 

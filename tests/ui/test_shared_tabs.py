@@ -8,11 +8,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from shipped import shipped_tracker
 from two_discs import draw_video
 
+from vots_hqtrack.encoder.frames import EncodedFrame
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.session import InteractivePredictor
 from vots_hqtrack.tracker import HQTracker
+from vots_hqtrack.types import FrameArray
 from vots_hqtrack.ui.workspace import Workspace
 
 pytestmark = pytest.mark.weights
@@ -61,4 +64,35 @@ def test_tabs_that_edit_undo_and_export_during_a_run_leave_a_whole_project(tmp_p
     given = [number for index in (5, 3, 1) for number in again.records[index].given]
     assert undone in (5, 3, 1)
     assert len(given) == 8  # nine edits but one
+    workspace.close()
+
+
+def test_a_frame_is_encoded_ahead_by_one_tab_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "clip").mkdir()
+    cv2.imwrite(str(tmp_path / "clip" / "0.png"), VIDEO[0][0][:, :, ::-1])
+    cv2.imwrite(str(tmp_path / "clip" / "1.png"), VIDEO[1][0][:, :, ::-1])
+    predictor = InteractivePredictor(shipped_tracker("lite"))
+    workspace = Workspace(predictor, tmp_path)
+    assert workspace.encode_ahead(0), "nothing is open, and nothing to wait for"
+    state = workspace.open(tmp_path / "clip")
+    encode, begun, go_on = predictor.tracker.encode, threading.Event(), threading.Event()
+
+    def wait_and_encode(frame: FrameArray) -> EncodedFrame:
+        begun.set()
+        go_on.wait()
+        return encode(frame)
+
+    monkeypatch.setattr(predictor.tracker, "encode", wait_and_encode)
+    first = threading.Thread(target=workspace.encode_ahead, args=(0,))
+    first.start()
+    begun.wait()
+    assert not workspace.encode_ahead(1)
+    go_on.set()
+    first.join()
+    assert state.is_encoded(0)
+    assert not state.is_encoded(1)
+    assert workspace.encode_ahead(0)
+    assert workspace.encode_ahead(2), "there is no such frame"
     workspace.close()

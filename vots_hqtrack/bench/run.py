@@ -133,9 +133,7 @@ class CaseResult:
 class OperatorCounter(TorchDispatchMode):
     """Counts the operators that PyTorch launches while it is entered."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
+    count = 0
 
     def __torch_dispatch__(
         self,

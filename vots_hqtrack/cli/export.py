@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vots_hqtrack.cli.console import err, out
+from vots_hqtrack.cli.console import err, out, show
 from vots_hqtrack.cli.progress import frame_progress
 from vots_hqtrack.errors import InputError, PartialError, printable
 
@@ -82,7 +82,7 @@ def _run(plan: ExportPlan) -> None:
         faults = plan.run(lambda: progress.advance(task))
     counts = ((plan.num_frames, "frame"), (plan.num_objects, "object"), (len(plan.videos), "video"))
     said = ", ".join(f"{n} {what}{'' if n == 1 else 's'}" for n, what in counts)
-    out.print(printable(f"{said}; {plan.name} in {plan.out}"), markup=False, soft_wrap=True)
+    show(printable(f"{said}; {plan.name} in {plan.out}"))
     if faults:
         raise PartialError(f"the export is partial: {'; '.join(faults)}")
 

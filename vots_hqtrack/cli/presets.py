@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 from rich.padding import Padding
 
-from vots_hqtrack.cli.console import out, print_json, print_rows
+from vots_hqtrack.cli.console import out, print_json, print_rows, show
 from vots_hqtrack.cli.options import JsonOption
 from vots_hqtrack.config import TrackerConfig
 from vots_hqtrack.errors import ConfigError, did_you_mean
@@ -39,8 +39,8 @@ def presets(
             )
             return
         print_rows((key, text) for key, (text, _) in found.items())
-        _say("\nhqtrack presets lite lists its options, hqtrack presets lite memory explains some,")
-        _say("and --set memory.gap=5 changes one.")
+        show("\nhqtrack presets lite lists its options, hqtrack presets lite memory explains some,")
+        show("and --set memory.gap=5 changes one.")
         return
     chosen = _choose(load_preset(name), part)
     described = describe_options()
@@ -53,13 +53,13 @@ def presets(
         )
     elif part:
         for option, value in chosen.items():
-            _say(f"{option}={_show(value)}   ({described[option].type})")
+            show(f"{option}={_show(value)}   ({described[option].type})")
             out.print(Padding(escape(described[option].meaning), (0, 0, 0, 4)))
     else:
         print_rows(
             (f"{option}={_show(value)}", described[option].type) for option, value in chosen.items()
         )
-        _say(f"\nhqtrack presets {name} memory explains the options of a section.")
+        show(f"\nhqtrack presets {name} memory explains the options of a section.")
 
 
 def _choose(config: TrackerConfig, part: str) -> dict[str, object]:
@@ -75,10 +75,6 @@ def _choose(config: TrackerConfig, part: str) -> dict[str, object]:
             f"no section or option {part!r}; wanted one of: {', '.join(sections)}{meant}"
         )
     return chosen
-
-
-def _say(line: str) -> None:
-    out.print(line, markup=False, soft_wrap=True)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from vots_hqtrack.allocation import keep_freed_memory
 from vots_hqtrack.cli import signals
-from vots_hqtrack.cli.console import err, out, print_error
+from vots_hqtrack.cli.console import err, out, print_error, say
 from vots_hqtrack.cli.forward_run import ForwardRun
 from vots_hqtrack.cli.given import check_prompt, make_masks
 from vots_hqtrack.cli.progress import frame_progress
@@ -236,7 +236,7 @@ def _write_all(job: Job, writer: ResultWriter) -> Iterator[None]:
             yield
     except (HQTrackError, OSError, KeyboardInterrupt):
         kept = _count(writer.num_frames, "frame")
-        err.print(printable(f"kept: {kept} in {job.folder}"), markup=False, soft_wrap=True)
+        say(printable(f"kept: {kept} in {job.folder}"))
         raise
     remove_session(job.folder)  # the results hold all of it
     seconds = time.perf_counter() - started

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from vots_hqtrack.cli.console import err, out
+from vots_hqtrack.cli.console import err, show
 from vots_hqtrack.cli.options import (
     ConfigOption,
     DeviceOption,
@@ -76,5 +76,5 @@ def ui(
         host=host,
         port=port,
         open_browser=browser,
-        report=lambda address: out.print(address, markup=False, soft_wrap=True),
+        report=show,
     )

@@ -14,7 +14,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from vots_hqtrack.cli.console import err, out, print_json, print_rows, say, show
+from vots_hqtrack.cli.console import err, print_json, print_rows, say, show
 from vots_hqtrack.cli.options import JsonOption
 from vots_hqtrack.cli.weights_score import score
 from vots_hqtrack.errors import WeightsError, did_you_mean, printable
@@ -206,7 +206,7 @@ def verify_weights(
     verdicts = verify_all() if which is None else [verify(which)]
     for verdict in verdicts:
         line = printable(f"{verdict.name}: {verdict.state}, {verdict.reason}", keep_breaks=True)
-        out.print(line, markup=False, soft_wrap=True)
+        show(line)
     if any(verdict.state in ("damaged", "missing") for verdict in verdicts):
         raise typer.Exit(WeightsError.exit_code)
 
