@@ -210,7 +210,7 @@ class _Player:
 
     def count_operations(self, state: TrackState) -> tuple[dict[str, float], int]:
         """Return the floating point operations of a frame by stage, and its operators; warms up."""
-        with FlopCounterMode(display=False) as counter, OperatorCounter() as operators:
+        with FlopCounterMode(display=False) as counter, OperatorCounter() as operators:  # type: ignore[no-untyped-call]
             meter = StageMeter(lambda: float(counter.get_total_flops()))
             with metered(self.parts, meter) as parts:
                 self._step(
