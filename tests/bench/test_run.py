@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from vots_hqtrack.bench.machine import matrix_throughput, peak_memory
+from vots_hqtrack.bench.meter import OperatorCounter
 from vots_hqtrack.bench.report import Report, compare, read_report
 from vots_hqtrack.bench.run import Case, CaseResult, StageResult, run_case
 from vots_hqtrack.errors import InputError
@@ -46,6 +47,11 @@ def test_smoke_every_number_is_there(result: CaseResult) -> None:
     total = result.stages["total"]
     parts = [stage for name, stage in result.stages.items() if name != "total"]
     assert total.gflop == pytest.approx(sum(part.gflop for part in parts))
+    assert total.gbyte == pytest.approx(sum(part.gbyte for part in parts))
+    assert total.floor == pytest.approx(sum(part.floor for part in parts))
+    identify = result.stages["identify"]
+    floors = (identify.gflop / result.throughput, identify.gbyte / result.copy_rate)
+    assert identify.floor == pytest.approx(max(floors))
     assert total.fastest >= sum(part.fastest for part in parts) * 0.999
     assert total.fraction == pytest.approx(total.gflop / total.median / result.throughput)
 
@@ -55,6 +61,16 @@ def test_operations_of_the_identity_bank_follow_the_formula(result: CaseResult) 
     tokens = 3 * 4  # of 33 x 49 pixels
     wanted = 2 * tokens * 11 * 17 * 17 * (256 + 128) / 1e9
     assert result.stages["identify"].gflop == pytest.approx(wanted)
+
+
+def test_operators_and_the_bytes_that_they_move() -> None:
+    left, right = torch.ones(3, 4), torch.ones(4, 5)
+    with OperatorCounter() as counter:
+        product = left @ right.mul_(2)
+        product.view(5, 3).t()
+    assert counter.count == 4
+    # in-place: in and out; product: both factors and the result; views: nothing
+    assert counter.num_bytes == 4 * (2 * 20 + 12 + 20 + 15)
 
 
 def test_operators_do_not_grow_with_the_objects(result: CaseResult) -> None:

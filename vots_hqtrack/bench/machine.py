@@ -16,6 +16,10 @@ SQUARE = 2048
 SQUARE_ON_GPU = 8192
 """Side of the square matrices of the timed product, large enough that size no longer matters."""
 
+COPIED_BYTES = 2**28
+COPIED_BYTES_ON_GPU = 2**31
+"""Bytes of the timed copy, many times what caches hold."""
+
 _REPEATS = 3
 
 
@@ -46,6 +50,30 @@ def matrix_throughput(
         left @ left
         fastest = min(fastest, read() - started)
     return 2 * side**3 / fastest / 1e9
+
+
+def copy_rate(
+    device: torch.device, *, num_bytes: int = 0, clock: Callable[[], float] | None = None
+) -> float:
+    """Time a large copy within the device's memory.
+
+    Args:
+        device: Compute device.
+        num_bytes: Size; 0 takes one that is large enough for the device.
+        clock: As for `matrix_throughput`.
+
+    Returns:
+        GB/s of the fastest of three, bytes read and bytes written.
+    """
+    size = num_bytes or (COPIED_BYTES_ON_GPU if device.type == "cuda" else COPIED_BYTES)
+    source = torch.zeros(size, dtype=torch.uint8, device=device)
+    target = torch.ones_like(source)
+    read, fastest = clock or device_clock(device), float("inf")
+    for _ in range(_REPEATS):
+        started = read()
+        target.copy_(source)
+        fastest = min(fastest, read() - started)
+    return 2 * size / fastest / 1e9
 
 
 def describe_hardware(device: torch.device) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Time or floating point operations by stage, measured from outside the tracker's parts.
+"""Time, floating point operations or bytes by stage, measured from outside the tracker's parts.
 
 Encoder and refiner are wrapped and VMOS gets PyTorch's forward hooks, so the tracker itself has no
 line for it, and nothing remains when the measurement ends.
@@ -7,10 +7,13 @@ line for it, and nothing remains when the measurement ends.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from vots_hqtrack.build import TrackerParts
 
@@ -84,6 +87,35 @@ class StageMeter:
             stage = self._running[-1]
             self._totals[stage] = self._totals.get(stage, 0.0) + now - self._since
         self._since = now
+
+
+class OperatorCounter(TorchDispatchMode):
+    """Counts the operators that PyTorch launches while it is entered, and the bytes they move.
+
+    Attributes:
+        count: Operators, views included.
+        num_bytes: Bytes of all tensors that operators read and write; views move none.
+    """
+
+    count = 0
+    num_bytes = 0
+
+    def __torch_dispatch__(
+        self,
+        func: torch._ops.OpOverload[..., Any],
+        types: object,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> object:
+        """Count an operator and run it."""
+        output = func(*args, **(kwargs or {}))
+        self.count += 1
+        if not func.is_view:
+            tensors = (
+                x for x in tree_leaves((args, kwargs, output)) if isinstance(x, torch.Tensor)
+            )
+            self.num_bytes += sum(x.numel() * x.element_size() for x in tensors)
+        return output
 
 
 class _Metered:

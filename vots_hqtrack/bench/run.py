@@ -10,15 +10,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from vots_hqtrack.bench.machine import matrix_throughput, peak_memory, reset_peak
-from vots_hqtrack.bench.meter import STAGES, StageMeter, metered
+from vots_hqtrack.bench.machine import copy_rate, matrix_throughput, peak_memory, reset_peak
+from vots_hqtrack.bench.meter import STAGES, OperatorCounter, StageMeter, metered
 from vots_hqtrack.build import TrackerParts, build_parts, build_untrained_parts, make_tracker
 from vots_hqtrack.checkpoints.manifest import resolve
 from vots_hqtrack.config import TrackerConfig
@@ -85,6 +83,9 @@ class StageResult:
         slowest: Seconds.
         gflop: Operations, in 1e9; 0 where none is counted.
         fraction: Fraction of the machine's matrix throughput, by the median: 0 to 1.
+        gbyte: Bytes that its operators read and write, in 1e9, as if none shared a cache.
+        floor: Seconds that it takes at least: the operations at the machine's matrix throughput, or
+            the bytes at its rate of copying, whichever is more. Caches can be faster.
     """
 
     median: float
@@ -92,6 +93,8 @@ class StageResult:
     slowest: float
     gflop: float
     fraction: float = 0.0
+    gbyte: float = 0.0
+    floor: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,7 @@ class CaseResult:
         clock: ``wall`` or ``processor`` time.
         dtype: Data type of the matrix products.
         throughput: GFLOP/s of a large matrix product in that type, in the same run.
+        copy_rate: GB/s of a large copy, read and written, in the same run.
         num_frames: Frames measured.
         seen: Mean fraction of the objects with a mask; the others need no refinement.
         stages: Results by name, in the order of a frame's way; ``total`` is the last.
@@ -127,24 +131,8 @@ class CaseResult:
     peak: Mapping[str, int]
     memory_bytes: int = 0
     operators: int = 0
+    copy_rate: float = 0.0
     together: float = 0.0
-
-
-class OperatorCounter(TorchDispatchMode):
-    """Counts the operators that PyTorch launches while it is entered."""
-
-    count = 0
-
-    def __torch_dispatch__(
-        self,
-        func: Callable[..., object],
-        types: object,
-        args: Sequence[object] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> object:
-        """Count an operator and run it."""
-        self.count += 1
-        return func(*args, **(kwargs or {}))
 
 
 def run_case(
@@ -177,10 +165,11 @@ def run_case(
     state = fill_memory(case, parts, device, order, masks)
     with tempfile.TemporaryDirectory() as folder:
         player = _Player(case, parts, device, order, Path(folder))
-        gflops, operators = player.count_operations(state)
+        gflops = player.count_operations(state)
+        gbytes, operators = player.count_operators(state)
         times, seen = player.time(state)
     after = matrix_throughput(dtype, device, side=case.square, clock=clock)
-    throughput = max(before, after)
+    throughput, bandwidth = max(before, after), copy_rate(device, clock=clock)
     return CaseResult(
         name=case.name(size, len(masks)),
         config=dataclasses.asdict(case.config),
@@ -190,10 +179,11 @@ def run_case(
         throughput=throughput,
         num_frames=len(times),
         seen=seen,
-        stages=_summarise(times, gflops, throughput),
+        stages=_summarise(times, gflops, gbytes, throughput, bandwidth),
         peak=peak_memory(device),
         memory_bytes=state.nbytes,
         operators=operators,
+        copy_rate=bandwidth,
         together=_measure_together(case, parts, device, frames, masks),
     )
 
@@ -208,15 +198,22 @@ class _Player:
     frames: Iterator[FrameArray]
     folder: Path
 
-    def count_operations(self, state: TrackState) -> tuple[dict[str, float], int]:
-        """Return the floating point operations of a frame by stage, and its operators; warms up."""
-        with FlopCounterMode(display=False) as counter, OperatorCounter() as operators:  # type: ignore[no-untyped-call]
-            meter = StageMeter(lambda: float(counter.get_total_flops()))
-            with metered(self.parts, meter) as parts:
-                self._step(
-                    make_tracker(_by_stage(self.case.config), parts, self.device), state, meter
-                )
-        return meter.take(), operators.count
+    def count_operations(self, state: TrackState) -> dict[str, float]:
+        """Return the floating point operations of one frame by stage; also warms up."""
+        with FlopCounterMode(display=False) as counter:
+            return self._count(state, lambda: float(counter.get_total_flops()))
+
+    def count_operators(self, state: TrackState) -> tuple[dict[str, float], int]:
+        """Return the bytes that the operators of one frame move, by stage, and their number."""
+        with OperatorCounter() as counter:  # type: ignore[no-untyped-call]
+            return self._count(state, lambda: float(counter.num_bytes)), counter.count
+
+    def _count(self, state: TrackState, read: Callable[[], float]) -> dict[str, float]:
+        meter = StageMeter(read)
+        with metered(self.parts, meter) as parts:
+            tracker = make_tracker(_by_stage(self.case.config), parts, self.device)
+            self._step(tracker, state, meter)
+        return meter.take()
 
     def time(self, state: TrackState) -> tuple[list[dict[str, float]], float]:
         """Return the seconds of each frame by stage, and the mean fraction of objects seen."""
@@ -327,13 +324,21 @@ def ping_pong(frames: Sequence[FrameArray]) -> Iterator[FrameArray]:
 
 
 def _summarise(
-    times: Sequence[Mapping[str, float]], gflops: Mapping[str, float], throughput: float
+    times: Sequence[Mapping[str, float]],
+    gflops: Mapping[str, float],
+    gbytes: Mapping[str, float],
+    throughput: float,
+    bandwidth: float,
 ) -> dict[str, StageResult]:
-    found = {}
+    found: dict[str, StageResult] = {}
     present = [stage for stage in STAGES if any(stage in taken for taken in times)]
     for name, stages in [*((stage, [stage]) for stage in present), ("total", present)]:
         seconds = [sum(taken.get(stage, 0.0) for stage in stages) for taken in times]
-        median, gflop = statistics.median(seconds), sum(gflops.get(s, 0.0) for s in stages) / 1e9
+        gflop, gbyte = (sum(a.get(s, 0.0) for s in stages) / 1e9 for a in (gflops, gbytes))
+        median = statistics.median(seconds)
         fraction = gflop / median / throughput if median > 0 else 0.0
-        found[name] = StageResult(median, min(seconds), max(seconds), gflop, fraction)
+        floor = max(gflop / throughput, gbyte / bandwidth)
+        if name == "total":  # its stages follow one another
+            floor = sum(found[stage].floor for stage in present)
+        found[name] = StageResult(median, min(seconds), max(seconds), gflop, fraction, gbyte, floor)
     return found

@@ -282,18 +282,19 @@ def _show(result: CaseResult) -> None:
     weights = "" if result.weights == "preset" else "; random weights: speed only"
     table = Table(title=f"{result.name}{weights}", title_justify="left")
     table.add_column("stage")
-    for column in ("ms, median", "fastest", "slowest", "GFLOP", "of matrix throughput"):
+    for column in ("ms, median", "fastest", "slowest", "GFLOP", "GB", "floor, ms"):
         table.add_column(column, justify="right")
     for name, stage in result.stages.items():
         if name == "total":
             table.add_section()
         times = (f"{1000 * value:.1f}" for value in (stage.median, stage.fastest, stage.slowest))
-        gflop = (f"{stage.gflop:.1f}", f"{stage.fraction:.0%}") if stage.gflop >= 0.05 else ("", "")
-        table.add_row(name, *times, *gflop)
+        work = (f"{stage.gflop:.1f}", f"{stage.gbyte:.2f}", f"{1000 * stage.floor:.1f}")
+        table.add_row(name, *times, *(work if stage.gbyte >= 0.005 else ()))
     out.print(table)
     peak = ", ".join(f"{place} {number / _MIB:.0f} MiB" for place, number in result.peak.items())
     show(
         f"matrix product in {result.dtype}: {result.throughput:.0f} GFLOP/s; "
+        f"copy: {result.copy_rate:.0f} GB/s; "
         f"memory {result.memory_bytes / _MIB:.1f} MiB; peak {peak}; "
         f"objects seen {result.seen:.0%}; {result.operators} operators a frame; "
         f"{result.num_frames} frames; {result.clock} time\n"

@@ -12,13 +12,12 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from vots_hqtrack import ops
-from vots_hqtrack.bench.machine import describe_hardware, matrix_throughput
+from vots_hqtrack.bench.machine import copy_rate, describe_hardware, matrix_throughput
 from vots_hqtrack.devices import device_clock
 from vots_hqtrack.versions import installed_versions
 
 UPLOADED = (720, 1280, 3)
 LAUNCHES = 1000
-COPIED_BYTES = 2**31
 COPIED_BYTES_QUICK = 2**22
 SQUARE_QUICK = 256
 NUM_LISTED = 12
@@ -65,10 +64,8 @@ def measure_card(device: torch.device, *, is_quick: bool) -> dict[str, object]:
     for dtype in dtypes:
         rate = matrix_throughput(dtype, device, side=SQUARE_QUICK if is_quick else 0)
         found[f"matmul_{str(dtype).removeprefix('torch.')}_tflops"] = rate / 1000
-    size = COPIED_BYTES_QUICK if is_quick else COPIED_BYTES
-    source = torch.zeros(size, dtype=torch.uint8, device=device)
-    target = torch.empty_like(source)
-    found["copy_tb_s"] = 2 * size / median_seconds(lambda: target.copy_(source), device) / 1e12
+    rate = copy_rate(device, num_bytes=COPIED_BYTES_QUICK if is_quick else 0)
+    found["copy_tb_s"] = rate / 1000
     numbers = torch.zeros(8, device=device)
 
     def launch() -> None:
