@@ -320,10 +320,12 @@ def check_path(path: object) -> Path:
     """Check a path: a string or a path object.
 
     Raises:
-        InputError: It is another object.
+        InputError: It is another object, or empty.
     """
     if not isinstance(path, (str, os.PathLike)):
         raise InputError(f"wanted a path, got {type(path).__name__}")
+    if not os.fspath(path):
+        raise InputError("wanted a path, got ''")
     return Path(path)
 
 

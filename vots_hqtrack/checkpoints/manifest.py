@@ -11,6 +11,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
+import reprlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -26,6 +28,8 @@ MODEL_CONFIG = "config.json"
 """Configuration of a published tracker, with the entries of the weights beside it."""
 MODEL_FORMAT = 1
 """Number of its layout."""
+_FILE_NAME = re.compile(r"\w[\w.+-]{0,199}", re.ASCII)
+"""File names that every file system takes, and that mean no other file in a pattern."""
 _CHUNK_BYTES = 1 << 20
 _LOCK_SECONDS = 120.0
 
@@ -36,7 +40,7 @@ class WeightsEntry:
 
     Attributes:
         name: Name in presets and options.
-        file_name: File name in the weights folder, without a folder.
+        file_name: File name in the weights folder: ASCII letters, digits and ``._+-``.
         sha256: Hash of the file, 64 lower-case hexadecimal digits.
         origin: The files or the training run that the numbers come from.
         licence: Terms of use.
@@ -57,8 +61,11 @@ class WeightsEntry:
             value = getattr(self, field.name)
             if not isinstance(value, str) or not value.strip():
                 raise WeightsError(f"{start} {field.name} must be a string, got {value!r}")
-        if Path(self.file_name).name != self.file_name:
-            raise WeightsError(f"{start} wanted a bare file name, got {self.file_name!r}")
+        if not _FILE_NAME.fullmatch(self.file_name):
+            raise WeightsError(
+                f"{start} wanted a bare file name of letters, digits and ._+-, "
+                f"got {reprlib.repr(self.file_name)}"
+            )
         if len(self.sha256) != 64 or set(self.sha256) - set("0123456789abcdef"):
             raise WeightsError(
                 f"{start} wanted 64 lower-case hexadecimal digits as sha256, got {self.sha256!r}"
