@@ -119,8 +119,8 @@ class CrossingClips:
         if len(videos) < needed:
             raise InputError(
                 f"{self.name}: wanted at least {needed} videos of one object each, got "
-                f"{len(videos)}; without them, take the [[data]] table of kind {CROSSINGS!r} out of "
-                "the recipe (hqtrack train CONFIG --print)"
+                f"{len(videos)}; without them, take the [[data]] table of kind {CROSSINGS!r} out "
+                "of the recipe (hqtrack train CONFIG --print)"
             )
 
     def __len__(self) -> int:
