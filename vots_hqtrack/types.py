@@ -320,12 +320,12 @@ def check_path(path: object) -> Path:
     """Check a path: a string or a path object.
 
     Raises:
-        InputError: It is another object, or empty.
+        InputError: It is another object, empty, or has a null character.
     """
     if not isinstance(path, (str, os.PathLike)):
         raise InputError(f"wanted a path, got {type(path).__name__}")
-    if not os.fspath(path):
-        raise InputError("wanted a path, got ''")
+    if not (text := os.fsdecode(path)) or "\0" in text:
+        raise InputError(f"wanted a path, got {text!r}")
     return Path(path)
 
 

@@ -334,6 +334,23 @@ def test_files_of_others_are_not_replaced(tmp_path: Path, name: str) -> None:
     assert (tmp_path / name).read_text() == "{}"
 
 
+@pytest.mark.parametrize(
+    ("folder", "reason"),
+    [("", "wanted a path, got ''"), ("a\0b", "wanted a path"), ("x" * 300, "File name too long")],
+)
+def test_a_folder_that_cannot_be_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folder: str, reason: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tracker = shipped_tracker("lite-vmos")
+    monkeypatch.setattr(tracker, "files", find_weights(tracker.config, None))
+    with pytest.raises(HQTrackError, match=reason):
+        tracker.save_pretrained(folder)
+    with pytest.raises(HQTrackError, match=r"wanted a path|found nothing"):
+        HQTracker.from_config(tracker.config, device="cpu", weights=folder)
+    assert not list(tmp_path.iterdir())
+
+
 def test_networks_that_came_from_no_file_cannot_be_saved(tmp_path: Path) -> None:
     tracker = shipped_tracker("lite-vmos")
     with pytest.raises(ConfigError, match="were not read from a file"):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import re
 import reprlib
 from dataclasses import dataclass
@@ -224,10 +225,11 @@ def resolve(name: str, path: Path | None = None) -> Path:
     Raises:
         WeightsError: The file or the name does not exist.
     """
-    if path is None or (path / MODEL_CONFIG).exists():
+    # These, unlike the methods of Path, find nothing where a name is too long.
+    if path is None or os.path.exists(path / MODEL_CONFIG):
         return locate(name, path).path
-    if not path.is_file():
-        kind = "a folder" if path.is_dir() else "nothing"
+    if not os.path.isfile(path):
+        kind = "a folder" if os.path.isdir(path) else "nothing"
         raise WeightsError(
             f"wanted a weights file, or a published tracker, found {kind} at {path.absolute()}"
         )
@@ -239,7 +241,7 @@ def published_folder(path: Path | None) -> Path | None:
 
     The folder has all weights of a tracker, a file only those of VMOS.
     """
-    return path if path is not None and path.is_dir() else None
+    return path if path is not None and os.path.isdir(path) else None
 
 
 class LocatedWeights(NamedTuple):

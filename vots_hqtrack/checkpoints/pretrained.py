@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import importlib
 import json
 import os
 import re
@@ -212,9 +213,7 @@ def check_upload(repo_id: str) -> None:
             f"{repo_id!r} is not uploaded"
         )
     with _hub_errors(repo_id, None):
-        from huggingface_hub.utils import validate_repo_id
-
-        validate_repo_id(repo_id)
+        importlib.import_module("huggingface_hub.utils").validate_repo_id(repo_id)
 
 
 def push_folder(
@@ -282,9 +281,9 @@ def _without_name(entry: WeightsEntry) -> dict[str, str]:
 
 def _require_ours(folder: Path, names: list[str]) -> None:
     """Refuse to replace files that are not of an earlier published tracker."""
-    if folder.exists() and not folder.is_dir():
+    if os.path.exists(folder) and not os.path.isdir(folder):
         raise InputError(f"wanted a folder to write, found a file at {folder}")
-    there = [name for name in names if (folder / name).exists() or (folder / name).is_symlink()]
+    there = [name for name in names if os.path.lexists(folder / name)]
     if not there:
         return
     try:
