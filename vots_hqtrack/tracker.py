@@ -200,22 +200,18 @@ class HQTracker(PromptSegmenter):
             OutputError: The files cannot be written.
             WeightsError: A weights file has gone, or the hub refuses.
         """
-        from vots_hqtrack.checkpoints.pretrained import (
-            check_upload,
-            push_folder,
-            save_pretrained,
-        )
+        from vots_hqtrack.checkpoints import pretrained
 
         path = check_path(folder).expanduser()
-        if not push_to_hub:
-            if (repo_id, token, private) != (None, None, None):
-                raise ConfigError("repo_id, token and private are for push_to_hub=True, got False")
-            save_pretrained(self.config, self.files, path)
-            return None
         name = path.resolve().name if repo_id is None else repo_id
-        check_upload(name)
-        save_pretrained(self.config, self.files, path)
-        return push_folder(path, name, token=token, private=private)
+        if push_to_hub:
+            pretrained.check_upload(name)
+        elif (repo_id, token, private) != (None, None, None):
+            raise ConfigError("repo_id, token and private are for push_to_hub=True, got False")
+        pretrained.save_pretrained(self.config, self.files, path)
+        if not push_to_hub:
+            return None
+        return pretrained.push_folder(path, name, token=token, private=private)
 
     @public
     def initialize(self, frame: FrameArray, masks: Mapping[int, MaskArray]) -> TrackState:

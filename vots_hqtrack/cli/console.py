@@ -11,7 +11,6 @@ import textwrap
 from collections.abc import Iterable
 from typing import IO, TextIO, cast
 
-from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 
 from vots_hqtrack.errors import printable
@@ -114,14 +113,12 @@ def print_rows(rows: Iterable[tuple[str, ...]], *, head: tuple[str, ...] = ()) -
         [printable(text, keep_breaks=True) for text in row] for row in ([head] if head else [])
     ]
     lines += [[printable(text, keep_breaks=True) for text in row] for row in rows]
-    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)][:-1]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)][:-1]
     indent = sum(widths) + len(_GAP) * len(widths)
     is_narrow = out.width - indent < _MIN_WIDTH
     room = max(out.width - (len(_INDENT) if is_narrow else indent), _MIN_WIDTH)
     for *first, last in lines:
-        start = "".join(
-            set_cell_size(text, n) + _GAP for text, n in zip(first, widths, strict=True)
-        )
+        start = "".join(text.ljust(n) + _GAP for text, n in zip(first, widths, strict=True))
         below = _INDENT if is_narrow else " " * indent
         if is_narrow:
             show(start.rstrip())
