@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 
@@ -114,6 +115,20 @@ def test_extras_that_the_docs_install_are_in_the_metadata() -> None:
     table = re.findall(r"^\| (`[^|]+) \| [^|]+\|$", _text("docs/install.md"), flags=re.MULTILINE)
     listed = {extra for names in table for extra in re.findall(r"`([^`]+)`", names)}
     assert listed == known - {"bench", "dev"}
+
+
+def test_git_ignores_what_the_commands_leave_behind() -> None:
+    lines = _text(".gitignore").splitlines()
+    ignored = [line.strip("/") for line in lines if line.startswith("/")]
+    written = {
+        name.split("/")[0]
+        for command in [*_commands("hqtrack "), *_commands("python examples/")]
+        for name in re.findall(r"(?: --(?:out|workspace|inspect)|>) ([a-z][\w./-]*)", command)
+    }
+    assert {"tracked", "evaluation", "mine.toml"} <= written
+    ignored.append("workspace")  # with a file of ours; all else in it is ignored
+    assert "/workspace/*" in lines
+    assert not [name for name in written if not any(fnmatch(name, line) for line in ignored)]
 
 
 def test_every_command_is_in_the_docs() -> None:

@@ -184,7 +184,8 @@ class HQTracker(PromptSegmenter):
         """Write options, weights and a model card into a folder, and publish it if wanted.
 
         Args:
-            folder: It is made; a tracker that is there is replaced, its ``README.md`` stays.
+            folder: It is made; a tracker that is there is replaced. A ``README.md`` that you wrote
+                or changed stays.
             push_to_hub: Upload the folder to the Hugging Face hub (extra ``hub``).
             repo_id: Repository there, such as ``owner/name``; None takes the folder's name.
             token: Access token of the hub; None takes that of the user who is logged in.
@@ -194,19 +195,23 @@ class HQTracker(PromptSegmenter):
             Address of the commit on the hub, or None.
 
         Raises:
-            ConfigError: The weights were not read from files.
+            ConfigError: The weights were not read from files, or the hub's options are not usable.
             InputError: The folder has other files under the names to be written.
             OutputError: The files cannot be written.
             WeightsError: A weights file has gone, or the hub refuses.
         """
-        from vots_hqtrack.checkpoints.pretrained import push_folder, save_pretrained
+        from vots_hqtrack.checkpoints import pretrained
 
         path = check_path(folder).expanduser()
-        save_pretrained(self.config, self.files, path)
+        name = path.resolve().name if repo_id is None else repo_id
+        if push_to_hub:
+            pretrained.check_upload(name)
+        elif (repo_id, token, private) != (None, None, None):
+            raise ConfigError("repo_id, token and private are for push_to_hub=True, got False")
+        pretrained.save_pretrained(self.config, self.files, path)
         if not push_to_hub:
             return None
-        name = repo_id or path.resolve().name
-        return push_folder(path, name, token=token, private=private)
+        return pretrained.push_folder(path, name, token=token, private=private)
 
     @public
     def initialize(self, frame: FrameArray, masks: Mapping[int, MaskArray]) -> TrackState:

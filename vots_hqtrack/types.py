@@ -320,10 +320,12 @@ def check_path(path: object) -> Path:
     """Check a path: a string or a path object.
 
     Raises:
-        InputError: It is another object.
+        InputError: It is another object, empty, or has a null character.
     """
     if not isinstance(path, (str, os.PathLike)):
         raise InputError(f"wanted a path, got {type(path).__name__}")
+    if not (text := os.fsdecode(path)) or "\0" in text:
+        raise InputError(f"wanted a path, got {text!r}")
     return Path(path)
 
 

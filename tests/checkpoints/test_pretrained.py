@@ -126,6 +126,8 @@ def test_only_the_files_of_the_tracker_are_downloaded(hub: Hub, tmp_path: Path) 
     [
         ("no/such", {}, WeightsError, "has no model no/such, or does not show it to you"),
         ("me/hidden", {}, WeightsError, "has no model me/hidden, or does not show it"),
+        ("me/mine", {"revision": ""}, ConfigError, "wanted a branch, tag or commit .* got ''"),
+        ("me/mine", {"revision": 5}, ConfigError, "wanted a branch, tag or commit .* got 5"),
         ("me/mine", {"revision": "v9"}, WeightsError, "me/mine of .* has no revision 'v9'"),
         ("me/foreign", {}, WeightsError, "me/foreign is not a tracker .* got 'transformers'"),
         ("me/empty", {}, WeightsError, "me/empty is not a tracker .* wanted config.json"),
@@ -203,7 +205,13 @@ def test_a_damaged_weights_file_is_named(copy: Path, name: str) -> None:
         (lambda c: c["tracker"].pop("preset"), "preset must be a name"),
         (lambda c: c["weights"].pop("vmos-lite"), "no entry for the weights 'vmos-lite'"),
         (lambda c: c["weights"]["vmos-lite"].pop("sha256"), "wanted an object of objects"),
-        (lambda c: c["weights"]["vmos-lite"].update(file_name="../x"), "a bare file name"),
+        *(
+            (
+                lambda c, name=name: c["weights"]["vmos-lite"].update(file_name=name),
+                "a bare file name",
+            )
+            for name in ("../x", "..", "/etc/passwd", "*", "a\0b", "x" * 300)
+        ),
         (lambda c: c.update(format=2), "wanted format 1 .* got 2"),
         (lambda c: c.update(tracker=[]), "wanted an object 'tracker'"),
     ],
@@ -280,6 +288,43 @@ def test_saving_again_replaces_ours_and_keeps_the_card(copy: Path) -> None:
     assert (copy / "notes.txt").read_text() == "mine"
 
 
+def test_saving_again_renews_a_card_that_nobody_changed(copy: Path) -> None:
+    plain = load_preset("lite-vmos")
+    save_pretrained(plain, find_weights(plain, copy), copy)
+    card = (copy / "README.md").read_text()
+    assert "# A video object tracker: lite-vmos" in card
+    assert "memory.gap" not in card
+    assert "hq-head" not in card
+
+
+def test_weights_of_one_file_name_are_refused(copy: Path, tmp_path: Path) -> None:
+    _edit(copy, lambda c: c["tracker"]["refiner"].update(weights="model"))
+    _edit(copy, lambda c: c["weights"].update(model=c["weights"]["sam-vit-tiny"]))
+    config = read_pretrained(copy).config
+    with pytest.raises(ConfigError, match=r"have one file name: model.safetensors, model"):
+        save_pretrained(config, find_weights(config, copy), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"repo_id": "me/again"}, "repo_id, token and private are for push_to_hub=True"),
+        ({"private": True}, "repo_id, token and private are for push_to_hub=True"),
+        ({"push_to_hub": True, "repo_id": "a/b/c"}, "wanted an id of the hub"),
+        ({"push_to_hub": True, "repo_id": ""}, "wanted an id of the hub"),
+        ({"push_to_hub": True, "repo_id": 5}, "wanted an id of the hub"),
+    ],
+)
+def test_an_upload_that_cannot_be_is_refused_before_anything_is_written(
+    hub: Hub, tmp_path: Path, options: dict[str, Any], reason: str
+) -> None:
+    tracker = shipped_tracker("lite-vmos")
+    with pytest.raises(ConfigError, match=reason):
+        tracker.save_pretrained(tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+    assert hub.asked == []
+
+
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "sam-vit-tiny.safetensors"])
 def test_files_of_others_are_not_replaced(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("{}")
@@ -287,6 +332,23 @@ def test_files_of_others_are_not_replaced(tmp_path: Path, name: str) -> None:
         save_pretrained(CONFIG, find_weights(CONFIG, None), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert (tmp_path / name).read_text() == "{}"
+
+
+@pytest.mark.parametrize(
+    ("folder", "reason"),
+    [("", "wanted a path, got ''"), ("a\0b", "wanted a path"), ("x" * 300, "File name too long")],
+)
+def test_a_folder_that_cannot_be_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folder: str, reason: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tracker = shipped_tracker("lite-vmos")
+    monkeypatch.setattr(tracker, "files", find_weights(tracker.config, None))
+    with pytest.raises(HQTrackError, match=reason):
+        tracker.save_pretrained(folder)
+    with pytest.raises(HQTrackError, match=r"wanted a path|found nothing"):
+        HQTracker.from_config(tracker.config, device="cpu", weights=folder)
+    assert not list(tmp_path.iterdir())
 
 
 def test_networks_that_came_from_no_file_cannot_be_saved(tmp_path: Path) -> None:

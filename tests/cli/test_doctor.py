@@ -46,6 +46,14 @@ def test_all_is_well(runner, weights):
     assert result.stderr == ""
 
 
+def test_an_opencv_that_lacks_libgl_is_mended_by_the_one_without_windows():
+    fault = "fails: libGL.so.1: cannot open shared object file"
+    (line,) = doctor.advise({"torch": "ok", "cv2": fault}, {}, {})
+    assert line.endswith("--no-deps opencv-python-headless, which needs no libGL")
+    (line,) = doctor.advise({"cv2": "fails: No module named 'cv2'"}, {}, {})
+    assert line.endswith("--no-deps opencv-python-headless")
+
+
 def test_json_has_all_and_the_same_exit_code(runner, weights):
     (weights / "vmos-lite.bin").write_bytes(b"something else")
     result = runner.invoke(app, ["doctor", "--json"])
@@ -105,7 +113,7 @@ def test_presets_say_what_they_lack(runner, weights, tmp_path, monkeypatch):
     assert presets["vmos"] == "lacks vmos-internimage-t"
     shown = runner.invoke(app, ["doctor"], env={"COLUMNS": "200"}).stdout
     for preset, verdict in presets.items():
-        assert f" {preset}: {verdict} " in shown, preset
+        assert f" {preset}: {verdict}\n" in shown, preset
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -97,6 +97,11 @@ def failing():
         (WeightsError("x" * 300), 3, "error: " + "x" * 300),
         (ProtocolError("broken"), 4, "error: broken"),
         (PermissionError(13, "denied", "a.png"), 1, "error: [Errno 13] denied: 'a.png'"),
+        (
+            ImportError("no libGL"),
+            1,
+            "error: a package that this needs fails: no libGL; look at: hqtrack doctor",
+        ),
         (KeyboardInterrupt(), 130, "error: stopped"),
     ],
 )

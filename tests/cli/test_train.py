@@ -232,6 +232,7 @@ def test_data_sets_are_left_out_by_option(tmp_path: Path) -> None:
     ("roots", "reason"),
     [
         (["static-instance"], "(did you mean static-instances?)"),
+        (["x"], "wanted one of: static-instances, davis2016-train"),
         (["static-instances", "davis2016-train"], "no data set left"),
     ],
 )
@@ -240,3 +241,4 @@ def test_exception_data_sets_that_cannot_be_left_out(roots: list[str], reason: s
     code, shown = invoke("lite", "--print", *words)
     assert code == 2
     assert reason in " ".join(shown.split())
+    assert shown.count("davis2016-train") <= 1

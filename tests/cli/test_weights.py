@@ -58,6 +58,7 @@ def test_list_as_json(runner):
     found = json.loads(runner.invoke(app, ["weights", "list", "--json"]).stdout)
     assert list(found) == [*shipped_weights(), *KNOWN]
     assert found["vmos-lite"]["state"] == "shipped"
+    assert found["vmos-lite"]["bytes"] == resolve("vmos-lite").stat().st_size
     assert found["sam-hq-vit-h"]["presets"] == ["hqtrack", "hqtrack-released"]
 
 

@@ -9,8 +9,7 @@ from small_disk import limited_files
 
 from vots_hqtrack.errors import InputError, OutputError, ShapeError
 from vots_hqtrack.types import Size
-from vots_hqtrack.video.label_maps import palette
-from vots_hqtrack.video.overlay import OverlayWriter, draw_overlay
+from vots_hqtrack.video.overlay import OverlayWriter, draw_overlay, object_colour
 from vots_hqtrack.video.reader import open_source
 
 GREY = np.full((96, 128, 3), 100, dtype=np.uint8)
@@ -24,17 +23,37 @@ def box_mask(x, y, width, height, size=(96, 128)):
 
 def test_tint_outline_and_tag():
     picture = draw_overlay(GREY, {3: box_mask(40, 40, 30, 30)}, alpha=0.5)
-    red, green, blue = (int(level) for level in palette()[3])
-    assert picture[55, 55].tolist() == [(100 + red) // 2, (100 + green) // 2, (100 + blue) // 2]
-    outline = [(level + 255) // 2 for level in (red, green, blue)]
+    colour = np.array(object_colour(3))
+    np.testing.assert_array_equal(picture[55, 55], np.rint((100 + colour) / 2))
+    outline = ((colour + 255) // 2).tolist()
     assert picture[40, 69].tolist() == outline
     assert picture[69, 50].tolist() == outline
-    tag = picture[24:40, 40:56]
+    tag = picture[24:40, 46:64]
     assert (tag == outline).all(axis=2).any()
     assert (tag < 50).all(axis=2).any()
     changed = (picture != GREY).any(axis=2)
     assert not changed[72:].any()
     assert not changed[:20].any()
+
+
+@pytest.mark.parametrize("ground", [(70, 110, 40), (110, 140, 70), (150, 70, 50), (180, 95, 70)])
+def test_convention_objects_stand_out_from_grass_and_bricks(ground):
+    frame = np.full(GREY.shape, ground, np.uint8)
+    for object_id in range(1, 31):
+        drawn = draw_overlay(frame, {object_id: box_mask(40, 40, 30, 30)})
+        assert np.linalg.norm(drawn[55, 55] - np.array(ground)) > 55, object_id
+    colours = np.array([object_colour(object_id) for object_id in range(1, 11)])
+    apart = np.linalg.norm(colours[:, None] - colours[None], axis=2) + 999 * np.eye(10)
+    assert apart.min() > 45
+
+
+def test_the_tag_is_above_the_highest_pixel():
+    rows, columns = np.mgrid[: GREY.shape[0], : GREY.shape[1]]
+    slanted = (abs(rows + columns - 120) < 5) & (rows > 30) & (rows < 90)
+    drawn = draw_overlay(GREY, {1: slanted})
+    tag = (drawn[:31] != GREY[:31]).any(axis=2)
+    assert tag.any()
+    assert abs(np.flatnonzero(tag.any(axis=0)).mean() - np.flatnonzero(slanted[31]).mean()) < 2
 
 
 def test_input_stays_and_empty_masks_leave_no_trace():
@@ -49,7 +68,7 @@ def test_input_stays_and_empty_masks_leave_no_trace():
 def test_alpha_is_the_strength_of_the_tint():
     mask = {1: box_mask(40, 40, 30, 30)}
     assert draw_overlay(GREY, mask, alpha=0.0)[55, 55].tolist() == [100, 100, 100]
-    assert draw_overlay(GREY, mask, alpha=1.0)[55, 55].tolist() == palette()[1].tolist()
+    assert draw_overlay(GREY, mask, alpha=1.0)[55, 55].tolist() == list(object_colour(1))
     with pytest.raises(InputError, match=r"alpha must be a number from 0 to 1, got 1\.5"):
         draw_overlay(GREY, mask, alpha=1.5)
 
@@ -88,7 +107,7 @@ def test_video_opens_again(tmp_path, size):
     found = source.first().frame
     assert found.shape == (96, 128, 3)
     assert np.abs(found[5, 5].astype(int) - [200, 0, 0]).max() < 25
-    assert np.abs(found[55, 55].astype(int) - [100, 64, 0]).max() < 25
+    assert np.abs(found[55, 55] - [119, 72, 128]).max() < 25
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 

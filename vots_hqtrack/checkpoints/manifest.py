@@ -11,6 +11,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
+import re
+import reprlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -26,6 +29,8 @@ MODEL_CONFIG = "config.json"
 """Configuration of a published tracker, with the entries of the weights beside it."""
 MODEL_FORMAT = 1
 """Number of its layout."""
+_FILE_NAME = re.compile(r"\w[\w.+-]{0,199}", re.ASCII)
+"""File names that every file system takes, and that mean no other file in a pattern."""
 _CHUNK_BYTES = 1 << 20
 _LOCK_SECONDS = 120.0
 
@@ -36,7 +41,7 @@ class WeightsEntry:
 
     Attributes:
         name: Name in presets and options.
-        file_name: File name in the weights folder, without a folder.
+        file_name: File name in the weights folder: ASCII letters, digits and ``._+-``.
         sha256: Hash of the file, 64 lower-case hexadecimal digits.
         origin: The files or the training run that the numbers come from.
         licence: Terms of use.
@@ -57,8 +62,11 @@ class WeightsEntry:
             value = getattr(self, field.name)
             if not isinstance(value, str) or not value.strip():
                 raise WeightsError(f"{start} {field.name} must be a string, got {value!r}")
-        if Path(self.file_name).name != self.file_name:
-            raise WeightsError(f"{start} wanted a bare file name, got {self.file_name!r}")
+        if not _FILE_NAME.fullmatch(self.file_name):
+            raise WeightsError(
+                f"{start} wanted a bare file name of letters, digits and ._+-, "
+                f"got {reprlib.repr(self.file_name)}"
+            )
         if len(self.sha256) != 64 or set(self.sha256) - set("0123456789abcdef"):
             raise WeightsError(
                 f"{start} wanted 64 lower-case hexadecimal digits as sha256, got {self.sha256!r}"
@@ -217,10 +225,11 @@ def resolve(name: str, path: Path | None = None) -> Path:
     Raises:
         WeightsError: The file or the name does not exist.
     """
-    if path is None or (path / MODEL_CONFIG).exists():
+    # These, unlike the methods of Path, find nothing where a name is too long.
+    if path is None or os.path.exists(path / MODEL_CONFIG):
         return locate(name, path).path
-    if not path.is_file():
-        kind = "a folder" if path.is_dir() else "nothing"
+    if not os.path.isfile(path):
+        kind = "a folder" if os.path.isdir(path) else "nothing"
         raise WeightsError(
             f"wanted a weights file, or a published tracker, found {kind} at {path.absolute()}"
         )
@@ -232,7 +241,7 @@ def published_folder(path: Path | None) -> Path | None:
 
     The folder has all weights of a tracker, a file only those of VMOS.
     """
-    return path if path is not None and path.is_dir() else None
+    return path if path is not None and os.path.isdir(path) else None
 
 
 class LocatedWeights(NamedTuple):

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
+import importlib
 import json
 import os
 import re
@@ -81,6 +83,8 @@ def find_pretrained(
         if revision is not None:
             raise ConfigError(f"{folder} is a folder, which has no revision; got {revision!r}")
         return read_pretrained(folder)
+    if revision is not None and not (isinstance(revision, str) and revision):
+        raise ConfigError(f"wanted a branch, tag or commit as revision, got {revision!r}")
     text = str(source)
     if os.path.exists(folder) or not isinstance(source, str) or not _HUB_ID.fullmatch(text):
         found = "a file" if os.path.exists(folder) else "nothing"
@@ -140,7 +144,9 @@ def read_pretrained(folder: Path) -> Pretrained:
 
 
 def save_pretrained(config: TrackerConfig, files: Mapping[str, Path], folder: Path) -> None:
-    """Write a tracker as a folder that :func:`find_pretrained` reads; a model card stays.
+    """Write a tracker as a folder that :func:`find_pretrained` reads.
+
+    A model card is written, too, unless there is one that somebody else wrote or changed.
 
     Args:
         config: Options of tracking.
@@ -159,13 +165,21 @@ def save_pretrained(config: TrackerConfig, files: Mapping[str, Path], folder: Pa
             "is nothing to copy; build it with from_preset, from_config or from_pretrained"
         )
     entries = {name: _describe(name, files[name], config) for name in config.weights_needed()}
-    _require_ours(folder, [MODEL_CONFIG, *(entry.file_name for entry in entries.values())])
+    names = [entry.file_name for entry in entries.values()]
+    if len({*names}) < len(names):
+        raise ConfigError(f"weights of this tracker have one file name: {', '.join(names)}")
+    _require_ours(folder, [MODEL_CONFIG, *names])
+    card, keeps_card = (
+        write_card(config, entries).encode(errors="replace"),
+        _has_card_of_others(folder),
+    )
     content = {
         "library_name": "vots-hqtrack",
         "format": MODEL_FORMAT,
         "version": vots_hqtrack.__version__,
         "tracker": dataclasses.asdict(config),
         "weights": {name: _without_name(entry) for name, entry in entries.items()},
+        "card_sha256": hashlib.sha256(card).hexdigest(),
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -179,12 +193,27 @@ def save_pretrained(config: TrackerConfig, files: Mapping[str, Path], folder: Pa
                 shutil.copyfile(files[name], temporary)
                 if sha256_of(temporary) != entry.sha256:
                     raise WeightsError(f"{files[name]} changed while it was copied; try again")
-        card = folder / CARD_NAME
-        if not card.exists():
-            with atomic_path(card) as temporary:
-                temporary.write_text(write_card(config, entries), encoding="utf-8")
+            if not keeps_card:
+                temporary = stack.enter_context(atomic_path(folder / CARD_NAME, durable=True))
+                temporary.write_bytes(card)
     except OSError as error:
         raise OutputError(f"cannot write {folder}: {error.strerror or error}") from error
+
+
+def check_upload(repo_id: str) -> None:
+    """Check that an upload can be tried, before anything is written.
+
+    Raises:
+        ConfigError: Connections are forbidden, the extra is not installed, or the hub has no such
+            ids.
+    """
+    if downloads_from_environment().is_offline:
+        raise ConfigError(
+            "offline mode is on (VOTS_HQTRACK_OFFLINE or HF_HUB_OFFLINE), so that "
+            f"{repo_id!r} is not uploaded"
+        )
+    with _hub_errors(repo_id, None):
+        importlib.import_module("huggingface_hub.utils").validate_repo_id(repo_id)
 
 
 def push_folder(
@@ -201,18 +230,13 @@ def push_folder(
         Address of the commit.
 
     Raises:
-        ConfigError: Connections are forbidden, or the extra is not installed.
+        ConfigError: As :func:`check_upload`.
         WeightsError: The hub refuses, or cannot be reached.
     """
-    options = downloads_from_environment()
-    if options.is_offline:
-        raise ConfigError(
-            "offline mode is on (VOTS_HQTRACK_OFFLINE or HF_HUB_OFFLINE), so that "
-            f"{repo_id} is not uploaded; the folder is {folder}"
-        )
+    check_upload(repo_id)
     names = [entry.file_name for entry in published_weights(folder).values()]
     with _hub_errors(repo_id, None) as hub:
-        api = hub.HfApi(options.hub, token=token, library_name="vots-hqtrack")
+        api = hub.HfApi(downloads_from_environment().hub, token=token, library_name="vots-hqtrack")
         made = api.create_repo(repo_id, private=private, exist_ok=True)
         done = api.upload_folder(
             repo_id=made.repo_id,
@@ -257,9 +281,9 @@ def _without_name(entry: WeightsEntry) -> dict[str, str]:
 
 def _require_ours(folder: Path, names: list[str]) -> None:
     """Refuse to replace files that are not of an earlier published tracker."""
-    if folder.exists() and not folder.is_dir():
+    if os.path.exists(folder) and not os.path.isdir(folder):
         raise InputError(f"wanted a folder to write, found a file at {folder}")
-    there = [name for name in names if (folder / name).exists() or (folder / name).is_symlink()]
+    there = [name for name in names if os.path.lexists(folder / name)]
     if not there:
         return
     try:
@@ -271,6 +295,17 @@ def _require_ours(folder: Path, names: list[str]) -> None:
             f"{folder / others[0]} is there already, and not of a published tracker; give another "
             "folder, or move it"
         )
+
+
+def _has_card_of_others(folder: Path) -> bool:
+    """Whether a model card is there that was not written here, or was changed since."""
+    card = folder / CARD_NAME
+    if not os.path.lexists(card):
+        return False
+    try:
+        return bool(published_config(folder).get("card_sha256") != sha256_of(card))
+    except WeightsError:
+        return True
 
 
 @contextlib.contextmanager

@@ -7,12 +7,17 @@ import io
 import json
 import logging
 import sys
+import textwrap
 from collections.abc import Iterable
 from typing import IO, TextIO, cast
 
 from rich.console import Console
 
 from vots_hqtrack.errors import printable
+
+_GAP, _INDENT = "  ", "    "
+_MIN_WIDTH = 20
+"""Columns that the last column of a list has at least beside the others."""
 
 
 class Stderr(io.TextIOBase):
@@ -98,19 +103,32 @@ def print_json(content: object) -> None:
 def print_rows(rows: Iterable[tuple[str, ...]], *, head: tuple[str, ...] = ()) -> None:
     """Print rows as columns without lines; only the last column is wrapped, at its spaces.
 
+    Where the terminal is too narrow for that, the last column goes below the others, indented.
+
     Args:
         rows: Plain strings.
         head: Titles of the columns; empty for none.
     """
-    from rich.markup import escape
-    from rich.table import Table
+    lines = [
+        [printable(text, keep_breaks=True) for text in row] for row in ([head] if head else [])
+    ]
+    lines += [[printable(text, keep_breaks=True) for text in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)][:-1]
+    indent = sum(widths) + len(_GAP) * len(widths)
+    is_narrow = out.width - indent < _MIN_WIDTH
+    room = max(out.width - (len(_INDENT) if is_narrow else indent), _MIN_WIDTH)
+    for *first, last in lines:
+        start = "".join(text.ljust(n) + _GAP for text, n in zip(first, widths, strict=True))
+        below = _INDENT if is_narrow else " " * indent
+        if is_narrow:
+            show(start.rstrip())
+            start = below
+        for index, text in enumerate(_wrap(last, room)):
+            if text or not is_narrow:
+                show(((below if index else start) + text).rstrip())
 
-    table = Table(box=None, show_header=bool(head), pad_edge=False, padding=(0, 2, 0, 0))
-    rows = list(rows)
-    for index in range(len((head or rows[0]) if head or rows else ())):
-        table.add_column(
-            head[index] if head else "", no_wrap=index + 1 < len(head or rows[0]), overflow="fold"
-        )
-    for row in rows:
-        table.add_row(*(escape(printable(text, keep_breaks=True)) for text in row))
-    out.print(table)
+
+def _wrap(text: str, width: int) -> list[str]:
+    """Break lines at spaces; a longer word, such as a path, stays whole, to be copied."""
+    wrap = textwrap.TextWrapper(width, break_long_words=False, break_on_hyphens=False)
+    return [part for line in text.split("\n") for part in wrap.wrap(line) or [""]]

@@ -54,11 +54,7 @@ def advise(
         weights: Verdicts by name, from :func:`check_weights`.
         presets: Verdicts by preset, from :func:`check_presets`.
     """
-    lines = [
-        f"install the packages again, so that {name} can be imported"
-        for name, result in imports.items()
-        if result != "ok"
-    ]
+    lines = [_how_to_mend(name, result) for name, result in imports.items() if result != "ok"]
     lines += [
         f"restore the weights {name}: install the package again, git checkout -- weights, or "
         f"hqtrack weights fetch {name} --force"
@@ -72,6 +68,17 @@ def advise(
     if presets.get("lite") == "ready":
         lines.append("to begin: hqtrack track VIDEO --box X,Y,WIDTH,HEIGHT --out DIR")
     return lines
+
+
+def _how_to_mend(name: str, result: str) -> str:
+    """Say how a module can be imported again.
+
+    opencv-python and opencv-python-headless write the same folder: who takes one away takes both.
+    """
+    if name != "cv2":
+        return f"install the packages again, so that {name} can be imported"
+    why = ", which needs no libGL" if "libGL" in result else ""
+    return f"for cv2: pip install --force-reinstall --no-deps opencv-python-headless{why}"
 
 
 def _rows(found: Mapping[str, Any]) -> list[tuple[str, str]]:

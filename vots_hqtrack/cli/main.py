@@ -44,6 +44,11 @@ class ErrorLineGroup(TyperGroup):
             print_error("the reader of the output went away before its end")
             _end_stdout()
             raise typer.Exit(EXIT_CLOSED_PIPE) from None
+        except ImportError as error:
+            if ctx.params.get("debug"):
+                err.print_exception()
+            print_error(f"a package that this needs fails: {error}; look at: hqtrack doctor")
+            raise typer.Exit(HQTrackError.exit_code) from None
         except (HQTrackError, OSError) as error:
             if ctx.params.get("debug"):
                 err.print_exception()

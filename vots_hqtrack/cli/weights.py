@@ -54,14 +54,17 @@ def list_weights(
         print_json({name: found[name]} if name else found)
     elif name is None:
         rows = [
-            (key, facts["state"], facts["size"], ", ".join(facts["presets"]))
+            (key, facts["state"], _size(facts["bytes"]), ", ".join(facts["presets"]))
             for key, facts in found.items()
         ]
         print_rows(rows, head=("name", "state", "size", "presets"))
         show("\nhqtrack weights list NAME says what weights are, their terms, and how to get them.")
     else:
-        facts = {**found[name], "presets": ", ".join(found[name]["presets"])}
-        print_rows((key, text) for key, text in facts.items() if text)
+        facts = dict(found[name])
+        state, size = facts.pop("state"), _size(facts.pop("bytes"))
+        presets = ", ".join(facts.pop("presets"))
+        shown = {"state": state, "size": size, **facts, "presets": presets}
+        print_rows((key, text) for key, text in shown.items() if text)
 
 
 def _describe_all() -> dict[str, dict[str, Any]]:
@@ -82,7 +85,7 @@ def _describe_all() -> dict[str, dict[str, Any]]:
                 name,
                 {
                     "state": state if path.is_file() else "missing",
-                    "size": _size(path.stat().st_size if path.is_file() else 0),
+                    "bytes": path.stat().st_size if path.is_file() else 0,
                     "what": entry.description,
                     "terms": entry.licence,
                     "origin": entry.origin,
@@ -96,7 +99,7 @@ def _describe_all() -> dict[str, dict[str, Any]]:
             name,
             {
                 "state": "not here",
-                "size": _size(known.num_bytes),
+                "bytes": known.num_bytes,
                 "what": known.description,
                 "terms": known.licence,
                 "get it": how,

@@ -112,7 +112,10 @@ class DevSplit:
         for entry in options.sequences:
             name, first = parse_sequence(entry)
             if name not in known:
-                raise InputError(f"the dev split needs {name} in {base / options.root}, found none")
+                raise InputError(
+                    f"the dev split needs {name} in {base / options.root}, found none; others are "
+                    "named by dev.sequences=A,B, none by dev.root="
+                )
             places = range(first, len(known[name]), options.frame_step)
             places = places[: options.max_frames] if options.max_frames else places
             if len(places) < 2:

@@ -61,7 +61,8 @@ def leave_out(tables: Tables, roots: Iterable[str]) -> Tables:
     for root in unwanted:
         if root not in known:
             raise ConfigError(
-                f"the recipe has no data set {root!r}; wanted one of: {', '.join(known) or 'none'}"
+                f"the recipe has no data set {root!r}; wanted one of: "
+                f"{', '.join(dict.fromkeys(known)) or 'none, for it has no list of data sets'}"
                 f"{did_you_mean(root, known)}"
             )
     if not unwanted:

@@ -117,7 +117,11 @@ class CrossingClips:
         self._videos = tuple(videos)
         needed = max(rows * columns for rows, columns in GRIDS.values())
         if len(videos) < needed:
-            raise InputError(f"{self.name}: wanted at least {needed} videos, got {len(videos)}")
+            raise InputError(
+                f"{self.name}: wanted at least {needed} videos of one object each, got "
+                f"{len(videos)}; without them, take the [[data]] table of kind {CROSSINGS!r} out "
+                "of the recipe (hqtrack train CONFIG --print)"
+            )
 
     def __len__(self) -> int:
         """Return the number of videos."""

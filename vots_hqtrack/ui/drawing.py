@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from vots_hqtrack.refiner import Box
 from vots_hqtrack.session.project import FrameRecord
 from vots_hqtrack.types import ObjectId, Size
-from vots_hqtrack.video.label_maps import palette
+from vots_hqtrack.video.overlay import outline_colour
 
 STRIP_SIZE = Size(16, 1000)
 """Size of one object's strip in SVG units."""
@@ -18,8 +18,8 @@ Point = tuple[float, float]
 
 
 def colour_of(object_id: int) -> str:
-    """Return an object's DAVIS colour, lightened as its outline is, as CSS has it."""
-    red, green, blue = ((int(level) + 255) // 2 for level in palette()[object_id])
+    """Return the colour of an object's outline as CSS has it."""
+    red, green, blue = outline_colour(object_id)
     return f"#{red:02x}{green:02x}{blue:02x}"
 
 

@@ -2,19 +2,46 @@
 
 from __future__ import annotations
 
+import colorsys
 from collections.abc import Mapping
+from functools import cache
 
 import cv2
 import numpy as np
 
 from vots_hqtrack.errors import InputError, ShapeError
 from vots_hqtrack.types import FrameArray, MaskArray, ObjectId, check_frame
-from vots_hqtrack.video.label_maps import mask_box, palette
+from vots_hqtrack.video.label_maps import mask_box
 from vots_hqtrack.video.video_writer import VideoWriter
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _LINES_PER_STROKE = 360
 """Frame height in pixels for each pixel of line width."""
+
+
+@cache
+def object_colour(object_id: int) -> tuple[int, int, int]:
+    """Return the colour in which an object is drawn: 8-bit RGB.
+
+    Hues are cyan to magenta, and yellow: neither grass nor bricks have them. They follow each other
+    by the golden section, so that neighbouring ids look far apart.
+
+    Example:
+        >>> object_colour(1), object_colour(2)
+        ((203, 38, 255), (38, 143, 255))
+    """
+    position = object_id * 0.618034 % 1.0 * 195
+    hue = 165 + position if position < 165 else position - 125
+    saturation = (0.85, 0.45)[(object_id - 1) // 5 % 2]
+    red, green, blue = colorsys.hsv_to_rgb(hue / 360, saturation, 1.0)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+@cache
+def outline_colour(object_id: int) -> tuple[int, int, int]:
+    """Return the object's colour, lightened so that it stands out on its own tint: 8-bit RGB."""
+    red, green, blue = object_colour(object_id)
+    return (red + 255) // 2, (green + 255) // 2, (blue + 255) // 2
 
 
 def draw_overlay(
@@ -50,9 +77,10 @@ def draw_overlay(
             x, y, width, height = box
             window = slice(y, y + height), slice(x, x + width)
             _tint(image[window], mask[window], object_id, alpha, stroke)
-            tags.append((object_id, (x, y)))
-    for object_id, corner in tags:  # last, so that no tint covers them
-        _draw_tag(image, object_id, corner, stroke)
+            on_top = np.flatnonzero(mask[y, window[1]])  # the pixels of its highest row
+            tags.append((object_id, (x + int(on_top[len(on_top) // 2]), y)))
+    for object_id, top in tags:  # last, so that no tint covers them
+        _draw_tag(image, object_id, top, stroke)
     return image
 
 
@@ -85,29 +113,23 @@ def _tint(
     window: FrameArray, mask: MaskArray, object_id: ObjectId, alpha: float, stroke: int
 ) -> None:
     """Tint the mask's pixels of a window of the image in place, and outline them."""
-    colour = palette()[object_id].astype(np.float32)
+    colour = np.array(object_colour(object_id), np.float32)
     levels = np.arange(256, dtype=np.float64)[:, None]
     table = np.rint(levels * (1.0 - alpha) + colour * alpha).astype(np.uint8)
     cv2.copyTo(cv2.LUT(window, table[None]), mask.view(np.uint8), window)
     kernel = np.ones((2 * stroke + 1, 2 * stroke + 1), dtype=np.uint8)
     # Beyond the window counts as nothing: an object cut by the frame's edge is outlined there too.
     inner = cv2.erode(mask.view(np.uint8), kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
-    window[mask & (inner == 0)] = _outline_colour(object_id)
+    window[mask & (inner == 0)] = outline_colour(object_id)
 
 
-def _outline_colour(object_id: ObjectId) -> tuple[int, int, int]:
-    """Return the object's colour, lightened so that it stands out on its own tint."""
-    red, green, blue = (int(level) for level in palette()[object_id])
-    return (red + 255) // 2, (green + 255) // 2, (blue + 255) // 2
-
-
-def _draw_tag(image: FrameArray, object_id: ObjectId, corner: tuple[int, int], stroke: int) -> None:
-    """Write the id in a box at the top left corner of its mask, inside the image."""
+def _draw_tag(image: FrameArray, object_id: ObjectId, top: tuple[int, int], stroke: int) -> None:
+    """Write the id in a box above the highest pixel of its mask, ``(x, y)``, inside the image."""
     text, scale, pad = str(object_id), 0.4 * stroke, 2 * stroke
     (width, height), _ = cv2.getTextSize(text, _FONT, scale, stroke)
-    left = min(corner[0], max(0, image.shape[1] - width - 2 * pad))
-    top = max(0, corner[1] - height - 2 * pad)
-    right, bottom = left + width + 2 * pad, top + height + 2 * pad
-    cv2.rectangle(image, (left, top), (right, bottom), _outline_colour(object_id), cv2.FILLED)
+    left = min(max(0, top[0] - width // 2 - pad), max(0, image.shape[1] - width - 2 * pad))
+    above = max(0, top[1] - height - 2 * pad)
+    right, bottom = left + width + 2 * pad, above + height + 2 * pad
+    cv2.rectangle(image, (left, above), (right, bottom), outline_colour(object_id), cv2.FILLED)
     origin = (left + pad, bottom - pad)
     cv2.putText(image, text, origin, _FONT, scale, (0, 0, 0), stroke, cv2.LINE_AA)
