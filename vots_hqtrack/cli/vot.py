@@ -231,15 +231,17 @@ def evaluate(
     run = _cluster_run(workers, gpus, cpus, address, device)
     check_sequences(sequences)
     check_toolkit_path(folder.absolute())
+    entry = None
+    if registry is None:
+        entry = make_entry(names[0], preset, weights, device, settings or [])
+    elif preset or weights or settings or device != "auto":
+        raise ConfigError(f"the trackers in {registry} have their own options: {_WRITE}")
+    else:
+        check_registered(registry, names)
     with Workspace(folder.absolute(), sequences, own).claim(names[0]):
-        if registry is not None:
-            if preset or weights or settings or device != "auto":
-                raise ConfigError(f"the trackers in {registry} have their own options: {_WRITE}")
-            check_registered(registry, names)
-        else:
-            entry = make_entry(names[0], preset, weights, device, settings or [])
-            register(own, entry, force=force)
         workspace = make_workspace(folder, sequences, own, on_wait=say)
+        if entry is not None:
+            register(own, entry, force=force)
         with show_steps() as on_step, show_tool_errors():
             result = run_evaluation(
                 workspace, names, run=run, force=force, on_step=on_step, on_word=say
