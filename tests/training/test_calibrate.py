@@ -12,7 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from vots_hqtrack.cli.main import app
-from vots_hqtrack.errors import ConfigError, InputError
+from vots_hqtrack.errors import ConfigError, InputError, OutputError
 from vots_hqtrack.scoring import calibrated_score
 from vots_hqtrack.training import calibrate
 from vots_hqtrack.training.calibrate import Observation
@@ -346,6 +346,25 @@ class TestReliability:
         blue = [(drawn(("", each)) == (31, 119, 180)).all(-1).sum() for each in (low, high)]
         assert blue[1] > 4000 > 200 > blue[0]
         assert drawn(("a", low), ("b", high)).shape[1] == 2 * drawn(("a", low)).shape[1]
+
+    @pytest.mark.parametrize(
+        ("name", "is_written"), [("curve", True), ("a.b", False), ("folder", False)]
+    )
+    def test_the_picture_is_written_where_it_was_wanted_or_not_at_all(
+        self, tmp_path: Path, name: str, is_written: bool
+    ) -> None:
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "curve.png").write_text("somebody's")
+        panels = [("", calibrate.measure_reliability([0.25], [True]))]
+        if is_written:
+            draw_reliability(tmp_path / name, panels)
+            assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+        else:
+            with pytest.raises(OutputError, match="cannot write the diagram"):
+                draw_reliability(tmp_path / name, panels)
+        left = {path.name for path in tmp_path.iterdir()} - {name}
+        assert left == {"curve.png", "folder"} - {name}
+        assert (tmp_path / "curve.png").read_text() == "somebody's"
 
 
 class TestCommands:
