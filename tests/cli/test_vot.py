@@ -205,6 +205,8 @@ def test_evaluate_refuses_to_mix_results(sequences: Path, tmp_path: Path) -> Non
         ["HQ_Track"],
         ["../up"],
         ["--weights", "gone.safetensors"],
+        ["--device", "tpu"],
+        [BASELINE_TRACKER, "--preset", "lite-vmos"],
     ],
 )
 def test_an_evaluation_that_is_refused_leaves_no_workspace(

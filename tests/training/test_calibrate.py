@@ -396,6 +396,25 @@ class TestCommands:
         assert result.exit_code == 2
         assert "wanted lines of observations" in result.output
 
+    @pytest.mark.parametrize(
+        ("words", "wanted"),
+        [
+            (["--out", "new.jsonl", "--step", "2", "--composed"], "either --step or --composed"),
+            (["--out", "missing/new.jsonl"], "in a folder that exists, got missing/new.jsonl"),
+            (["--out", "notes.txt"], "wanted lines of observations"),
+        ],
+    )
+    def test_observing_is_refused_before_it_begins(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], wanted: str
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        Path("notes.txt").write_text("somebody's\n")
+        result = CliRunner().invoke(app, ["calibrate", "observe", "none", *words])
+        assert result.exit_code == 2
+        assert wanted in " ".join(result.stderr.split())
+        assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+        assert Path("notes.txt").read_text() == "somebody's\n"
+
     @pytest.mark.weights
     def test_observe(self, data: Path) -> None:
         file, recipe = data / "o.jsonl", write_recipe(data / "recipe.toml", held_out='"v0"')
