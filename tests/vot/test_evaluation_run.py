@@ -235,6 +235,7 @@ def test_truth_of_other_benchmarks(tmp_path: Path) -> None:
         assert "baseline/first/first_001.bin" in archive.namelist()
 
 
+@pytest.mark.large
 @pytest.mark.vot
 def test_two_whole_runs_in_one_workspace_at_once(sequences: Path, tmp_path: Path) -> None:
     """Each tracker is in the registry, measured and packed."""
