@@ -420,6 +420,8 @@ def make_entry(
 
     Its weights must be here, and the device too where it runs here.
     """
+    import torch
+
     from vots_hqtrack.checkpoints.manifest import resolve
     from vots_hqtrack.devices import pick_device
     from vots_hqtrack.vot.registry import BASELINE_TRACKER, baseline_entry, hqtrack_entry
@@ -429,7 +431,7 @@ def make_entry(
             unread = "--preset, --weights, --device nor --set"
             raise ConfigError(f"{tracker} repeats the first masks: it reads neither {unread}")
         return baseline_entry()
-    if is_local:
+    if is_local and not torch.cuda.is_available():  # the check would hold memory of a GPU
         pick_device(device)
     name = preset or DEFAULT_PRESETS.get(tracker, "lite")
     config = build_config(name, config=None, settings=settings, refine=True)
