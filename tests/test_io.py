@@ -12,7 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vots_hqtrack.errors import ConfigError, WeightsError
-from vots_hqtrack.io import atomic_path, hold_lock, is_temporary, remove_temporaries, to_json
+from vots_hqtrack.io import (
+    atomic_folder,
+    atomic_path,
+    hold_lock,
+    is_temporary,
+    remove_temporaries,
+    to_json,
+)
 
 
 def test_error_midway_leaves_the_old_file_and_no_other(tmp_path):
@@ -136,3 +143,18 @@ def test_a_lock_makes_its_folder_and_refuses_a_second_holder_here(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="cannot lock"):
         hold_lock(tmp_path / "file" / ".lock", busy="busy").__enter__()
+
+
+def test_folders_above_a_new_folder_go_with_it_where_it_fails(tmp_path):
+    def write_half():
+        with atomic_folder(tmp_path / "mine" / "a" / "b") as folder:
+            (folder / "half").touch()
+            raise ZeroDivisionError
+
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(ZeroDivisionError):
+        write_half()
+    assert list((tmp_path / "mine").iterdir()) == []
+    with atomic_folder(tmp_path / "mine" / "a" / "b") as folder:
+        (folder / "whole").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine", "a", "b", "whole"]

@@ -61,8 +61,9 @@ def atomic_path(path: Path, *, durable: bool = False, suffix: str = "") -> Itera
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Give a new temporary folder to write into; it becomes ``path`` if no error occurs.
 
-    The temporary folder is beside ``path`` and hidden. It is deleted after an error; one that is
-    left of a process that was killed is deleted by the next call for the same path.
+    The temporary folder is beside ``path`` and hidden. It is deleted after an error, with folders
+    that were made for it; one that is left of a process that was killed is deleted by the next call
+    for the same path.
 
     Args:
         path: Final folder; it must not exist, or be empty.
@@ -72,7 +73,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """
     temporary = path.with_name(f".{path.name}.part")
     lock_path = path.with_name(f".{path.name}.lock")
-    with hold_lock(lock_path, busy=f"another run writes {path} now", remove=True):
+    busy = f"another run writes {path} now"
+    with remove_new_folders(path.parent), hold_lock(lock_path, busy=busy, remove=True):
         try:
             if temporary.exists():
                 shutil.rmtree(temporary)
@@ -81,6 +83,18 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             temporary.replace(path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def remove_new_folders(path: Path) -> Iterator[None]:
+    """Remove those folders of a path that the body makes and leaves empty."""
+    new = [folder for folder in (path, *path.parents) if not os.path.lexists(folder)]
+    try:
+        yield
+    finally:
+        for folder in new:
+            with contextlib.suppress(OSError):  # it holds something, or was not made
+                folder.rmdir()
 
 
 def is_temporary(name: str) -> bool:

@@ -110,7 +110,7 @@ class RefinerOptions:
         has_weights: False builds it with random weights, which need not be on disk.
         shares_encoder: VMOS reads the refiner's image encoder.
         compile_with: Option ``runtime.compile``, for its image encoder.
-        published: Folder of a published tracker, whose weights come before others; or None.
+        published: Folder of a published tracker, read before other weights; or None.
     """
 
     device: torch.device

@@ -196,6 +196,32 @@ def test_evaluate_refuses_to_mix_results(sequences: Path, tmp_path: Path) -> Non
     assert "have their own options" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["Mine", "--registry", "missing.ini"],
+        ["Mine", "--registry", "own.ini"],
+        ["--preset", "none"],
+        ["HQ_Track"],
+        ["../up"],
+        ["--weights", "gone.safetensors"],
+        ["--device", "tpu"],
+        [BASELINE_TRACKER, "--preset", "lite-vmos"],
+    ],
+)
+def test_an_evaluation_that_is_refused_leaves_no_workspace(
+    sequences: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("own.ini").write_text("[Other]\nprotocol = traxpython\ncommand = mine\n")
+    result = hqtrack(
+        "vot", "evaluate", *words, "--sequences", sequences, "--workspace", "new/space"
+    )
+    assert result.exit_code in (2, 3), result.output
+    assert result.stderr.startswith("error: ")
+    assert not Path("new").exists()
+
+
 @pytest.mark.weights
 def test_evaluate_keeps_results_of_other_options(
     sequences: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

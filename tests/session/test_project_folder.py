@@ -48,6 +48,7 @@ def test_a_mask_that_changes_on_disk_is_read_again(tmp_path: Path) -> None:
     write_label_map(project.mask_path(3), np.full(VIDEO.size, 2, np.uint8))
     assert (project.read_label_map(3) == 2).all()
     assert project.read_label_map(3) is project.read_label_map(3)
+    assert not project.read_label_map(3).flags.writeable
     project.mask_path(3).write_bytes(b"damaged")
     with pytest.raises(InputError, match="cannot read the label map"):
         project.read_label_map(3)

@@ -315,6 +315,27 @@ def test_a_frame_that_is_encoded_ahead_by_threads_is_encoded_once(
         predictor.encode_ahead(state, 7)
 
 
+def test_trackers_that_share_a_session_encode_frames_for_themselves(
+    predictor: InteractivePredictor, state: SessionState
+) -> None:
+    """One reads clicks, say, and another one tracks: each needs features of its own network."""
+    other = InteractivePredictor(shipped_tracker("lite", ["frame.long_edge=256"]))
+    predictor.encode_ahead(state, 3)
+    found = other.add_new_points_or_box(state, 3, 1, points=[[75, 40]], labels=[1])
+    with other.init_state(FRAMES) as fresh:
+        alone = other.add_new_points_or_box(fresh, 3, 1, points=[[75, 40]], labels=[1])
+        wanted = fresh.encode(other.tracker, 3).geometry
+    assert state.encode(other.tracker, 3).geometry == wanted
+    assert state.encode(predictor.tracker, 3).geometry != wanted
+    assert np.array_equal(found.masks, alone.masks)
+
+
+def test_few_encoded_frames_are_kept(predictor: InteractivePredictor, state: SessionState) -> None:
+    for index in range(7):
+        predictor.encode_ahead(state, index)
+    assert [index for index in range(7) if state.is_encoded(index)] == [3, 4, 5, 6]
+
+
 def test_a_closed_session_changes_nothing(predictor: InteractivePredictor, tmp_path: Path) -> None:
     """Another process may have its project open."""
     state = predictor.init_state(FRAMES, tmp_path / "p")

@@ -12,7 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from vots_hqtrack.cli.main import app
-from vots_hqtrack.errors import ConfigError, InputError
+from vots_hqtrack.errors import ConfigError, InputError, OutputError
 from vots_hqtrack.scoring import calibrated_score
 from vots_hqtrack.training import calibrate
 from vots_hqtrack.training.calibrate import Observation
@@ -347,6 +347,25 @@ class TestReliability:
         assert blue[1] > 4000 > 200 > blue[0]
         assert drawn(("a", low), ("b", high)).shape[1] == 2 * drawn(("a", low)).shape[1]
 
+    @pytest.mark.parametrize(
+        ("name", "is_written"), [("curve", True), ("a.b", False), ("folder", False)]
+    )
+    def test_the_picture_is_written_where_it_was_wanted_or_not_at_all(
+        self, tmp_path: Path, name: str, is_written: bool
+    ) -> None:
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "curve.png").write_text("somebody's")
+        panels = [("", calibrate.measure_reliability([0.25], [True]))]
+        if is_written:
+            draw_reliability(tmp_path / name, panels)
+            assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+        else:
+            with pytest.raises(OutputError, match="cannot write the diagram"):
+                draw_reliability(tmp_path / name, panels)
+        left = {path.name for path in tmp_path.iterdir()} - {name}
+        assert left == {"curve.png", "folder"} - {name}
+        assert (tmp_path / "curve.png").read_text() == "somebody's"
+
 
 class TestCommands:
     def test_fit_and_check(self, tmp_path: Path) -> None:
@@ -376,6 +395,25 @@ class TestCommands:
         result = CliRunner().invoke(app, ["calibrate", "fit", str(file)])
         assert result.exit_code == 2
         assert "wanted lines of observations" in result.output
+
+    @pytest.mark.parametrize(
+        ("words", "wanted"),
+        [
+            (["--out", "new.jsonl", "--step", "2", "--composed"], "either --step or --composed"),
+            (["--out", "missing/new.jsonl"], "in a folder that exists, got missing/new.jsonl"),
+            (["--out", "notes.txt"], "wanted lines of observations"),
+        ],
+    )
+    def test_observing_is_refused_before_it_begins(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], wanted: str
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        Path("notes.txt").write_text("somebody's\n")
+        result = CliRunner().invoke(app, ["calibrate", "observe", "none", *words])
+        assert result.exit_code == 2
+        assert wanted in " ".join(result.stderr.split())
+        assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+        assert Path("notes.txt").read_text() == "somebody's\n"
 
     @pytest.mark.weights
     def test_observe(self, data: Path) -> None:

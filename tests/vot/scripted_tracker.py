@@ -21,7 +21,8 @@ from vots_hqtrack.vot.sequences import read_groundtruth, read_sequence_info
 def truth_of(frame: Path, given: list[trax.Region]) -> list[trax.Region]:
     """Return the true regions on a frame, in the order in which the objects were given."""
     info = read_sequence_info(frame.parent.parent)
-    truth = read_groundtruth(info.folder, info.size)
+    read = read_groundtruth(info.folder, info.size)
+    truth = {object_id: list(masks) for object_id, masks in read.items()}
     starts = {
         object_id: next(mask for mask in masks if mask is not None)
         for object_id, masks in truth.items()

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from vots_hqtrack.cli.main import app
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.vot.failures import worst_frames, write_failures
+from vots_hqtrack.vot.region_text import Region
 from vots_hqtrack.vot.results import read_tracked
 from vots_hqtrack.vot.sequences import write_sequence, write_sequence_list
 from vots_hqtrack.vot.workspace import Workspace
@@ -49,6 +50,26 @@ def test_tracked_frames(workspace: Workspace) -> None:
     assert not frames[0].masks[2].any()
     assert np.array_equal(frames[1].masks[2], square(15))  # where it was given
     assert not frames[2].masks[2].any()
+    later = next(read_tracked(workspace, "T", workspace.sequences / "two", start=3))
+    assert later.index == 3
+    for found, wanted in ((later.masks, frames[3].masks), (later.truth, frames[3].truth)):
+        assert {n: mask.tolist() for n, mask in found.items()} == {
+            n: mask.tolist() for n, mask in wanted.items()
+        }
+
+
+def test_only_a_frame_that_is_asked_for_is_drawn(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All masks of a long video would not fit into memory."""
+    drawn = []
+    to_mask = Region.to_mask
+    monkeypatch.setattr(
+        Region, "to_mask", lambda region, size: drawn.append(size) or to_mask(region, size)
+    )
+    frames = read_tracked(workspace, "T", workspace.sequences / "two", start=3)
+    next(frames)
+    assert len(drawn) == 4  # true and reported masks of two objects
 
 
 def test_worst_frames(workspace: Workspace) -> None:

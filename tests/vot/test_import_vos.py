@@ -50,7 +50,7 @@ def test_youtube_vos_layout(tmp_path: Path) -> None:
     info = read_sequence_info(folder)
     source = root / "train" / "JPEGImages" / "0a7" / "00005.jpg"
     assert info.frame_paths[0].read_bytes() == source.read_bytes()
-    truth = read_groundtruth(folder, info.size)
+    truth = {number: list(masks) for number, masks in read_groundtruth(folder, info.size).items()}
     assert [None if mask is None else int(mask.sum()) for mask in truth[3]] == [9, None, 9, 0]
     assert [None if mask is None else int(mask.sum()) for mask in truth[1]] == [None, None, 9, 9]
     np.testing.assert_array_equal(truth[1][3], labels((1, 8)) == 1)
@@ -81,7 +81,8 @@ def test_void_and_colours_of_annotations(tmp_path: Path) -> None:
         "void": (1,),
     }
     folder = tmp_path / "out" / "colours"
-    truth = read_groundtruth(folder, read_sequence_info(folder).size)
+    size = read_sequence_info(folder).size
+    truth = {number: list(masks) for number, masks in read_groundtruth(folder, size).items()}
     np.testing.assert_array_equal(truth[2][1], labels((2, 9)) == 2)
     assert truth[1][1] is not None
     assert not truth[1][1].any()

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-
-def makespan(costs: Iterable[float], num_workers: int) -> float:
-    """Time until all tasks are done, each begun in this order by the worker that is idle first."""
-    ends = [0.0] * num_workers
-    for cost in costs:
-        heapq.heapreplace(ends, ends[0] + cost)
-    return max(ends)
+from vots_hqtrack.vot.cluster import time_left
 
 
 def lower_bound(costs: list[float], num_workers: int) -> float:
@@ -33,7 +25,7 @@ costs = st.lists(st.floats(0.1, 1000), min_size=1, max_size=7)
 def test_longest_first_is_close_to_the_best(tasks: list[float], num_workers: int) -> None:
     """Graham's bound: at most 4/3 of the best schedule, which is found by trying all of them."""
     tasks = sorted(tasks, reverse=True)
-    found = makespan(tasks, num_workers)
+    found = time_left(tasks, num_workers)
     assert lower_bound(tasks, num_workers) <= found * (1 + 1e-9)
     if len(tasks) <= 5:
         best = min(
@@ -60,8 +52,8 @@ def test_the_table_in_the_docs(repository: Path) -> None:
     for num_workers, *hours in rows:
         number = int(num_workers)
         found = [
-            makespan(seconds, number),
-            makespan(longest_first, number),
+            time_left(seconds, number),
+            time_left(longest_first, number),
             lower_bound(list(seconds), number),
         ]
         assert [f"{value / 3600:.2f}" for value in found] == hours

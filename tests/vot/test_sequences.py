@@ -44,7 +44,7 @@ def test_write_and_read_back(tmp_path: Path) -> None:
     ]
     image = cv2.imdecode(np.fromfile(info.frame_paths[2], dtype=np.uint8), cv2.IMREAD_COLOR)
     assert abs(int(image.mean()) - 20) <= 1
-    back = read_groundtruth(path, info.size)
+    back = {number: list(masks) for number, masks in read_groundtruth(path, info.size).items()}
     assert list(back) == [1, 2]
     assert back[2][0] is None
     np.testing.assert_array_equal(back[2][1], truth[2][1])
@@ -132,4 +132,4 @@ def test_read_refuses(tmp_path: Path) -> None:
         read_groundtruth(tmp_path, SIZE)
     (tmp_path / "groundtruth_object1.txt").write_text("0\n\n1\n")
     with pytest.raises(InputError, match=r"object1\.txt, line 2: wanted a region"):
-        read_groundtruth(tmp_path, SIZE)
+        list(read_groundtruth(tmp_path, SIZE)[1])

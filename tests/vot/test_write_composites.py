@@ -31,7 +31,7 @@ def test_eight_sequences_have_all_kinds(tmp_path: Path) -> None:
         assert len(info.frame_paths) == composite.num_frames == 8
         frame = read_frame(info.frame_paths[0])
         for number, name in enumerate(composite.videos, start=1):
-            mask = truth[number][0]
+            mask = next(truth[number])
             assert mask is not None
             colour = np.median(frame[mask], axis=0)
             assert np.abs(colour - square_videos.colour_of(int(name[1:]))).max() < 40

@@ -47,8 +47,8 @@ class Case:
         square: Side of the matrices that give the throughput; 0 chooses by the device.
         uses_processor_time: Count the processor time of all threads instead of wall-clock time.
         for_toolkit: Make the VOT toolkit's regions from the masks instead of a file.
-        num_videos: Videos whose frames go through the networks in one batch, measured against one
-            after another; 1 measures neither.
+        num_videos: Number of videos with frames in one batch, measured against one after another;
+            1 measures neither.
     """
 
     config: TrackerConfig

@@ -34,7 +34,7 @@ def load_weights(name: str, path: Path | None = None) -> dict[str, Tensor]:
     Args:
         name: Name in the manifest.
         path: The user's own file instead, checked by the hash in its header, if any; the folder of
-            a published tracker, whose weights come before others; or None.
+            a published tracker, with weights that come before others; or None.
 
     Returns:
         Tensors on the CPU by key, in the file's dtypes.

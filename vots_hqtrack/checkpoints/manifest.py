@@ -261,7 +261,7 @@ def locate(name: str, published: Path | None = None) -> LocatedWeights:
 
     Args:
         name: Name in a manifest.
-        published: Folder of a published tracker, whose weights come before both; or None.
+        published: Folder of a published tracker, read before both; or None.
 
     Raises:
         WeightsError: There are no weights of that name, or their file is missing; the error says

@@ -16,9 +16,9 @@ from vots_hqtrack.allocation import keep_freed_memory
 from vots_hqtrack.cli.console import err, out, show
 from vots_hqtrack.cli.options import DeviceOption, SettingsOption, refuse_nan
 from vots_hqtrack.errors import ConfigError, InputError
+from vots_hqtrack.io import atomic_path
 
 if TYPE_CHECKING:
-    from vots_hqtrack.bench.report import Report
     from vots_hqtrack.bench.run import Case, CaseResult
     from vots_hqtrack.types import FrameArray, MaskArray, Size
 
@@ -27,6 +27,13 @@ EXIT_REGRESSION = 1
 _MAX_FRAMES = 12
 _NUM_CORRECTIONS = 3
 _MIB = 2**20
+_OTHER_KINDS = {
+    "--compare": ("--tolerance",),
+    "--interactive": ("--source", "--preset", "--device", "--set", "--references"),
+}
+"""Options that ask for something else than the speed of a frame, with those that they read."""
+_NEEDS = {"--tolerance": "--compare", "--references": "--interactive", "--mask": "--source"}
+_INSTEAD = {"--size": "--source", "--objects": "--mask"}
 
 
 PresetsOption = Annotated[
@@ -132,6 +139,7 @@ ReferencesOption = Annotated[
 
 
 def bench(
+    ctx: typer.Context,
     preset: PresetsOption = None,
     size: SizesOption = None,
     objects: ObjectsOption = None,
@@ -157,6 +165,7 @@ def bench(
 
     Weights that are not here are replaced by random ones: right for speed only.
     """
+    _check_options(ctx, json_path)
     if compare is not None:
         _compare(*compare, tolerance=tolerance)
         return
@@ -188,9 +197,30 @@ def bench(
         with err.status(f"measuring {name}"):
             done.append(run_case(case, *video))
         _show(done[-1])
-    _show_growth(done)
-    if json_path is not None:
-        json_path.write_text(_report(done, device).to_json(), encoding="utf-8")
+    _finish(done, device, json_path)
+
+
+def _check_options(ctx: typer.Context, json_path: Path | None) -> None:
+    """Refuse options that this kind of measurement would not read, before it begins."""
+    given = [
+        option.opts[0]
+        for option in ctx.command.params
+        if (source := ctx.get_parameter_source(option.name or "")) and source.name == "COMMANDLINE"
+    ]
+    for kind, read in _OTHER_KINDS.items():
+        ignored = [name for name in given if name not in (kind, *read)]
+        if kind in given and ignored:
+            raise ConfigError(
+                f"{kind} does not read {', '.join(ignored)}; it reads {', '.join(read)}"
+            )
+    for name, other in _NEEDS.items():
+        if name in given and other not in given:
+            raise ConfigError(f"{name} goes with {other}")
+    for name, other in _INSTEAD.items():
+        if name in given and other in given:
+            raise ConfigError(f"wanted either {name} or {other}, got both")
+    if json_path is not None and (json_path.is_dir() or not json_path.absolute().parent.is_dir()):
+        raise ConfigError(f"--json wants a file in a folder that exists, got {json_path}")
 
 
 def _play_user(
@@ -256,8 +286,6 @@ def _read_video(
     from vots_hqtrack.video.reader import open_source
 
     if source is None:
-        if mask is not None:
-            raise InputError("--mask goes with --source: synthetic frames have their own objects")
         video = SyntheticVideo(size, num_objects)
         return [video.frame(index) for index in range(_MAX_FRAMES)], video.masks(0)
     frames = [named.frame for named in itertools.islice(open_source(source), _MAX_FRAMES)]
@@ -268,14 +296,20 @@ def _read_video(
     return frames, SyntheticVideo(check_frame(frames[0]), num_objects).masks(0)
 
 
-def _report(cases: Sequence[CaseResult], device: str) -> Report:
+def _finish(cases: Sequence[CaseResult], device: str, json_path: Path | None) -> None:
+    """Show how the cases differ, and write the report."""
     from vots_hqtrack.bench.machine import describe_hardware
     from vots_hqtrack.bench.report import Report
     from vots_hqtrack.devices import pick_device
     from vots_hqtrack.versions import installed_versions
 
-    made = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return Report(made, describe_hardware(pick_device(device)), installed_versions(), cases)
+    _show_growth(cases)
+    if json_path is not None:
+        made = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        hardware = describe_hardware(pick_device(device))
+        text = Report(made, hardware, installed_versions(), cases).to_json()
+        with atomic_path(json_path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 def _show(result: CaseResult) -> None:

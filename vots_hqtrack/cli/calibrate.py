@@ -14,6 +14,7 @@ from rich.table import Table
 
 from vots_hqtrack.cli.console import out, say, show
 from vots_hqtrack.cli.options import DeviceOption, PresetOption, SettingsOption, WeightsOption
+from vots_hqtrack.errors import ConfigError
 
 if TYPE_CHECKING:
     from vots_hqtrack.training.calibrate import Observation, Reliability
@@ -88,6 +89,9 @@ def observe(
     from vots_hqtrack.training.recipe_files import load_recipe
     from vots_hqtrack.types import Size
 
+    if composed and step:
+        raise ConfigError("wanted either --step or --composed, got both")
+    _check_out(to)
     chosen = _split(sets), _split(sequences)
     opened = stress_clips.open_stress_data(load_recipe(recipe), data, *chosen)
     size = Size(*CLIP_SIZE)
@@ -107,6 +111,16 @@ def observe(
         good = f"{sum(each.is_good for each in found)} of {len(found)} masks good"
         say(f"{clip.kind} {clip.origin}: {good}")
     show(to)
+
+
+def _check_out(path: Path) -> None:
+    """Refuse a file that no observations could be added to, before they are made."""
+    from vots_hqtrack.training.calibrate import read_observations
+
+    if path.exists():
+        read_observations(path)
+    elif not path.absolute().parent.is_dir():
+        raise ConfigError(f"--out wants a file in a folder that exists, got {path}")
 
 
 def _split(names: str) -> tuple[str, ...]:

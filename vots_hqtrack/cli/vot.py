@@ -231,15 +231,17 @@ def evaluate(
     run = _cluster_run(workers, gpus, cpus, address, device)
     check_sequences(sequences)
     check_toolkit_path(folder.absolute())
+    entry = None
+    if registry is None:
+        entry = make_entry(names[0], preset, weights, device, settings or [], is_local=run is None)
+    elif preset or weights or settings or device != "auto":
+        raise ConfigError(f"the trackers in {registry} have their own options: {_WRITE}")
+    else:
+        check_registered(registry, names)
     with Workspace(folder.absolute(), sequences, own).claim(names[0]):
-        if registry is not None:
-            if preset or weights or settings or device != "auto":
-                raise ConfigError(f"the trackers in {registry} have their own options: {_WRITE}")
-            check_registered(registry, names)
-        else:
-            entry = make_entry(names[0], preset, weights, device, settings or [])
-            register(own, entry, force=force)
         workspace = make_workspace(folder, sequences, own, on_wait=say)
+        if entry is not None:
+            register(own, entry, force=force)
         with show_steps() as on_step, show_tool_errors():
             result = run_evaluation(
                 workspace, names, run=run, force=force, on_step=on_step, on_word=say
@@ -406,14 +408,31 @@ def _split_names(given: list[str]) -> list[str]:
 
 
 def make_entry(
-    tracker: str, preset: str | None, weights: Path | None, device: str, settings: list[str]
+    tracker: str,
+    preset: str | None,
+    weights: Path | None,
+    device: str,
+    settings: list[str],
+    *,
+    is_local: bool = True,
 ) -> TrackerEntry:
-    """Make the registry's entry of our tracker or of the baseline; its weights must be here."""
+    """Make the registry's entry of our tracker or of the baseline.
+
+    Its weights must be here, and the device too where it runs here.
+    """
+    import torch
+
     from vots_hqtrack.checkpoints.manifest import resolve
+    from vots_hqtrack.devices import pick_device
     from vots_hqtrack.vot.registry import BASELINE_TRACKER, baseline_entry, hqtrack_entry
 
     if tracker == BASELINE_TRACKER:
+        if preset or weights or settings or device != "auto":
+            unread = "--preset, --weights, --device nor --set"
+            raise ConfigError(f"{tracker} repeats the first masks: it reads neither {unread}")
         return baseline_entry()
+    if is_local and not torch.cuda.is_available():  # the check would hold memory of a GPU
+        pick_device(device)
     name = preset or DEFAULT_PRESETS.get(tracker, "lite")
     config = build_config(name, config=None, settings=settings, refine=True)
     resolve(config.weights, weights)
@@ -443,5 +462,5 @@ def check_registered(registry: Path, wanted: list[str]) -> None:
     missing = [name for name in wanted if name not in known]
     if missing:
         raise ConfigError(
-            f"{registry} has no tracker {', '.join(missing)}; it has {', '.join(known)}"
+            f"{registry} has no tracker {', '.join(missing)}; it has {', '.join(known) or 'none'}"
         )

@@ -142,8 +142,8 @@ def _evaluate(
 
     for entry in entries:
         with space.claim(entry.identifier):
-            register(space.registry, entry, force=force)
             made = make_workspace(space.folder, space.sequences, space.registry, on_wait=say)
+            register(space.registry, entry, force=force)
             evaluate(made, entry.identifier, force=force, on_step=on_step, on_word=say)
 
 

@@ -19,7 +19,7 @@ from vots_hqtrack.formats.stream import (
     file_name,
     renumber,
 )
-from vots_hqtrack.io import atomic_folder, atomic_path
+from vots_hqtrack.io import atomic_folder, atomic_path, remove_new_folders
 from vots_hqtrack.video.reader import open_source
 
 
@@ -209,14 +209,9 @@ def _fresh(out: Path, target: Format) -> AbstractContextManager[Path]:
 
 @contextmanager
 def _fresh_file(out: Path) -> Iterator[Path]:
-    made = [path for path in out.parents if not path.exists()]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with remove_new_folders(out.parent):
+        out.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(out, suffix=out.suffix) as temporary:
             yield temporary
             if out.exists():
                 raise InputError(f"{out} appeared meanwhile; give another --out")
-    except BaseException:
-        for path in made:
-            path.rmdir()
-        raise

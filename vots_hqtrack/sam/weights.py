@@ -43,7 +43,7 @@ def load_sam_weights(
         hq: True for HQ-SAM.
         head: Name of the HQ head's weights, read for an HQ-SAM if its own weights have no head;
             empty if there are none.
-        published: Folder of a published tracker, whose weights come before others; or None.
+        published: Folder of a published tracker, read before other weights; or None.
 
     Returns:
         Tensors on the CPU by the keys of a whole ``Sam``, in the files' dtypes.

@@ -187,7 +187,7 @@ class Project:
     def read_label_map(self, frame_index: int) -> LabelArray:
         """Read the ``(H, W)`` uint8 label map of a frame; all 0 where there is none.
 
-        The newest one is kept, and read again only where its file has changed; do not write to it.
+        The newest one is kept, and read again only where its file has changed; it is read-only.
 
         Raises:
             InputError: The file is damaged or of another size.
@@ -202,6 +202,7 @@ class Project:
         if label_map.shape != tuple(self.video.size):
             got = Size(*label_map.shape)
             raise InputError(f"the mask {path} must have the size {self.video.size}, got {got}")
+        label_map.setflags(write=False)
         self._newest_map = path, version, label_map
         return label_map
 

@@ -71,6 +71,7 @@ class SessionState:
         self._encode_lock = threading.Lock()
         self._keep = keep
         self._encoded: OrderedDict[int, EncodedFrame] = OrderedDict()
+        self._encoder: HQTracker | None = None
         self._edits: deque[_Edit] = deque(maxlen=_UNDO_STEPS)
         self.is_closed = False
 
@@ -262,7 +263,8 @@ class SessionState:
     ) -> EncodedFrame:
         """Encode a frame, or return it from the few that are kept.
 
-        Threads that want the same frame encode it once: the later ones wait.
+        Threads that want the same frame encode it once: the later ones wait. Frames of one tracker
+        are kept at a time, as no other one can read them.
 
         Args:
             tracker: The tracker.
@@ -270,7 +272,11 @@ class SessionState:
             for_clicks: Compute what clicks on the frame need, too.
         """
         with self._encode_lock:
-            encoded = self._encoded.get(self.check_index(frame_idx))
+            self.check_index(frame_idx)
+            if self._encoder is not tracker:
+                self._encoded.clear()
+                self._encoder = tracker
+            encoded = self._encoded.get(frame_idx)
             if encoded is None:
                 encoded = tracker.encode(self.frame(frame_idx))
                 self._encoded[frame_idx] = encoded

@@ -9,6 +9,7 @@ import numpy as np
 
 from vots_hqtrack.errors import OutputError
 from vots_hqtrack.extras import missing_extra
+from vots_hqtrack.io import atomic_path
 from vots_hqtrack.training.calibrate import BINS, Reliability
 
 
@@ -19,7 +20,7 @@ def draw_reliability(path: Path, panels: Sequence[tuple[str, Reliability]]) -> N
     bar of a calibrated score ends at its dot on the diagonal. The number of masks is above.
 
     Args:
-        path: Image to write, in a format that its ending names.
+        path: Image to write, in a format that its ending names; PNG without an ending.
         panels: Titles and measurements.
 
     Raises:
@@ -38,10 +39,12 @@ def draw_reliability(path: Path, panels: Sequence[tuple[str, Reliability]]) -> N
         bars = axes.bar(middles[some], found.fraction_good[some], 0.9 / BINS)
         axes.bar_label(bars, [str(count) for count in found.counts[some]], fontsize=7)
         axes.plot([0, 1], [0, 1], color="black", linewidth=1)
-        axes.plot(found.mean_score[some], found.mean_score[some], "o", color="tab:red")
+        means = found.mean_score[some]
+        axes.plot(means, means, "o", color="tab:red", clip_on=False)
         axes.set(xlim=(0, 1), ylim=(0, 1.05), title=title)
         axes.set(xlabel="Score", ylabel="Fraction of good masks")
     try:
-        figure.savefig(path, dpi=100)
+        with atomic_path(path, suffix=path.suffix) as temporary:
+            figure.savefig(temporary, dpi=100, format=path.suffix[1:] or "png")
     except (OSError, ValueError) as error:
         raise OutputError(f"cannot write the diagram {path}: {error}") from error

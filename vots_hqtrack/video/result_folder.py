@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import Literal
 
 from vots_hqtrack.errors import InputError
-from vots_hqtrack.io import atomic_path, hold_lock, is_temporary, remove_temporaries, to_json
+from vots_hqtrack.io import (
+    atomic_path,
+    hold_lock,
+    is_temporary,
+    remove_new_folders,
+    remove_temporaries,
+    to_json,
+)
 from vots_hqtrack.video.losses import Losses
 
 MASKS_FOLDER = "masks"
@@ -114,13 +121,12 @@ def claim_output(folder: Path, *, earlier: Earlier) -> Iterator[EarlierRun | Non
     Raises:
         InputError: As :func:`check_output`; or another process writes into the folder.
     """
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"cannot make the output folder {folder}: {reason}") from error
-    try:
+    with remove_new_folders(folder):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            reason = error.strerror or error
+            raise InputError(f"cannot make the output folder {folder}: {reason}") from error
         busy = f"another run writes into {folder}; wait for it, or give another --out"
         with hold_lock(folder / LOCK_NAME, busy=busy, remove=True):
             check_output(folder, earlier=earlier)
@@ -129,10 +135,6 @@ def claim_output(folder: Path, *, earlier: Earlier) -> Iterator[EarlierRun | Non
                 if (folder / name).is_dir():
                     remove_temporaries(folder / name)
             yield read_earlier(folder)
-    finally:
-        with contextlib.suppress(OSError):
-            for path in made:
-                path.rmdir()
 
 
 def read_earlier(folder: Path) -> EarlierRun | None:

@@ -58,7 +58,7 @@ class ResultWriter:
         facts: Description of the run as a whole, ready for JSON.
         overlay_fps: Frames per second of the overlay video; None writes no video.
         cutout: Form of the objects without their background; None writes none.
-        sound: Video file whose sound the overlay gets; None gives it none.
+        sound: Video file with the sound for the overlay; None gives it none.
         earlier: Results of an earlier run in the folder, which are removed.
         num_done: Number of the earlier run's frames that are kept, with their label maps.
         get_losses: Called for the losses of the source so far.

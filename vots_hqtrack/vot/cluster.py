@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import heapq
 import logging
 import os
 import shutil
@@ -16,7 +17,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -341,14 +342,30 @@ class _Driver:
             for job in self._running.values()
         ]
         tasks += [job.task.cost * per_cost for job in self._waiting]
-        # The longest first: the last worker ends little later than the mean of all.
-        left = max([sum(tasks) / self._options.num_workers, *tasks])
+        left = time_left(tasks, self._options.num_workers)
         speed = self._num_frames / elapsed
         minutes = max(1, round(left / 60))
         return (
             f"{len(self._running)} at work, {speed:.1f} frames/s, "
             f"{minutes // 60}:{minutes % 60:02d} h left"
         )
+
+
+def time_left(tasks: Iterable[float], num_workers: int) -> float:
+    """Time until all tasks are done, each begun in this order by the worker that is idle first.
+
+    Args:
+        tasks: Time that each takes, or still takes, in any unit.
+        num_workers: Workers of equal speed, at least 1.
+
+    Example:
+        >>> time_left([1, 1, 2], 2), time_left([2, 1, 1], 2), time_left([], 2)
+        (3.0, 2.0, 0.0)
+    """
+    ends = [0.0] * num_workers
+    for task in tasks:
+        heapq.heapreplace(ends, ends[0] + task)
+    return max(ends)
 
 
 def _run_remotely(task: SequenceTask, references: list[Any] | None) -> tuple[str, TaskResult]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,16 +96,16 @@ def join_masks(masks: Mapping[ObjectId, MaskArray | None]) -> LabelArray:
 
 def _worst_of(workspace: Workspace, tracker: str, sequence: Path) -> Failure | None:
     """Return the worst frame of a sequence; None where no frame counts."""
-    scored: list[tuple[float, TrackedFrame]] = []
+    scores: list[float] = []
+    lowest, worst = math.inf, None
     started: set[ObjectId] = set()
     for frame in read_tracked(workspace, tracker, sequence):
         known = {object_id: mask for object_id, mask in frame.truth.items() if mask is not None}
         values = [jaccard(frame.masks[n], mask) for n, mask in known.items() if n in started]
         started |= set(known)
         if values:
-            scored.append((float(np.mean(values)), frame))
-    if not scored:
-        return None
-    score, worst = min(scored, key=lambda pair: pair[0])
-    mean = float(np.mean([each for each, _ in scored]))
-    return Failure(sequence.name, score, mean, worst)
+            score = float(np.mean(values))
+            if score < lowest:
+                lowest, worst = score, frame
+            scores.append(score)
+    return None if worst is None else Failure(sequence.name, lowest, float(np.mean(scores)), worst)

@@ -39,6 +39,16 @@ class TrackerEntry:
     module: str
     environment: Mapping[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Check the identifier, before anything is written under it.
+
+        Raises:
+            ConfigError: It is not one of letters, digits and dashes.
+        """
+        if "_" in check_identifier(self.identifier):
+            wanted = "letters, digits and dashes"
+            raise ConfigError(f"a tracker's identifier must be {wanted}, got {self.identifier!r}")
+
 
 def hqtrack_entry(
     identifier: str = "HQTrack",
@@ -51,7 +61,8 @@ def hqtrack_entry(
     """Entry of our tracker; the options are those of ``HQTracker.from_preset``.
 
     Raises:
-        ConfigError: A setting holds a blank, which the environment variable cannot carry.
+        ConfigError: The identifier is none, or a setting holds a blank, which the environment
+            variable cannot carry.
     """
     settings = list(settings)
     for setting in settings:
@@ -105,14 +116,8 @@ def write_registry(
         Identifiers of trackers that the file listed before with other values.
 
     Raises:
-        ConfigError: An identifier is not one of letters, digits and dashes, or the file cannot be
-            read or changed.
+        ConfigError: The file cannot be read or changed.
     """
-    entries = list(entries)
-    for entry in entries:
-        if "_" in check_identifier(entry.identifier):
-            wanted = "letters, digits and dashes"
-            raise ConfigError(f"a tracker's identifier must be {wanted}, got {entry.identifier!r}")
     lock_path = path.with_name(f".{path.name}.lock")
     with hold_lock(lock_path, busy=f"another run writes {path}: waiting for it", on_wait=on_wait):
         text = _read_text(path) if path.exists() else ""

@@ -22,7 +22,6 @@ from vots_hqtrack.vot.region_text import Region
 from vots_hqtrack.vot.sequences import (
     SequenceCheck,
     find_truth,
-    read_groundtruth,
     read_lines,
     read_sequence_info,
     read_truth,
@@ -52,27 +51,44 @@ class TrackedFrame:
     truth: dict[ObjectId, MaskArray | None]
 
 
-def read_tracked(workspace: Workspace, tracker: str, sequence: Path) -> Iterator[TrackedFrame]:
+def read_tracked(
+    workspace: Workspace, tracker: str, sequence: Path, *, start: int = 0
+) -> Iterator[TrackedFrame]:
     """Yield the frames of a sequence's folder with the masks that a tracker reported.
+
+    One frame is in memory at a time.
+
+    Args:
+        workspace: The workspace with the results.
+        tracker: The tracker's identifier.
+        sequence: Folder of the sequence.
+        start: First frame to yield; the masks before it are not drawn.
 
     Raises:
         InputError: The sequence or the results are missing or damaged.
     """
     info = read_sequence_info(sequence)
-    truth = read_groundtruth(sequence, info.size)
+    truths = {number: read_truth(file.path) for number, file in find_truth(sequence).items()}
     paths = result_paths(workspace, tracker, sequence)
-    readers = {object_id: read_result(path, info.size) for object_id, path in paths.items()}
+    results = {number: read_regions(path) for number, path in paths.items()}
     for index, path in enumerate(info.frame_paths):
-        known = {n: track[index] if index < len(track) else None for n, track in truth.items()}
+        wanted = {number: next(regions, None) for number, regions in truths.items()}
+        reported: dict[ObjectId, Region] = {}
+        for number, regions in results.items():
+            region = next(regions, None)
+            if region is None:
+                ends = f"the results of {tracker} on {sequence.name} end at frame {index}"
+                raise InputError(f"{ends}, before the sequence does; evaluate again")
+            reported[number] = region
+        if index < start:
+            continue
+        known = {
+            n: None if region is None else region.to_mask(info.size) for n, region in wanted.items()
+        }
         masks: dict[ObjectId, MaskArray] = {}
-        try:
-            for object_id, reader in readers.items():
-                mask = next(reader)
-                given = known[object_id] if mask is None else mask
-                masks[object_id] = np.zeros(info.size, dtype=np.bool_) if given is None else given
-        except StopIteration:
-            ends = f"the results of {tracker} on {sequence.name} end at frame {index}"
-            raise InputError(f"{ends}, before the sequence does; evaluate again") from None
+        for number, region in reported.items():
+            mask = region.to_mask(info.size) if region.is_known else known[number]
+            masks[number] = np.zeros(info.size, dtype=np.bool_) if mask is None else mask
         yield TrackedFrame(index, path, masks, known)
 
 

@@ -278,19 +278,22 @@ def find_truth(folder: Path) -> dict[ObjectId, TruthFile]:
     return dict(sorted({**numbered, **dict(zip(free, others, strict=False))}.items()))
 
 
-def read_groundtruth(folder: Path, size: Size) -> dict[ObjectId, list[MaskArray | None]]:
+def read_groundtruth(folder: Path, size: Size) -> dict[ObjectId, Iterator[MaskArray | None]]:
     """Read the ground truth of every object of a sequence.
 
     Returns:
-        By object id, ascending: one mask per frame, None where nothing is known.
+        By object id, ascending: one mask per frame, drawn as it is asked for; None where nothing is
+        known. A line that cannot be read is an `InputError` when its mask is asked for.
 
     Raises:
-        InputError: All such files are missing, or a line cannot be read.
+        InputError: All such files are missing.
     """
-    return {
-        object_id: [region.to_mask(size) for region in read_truth(file.path)]
-        for object_id, file in find_truth(folder).items()
-    }
+
+    def draw(path: Path) -> Iterator[MaskArray | None]:
+        for region in read_truth(path):
+            yield region.to_mask(size)
+
+    return {object_id: draw(file.path) for object_id, file in find_truth(folder).items()}
 
 
 def read_truth(path: Path) -> Iterator[Region]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +63,7 @@ def worst_frames(data: ReportData, sequence: SequenceCheck) -> list[WorstFrame]:
 
 
 def _draw(data: ReportData, sequence: Path, tracker: str, index: int) -> bytes:
-    shown = next(itertools.islice(read_tracked(data.workspace, tracker, sequence), index, None))
+    shown = next(read_tracked(data.workspace, tracker, sequence, start=index))
     frame = read_frame(shown.path)
     sides: tuple[Mapping[ObjectId, MaskArray | None], ...] = (shown.truth, shown.masks)
     left, right = (draw_thumbnail(frame, join_masks(side)) for side in sides)
