@@ -85,6 +85,16 @@ def write_clip(folder: Path, *, fps: float, start: int = 0) -> None:
     write_sequence_list(folder, ["clip"])
 
 
+@pytest.mark.weights
+def test_the_command_that_comes_next_names_sequences_elsewhere(tmp_path: Path) -> None:
+    write_clip(tmp_path / "data", fps=2)
+    space = tmp_path / "space"
+    arguments = ["vot", "workspace", REALTIME_STACK, str(space), "--sequences"]
+    ended = CliRunner().invoke(app, [*arguments, str(tmp_path / "data")])
+    given = f"HQTrack --workspace {space} --sequences {tmp_path / 'data'}"
+    assert ended.stdout.splitlines()[0] == f"hqtrack vot realtime {given}"
+
+
 @pytest.mark.vot
 def test_the_realtime_experiment_runs(tmp_path: Path) -> None:
     """A quick tracker keeps up with 2 frames a second on any machine that tests run on."""

@@ -50,6 +50,7 @@ def workspace(
     register(made.registry, entry, force=False)
     if stack == REALTIME_STACK:
         verb = f"hqtrack vot realtime {name} --workspace {made.folder}"
+        verb += "" if sequences is None else f" --sequences {made.sequences}"
     else:
         verb = f"vot evaluate --workspace {made.folder} {name}"
     show(f"{verb}\nvot pack --workspace {made.folder} {name}")
