@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import signal
 
 import numpy as np
@@ -14,7 +15,12 @@ from vots_hqtrack.errors import InputError, OutputError, ShapeError
 from vots_hqtrack.result import FrameResult
 from vots_hqtrack.video import results
 from vots_hqtrack.video.reader import open_source
-from vots_hqtrack.video.result_folder import check_output, read_earlier
+from vots_hqtrack.video.result_folder import (
+    CHECKPOINT_NAME,
+    check_output,
+    read_earlier,
+    remove_leftovers,
+)
 from vots_hqtrack.video.results import ResultWriter
 
 FRAME = np.full((20, 30, 3), 90, dtype=np.uint8)
@@ -96,6 +102,44 @@ def test_early_end_loses_nothing(tmp_path, error, status, reason):
     assert (tracks["status"], tracks["reason"], len(tracks["frames"])) == (status, reason, 1)
     assert (tmp_path / "masks" / "a.png").exists()
     assert len(list(open_source(tmp_path / "overlay.mp4"))) == 1
+
+
+@pytest.mark.parametrize("point", ["checkpoint", "list", "journal"])
+def test_a_kill_at_the_very_end_leaves_nothing_that_looks_like_the_users(tmp_path, point):
+    """A child process dies just before its last files go; the run counts as complete."""
+    child = os.fork()
+    if child == 0:
+        with ResultWriter(tmp_path, {}, overlay_fps=None) as writer:
+            writer.write("a", FRAME, make_result(0), seconds=0.1)
+            (tmp_path / CHECKPOINT_NAME).write_bytes(b"state")
+            die_at(point, writer)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    earlier = read_earlier(tmp_path)
+    assert earlier.status == "complete"
+    check_output(tmp_path, earlier="resume")
+    remove_leftovers(tmp_path, earlier)
+    assert sorted(os.listdir(tmp_path)) == ["masks", "tracks.json"]
+
+
+def die_at(point, writer):
+    """End this process when the writer comes to a point of its end."""
+
+    def die(*arguments, **options):
+        os._exit(7)
+
+    if point == "journal":
+        writer._journal.close = die
+    elif point == "checkpoint":
+        pathlib.Path.unlink = die
+    else:
+        save, calls = writer._save, []
+
+        def save_once(status, **options):
+            calls.append(status)
+            return save(status, **options) if len(calls) == 1 else die()
+
+        writer._save = save_once
 
 
 def test_tracks_are_saved_while_the_run_goes_on(tmp_path, monkeypatch):

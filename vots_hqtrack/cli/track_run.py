@@ -36,7 +36,12 @@ from vots_hqtrack.summary import TrackSummary
 from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.types import check_frame
 from vots_hqtrack.video.cutout import Cutout
-from vots_hqtrack.video.result_folder import OVERLAY_NAME, EarlierRun, claim_output
+from vots_hqtrack.video.result_folder import (
+    OVERLAY_NAME,
+    EarlierRun,
+    claim_output,
+    remove_leftovers,
+)
 from vots_hqtrack.video.results import ResultWriter, count_whole_frames
 
 TOGETHER_ON_GPU = 8
@@ -256,6 +261,7 @@ def _has_nothing_left(job: Job, earlier: EarlierRun) -> bool:
     if not (earlier.has_ended and _is_whole(job, earlier)):
         return False
     remove_session(job.folder)
+    remove_leftovers(job.folder, earlier)
     _report_again(job, earlier)
     return True
 

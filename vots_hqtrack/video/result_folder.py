@@ -186,6 +186,13 @@ def remove_earlier(folder: Path, run: EarlierRun, *, keep_frames: int = 0) -> No
             (folder / CUTOUT_FOLDER).rmdir()
 
 
+def remove_leftovers(folder: Path, run: EarlierRun) -> None:
+    """Remove what a run that came to its end would have removed, had it not been killed."""
+    listed = CHECKPOINT_NAME in _strings(run.head.get("files"))
+    for name in (JOURNAL_NAME, *([CHECKPOINT_NAME] if listed else [])):
+        (folder / name).unlink(missing_ok=True)
+
+
 class Journal:
     """Steps of a run so far, such as its frames, one JSON line each, which a killed run leaves.
 

@@ -140,8 +140,10 @@ class ResultWriter:
             else:
                 self._save("failed", reason=str(reason) or type(reason).__name__)
             is_saved = True
-            if reason is None:
-                (self.folder / CHECKPOINT_NAME).unlink(missing_ok=True)
+            if reason is None and self._checkpoint_path.exists():
+                # Listed until it is gone, so that no kill makes it look like the user's.
+                self._checkpoint_path.unlink()
+                self._save("partial" if self.losses else "complete")
         except OSError as broken:
             lost = lost or broken
         finally:
@@ -225,7 +227,7 @@ class ResultWriter:
             return
         try:
             self._journal.sync()
-            saved.write(self.folder / CHECKPOINT_NAME)
+            saved.write(self._checkpoint_path)
         except OSError as error:
             self._has_checkpoints = False
             _logger.warning(
@@ -241,6 +243,10 @@ class ResultWriter:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
             raise
+
+    @property
+    def _checkpoint_path(self) -> Path:
+        return self.folder / CHECKPOINT_NAME
 
     def _mask_path(self, name: str) -> Path:
         return self.folder / MASKS_FOLDER / f"{name}.png"
@@ -269,7 +275,8 @@ class ResultWriter:
 
     def _save(self, status: str, *, reason: str | None = None) -> None:
         """Replace ``tracks.json``, one line per frame; it appears whole or not at all."""
-        files = [CHECKPOINT_NAME] if status not in ("complete", "partial") else []
+        has_ended = status in ("complete", "partial")
+        files = [] if has_ended and not self._checkpoint_path.exists() else [CHECKPOINT_NAME]
         files += [OVERLAY_NAME] if self._overlay_fps is not None else []
         files += [self._cutout.file_name] if self._cutout is not None else []
         losses = self.losses
