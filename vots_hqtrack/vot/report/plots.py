@@ -116,7 +116,7 @@ def _accuracy_robustness(data: ReportData) -> Plot:
         axes.plot(*point, marker, color=colour, markersize=9, label=_label(tracker))
     axes.set(xlabel="Robustness", ylabel="Accuracy", xlim=(0, 1.02), ylim=(0, 1.02))
     axes.set_title("A-R plot")
-    _finish(axes)
+    _finish(axes, place="lower left")  # where no tracker should be
     return _save("accuracy-robustness", "Accuracy and robustness; the best is top right.", figure)
 
 
@@ -179,9 +179,9 @@ def _line(number: int) -> dict[str, Any]:
     return {"color": _COLOURS[number % len(_COLOURS)], "linestyle": kind}
 
 
-def _finish(axes: Axes, *, title: str | None = None) -> None:
+def _finish(axes: Axes, *, title: str | None = None, place: str = "best") -> None:
     axes.grid(alpha=0.3)
-    axes.legend(title=title, loc="best", fontsize=9)
+    axes.legend(title=title, loc=place, fontsize=9)
 
 
 def _save(name: str, caption: str, figure: Figure) -> Plot:
