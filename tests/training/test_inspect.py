@@ -9,6 +9,7 @@ import pytest
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.training.datasets import Clip
 from vots_hqtrack.training.inspect import write_contact_sheets
+from vots_hqtrack.video.overlay import object_colour
 from vots_hqtrack.video.sheet import (
     CAPTION_HEIGHT,
     MARGIN,
@@ -51,10 +52,12 @@ def test_values(tmp_path):
     sheet = read(tmp_path / "sheet.jpg").astype(int)
     clip = sheet[CAPTION_HEIGHT:, MARGIN + 400 + MARGIN :][:200, :400]
     assert np.abs(clip[190, 10] - 100).max() < 6  # the background stays
-    assert clip[75, 150].argmax() == 1  # object 2 is green, object 1 is red
-    assert clip[125, 250].argmax() == 0
+    for object_id, place in ((2, (75, 150)), (1, (125, 250))):
+        tint = np.subtract(object_colour(object_id), 100)  # the ground has 100
+        assert np.corrcoef(clip[place] - 100, tint)[0, 1] > 0.98
+    strongest = np.argmax(object_colour(2))
     outline = clip[75, 100:104].max(axis=0)
-    assert outline[1] > clip[75, 150, 1] + 30
+    assert outline[strongest] > clip[75, 150, strongest] + 30
     caption = sheet[:CAPTION_HEIGHT]
     assert (caption < 100).any()
     assert (caption > PAPER - 20).mean() > 0.7

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from vots_hqtrack.cli.main import app
 from vots_hqtrack.errors import InputError
+from vots_hqtrack.video.overlay import object_colour
 from vots_hqtrack.vot.failures import worst_frames, write_failures
 from vots_hqtrack.vot.region_text import Region
 from vots_hqtrack.vot.results import read_tracked
@@ -90,7 +91,8 @@ def test_picture(workspace: Workspace, tmp_path: Path) -> None:
     width = (picture.shape[1] - 18) // 2
     left, right = picture[26:226, 6 : 6 + width], picture[26:226, 12 + width : 12 + 2 * width]
     inside = round(8 / WIDTH * width)  # in the truth, not in the tracker's half
-    assert left[100, inside, 0] - left[100, inside, 2] > 5
+    assert np.argsort(left[100, inside]).tolist() == np.argsort(object_colour(1)).tolist()
+    assert np.ptp(left[100, inside]) > 5
     assert np.ptp(right[100, inside]) < 5
 
 
