@@ -238,7 +238,7 @@ def no_permission(run: Try, uncut: Mapping[str, bytes], seconds: float) -> None:
     has_results = run.random.random() < 0.5
     if has_results:
         run.check(run.run("--limit", str(NUM_FRAMES)), 0)
-    places = ["", "mask.png", "frames", "frames/00000.png", "frames/00003.png"]
+    places = ["", "mask.png", "frames", "frames/00000.png", "frames/00003.jpg"]
     places += ["out", "out/masks", "out/tracks.json"] if has_results else []
     name = run.random.choice(places)
     for stream in ("stdout", "stderr"):
@@ -249,7 +249,7 @@ def no_permission(run: Try, uncut: Mapping[str, bytes], seconds: float) -> None:
     code = run.run("--overwrite")
     for path in (run.folder, run.folder / "frames", place):
         path.chmod(0o777)
-    if code != 0 and name != "frames/00003.png":  # refused before the work: results stay
+    if code != 0 and name != "frames/00003.jpg":  # refused before the work: results stay
         lines = (run.folder / "stderr").read_text().strip().splitlines()
         if not lines or not lines[-1].startswith("error: ") or "Traceback" in " ".join(lines):
             raise FaultError(f"{name}: {lines[-1:]}")
