@@ -104,42 +104,42 @@ def test_early_end_loses_nothing(tmp_path, error, status, reason):
     assert len(list(open_source(tmp_path / "overlay.mp4"))) == 1
 
 
+class Killed(BaseException):
+    """Ends a run as a kill would, but for what `finally` does."""
+
+
 @pytest.mark.parametrize("point", ["checkpoint", "list", "journal"])
-def test_a_kill_at_the_very_end_leaves_nothing_that_looks_like_the_users(tmp_path, point):
-    """A child process dies just before its last files go; the run counts as complete."""
-    child = os.fork()
-    if child == 0:
+def test_a_kill_at_the_very_end_leaves_nothing_that_looks_like_the_users(
+    tmp_path, monkeypatch, point
+):
+    """The run dies just before its last files go; it counts as complete."""
+
+    def die(*arguments, **options):
+        raise Killed
+
+    def run():
         with ResultWriter(tmp_path, {}, overlay_fps=None) as writer:
             writer.write("a", FRAME, make_result(0), seconds=0.1)
             (tmp_path / CHECKPOINT_NAME).write_bytes(b"state")
-            die_at(point, writer)
-        os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+            if point == "journal":
+                file = writer._journal._file
+                monkeypatch.setattr(writer._journal, "close", lambda **_: (file.close(), die()))
+            elif point == "checkpoint":
+                monkeypatch.setattr(pathlib.Path, "unlink", die)
+            else:
+                ways = iter([writer._save, die])
+                monkeypatch.setattr(
+                    writer, "_save", lambda *words, **options: next(ways)(*words, **options)
+                )
+
+    with pytest.raises(Killed):
+        run()
+    monkeypatch.undo()
     earlier = read_earlier(tmp_path)
     assert earlier.status == "complete"
     check_output(tmp_path, earlier="resume")
     remove_leftovers(tmp_path, earlier)
     assert sorted(os.listdir(tmp_path)) == ["masks", "tracks.json"]
-
-
-def die_at(point, writer):
-    """End this process when the writer comes to a point of its end."""
-
-    def die(*arguments, **options):
-        os._exit(7)
-
-    if point == "journal":
-        writer._journal.close = die
-    elif point == "checkpoint":
-        pathlib.Path.unlink = die
-    else:
-        save, calls = writer._save, []
-
-        def save_once(status, **options):
-            calls.append(status)
-            return save(status, **options) if len(calls) == 1 else die()
-
-        writer._save = save_once
 
 
 def test_tracks_are_saved_while_the_run_goes_on(tmp_path, monkeypatch):
