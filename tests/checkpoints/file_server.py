@@ -51,31 +51,43 @@ class FileServer:
         return hashlib.sha256(self.content).hexdigest()
 
 
+class QuietHandler:
+    """Keeps connections open, and prints nothing."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""
+
+
+@contextlib.contextmanager
+def listen(
+    handler: type[BaseHTTPRequestHandler], secure: ssl.SSLContext | None = None
+) -> Iterator[str]:
+    """Answer requests by a handler for the time of a ``with`` block; gives the address."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        if secure:
+            server.socket = secure.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http{'s' if secure else ''}://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 @contextlib.contextmanager
 def serve(content: bytes, secure: ssl.SSLContext | None = None) -> Iterator[FileServer]:
     """Run a server for the time of a ``with`` block; over https with a context of TLS."""
     facts = FileServer(content=content)
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
+    class Handler(QuietHandler, BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             _answer(self, facts)
 
-        def log_message(self, *args: object) -> None:
-            """Say nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        if secure:
-            server.socket = secure.wrap_socket(server.socket, server_side=True)
-        facts.address = f"http{'s' if secure else ''}://127.0.0.1:{server.server_address[1]}"
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield facts
-        finally:
-            server.shutdown()
-            thread.join()
+    with listen(Handler, secure) as facts.address:
+        yield facts
 
 
 def _answer(handler: BaseHTTPRequestHandler, facts: FileServer) -> None:

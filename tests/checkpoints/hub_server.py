@@ -6,11 +6,12 @@ import base64
 import contextlib
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import urlsplit
+
+from file_server import QuietHandler, listen
 
 
 @dataclass
@@ -44,9 +45,7 @@ def serve_hub() -> Iterator[Hub]:
     """Run a hub for the time of a ``with`` block."""
     hub = Hub()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
+    class Handler(QuietHandler, BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             _read(self, hub)
 
@@ -56,18 +55,8 @@ def serve_hub() -> Iterator[Hub]:
         def do_POST(self) -> None:
             _write(self, hub)
 
-        def log_message(self, *args: object) -> None:
-            """Say nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        hub.address = f"http://127.0.0.1:{server.server_address[1]}"
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield hub
-        finally:
-            server.shutdown()
-            thread.join()
+    with listen(Handler) as hub.address:
+        yield hub
 
 
 def _read(handler: BaseHTTPRequestHandler, hub: Hub) -> None:

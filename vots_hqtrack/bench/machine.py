@@ -44,12 +44,7 @@ def matrix_throughput(
     side = side or (SQUARE_ON_GPU if device.type == "cuda" else SQUARE)
     generator = torch.Generator().manual_seed(0)
     left = torch.randn(side, side, generator=generator).to(device, dtype)
-    read, fastest = clock or device_clock(device), float("inf")
-    for _ in range(_REPEATS):
-        started = read()
-        left @ left
-        fastest = min(fastest, read() - started)
-    return 2 * side**3 / fastest / 1e9
+    return 2 * side**3 / _fastest(lambda: left @ left, clock or device_clock(device)) / 1e9
 
 
 def copy_rate(
@@ -68,12 +63,18 @@ def copy_rate(
     size = num_bytes or (COPIED_BYTES_ON_GPU if device.type == "cuda" else COPIED_BYTES)
     source = torch.zeros(size, dtype=torch.uint8, device=device)
     target = torch.ones_like(source)
-    read, fastest = clock or device_clock(device), float("inf")
+    seconds = _fastest(lambda: target.copy_(source), clock or device_clock(device))
+    return 2 * size / seconds / 1e9
+
+
+def _fastest(work: Callable[[], object], read: Callable[[], float]) -> float:
+    """Return the seconds of the fastest repetition."""
+    times = []
     for _ in range(_REPEATS):
         started = read()
-        target.copy_(source)
-        fastest = min(fastest, read() - started)
-    return 2 * size / fastest / 1e9
+        work()
+        times.append(read() - started)
+    return min(times)
 
 
 def describe_hardware(device: torch.device) -> dict[str, object]:

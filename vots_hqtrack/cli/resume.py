@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vots_hqtrack.cli.console import err
+from vots_hqtrack.cli.console import say
 from vots_hqtrack.errors import InputError, printable
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def find_checkpoint(folder: Path, earlier: EarlierRun) -> SavedState | None:
 
 def say_of(folder: Path, message: str) -> None:
     """Print a line about the run in an output folder; there may be several at once."""
-    err.print(printable(f"{folder}: {message}"), markup=False, highlight=False, soft_wrap=True)
+    say(printable(f"{folder}: {message}"))
 
 
 def _digest(data: bytes) -> str:

@@ -131,10 +131,10 @@ class ResultWriter:
         reason = error or lost
         if reason is None:
             self._add_sound()
-        is_saved = False
+        is_saved, ended = False, "partial" if self.losses else "complete"
         try:
             if reason is None:
-                self._save("partial" if self.losses else "complete")
+                self._save(ended)
             elif isinstance(reason, KeyboardInterrupt):
                 self._save("interrupted", reason=str(reason) or None)
             else:
@@ -143,7 +143,7 @@ class ResultWriter:
             if reason is None and self._checkpoint_path.exists():
                 # Listed until it is gone, so that no kill makes it look like the user's.
                 self._checkpoint_path.unlink()
-                self._save("partial" if self.losses else "complete")
+                self._save(ended)
         except OSError as broken:
             lost = lost or broken
         finally:
