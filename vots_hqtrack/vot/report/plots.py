@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib import rc_context
@@ -17,6 +17,7 @@ from vots_hqtrack.vot.report.collect import ReportData
 from vots_hqtrack.vot.report.contents import objects_of_class
 
 FORMATS = ("png", "pdf", "svg")
+_Place = Literal["best", "lower left"]
 _SIZE = (6.4, 4.4)
 _WIDE = (9.6, 2.6)
 _DPI = 150
@@ -179,7 +180,7 @@ def _line(number: int) -> dict[str, Any]:
     return {"color": _COLOURS[number % len(_COLOURS)], "linestyle": kind}
 
 
-def _finish(axes: Axes, *, title: str | None = None, place: str = "best") -> None:
+def _finish(axes: Axes, *, title: str | None = None, place: _Place = "best") -> None:
     axes.grid(alpha=0.3)
     axes.legend(title=title, loc=place, fontsize=9)
 
