@@ -21,7 +21,7 @@ from vots_hqtrack.devices import pick_device, pick_dtype
 from vots_hqtrack.encoder.frames import EncodedFrame, FrameEncoder
 from vots_hqtrack.entry import public, tracker_numbers
 from vots_hqtrack.errors import ConfigError, InputError
-from vots_hqtrack.frame import labels_to_network, warn_if_tiny
+from vots_hqtrack.frame import FrameGeometry, find_tiny, labels_to_network, warn_of_tiny
 from vots_hqtrack.masks import BACKGROUND, combine_masks, lay_over, split_slot_map
 from vots_hqtrack.memory import ObjectSlots, TrackState, new_group, without_numbers
 from vots_hqtrack.motion_gate import LastSeen
@@ -372,9 +372,10 @@ class HQTracker(PromptSegmenter):
                 for each, state in zip(encoded, states, strict=True)
             ]
             found = self._batcher.segment(inputs)
-            for each, outputs, state in zip(encoded, found, states, strict=True):
-                self._write_memory(each, outputs, state)
-            pairs = zip(states, found, strict=True)
+            written = [
+                self._write_memory(*each) for each in zip(encoded, found, states, strict=True)
+            ]
+            pairs = zip(states, written, strict=True)
             return [make_result(state, each.scored, self.config) for state, each in pairs]
 
     @public
@@ -388,9 +389,7 @@ class HQTracker(PromptSegmenter):
             InputError: The options were others.
         """
         state = self._new_state(saved.frame_size)
-        num_groups = -(-len(saved.object_ids) // state.slots.group_size)
-        groups = [new_group(self.config.memory) for _ in range(num_groups)]
-        fill_state(state, saved, groups)
+        self._fill(state, saved)
         return state
 
     @public
@@ -408,13 +407,7 @@ class HQTracker(PromptSegmenter):
         if self.config.tracking.slots == "by_id":
             ids = [ObjectId(number) for number in range(1, max(ids) + 1)]
         state = self._new_state(frame_size)
-        state.slots.add(ids)
-        state.given_areas = state.given_areas.new_zeros(len(ids))
-        if state.last_seen is not None:
-            state.last_seen = state.last_seen.add(split_slot_map(state.slot_map, len(ids)))
-        state.groups = [
-            new_group(self.config.memory, num_references) for _ in range(state.slots.num_groups)
-        ]
+        self._add_unseen(ids, state, num_references)
         return state
 
     @public
@@ -455,13 +448,34 @@ class HQTracker(PromptSegmenter):
         state.keep_features(encoded)
 
     def _new_state(self, frame_size: Size, scale: float = 1.0) -> TrackState:
+        return self._make_state(self._encoder.plan(frame_size, scale))
+
+    def _make_state(self, geometry: FrameGeometry) -> TrackState:
         return TrackState(
-            self._encoder.plan(frame_size, scale),
-            torch.zeros(frame_size, dtype=torch.uint8, device=self.device),
+            geometry,
+            torch.zeros(geometry.frame_size, dtype=torch.uint8, device=self.device),
             ObjectSlots(self._segmenter.group_size),
             given_areas=torch.zeros(0, dtype=torch.int64, device=self.device),
             last_seen=LastSeen.nothing(self.device) if self.config.tracking.search_reach else None,
         )
+
+    def _add_unseen(
+        self, object_ids: Sequence[ObjectId], state: TrackState, num_references: int
+    ) -> None:
+        """Give objects their slots in a new state, the masks of which follow."""
+        state.slots.add(object_ids)
+        num_objects = len(object_ids)
+        state.given_areas = state.given_areas.new_zeros(num_objects)
+        if state.last_seen is not None:
+            state.last_seen = state.last_seen.add(split_slot_map(state.slot_map, num_objects))
+        state.groups = [
+            new_group(self.config.memory, num_references) for _ in range(state.slots.num_groups)
+        ]
+
+    def _fill(self, state: TrackState, saved: SavedState) -> None:
+        """Put what was saved into a new state."""
+        num_groups = -(-len(saved.object_ids) // state.slots.group_size)
+        fill_state(state, saved, [new_group(self.config.memory) for _ in range(num_groups)])
 
     def _complete(
         self, given: dict[ObjectId, MaskArray], size: Size, known: Sequence[ObjectId] = ()
@@ -486,7 +500,6 @@ class HQTracker(PromptSegmenter):
             label_map[np.isin(label_map, slots.object_ids)] = BACKGROUND
         else:
             label_map = combine_masks(given)
-        warn_if_tiny(label_map, state.geometry)
         slots.add(given)
         added = torch.from_numpy(slots.to_slots(label_map)).to(self.device)
         areas = torch.bincount(added.flatten(), minlength=len(slots.object_ids) + 1)
@@ -504,7 +517,15 @@ class HQTracker(PromptSegmenter):
             features = encoded.features
         groups = range(first // slots.group_size, slots.num_groups)
         self._write_reference(state.frame_index, features, state.slot_map, groups, state)
+        self._watch_tiny(frame, find_tiny(label_map, state.geometry), state)
         return groups
+
+    def _watch_tiny(
+        self, frame: FrameArray, tiny: Mapping[ObjectId, int], state: TrackState
+    ) -> None:
+        """Warn of new objects that are tiny; see `CroppingTracker` for more."""
+        del frame
+        warn_of_tiny(tiny, state.geometry)
 
     def _write_reference(
         self,
@@ -549,8 +570,7 @@ class HQTracker(PromptSegmenter):
             timer = self._timer(state)
             is_timed = timer is not nullcontext
             outputs = self._segment(inputs, timer) if is_timed else self._launch_segment(inputs)
-            self._write_memory(encoded, outputs, state)
-        return outputs
+            return self._write_memory(encoded, outputs, state)
 
     def _embed(self, encoded: EncodedFrame, state: TrackState) -> Any:  # noqa: ANN401 - the refiner's own
         """Return the refiner's embedding of a frame; None if the preset does not refine."""
@@ -588,10 +608,15 @@ class HQTracker(PromptSegmenter):
 
     def _write_memory(
         self, encoded: EncodedFrame, outputs: FrameOutputs, state: TrackState
-    ) -> None:
-        """Write the frame to all groups' memories; nothing can fail from here on."""
+    ) -> FrameOutputs:
+        """Write the frame to all groups' memories; nothing can fail from here on.
+
+        Returns:
+            What is to be reported.
+        """
         state.frame_index += 1
         state.slot_map, state.last_seen = outputs.slot_map, outputs.last_seen
         for memory, entry in zip(state.groups, outputs.entries, strict=True):
             memory.write(replace(entry, frame_index=state.frame_index))
         state.keep_features(encoded)
+        return outputs
