@@ -1,4 +1,4 @@
-"""Tiny objects are tracked in crops at a higher scale; all else stays as it is."""
+"""Small objects are tracked in crops at a higher scale; all else stays as it is."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from two_discs import texture
 from vots_hqtrack.build import build_untrained_parts, make_tracker
 from vots_hqtrack.crops import Crop, CroppingTracker
 from vots_hqtrack.errors import ConfigError
-from vots_hqtrack.frame import find_tiny
+from vots_hqtrack.frame import find_small
 from vots_hqtrack.memory import TrackState
 from vots_hqtrack.presets import load_preset
 from vots_hqtrack.saved_state import read_state, save_state
@@ -33,7 +33,7 @@ def draw(
     num_frames: int, *, radii: Mapping[int, float] | None = None, hidden: tuple[int, ...] = ()
 ) -> Video:
     """Draw a ball of a few pixels and a large disc on a textured wall; both move."""
-    scale = 4  # drawn larger and reduced, so that the ball has soft edges as in a photograph
+    scale = 4  # drawn larger and reduced, so that the ball has soft edges as in a camera image
     rows, columns = np.mgrid[: HEIGHT * scale, : WIDTH * scale] / scale
     wall = cv2.resize(texture(0, HEIGHT, WIDTH, (90, 110, 90)), None, fx=scale, fy=scale)
     cloth = cv2.resize(texture(2, HEIGHT, WIDTH, (60, 90, 220)), None, fx=scale, fy=scale)
@@ -192,11 +192,11 @@ def test_place_of_a_crop_by_hand() -> None:
 def test_all_ways_of_tracking_give_the_same_masks(tmp_path: Path) -> None:
     video = draw(5)
     tracker = shipped_tracker("lite-vmos")
-    one = start(tracker, video)
-    expected = [tracker.track(frame, one) for frame, _ in video[1:]]
-    assert one.crops
+    whole_run = start(tracker, video)
+    expected = [tracker.track(frame, whole_run) for frame, _ in video[1:]]
+    assert whole_run.crops
 
-    given = tracker.begin(one.geometry.frame_size, (TINY, LARGE))
+    given = tracker.begin(whole_run.geometry.frame_size, (TINY, LARGE))
     label_map = start(tracker, video).label_map
     encoded = tracker.encode(video[0][0])
     tracker.write_given(encoded, label_map, given, frame_index=0)
@@ -215,10 +215,10 @@ def test_all_ways_of_tracking_give_the_same_masks(tmp_path: Path) -> None:
         tracker.track(frame, cut)
     save_state(cut).write(tmp_path / "state.safetensors")
     restored = tracker.restore(read_state(tmp_path / "state.safetensors"))
-    assert restored.nbytes == cut.nbytes > one.groups[0].nbytes
+    assert restored.nbytes == cut.nbytes > whole_run.groups[0].nbytes
     for (frame, _), wanted in zip(video[3:], expected[2:], strict=True):
         assert np.array_equal(tracker.track(frame, restored).label_map, wanted.label_map)
-    place, same = (crop.part(Size(HEIGHT, WIDTH)) for crop in (restored.crops[0], one.crops[0]))
+    place, same = (crop.part(Size(HEIGHT, WIDTH)) for crop in (restored.crops[0], whole_run.crops[0]))
     assert place == same
 
 
@@ -264,10 +264,10 @@ def test_exception_number_of_crops() -> None:
         apply_settings(load_preset("lite"), ["tracking.max_crops=-1"])
 
 
-def test_tiny_objects_by_hand() -> None:
+def test_small_objects_by_hand() -> None:
     frame, masks = dots(4)
     state = untrained("tracking.max_crops=0").initialize(frame, {4: masks[4]})
     label_map = np.zeros((HEIGHT, WIDTH), np.uint16)
-    label_map[:20, :21], label_map[30:33, 30:33] = 7, 9
-    # 0.4 network pixels for each of the frame along a side: 420 pixels are 67.2, and 64 is enough.
-    assert find_tiny(label_map, state.geometry) == {9: 9}
+    label_map[:40, :40], label_map[60:63, 60:63] = 7, 9
+    # 0.4 network pixels for each of the frame along a side: 1,600 pixels are 256, a memory token.
+    assert find_small(label_map, state.geometry) == {9: 9}

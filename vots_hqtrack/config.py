@@ -167,7 +167,7 @@ class TrackingConfig:
         search_reach: An object is looked for within its last box, extended by so many of the box's
             longer side, and farther with each frame in which it was not seen; 0 looks everywhere,
             as in the paper.
-        max_crops: Tiny objects that are tracked in a crop of the frame at a higher scale, at most,
+        max_crops: Small objects that are tracked in a crop of the frame at a higher scale, at most,
             each for about a fifth of a frame's time; 0 tracks the whole frame only, as in the
             paper. Not with a latency budget.
     """

@@ -1,6 +1,6 @@
-"""Tiny objects: a crop around each is tracked at a higher scale, beside the whole frame.
+"""Small objects: a crop around each is tracked at a higher scale, beside the whole frame.
 
-In the network image of a whole frame a tiny object is smaller than what the network can tell from
+In the network image of a whole frame a small object is smaller than what the network can tell from
 its surroundings. So it is tracked once more in a square crop, which follows it. Its mask and score
 are those of the crop; the other objects have those of the whole frame. Once the object has grown,
 the whole frame goes on with the masks of the crop. The paper has no such rule.
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vots_hqtrack.encoder.frames import EncodedFrame
 from vots_hqtrack.entry import public
-from vots_hqtrack.frame import find_tiny, is_tiny
+from vots_hqtrack.frame import find_small, is_small
 from vots_hqtrack.masks import mask_boxes
 from vots_hqtrack.memory import TrackState
 from vots_hqtrack.saved_state import SavedState
@@ -33,12 +33,12 @@ _MIN_SIDE = 24
 _MAX_STRETCH = 4
 """A lost object is looked for in a part of the frame that is so many times as long at most."""
 _OWN, _OTHERS = ObjectId(1), ObjectId(2)
-"""Ids within a crop: the tiny object, and all other objects together."""
+"""Ids within a crop: the small object, and all other objects together."""
 
 
 @dataclass(slots=True)
 class Crop:
-    """Square part of the frame in which a tiny object is tracked at a higher scale.
+    """Square part of the frame in which a small object is tracked at a higher scale.
 
     Attributes:
         object_id: The object.
@@ -92,7 +92,7 @@ class Crop:
 
 
 class CroppingTracker(HQTracker):
-    """A tracker that looks at up to ``tracking.max_crops`` tiny objects at a higher scale."""
+    """A tracker that looks at up to ``tracking.max_crops`` small objects at a higher scale."""
 
     @public
     def write_given(
@@ -110,8 +110,8 @@ class CroppingTracker(HQTracker):
         )
         for crop in state.crops:
             self._give(crop, encoded.frame, state, is_reference=is_reference)
-        tiny = find_tiny(state.label_map, state.geometry)
-        self._open_crops(encoded.frame, tiny, state)
+        small = find_small(state.label_map, state.geometry)
+        self._open_crops(encoded.frame, small, state)
 
     @public
     def restore(self, saved: SavedState) -> TrackState:
@@ -123,10 +123,10 @@ class CroppingTracker(HQTracker):
             state.crops.append(crop)
         return state
 
-    def _watch_tiny(
-        self, frame: FrameArray, tiny: Mapping[ObjectId, int], state: TrackState
+    def _watch_small(
+        self, frame: FrameArray, small: Mapping[ObjectId, int], state: TrackState
     ) -> None:
-        super()._watch_tiny(frame, self._open_crops(frame, tiny, state), state)
+        super()._watch_small(frame, self._open_crops(frame, small, state), state)
 
     def _write_memory(
         self, encoded: EncodedFrame, outputs: FrameOutputs, state: TrackState
@@ -146,7 +146,7 @@ class CroppingTracker(HQTracker):
         """Go on with an object that has grown: in a larger crop, or else in the whole frame."""
         state.crops.remove(crop)
         area = int(_mask(crop.object_id, state).sum())
-        if is_tiny(area, state.geometry):
+        if is_small(area, state.geometry):
             self._open_crops(encoded.frame, {crop.object_id: area}, state)
         else:
             group, _ = state.slots.group_and_slot(crop.object_id)
@@ -159,11 +159,11 @@ class CroppingTracker(HQTracker):
         return cut, self._launch_segment(inputs)
 
     def _open_crops(
-        self, frame: FrameArray, tiny: Mapping[ObjectId, int], state: TrackState
+        self, frame: FrameArray, small: Mapping[ObjectId, int], state: TrackState
     ) -> dict[ObjectId, int]:
-        """Begin to track tiny objects in crops, smallest first; return those without one."""
+        """Begin to track small objects in crops, smallest first; return those without one."""
         known = {crop.object_id for crop in state.crops}
-        left = {number: area for number, area in tiny.items() if number not in known}
+        left = {number: area for number, area in small.items() if number not in known}
         room = max(self.config.tracking.max_crops - len(known), 0)
         ids = [_OWN, _OTHERS] if self.config.tracking.mode == "joint" else [_OWN]
         for number in sorted(left, key=lambda number: left[number])[:room]:

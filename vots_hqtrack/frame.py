@@ -156,13 +156,13 @@ def network_area(area: float, geometry: FrameGeometry) -> float:
     return area * network.height * network.width / (frame * divisor)
 
 
-def is_tiny(area: int, geometry: FrameGeometry) -> bool:
-    """Check whether an object of so many pixels of the frame may vanish in the network image."""
-    return 0 < network_area(area, geometry) < _TINY_AREA
+def is_small(area: int, geometry: FrameGeometry) -> bool:
+    """Check whether an object of so many pixels of the frame has less than a memory token."""
+    return 0 < network_area(area, geometry) < TOKEN_STRIDE**2
 
 
-def find_tiny(label_map: LabelArray, geometry: FrameGeometry) -> dict[ObjectId, int]:
-    """Find objects that are so small in the network image that they may vanish.
+def find_small(label_map: LabelArray, geometry: FrameGeometry) -> dict[ObjectId, int]:
+    """Find objects that cover less than one memory token.
 
     Args:
         label_map: ``(H, W)`` integer object ids at frame size.
@@ -175,19 +175,21 @@ def find_tiny(label_map: LabelArray, geometry: FrameGeometry) -> dict[ObjectId, 
     return {
         ObjectId(int(number)): int(areas[number])
         for number in np.flatnonzero(areas)
-        if number and is_tiny(int(areas[number]), geometry)
+        if number and is_small(int(areas[number]), geometry)
     }
 
 
-def warn_of_tiny(tiny: Mapping[ObjectId, int], geometry: FrameGeometry) -> None:
-    """Warn of tiny objects.
+def warn_of_tiny(small: Mapping[ObjectId, int], geometry: FrameGeometry) -> None:
+    """Warn of objects that are so small in the network image that they may vanish.
 
     Args:
-        tiny: Pixels of the frame by object id.
+        small: Pixels of the frame by object id.
         geometry: Layout of the frame.
     """
-    for object_id, pixels in tiny.items():
+    for object_id, pixels in small.items():
         area = network_area(pixels, geometry)
+        if area >= _TINY_AREA:
+            continue
         _logger.warning(
             "object %d is tiny: %d pixels of the frame are %.1f of the network image, %.2f of "
             "a memory token, so it may vanish; %s helps",

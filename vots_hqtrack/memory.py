@@ -267,7 +267,7 @@ class TrackState:
         slots: Object ids and their slots.
         frame_index: Last frame seen; the reference frame is 0.
         groups: Memory of each group.
-        crops: Parts of the frame in which tiny objects are tracked at a higher scale.
+        crops: Parts of the frame in which small objects are tracked at a higher scale.
         given_areas: ``(N,)`` int64 on the device, pixels of the masks that the caller gave.
         features: Encoder features of the last frame, for objects that are added on it.
         last_seen: Boxes for the motion gate; None without one.

@@ -21,12 +21,13 @@ from vots_hqtrack.devices import pick_device, pick_dtype
 from vots_hqtrack.encoder.frames import EncodedFrame, FrameEncoder
 from vots_hqtrack.entry import public, tracker_numbers
 from vots_hqtrack.errors import ConfigError, InputError
-from vots_hqtrack.frame import FrameGeometry, find_tiny, labels_to_network, warn_of_tiny
+from vots_hqtrack.frame import FrameGeometry, find_small, labels_to_network, warn_of_tiny
 from vots_hqtrack.masks import BACKGROUND, combine_masks, lay_over, split_slot_map
 from vots_hqtrack.memory import ObjectSlots, TrackState, new_group, without_numbers
 from vots_hqtrack.motion_gate import LastSeen
 from vots_hqtrack.presets import load_preset
 from vots_hqtrack.prompt_segmenter import PromptSegmenter
+from vots_hqtrack.published import PublishedTracker
 from vots_hqtrack.refiner import Refiner
 from vots_hqtrack.replay import SideStream, launched_once
 from vots_hqtrack.result import FrameResult, make_result
@@ -49,7 +50,7 @@ from vots_hqtrack.types import (
 from vots_hqtrack.vmos import VMOS
 
 
-class HQTracker(PromptSegmenter):
+class HQTracker(PublishedTracker, PromptSegmenter):
     """Tracks any number of objects through a video, frame by frame.
 
     The tracker holds weights only; a video's data is in the ``TrackState`` that :meth:`initialize`
@@ -130,88 +131,6 @@ class HQTracker(PromptSegmenter):
         place, file = pick_device(device), None if weights is None else check_path(weights)
         files = find_weights(config, file)
         return make_tracker(config, build_parts(config, place, file), place, files)
-
-    @classmethod
-    @public
-    def from_pretrained(
-        cls,
-        source: str | Path,
-        *,
-        revision: str | None = None,
-        cache_dir: str | Path | None = None,
-        token: str | bool | None = None,
-        local_files_only: bool = False,
-        device: str = "auto",
-        settings: Iterable[str] = (),
-    ) -> HQTracker:
-        """Build a tracker that somebody published: a folder, or a repository of the hub.
-
-        Args:
-            source: Folder that :meth:`save_pretrained` wrote, or an id such as ``owner/name`` on
-                the Hugging Face hub (extra ``hub``).
-            revision: Branch, tag or commit of the repository.
-            cache_dir: Folder of downloads instead of the hub's own cache.
-            token: Access token of the hub; None takes that of the user who is logged in.
-            local_files_only: Take what was downloaded before, without a connection.
-            device: As for :meth:`from_preset`.
-            settings: ``section.option=value`` strings, applied in order.
-
-        Raises:
-            ConfigError: The source or an option is not usable.
-            WeightsError: The hub has no such tracker, or a file is missing or damaged.
-        """
-        from vots_hqtrack.checkpoints.pretrained import find_pretrained
-
-        config, folder = find_pretrained(
-            source,
-            revision=revision,
-            cache_dir=cache_dir,
-            token=token,
-            local_files_only=local_files_only,
-        )
-        return cls.from_config(apply_settings(config, settings), device=device, weights=folder)
-
-    @public
-    def save_pretrained(
-        self,
-        folder: str | Path,
-        *,
-        push_to_hub: bool = False,
-        repo_id: str | None = None,
-        token: str | bool | None = None,
-        private: bool | None = None,
-    ) -> str | None:
-        """Write options, weights and a model card into a folder, and publish it if wanted.
-
-        Args:
-            folder: It is made; a tracker that is there is replaced. A ``README.md`` that you wrote
-                or changed stays.
-            push_to_hub: Upload the folder to the Hugging Face hub (extra ``hub``).
-            repo_id: Repository there, such as ``owner/name``; None takes the folder's name.
-            token: Access token of the hub; None takes that of the user who is logged in.
-            private: Make a new repository private; None leaves it to the owner's settings.
-
-        Returns:
-            Address of the commit on the hub, or None.
-
-        Raises:
-            ConfigError: The weights were not read from files, or the hub's options are not usable.
-            InputError: The folder has other files under the names to be written.
-            OutputError: The files cannot be written.
-            WeightsError: A weights file has gone, or the hub refuses.
-        """
-        from vots_hqtrack.checkpoints import pretrained
-
-        path = check_path(folder).expanduser()
-        name = path.resolve().name if repo_id is None else repo_id
-        if push_to_hub:
-            pretrained.check_upload(name)
-        elif (repo_id, token, private) != (None, None, None):
-            raise ConfigError("repo_id, token and private are for push_to_hub=True, got False")
-        pretrained.save_pretrained(self.config, self.files, path)
-        if not push_to_hub:
-            return None
-        return pretrained.push_folder(path, name, token=token, private=private)
 
     @public
     def initialize(self, frame: FrameArray, masks: Mapping[int, MaskArray]) -> TrackState:
@@ -517,15 +436,15 @@ class HQTracker(PromptSegmenter):
             features = encoded.features
         groups = range(first // slots.group_size, slots.num_groups)
         self._write_reference(state.frame_index, features, state.slot_map, groups, state)
-        self._watch_tiny(frame, find_tiny(label_map, state.geometry), state)
+        self._watch_small(frame, find_small(label_map, state.geometry), state)
         return groups
 
-    def _watch_tiny(
-        self, frame: FrameArray, tiny: Mapping[ObjectId, int], state: TrackState
+    def _watch_small(
+        self, frame: FrameArray, small: Mapping[ObjectId, int], state: TrackState
     ) -> None:
         """Warn of new objects that are tiny; see `CroppingTracker` for more."""
         del frame
-        warn_of_tiny(tiny, state.geometry)
+        warn_of_tiny(small, state.geometry)
 
     def _write_reference(
         self,
