@@ -268,6 +268,6 @@ def test_small_objects_by_hand() -> None:
     frame, masks = dots(4)
     state = untrained("tracking.max_crops=0").initialize(frame, {4: masks[4]})
     label_map = np.zeros((HEIGHT, WIDTH), np.uint16)
-    label_map[:40, :40], label_map[60:63, 60:63] = 7, 9
-    # 0.4 network pixels for each of the frame along a side: 1,600 pixels are 256, a memory token.
+    label_map[:41, :40], label_map[60:63, 60:63] = 7, 9
+    # 0.4 network pixels for each of the frame along a side: 1,640 pixels are 262, and 256 a token.
     assert find_small(label_map, state.geometry) == {9: 9}
