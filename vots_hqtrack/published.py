@@ -15,7 +15,7 @@ from vots_hqtrack.types import check_path
 
 
 class PublishedTracker(ABC):
-    """What a tracker adds by being published: see :class:`~vots_hqtrack.tracker.HQTracker`.
+    """Base of trackers that can be published and found: see `HQTracker`.
 
     Attributes:
         config: Options of the tracker.
