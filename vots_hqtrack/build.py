@@ -65,7 +65,7 @@ def make_tracker(
     device: torch.device,
     files: Mapping[str, Path] | None = None,
 ) -> HQTracker:
-    """Make a tracker of its parts: one that keeps a latency budget or looks closer at small objects.
+    """Make a tracker of its parts: one with a latency budget, with crops, or with neither.
 
     Sets the number of CPU threads of this process where the configuration names it.
 
