@@ -100,6 +100,9 @@ class ReferenceTinyViT(nn.Module):
                 stride8 = x
         return share_maps(stride8, maps[1], x, encoder.neck(x), Size(height, width))
 
+    def encode_empty(self) -> SharedFeatures:
+        return self(torch.zeros(1, 3, 1024, 1024))
+
 
 def _downsample(module: Any, x: Tensor) -> Tensor:
     height, width = x.shape[-2:]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import cached_property
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,29 +15,49 @@ from vots_hqtrack.encoder.frames import EncodedFrame
 from vots_hqtrack.errors import ConfigError
 from vots_hqtrack.frame import frame_to_image, plan_frame
 from vots_hqtrack.replay import launched_once
-from vots_hqtrack.sam.tiny_vit import SAM_INPUT, SharedFeatures
+from vots_hqtrack.sam.tiny_vit import SAM_INPUT, SharedFeatures, TinyViT
 from vots_hqtrack.types import FrameArray, ImageEmbedding, Size
+
+
+class EmptyInput(NamedTuple):
+    """SAM's maps of an input without a frame.
+
+    Attributes:
+        neck: ``(1, 256, 64, 64)``.
+        early: ``(1, 160, 64, 64)``.
+    """
+
+    neck: Tensor
+    early: Tensor
+
+
+MAX_KNOWN_INPUTS = 4
+"""Of 7 MB each in float32."""
+_known_inputs: dict[bytes, EmptyInput] = {}
+"""By the weights: trackers of one process share them."""
 
 
 class SharedEmbedder:
     """Makes the embedding from the features that the shared encoder gave VMOS.
 
     Args:
-        encoder: That encoder, which returns ``SharedFeatures``; in evaluation mode.
+        encoder: That encoder; in evaluation mode.
     """
 
-    def __init__(self, encoder: nn.Module) -> None:
+    def __init__(self, encoder: TinyViT) -> None:
         self._encoder = encoder
 
     @cached_property
-    def background(self) -> SharedFeatures:
-        """Features of the padding, the same for all frames; computed when first read."""
-        device = next(self._encoder.parameters()).device
-        with torch.inference_mode():
-            features: SharedFeatures = self._encoder(
-                torch.zeros(1, 3, SAM_INPUT, SAM_INPUT, device=device)
-            )
-        return features
+    def background(self) -> EmptyInput:
+        """Maps of the padding, the same for all frames; computed when first read."""
+        key = _fingerprint(self._encoder)
+        if key not in _known_inputs:
+            while len(_known_inputs) >= MAX_KNOWN_INPUTS:
+                del _known_inputs[next(iter(_known_inputs))]
+            with torch.inference_mode():
+                features = self._encoder.encode_empty()
+            _known_inputs[key] = EmptyInput(features.neck, features.early)
+        return _known_inputs[key]
 
     def __call__(self, encoded: EncodedFrame) -> ImageEmbedding:
         """Paste a frame's maps over those of an empty SAM input.
@@ -96,3 +118,12 @@ def sam_image(frame: FrameArray, device: torch.device) -> tuple[Tensor, Size]:
     square = image.new_zeros(1, 3, SAM_INPUT, SAM_INPUT)
     square[..., : image.shape[-2], : image.shape[-1]] = image
     return square, geometry.input_size
+
+
+def _fingerprint(encoder: nn.Module) -> bytes:
+    """Digest of an encoder's weights, of where they are, and of the threads that compute."""
+    digest = hashlib.blake2b(str(torch.get_num_threads()).encode())
+    for tensor in chain(encoder.parameters(), encoder.buffers()):
+        digest.update(f"{tensor.device} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+    return digest.digest()
