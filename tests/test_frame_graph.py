@@ -45,12 +45,13 @@ def small(preset: str, *settings: str) -> TrackerConfig:
 def distinct_presets() -> list[str]:
     """Presets that have every network, refiner, score and rule between them.
 
-    Sizes of features do not count; SAM 2's decoder is another library's.
+    Sizes of features do not count, nor SAM without the head of HQ-SAM, which computes a part of
+    what it does with the head; SAM 2's decoder is another library's.
     """
     parts: dict[str, set[object]] = {}
     for name in PRESETS:
         config = small(name)
-        refiner = dataclasses.replace(config.refiner, weights="", model="")
+        refiner = dataclasses.replace(config.refiner, weights="", model="", hq=True)
         if config.refiner.kind != "sam2":
             parts[name] = {
                 config.vmos,

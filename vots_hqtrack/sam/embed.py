@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import cached_property
 from itertools import chain
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from vots_hqtrack.checkpoints.load import digest_of
 from vots_hqtrack.config import CompileBackend
 from vots_hqtrack.encoder.frames import EncodedFrame
 from vots_hqtrack.errors import ConfigError
@@ -33,7 +33,7 @@ class EmptyInput(NamedTuple):
 
 MAX_KNOWN_INPUTS = 4
 """Of 7 MB each in float32."""
-_known_inputs: dict[bytes, EmptyInput] = {}
+_known_inputs: dict[str, EmptyInput] = {}
 """By the weights: trackers of one process share them."""
 
 
@@ -120,10 +120,9 @@ def sam_image(frame: FrameArray, device: torch.device) -> tuple[Tensor, Size]:
     return square, geometry.input_size
 
 
-def _fingerprint(encoder: nn.Module) -> bytes:
-    """Digest of an encoder's weights, of where they are, and of the threads that compute."""
-    digest = hashlib.blake2b(str(torch.get_num_threads()).encode())
-    for tensor in chain(encoder.parameters(), encoder.buffers()):
-        digest.update(f"{tensor.device} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy())
-    return digest.digest()
+def _fingerprint(encoder: nn.Module) -> str:
+    """Name an encoder by its weights, their device, and the number of threads that compute."""
+    weights = chain(encoder.named_parameters(), encoder.named_buffers())
+    where = next(encoder.parameters()).device
+    digest = digest_of({name: tensor.detach().cpu() for name, tensor in weights})
+    return f"{digest} {where} {torch.get_num_threads()}"
