@@ -1,14 +1,14 @@
-"""Trackers with the shipped weights, which share networks and encoded frames."""
+"""Trackers with the shipped weights or random ones, which share networks and encoded frames."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import cache, partial
 
 import torch
 
-from vots_hqtrack.build import TrackerParts, build_parts, make_tracker
+from vots_hqtrack.build import TrackerParts, build_parts, build_untrained_parts, make_tracker
 from vots_hqtrack.config import TrackerConfig
 from vots_hqtrack.encoder.frames import EncodedFrame, FrameEncoder
 from vots_hqtrack.frame import FrameGeometry
@@ -45,16 +45,20 @@ class EncodedOnce:
 
 
 @cache
-def _parts(networks: TrackerConfig) -> TrackerParts:
-    parts = build_parts(networks, CPU, None)
+def _parts(networks: TrackerConfig, *, is_trained: bool) -> TrackerParts:
+    build = partial(build_parts, weights=None) if is_trained else build_untrained_parts
+    parts = build(networks, CPU)
     return parts._replace(encoder=EncodedOnce(parts.encoder))
 
 
-def shipped_tracker(preset: str, settings: Iterable[str] = SMALL) -> HQTracker:
+def shipped_tracker(
+    preset: str, settings: Iterable[str] = SMALL, *, is_trained: bool = True
+) -> HQTracker:
     """Make a tracker; those that differ in rules alone share their networks."""
     config = apply_settings(load_preset(preset), settings)
     rules = {
         name: getattr(TrackerConfig(), name)
         for name in ("preset", "memory", "tracking", "selector", "confidence")
     }
-    return make_tracker(config, _parts(dataclasses.replace(config, **rules)), CPU)
+    parts = _parts(dataclasses.replace(config, **rules), is_trained=is_trained)
+    return make_tracker(config, parts, CPU)

@@ -131,8 +131,15 @@ def check_result(result: FrameResult) -> None:
         assert np.isfinite(result.confidence_features[item]).all()
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        *((name, torch.bfloat16) for name in PRESETS),
+        # The rules are the same: every encoder and refiner once more.
+        *((name, torch.float16) for name in ("lite", "hqtrack", "vmos-r50")),
+    ],
+    ids=str,
+)
 def test_every_preset_tracks(name: str, dtype: torch.dtype) -> None:
     config = small_config(name, dtype)
     video = small_video(3 if name in ("lite", "vmos") else 2)

@@ -40,7 +40,7 @@ def follow(config: TrackerConfig, *, is_reference: bool = False) -> list[Any]:
         refiner = reference_refiner(options, sam, embed=SharedEmbedder(cast(TinyViT, network)))
         parts = parts._replace(encoder=encoder, refiner=refiner)
     tracker = HQTracker(config, *parts, CPU)
-    video = draw_video(3)
+    video = draw_video(2)
     state = tracker.initialize(*video[0])
     return [tracker.track(frame, state) for frame, _ in video[1:]]
 
