@@ -153,8 +153,8 @@ def test_embedding_is_laid_over_the_background(encoder: TinyViT) -> None:
 
 
 def test_trackers_with_the_same_weights_share_the_background(encoder: TinyViT, sam: Sam) -> None:
-    one, same = (SharedEmbedder(network).background for network in (encoder, build(sam)))
-    assert same is one
+    first, same = (SharedEmbedder(network).background for network in (encoder, build(sam)))
+    assert same is first
     other = build(sam)
     other.neck[0].weight.data[0, 0] += 0.1
-    assert not torch.equal(SharedEmbedder(other).background.neck, one.neck)
+    assert not torch.equal(SharedEmbedder(other).background.neck, first.neck)

@@ -1,7 +1,7 @@
 """Runs of an interactive session with the shipped weights, on a small video of two discs.
 
-Runs decide by records which mask stays, whether it is refined or not: `lite-vmos` tracks, whose
-refiner makes masks of clicks and boxes alone.
+Runs decide by records which mask stays, refined or not: `lite-vmos` tracks, in which the refiner
+makes masks of clicks and boxes alone.
 """
 
 from __future__ import annotations
