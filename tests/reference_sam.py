@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vots_hqtrack.config import HQOutput, RefinerConfig
 from vots_hqtrack.sam.geometry import SamGeometry, Window
 from vots_hqtrack.sam.mask_decoder import ALL_MASKS, MULTIMASK, SINGLE, Candidates
+from vots_hqtrack.sam.models import ImageEncoderViT, Sam, build_sam
 from vots_hqtrack.sam.prompts import Prompts
 from vots_hqtrack.sam.refiner import SamRefiner, sam_refiner
 from vots_hqtrack.sam.tiny_vit import WINDOW_BORDER, SharedFeatures, share_maps
@@ -66,6 +67,20 @@ class ReferenceDecoder(nn.Module):
         early = cache.early.float().permute(0, 3, 1, 2)
         last: Tensor = self.decoder.embedding_encoder(cache.embedding.float())
         return last + self.decoder.compress_vit_feat(early)
+
+
+def narrow_sam(*, hq: bool) -> Sam:
+    """SAM with a ViT of a quarter of ViT-B's width: a block of windows, one of global attention."""
+    sam: Any = build_sam("vit_tiny", hq=hq)
+    sam.image_encoder = ImageEncoderViT(
+        depth=2, embed_dim=192, num_heads=3, mlp_ratio=4, out_chans=256, use_rel_pos=True,
+        window_size=14, global_attn_indexes=(1,),
+    )  # fmt: skip
+    if hq:
+        compress = sam.mask_decoder.compress_vit_feat
+        compress[0] = nn.ConvTranspose2d(192, compress[0].out_channels, 2, stride=2)
+    narrow: Sam = sam.eval()
+    return narrow
 
 
 def reference_refiner(config: RefinerConfig, sam: Any, **options: Any) -> SamRefiner:

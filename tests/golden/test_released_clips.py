@@ -54,7 +54,7 @@ def test_memory_holds_the_recorded_frames(name: str) -> None:
         assert step.short_term_frame == clip.short_term_frames[index - 1]
 
 
-@pytest.mark.parametrize("name", CLIPS)
+@pytest.mark.parametrize("name", [*CLIPS[:-1], pytest.param("D", marks=pytest.mark.large)])
 def test_closed_loop(name: str) -> None:
     """With the predicted labels in memory, the masks stay those of the released model."""
     clip = load_clip(name)

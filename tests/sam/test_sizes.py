@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
 import pytest
 import torch
-from reference_sam import ReferenceDecoder
-from torch import nn
+from reference_sam import ReferenceDecoder, narrow_sam
 
 from vots_hqtrack.encoder.frames import EncodedFrame
 from vots_hqtrack.frame import plan_frame
 from vots_hqtrack.sam.embed import OwnEmbedder
 from vots_hqtrack.sam.geometry import SamGeometry
-from vots_hqtrack.sam.models import ImageEncoderViT, Sam, SamPredictor, build_sam
+from vots_hqtrack.sam.models import Sam, SamPredictor, build_sam
 from vots_hqtrack.sam.prompts import make_prompts
 from vots_hqtrack.sam.refiner import SamRefiner
 from vots_hqtrack.types import FrameFeatures, ImageEmbedding, Size
@@ -31,7 +29,7 @@ ROUNDING = 1e-3
 def _sam(model: str, *, hq: bool) -> Sam:
     with torch.random.fork_rng():
         torch.manual_seed(11)
-        sam = build_sam(model, hq=hq)
+        sam = narrow_sam(hq=hq) if model == "narrow" else build_sam(model, hq=hq)
         with torch.no_grad():
             for parameter in sam.mask_decoder.parameters():
                 parameter.add_(torch.randn(parameter.shape), alpha=0.05)
@@ -100,20 +98,6 @@ def test_vit_b_batched_masks_equal_the_predictors() -> None:
     _check(sam, embedding, _predictor(sam, embedding))
 
 
-def _narrow_sam() -> Sam:
-    """ViT-B at a quarter of its width, with a block of windows and a block of global attention."""
-    sam = copy.deepcopy(_sam("vit_b", hq=True))
-    with torch.random.fork_rng():
-        torch.manual_seed(12)
-        sam.image_encoder = ImageEncoderViT(
-            depth=2, embed_dim=192, num_heads=3, mlp_ratio=4, out_chans=256, use_rel_pos=True,
-            window_size=14, global_attn_indexes=(1,),
-        )  # fmt: skip
-        compress = sam.mask_decoder.compress_vit_feat
-        compress[0] = nn.ConvTranspose2d(192, compress[0].out_channels, 2, stride=2)
-    return sam.eval().requires_grad_(False)
-
-
 @pytest.mark.parametrize(
     ("model", "hq"),
     [
@@ -127,7 +111,7 @@ def _narrow_sam() -> Sam:
 )
 def test_whole_network_from_frame_to_masks(model: str, hq: bool) -> None:
     """The frame encoder's one walk and the batched decoder, against the predictor's own way."""
-    sam = _narrow_sam() if model == "narrow" else _sam(model, hq=hq)
+    sam = _sam(model, hq=hq)
     frame = np.random.default_rng(1).integers(0, 256, (*FRAME, 3), dtype=np.uint8)
     embed = OwnEmbedder(sam.image_encoder)
     geometry = plan_frame(FRAME)

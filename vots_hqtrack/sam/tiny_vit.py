@@ -129,7 +129,7 @@ class TinyViT(nn.Module):
         Up to stride 8 a window reaches its neighbours only, so that all windows of zeros are equal
         but those near a border: a few are computed, and repeated.
         """
-        image = torch.zeros(1, 3, EMPTY_SIDE, EMPTY_SIDE, device=self.neck[0].weight.device)
+        image = torch.zeros(1, 3, EMPTY_SIDE, EMPTY_SIDE, device=next(self.parameters()).device)
         with torch.autocast(image.device.type, enabled=False):
             stride8 = self._to_stride8(image)
             missing = SAM_INPUT // 8 - stride8.shape[-1]
