@@ -59,7 +59,7 @@ def _run(name: str, *arguments: object, cwd: Path) -> str:
     return printed.getvalue()
 
 
-def _run_in_process(name: str, *arguments: object, cwd: Path) -> str:
+def _run_as_process(name: str, *arguments: object, cwd: Path) -> str:
     ended = subprocess.run(
         [sys.executable, "-W", "error", EXAMPLES / name, *map(str, arguments), *SMALL],
         capture_output=True,
@@ -102,7 +102,7 @@ def test_live_adds_objects_by_key_while_the_others_go_on(tmp_path: Path) -> None
 
 
 def test_batch_tracks_every_video_in_processes(folder: Path) -> None:
-    printed = _run_in_process("batch.py", "videos", "--set", "refiner.enabled=false", cwd=folder)
+    printed = _run_as_process("batch.py", "videos", "--set", "refiner.enabled=false", cwd=folder)
     assert [line for line in printed.splitlines() if "mp4" in line] == ["a.mp4", "b.mp4"]
     for name in ("a", "b"):
         last = np.array(Image.open(folder / "batch" / name / f"{NUM_FRAMES - 1:05d}.png"))

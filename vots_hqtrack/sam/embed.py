@@ -32,7 +32,7 @@ class EmptyInput(NamedTuple):
 
 
 MAX_KNOWN_INPUTS = 4
-"""Of 7 MB each in float32."""
+"""Largest number of such maps that are kept, of 7 MB each in float32."""
 _known_inputs: dict[str, EmptyInput] = {}
 """By the weights: trackers of one process share them."""
 
@@ -51,13 +51,14 @@ class SharedEmbedder:
     def background(self) -> EmptyInput:
         """Maps of the padding, the same for all frames; computed when first read."""
         key = _fingerprint(self._encoder)
-        if key not in _known_inputs:
-            while len(_known_inputs) >= MAX_KNOWN_INPUTS:
-                del _known_inputs[next(iter(_known_inputs))]
+        known = _known_inputs.get(key)
+        if known is None:
             with torch.inference_mode():
                 features = self._encoder.encode_empty()
-            _known_inputs[key] = EmptyInput(features.neck, features.early)
-        return _known_inputs[key]
+            known = _known_inputs[key] = EmptyInput(features.neck, features.early)
+            for oldest in list(_known_inputs)[:-MAX_KNOWN_INPUTS]:
+                _known_inputs.pop(oldest, None)  # another thread may have been faster
+        return known
 
     def __call__(self, encoded: EncodedFrame) -> ImageEmbedding:
         """Paste a frame's maps over those of an empty SAM input.
