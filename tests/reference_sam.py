@@ -70,15 +70,15 @@ class ReferenceDecoder(nn.Module):
 
 
 def narrow_sam(*, hq: bool) -> Sam:
-    """SAM with a ViT of a quarter of ViT-B's width: a block of windows, one of global attention."""
+    """SAM with a narrow ViT: a block with windows, and one with global attention."""
     sam: Any = build_sam("vit_tiny", hq=hq)
     sam.image_encoder = ImageEncoderViT(
-        depth=2, embed_dim=192, num_heads=3, mlp_ratio=4, out_chans=256, use_rel_pos=True,
+        depth=2, embed_dim=96, num_heads=2, mlp_ratio=4, out_chans=256, use_rel_pos=True,
         window_size=14, global_attn_indexes=(1,),
     )  # fmt: skip
     if hq:
         compress = sam.mask_decoder.compress_vit_feat
-        compress[0] = nn.ConvTranspose2d(192, compress[0].out_channels, 2, stride=2)
+        compress[0] = nn.ConvTranspose2d(96, compress[0].out_channels, 2, stride=2)
     narrow: Sam = sam.eval()
     return narrow
 
