@@ -159,7 +159,7 @@ def warn_if_tiny(label_map: LabelArray, geometry: FrameGeometry) -> None:
     """Warn of objects that are so small in the network image that they may vanish.
 
     Args:
-        label_map: ``(H, W)`` uint8 object ids of new objects at frame size.
+        label_map: ``(H, W)`` object ids of new objects at frame size.
         geometry: Layout of the frame.
     """
     areas = np.bincount(label_map.ravel())

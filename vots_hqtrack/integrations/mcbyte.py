@@ -96,8 +96,8 @@ class McByteMaskPropagator:
     """A ``MaskPropagator`` of McByte: the tracker finds the masks of all tracks on the next frame.
 
     The slot of a track that ended is not used again. Once those of ended tracks outnumber the
-    others by ten, or 255 are used, the memory begins again with the masks of the last frame; tracks
-    that are not seen there go on without a mask.
+    others by ten, or 1,000 are used, the memory begins again with the masks of the last frame;
+    tracks that are not seen there go on without a mask.
 
     Args:
         tracker: The tracker.
@@ -131,7 +131,7 @@ class McByteMaskPropagator:
             mask_output: Masks of tracks that have none yet.
 
         Raises:
-            InputError: There are more than 255 masks at a time.
+            InputError: There are more than 1,000 masks at a time.
             ShapeError: The frame or a mask has another size than the video.
         """
         new = _masks_of(mask_output, check_frame(frame))
