@@ -53,7 +53,9 @@ def test_slots_of_many_objects_are_told_apart(num, dtype):
     assert slots.in_group(slot_map, 25).tolist() == [[0, 0, num - 250], [0, 5, 0]]
     masks = split_slot_map(slot_map, num)
     assert masks.flatten(1).any(1).nonzero().flatten().tolist() == sorted({0, 10, 254, num - 1})
-    assert not split_slot_map(torch.zeros(2, 2, dtype=torch.uint8), num).any()
+    narrow = torch.tensor([[0, 4, 5, 255]], dtype=torch.uint8)  # 260 and 256 wrap to 4 and 0
+    assert not split_slot_map(narrow, 300)[255:].any()
+    assert not slots.in_group(narrow, 26).any()
     assert torch.equal(resolve_overlaps(masks, ids), slot_map)
 
 

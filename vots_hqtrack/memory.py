@@ -135,6 +135,8 @@ def slots_in_group(slot_map: Tensor, group: int, group_size: int) -> Tensor:
     """Keep the objects of one group, as :meth:`ObjectSlots.in_group`."""
     first = group * group_size
     last = min(first + group_size, torch.iinfo(slot_map.dtype).max)
+    if first >= last:  # a number that the dtype cannot hold would wrap around
+        return torch.zeros_like(slot_map)
     return (slot_map - first) * ((slot_map > first) & (slot_map <= last))
 
 
