@@ -112,7 +112,8 @@ class ObjectSlots:
         few = len(self._order) <= np.iinfo(np.uint8).max
         table: SlotArray = np.zeros(MAX_OBJECTS + 2, np.uint8 if few else np.int16)
         table[self._order] = np.arange(1, len(self._order) + 1)
-        return table[np.clip(label_map, 0, MAX_OBJECTS + 1)]
+        slot_map: npt.NDArray[Any] = table.take(label_map, mode="clip")
+        return slot_map
 
     def to_object_ids(self, slot_map: SlotArray) -> LabelArray:
         """Convert a slot map to a label map of object ids."""

@@ -132,6 +132,14 @@ def test_ids_above_255_are_read_from_16_bits_as_they_were_written(tmp_path, last
         assert np.array_equal(found, labels)
 
 
+def test_a_label_map_with_ids_that_no_object_has_was_not_written_by_us(tmp_path):
+    path = save(tmp_path / "other.png", np.full((2, 3), 1001, np.uint16))
+    with pytest.raises(InputError, match="must hold ids up to 1000, got 1001"):
+        read_written_map(path)
+    with pytest.raises(InputError, match="indexed PNG, or grey of 16 bits, got mode L"):
+        read_written_map(save(tmp_path / "grey.png", np.zeros((2, 3), np.uint8)))
+
+
 def test_255_is_an_object_where_the_sequence_has_higher_ids(tmp_path):
     shown = save(tmp_path / "a.png", np.array([[0, 1, 255]], np.uint16))
     high = save(tmp_path / "b.png", np.array([[0, 1, 300]], np.uint16))

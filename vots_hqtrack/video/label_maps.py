@@ -37,6 +37,8 @@ _ORIENTATION = 274
 """EXIF tag."""
 _WHITE = (VOID_LABEL, 65535)
 _MAX_COLOURS = 255
+_DEEP = ("I;16", "I")
+"""Pillow's modes of grey images of 16 bits; older versions have the second."""
 _CODE = np.array([1 << 16, 1 << 8, 1])
 _AROUND = np.ones((3, 3), np.uint8)
 _MIN_SOFT_VALUES = 4
@@ -258,11 +260,14 @@ def read_written_map(path: Path) -> LabelArray:
             mode, label_map = image.mode, np.asarray(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"cannot read the label map {path}: {error}") from error
-    if mode not in ("P", "I;16"):
-        raise InputError(
-            f"the label map {path} must be an indexed PNG, or grey of 16 bits, got mode {mode}"
-        )
-    return label_map
+    if mode == "P":
+        return label_map
+    if mode not in _DEEP:
+        wanted = "an indexed PNG, or grey of 16 bits"
+        raise InputError(f"the label map {path} must be {wanted}, got mode {mode}")
+    if (highest := label_map.max(initial=0)) > MAX_OBJECTS:
+        raise InputError(f"the label map {path} must hold ids up to {MAX_OBJECTS}, got {highest}")
+    return label_map.astype(np.uint16)
 
 
 def mask_box(mask: MaskArray) -> tuple[int, int, int, int] | None:
