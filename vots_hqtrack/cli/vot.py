@@ -277,7 +277,7 @@ def check(
     """
     from vots_hqtrack.vot.check import check_submission
 
-    if source.is_file():
+    if source.is_file() and not repair:
         refuse_needless(ctx, ("--tracker",), "for an archive, which names its own")
     if registry is not None and not repair:
         raise ConfigError("--registry says which tracker --repair runs: give both")
