@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -54,9 +53,8 @@ CPU = torch.device("cpu")
 MIN_SHORT_EDGE = {"D": 480}
 """The other clips went into the network as they are."""
 
-NUM_FRAMES = {} if "large" in os.environ.get("VOTS_HQTRACK_REQUIRE", "") else {"D": 4}
-"""Frames of the clips that are tracked in float32, up to the first that reads a memory entry which
-was written on the way; else all."""
+CLOSED_FRAMES = {"D": 4}
+"""Frames of the clips that are tracked in closed loop in float32; else all."""
 LOWERED_FRAMES = {False: {"A": 8, "C": 4, "P": 8}, True: {"A": 4, "C": 4, "P": 4}}
 """Frames of the clips that are tracked with bfloat16 products, which are slow on most CPUs: in
 closed loop until three frames are in the long-term memory (one of clip C), and with the recorded

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from released_clips import NUM_FRAMES, load_clip, steps_of
+from released_clips import CLOSED_FRAMES, load_clip, steps_of
 
 LOGITS = 1e-4
 """The released model itself differs by 1.3e-5 from run to run; measured here are 2.5e-5 at most."""
@@ -25,8 +25,8 @@ CLIPS = [
 @pytest.mark.parametrize("name", CLIPS)
 def test_logits_with_recorded_labels_in_memory(name: str) -> None:
     clip = load_clip(name)
-    steps = steps_of(name, forced=True, num_frames=NUM_FRAMES.get(name))
-    assert len(steps) == NUM_FRAMES.get(name, len(clip.frames)) - 1
+    steps = steps_of(name, forced=True)
+    assert len(steps) == len(clip.frames) - 1
     for step in steps:
         assert len(step.logits) == len(clip.logits)
         for logits, recorded in zip(step.logits, clip.logits, strict=True):
@@ -39,7 +39,7 @@ def test_logits_with_recorded_labels_in_memory(name: str) -> None:
 @pytest.mark.parametrize("name", CLIPS)
 def test_labels_are_equal_but_for_near_ties(name: str) -> None:
     clip = load_clip(name)
-    for step in steps_of(name, forced=True, num_frames=NUM_FRAMES.get(name)):
+    for step in steps_of(name, forced=True):
         differs = step.labels != torch.from_numpy(clip.labels[step.index])
         limit = RESIZED_NEAR_TIE if name == "D" else NEAR_TIE
         assert not (differs & (step.margin >= limit)).any(), f"frame {step.index}"
@@ -54,11 +54,11 @@ def test_memory_holds_the_recorded_frames(name: str) -> None:
         assert step.short_term_frame == clip.short_term_frames[index - 1]
 
 
-@pytest.mark.parametrize("name", [*CLIPS[:-1], pytest.param("D", marks=pytest.mark.large)])
+@pytest.mark.parametrize("name", CLIPS)
 def test_closed_loop(name: str) -> None:
     """With the predicted labels in memory, the masks stay those of the released model."""
     clip = load_clip(name)
-    count = NUM_FRAMES.get(name)
+    count = CLOSED_FRAMES.get(name)
     closed, exact = (steps_of(name, forced=forced, num_frames=count) for forced in (False, True))
     for step, forced in zip(closed, exact, strict=True):
         assert step.long_term_frames == forced.long_term_frames
