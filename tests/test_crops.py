@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -163,7 +164,8 @@ def test_crops_stay_inside_the_frame(mode: str, size: tuple[int, int]) -> None:
     state = tracker.initialize(np.ascontiguousarray(frame), {3: np.ascontiguousarray(masks[3])})
     (crop,) = state.crops
     for stretch in (1, 2, 4):
-        crop.stretch = stretch
+        state.crops = [replace(crop, stretch=stretch)]
+        crop = state.crops[0]
         result = tracker.track(np.ascontiguousarray(frame), state)
         rows, columns = crop.part(Size(*size))
         assert 0 <= rows.start < rows.stop <= size[0]
@@ -180,11 +182,11 @@ def test_place_of_a_crop_by_hand() -> None:
     (crop,) = tracker.initialize(frame, {5: mask}).crops
     assert (crop.row, crop.column, crop.length) == (12, 105, 10)
     assert crop.part(Size(HEIGHT, WIDTH)) == (slice(0, 40), slice(85, 125))
-    crop.follow(mask[5:15, 95:115], top=65, left=95)
+    crop = crop.after(mask[5:15, 95:115], top=65, left=95)
     assert (crop.row, crop.column) == (72, 105)
     assert crop.part(Size(HEIGHT, WIDTH)) == (slice(52, 92), slice(85, 125))
     assert np.array_equal(crop.cut(frame), frame[52:92, 85:125])
-    crop.stretch = 2
+    crop = crop.after(np.zeros((40, 40), bool))
     assert crop.part(Size(HEIGHT, WIDTH)) == (slice(32, 112), slice(65, 145))
     assert crop.cut(frame).shape == (40, 40, 3)
 

@@ -9,7 +9,7 @@ the whole frame goes on with the masks of the crop. The paper has no such rule.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import cv2
 import numpy as np
@@ -24,7 +24,7 @@ from vots_hqtrack.memory import TrackState
 from vots_hqtrack.saved_state import SavedState
 from vots_hqtrack.segmenter import FrameOutputs
 from vots_hqtrack.tracker import HQTracker
-from vots_hqtrack.types import FrameArray, LabelArray, MaskArray, ObjectId, Size
+from vots_hqtrack.types import FrameArray, LabelArray, MaskArray, MemoryEntry, ObjectId, Size
 
 SIDE = 4
 """Side of a crop in longer sides of the object's first box."""
@@ -36,7 +36,7 @@ _OWN, _OTHERS = ObjectId(1), ObjectId(2)
 """Ids within a crop: the small object, and all other objects together."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Crop:
     """Square part of the frame in which a small object is tracked at a higher scale.
 
@@ -57,13 +57,18 @@ class Crop:
     stretch: int = 1
 
     @property
+    def side(self) -> int:
+        """Side in pixels; it stays, so that all of its memory has one scale."""
+        return self.state.geometry.frame_size.height
+
+    @property
     def is_outgrown(self) -> bool:
         """Whether the object has become too large for the crop."""
-        return 2 * self.length > self.state.geometry.frame_size.height
+        return 2 * self.length > self.side
 
     def part(self, frame_size: Size) -> tuple[slice, slice]:
         """Return the rows and columns of the frame to look at, equally many and all inside."""
-        side = min(self.state.geometry.frame_size.height * self.stretch, *frame_size)
+        side = min(self.side * self.stretch, *frame_size)
         top, left = (
             min(max(round(centre - side / 2), 0), length - side)
             for centre, length in zip((self.row, self.column), frame_size, strict=True)
@@ -72,23 +77,40 @@ class Crop:
 
     def cut(self, frame: FrameArray) -> FrameArray:
         """Cut the part out of a frame, reduced to the size of the crop."""
-        size = self.state.geometry.frame_size
         found = frame[self.part(Size(*frame.shape[:2]))]
-        if found.shape[:2] != size:
+        if len(found) != self.side:
+            size = self.side, self.side
             found = np.asarray(cv2.resize(found, size, interpolation=cv2.INTER_AREA))
         return np.ascontiguousarray(found)
 
-    def follow(self, mask: MaskArray, top: int = 0, left: int = 0) -> None:
-        """Move to where the object is seen.
+    def after(self, mask: MaskArray, top: int = 0, left: int = 0) -> Crop:
+        """Return the crop after a frame: around the object, or with a longer part to look at.
 
         Args:
-            mask: ``(H', W')`` bool with pixels, the object in a part of the frame.
+            mask: ``(H', W')`` bool, the object in a part of the frame.
             top: Row of the part's first pixel.
             left: Column of it.
         """
+        if not mask.any():
+            return replace(self, stretch=min(2 * self.stretch, _MAX_STRETCH))
         x0, y0, x1, y1 = mask_boxes(torch.from_numpy(mask)[None])[0].tolist()
-        self.row, self.column = top + (y0 + y1) / 2, left + (x0 + x1) / 2
-        self.length, self.stretch = max(x1 - x0, y1 - y0), 1
+        row, column, length = top + (y0 + y1) / 2, left + (x0 + x1) / 2, max(x1 - x0, y1 - y0)
+        return replace(self, row=row, column=column, length=length, stretch=1)
+
+
+@dataclass(frozen=True, slots=True)
+class CroppedOutputs(FrameOutputs):
+    """Outputs of a frame with those of its crops in their places; nothing is written yet.
+
+    Attributes:
+        inner: Each crop's state, with its encoded part of the frame and the outputs for that.
+        crops: The crops after the frame.
+        references: Entry of the frame for each group that goes on with the mask of a crop.
+    """
+
+    inner: tuple[tuple[TrackState, EncodedFrame, FrameOutputs], ...]
+    crops: tuple[Crop, ...]
+    references: tuple[tuple[int, MemoryEntry], ...]
 
 
 class CroppingTracker(HQTracker):
@@ -108,21 +130,23 @@ class CroppingTracker(HQTracker):
         super().write_given(
             encoded, label_map, state, frame_index=frame_index, is_reference=is_reference
         )
-        for crop in state.crops:
-            if (own := _mask(crop.object_id, state)).any():
-                crop.follow(own.cpu().numpy())
-        state.crops = [crop for crop in state.crops if not crop.is_outgrown]
+        masks = [_mask(crop.object_id, state).cpu().numpy() for crop in state.crops]
+        crops = [
+            crop.after(mask) if mask.any() else crop
+            for crop, mask in zip(state.crops, masks, strict=True)
+        ]
+        state.crops = [crop for crop in crops if not crop.is_outgrown]
         for crop in state.crops:
             self._give(crop, encoded.frame, state, is_reference=is_reference)
-        small = find_small(state.label_map, state.geometry)
-        self._open_crops(encoded.frame, small, state)
+        if is_reference:
+            self._open_crops(encoded.frame, find_small(state.label_map, state.geometry), state)
 
     @public
     def restore(self, saved: SavedState) -> TrackState:
         """Return the state of a video that was saved; see the base class."""
         state = super().restore(saved)
         for place, inner in saved.crops():
-            crop = Crop(**place, state=self._make_state(self._encoder.plan_crop(inner.frame_size)))
+            crop = Crop(**place, state=self._crop_state(inner.frame_size.height))
             self._fill(crop.state, inner)
             state.crops.append(crop)
         return state
@@ -132,59 +156,119 @@ class CroppingTracker(HQTracker):
     ) -> None:
         super()._watch_small(frame, self._open_crops(frame, small, state), state)
 
+    def _look_closer(
+        self,
+        encoded: EncodedFrame,
+        outputs: FrameOutputs,
+        state: TrackState,
+        memory_frames: int | None,
+        *,
+        use_refiner: bool,
+    ) -> FrameOutputs:
+        if not state.crops:
+            return outputs
+        inner: list[tuple[TrackState, EncodedFrame, FrameOutputs]] = []
+        crops: list[Crop] = []
+        grown: list[Crop] = []
+        # The smaller of two objects lies above, as among given masks.
+        for crop in sorted(state.crops, key=lambda crop: crop.length, reverse=True):
+            cut = self._encoder.encode(crop.cut(encoded.frame), crop.state.geometry)
+            inputs = self._read(cut, crop.state, memory_frames, use_refiner=use_refiner)
+            reduced = (crop.side / _side(crop.part(state.geometry.frame_size))) ** 2
+            areas = (crop.state.given_areas * reduced).long()
+            found = self._launch_segment(replace(inputs, given_areas=areas))
+            moved, outputs = _merge(crop, found, outputs, state)
+            inner.append((crop.state, cut, found))
+            # A mask may be too large by mistake in a single frame.
+            (grown if crop.is_outgrown and moved.is_outgrown else crops).append(moved)
+        after = replace(
+            state,
+            frame_index=state.frame_index + 1,
+            slot_map=outputs.slot_map,
+            last_seen=outputs.last_seen,
+            crops=crops,
+        )
+        references: list[tuple[int, MemoryEntry]] = []
+        for crop in grown:
+            references += self._leave(crop, encoded, after)
+        values = {field.name: getattr(outputs, field.name) for field in fields(FrameOutputs)}
+        values["last_seen"] = after.last_seen
+        return CroppedOutputs(
+            **values, inner=tuple(inner), crops=tuple(after.crops), references=tuple(references)
+        )
+
     def _write_memory(
         self, encoded: EncodedFrame, outputs: FrameOutputs, state: TrackState
-    ) -> FrameOutputs:
-        # What can fail comes first, so that the state changes as a whole.
-        found = [self._segment_crop(crop, encoded) for crop in state.crops]
+    ) -> None:
         super()._write_memory(encoded, outputs, state)
-        for crop, (cut, inner) in zip(state.crops, found, strict=True):
-            super()._write_memory(cut, inner, crop.state)
-            outputs = _merge(crop, inner, outputs, state)
-        state.slot_map = outputs.slot_map
-        for crop in [crop for crop in state.crops if crop.is_outgrown]:
-            self._leave(crop, encoded, state)
-        return outputs
+        if not isinstance(outputs, CroppedOutputs):
+            return
+        for inner_state, cut, inner in outputs.inner:
+            super()._write_memory(cut, inner, inner_state)
+        state.crops = list(outputs.crops)
+        for group, entry in outputs.references:
+            state.groups[group].write_reference(entry, is_kept=False)
 
-    def _leave(self, crop: Crop, encoded: EncodedFrame, state: TrackState) -> None:
-        """Go on with an object that has grown: in a larger crop, or else in the whole frame."""
-        state.crops.remove(crop)
-        area = int(_mask(crop.object_id, state).sum())
-        small = {crop.object_id: area} if is_small(area, state.geometry) else {}
-        if not small or self._open_crops(encoded.frame, small, state):
-            group, _ = state.slots.group_and_slot(crop.object_id)
-            given = encoded.features, state.slot_map, [group], state
-            self._write_reference(state.frame_index, *given, is_kept=False)
+    def _leave(
+        self, crop: Crop, encoded: EncodedFrame, after: TrackState
+    ) -> list[tuple[int, MemoryEntry]]:
+        """Go on with an object that has grown: in a larger crop, or else in the whole frame.
 
-    def _segment_crop(self, crop: Crop, encoded: EncodedFrame) -> tuple[EncodedFrame, FrameOutputs]:
-        cut = self._encoder.encode(crop.cut(encoded.frame), crop.state.geometry)
-        inputs = self._read(cut, crop.state, None, use_refiner=encoded.embedding is not None)
-        return cut, self._launch_segment(inputs)
+        Args:
+            crop: The crop that it leaves.
+            encoded: The frame.
+            after: Copy of the state as it will be after the frame; it is changed.
+
+        Returns:
+            The object's group and its entry for that, if the whole frame goes on.
+        """
+        mask = _mask(crop.object_id, after)
+        area = int(mask.sum())
+        if not area:  # a smaller object lies above all of it
+            after.crops.append(crop)
+            return []
+        small = {crop.object_id: area} if is_small(area, after.geometry) else {}
+        if small and not self._open_crops(encoded.frame, small, after):
+            return []
+        if after.last_seen is not None:
+            index = after.slots.object_ids.index(crop.object_id)
+            after.last_seen = after.last_seen.found(index, mask)
+        group, _ = after.slots.group_and_slot(crop.object_id)
+        given = after.frame_index, encoded.features, after.slot_map, [group], after
+        (entry,) = self._make_references(*given)
+        return [(group, entry)]
 
     def _open_crops(
         self, frame: FrameArray, small: Mapping[ObjectId, int], state: TrackState
     ) -> dict[ObjectId, int]:
         """Begin to track small objects in crops, smallest first; return those without one.
 
-        A long thin object may be small, and its crop too large to enlarge anything.
+        A long thin object may be small, and its crop too large to enlarge anything, or larger than
+        the frame.
         """
         known = {crop.object_id for crop in state.crops}
         left = {number: area for number, area in small.items() if number not in known}
         ids = [_OWN, _OTHERS] if self.config.tracking.mode == "joint" else [_OWN]
+        num_references = state.groups[0].capacity - self.config.memory.capacity + 1
         for number, area in sorted(left.items(), key=lambda item: item[1]):
-            x0, y0, x1, y1 = mask_boxes(_mask(number, state)[None])[0].tolist()
+            mask = _mask(number, state)
+            x0, y0, x1, y1 = mask_boxes(mask[None])[0].tolist()
             side = int(min(max(SIDE * max(x1 - x0, y1 - y0), _MIN_SIDE), *frame.shape[:2]))
-            geometry = self._encoder.plan_crop(Size(side, side))
-            is_enlarged = network_area(area, geometry) > 2 * network_area(area, state.geometry)
-            if not is_enlarged or len(state.crops) >= self.config.tracking.max_crops:
+            crop = Crop(number, self._crop_state(side)).after(mask.cpu().numpy())
+            enlarged = network_area(area, crop.state.geometry)
+            is_enlarged = enlarged > 2 * network_area(area, state.geometry)
+            is_full = len(state.crops) >= self.config.tracking.max_crops
+            if is_full or not is_enlarged or crop.is_outgrown:
                 continue
-            crop = Crop(number, self._make_state(geometry))
-            crop.follow(_mask(number, state).cpu().numpy())
-            self._add_unseen(ids, crop.state, num_references=1)
+            self._add_unseen(ids, crop.state, num_references)
             self._give(crop, frame, state)
             state.crops.append(crop)
             del left[number]
         return left
+
+    def _crop_state(self, side: int) -> TrackState:
+        """Return an empty state; positions in a crop that moves are none for a motion gate."""
+        return replace(self._make_state(self._encoder.plan_crop(Size(side, side))), last_seen=None)
 
     def _give(
         self, crop: Crop, frame: FrameArray, state: TrackState, *, is_reference: bool = True
@@ -208,11 +292,15 @@ class CroppingTracker(HQTracker):
 
 def _merge(
     crop: Crop, inner: FrameOutputs, outputs: FrameOutputs, state: TrackState
-) -> FrameOutputs:
-    """Put the mask and score of a crop in the place of those of the whole frame, and follow it."""
+) -> tuple[Crop, FrameOutputs]:
+    """Put the mask and score of a crop in the place of those of the whole frame.
+
+    Returns:
+        The crop after the frame, and the outputs.
+    """
     slot = state.slots.object_ids.index(crop.object_id) + 1
     part, device = crop.part(state.geometry.frame_size), state.slot_map.device
-    side = part[0].stop - part[0].start
+    side = _side(part)
 
     def read(slot_map: Tensor) -> MaskArray:
         mask = (slot_map == _OWN).cpu().numpy()
@@ -225,21 +313,23 @@ def _merge(
         slot_map[part][torch.from_numpy(mask).to(device)] = slot
         return slot_map
 
-    final, scored = read(inner.scored.slot_map), outputs.scored
+    mask, scored = read(inner.slot_map), outputs.scored
     numbers = scored.numbers.clone()
     numbers[slot - 1] = inner.scored.numbers[0]
     scored = replace(
         scored,
-        slot_map=put(final, scored.slot_map),
+        slot_map=put(read(inner.scored.slot_map), scored.slot_map),
         initial=put(read(inner.scored.initial), scored.initial),
         numbers=numbers,
     )
-    written = put(read(inner.slot_map), outputs.slot_map)
-    if final.any():
-        crop.follow(final, part[0].start, part[1].start)
-    else:
-        crop.stretch = min(2 * crop.stretch, _MAX_STRETCH)
-    return replace(outputs, scored=scored, slot_map=written)
+    moved = crop.after(mask, part[0].start, part[1].start)
+    return moved, replace(outputs, scored=scored, slot_map=put(mask, outputs.slot_map))
+
+
+def _side(part: tuple[slice, slice]) -> int:
+    rows, _ = part
+    side: int = rows.stop - rows.start
+    return side
 
 
 def _mask(object_id: ObjectId, state: TrackState) -> Tensor:

@@ -159,6 +159,9 @@ class GroupMemory:
         short_term_delay: Age in frames of the short-term entry.
         eviction: Rule by which an entry leaves a full long-term memory, see ``MemoryConfig``.
         max_references: Maximum number of references; None takes half of the capacity.
+
+    Attributes:
+        capacity: As given.
     """
 
     def __init__(
@@ -172,7 +175,7 @@ class GroupMemory:
     ) -> None:
         self.gap = gap
         self.last_long_term = 0
-        self._capacity = capacity
+        self.capacity = capacity
         self._max_references = max_references or (capacity + 1) // 2
         self._eviction = eviction
         self._references: list[MemoryEntry] = []
@@ -236,7 +239,7 @@ class GroupMemory:
         self._evict()
 
     def _evict(self) -> None:
-        while len(self._references) + len(self._recent) > self._capacity:
+        while len(self._references) + len(self._recent) > self.capacity:
             del self._recent[0 if self._eviction == "oldest" else self._densest()]
 
     def _densest(self) -> int:

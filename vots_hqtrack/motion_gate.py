@@ -61,6 +61,17 @@ class LastSeen:
             torch.where(is_seen, 0.0, self.frames_unseen + 1),
         )
 
+    def found(self, index: int, mask: Tensor) -> LastSeen:
+        """Return this with one object found elsewhere.
+
+        Args:
+            index: Number of the object, from 0.
+            mask: ``(H, W)`` bool with pixels, frame pixels.
+        """
+        boxes, unseen = self.boxes.clone(), self.frames_unseen.clone()
+        boxes[index], unseen[index] = mask_boxes(mask[None])[0], 0
+        return LastSeen(boxes, unseen)
+
 
 def search_windows(last_seen: LastSeen, reach: float, geometry: FrameGeometry) -> Tensor:
     """Return the search window of each object.

@@ -40,6 +40,7 @@ from vots_hqtrack.types import (
     FrameFeatures,
     LabelArray,
     MaskArray,
+    MemoryEntry,
     ObjectId,
     Size,
     check_frame,
@@ -290,11 +291,11 @@ class HQTracker(PublishedTracker, PromptSegmenter):
                 self._read(each, state, None, use_refiner=True)
                 for each, state in zip(encoded, states, strict=True)
             ]
-            found = self._batcher.segment(inputs)
-            written = [
-                self._write_memory(*each) for each in zip(encoded, found, states, strict=True)
-            ]
-            pairs = zip(states, written, strict=True)
+            videos = list(zip(encoded, self._batcher.segment(inputs), states, strict=True))
+            found = [self._look_closer(*video, None, use_refiner=True) for video in videos]
+            for each, outputs, state in zip(encoded, found, states, strict=True):
+                self._write_memory(each, outputs, state)
+            pairs = zip(states, found, strict=True)
             return [make_result(state, each.scored, self.config) for state, each in pairs]
 
     @public
@@ -307,6 +308,12 @@ class HQTracker(PublishedTracker, PromptSegmenter):
         Raises:
             InputError: The options were others.
         """
+        num_crops, max_crops = len(list(saved.crops())), self.config.tracking.max_crops
+        if num_crops > max_crops:
+            raise InputError(
+                f"the saved state has crops around {num_crops} small objects, and this tracker has "
+                f"tracking.max_crops={max_crops}"
+            )
         state = self._new_state(saved.frame_size)
         self._fill(state, saved)
         return state
@@ -457,14 +464,27 @@ class HQTracker(PublishedTracker, PromptSegmenter):
         is_kept: bool = True,
     ) -> None:
         """Write a frame with given masks to the memory of some groups."""
-        labels = labels_to_network(slot_map, state.geometry)
+        entries = self._make_references(frame_index, features, slot_map, groups, state)
+        for number, entry in zip(groups, entries, strict=True):
+            state.groups[number].write_reference(entry, is_kept=is_kept)
+        warn_if_many(state, groups, self.config.memory)
+
+    def _make_references(
+        self,
+        frame_index: int,
+        features: FrameFeatures,
+        slot_map: Tensor,
+        groups: Iterable[int],
+        state: TrackState,
+    ) -> list[MemoryEntry]:
+        """Make the memory entries of a frame with given masks; nothing is written."""
+        labels, entries = labels_to_network(slot_map, state.geometry), []
         for number in groups:
             slots = state.slots.in_group(labels, number)
             identity = self._segmenter.encode_masks(slots, state.geometry)
             output = self._vmos.propagate(features, identity)
-            entry = self._vmos.write_memory(frame_index, output.proposals, identity)
-            state.groups[number].write_reference(entry, is_kept=is_kept)
-        warn_if_many(state, groups, self.config.memory)
+            entries.append(self._vmos.write_memory(frame_index, output.proposals, identity))
+        return entries
 
     @public
     def _encode_ahead(self, frame: FrameArray, state: TrackState) -> EncodedFrame:
@@ -490,7 +510,24 @@ class HQTracker(PublishedTracker, PromptSegmenter):
             timer = self._timer(state)
             is_timed = timer is not nullcontext
             outputs = self._segment(inputs, timer) if is_timed else self._launch_segment(inputs)
-            return self._write_memory(encoded, outputs, state)
+            outputs = self._look_closer(
+                encoded, outputs, state, memory_frames, use_refiner=use_refiner
+            )
+            self._write_memory(encoded, outputs, state)
+            return outputs
+
+    def _look_closer(
+        self,
+        encoded: EncodedFrame,
+        outputs: FrameOutputs,
+        state: TrackState,
+        memory_frames: int | None,
+        *,
+        use_refiner: bool,
+    ) -> FrameOutputs:
+        """Segment parts of the frame once more; nothing is written. See `CroppingTracker`."""
+        del encoded, state, memory_frames, use_refiner
+        return outputs
 
     def _embed(self, encoded: EncodedFrame, state: TrackState) -> Any:  # noqa: ANN401 - the refiner's own
         """Return the refiner's embedding of a frame; None if the preset does not refine."""
@@ -528,15 +565,10 @@ class HQTracker(PublishedTracker, PromptSegmenter):
 
     def _write_memory(
         self, encoded: EncodedFrame, outputs: FrameOutputs, state: TrackState
-    ) -> FrameOutputs:
-        """Write the frame to all groups' memories; nothing can fail from here on.
-
-        Returns:
-            What is to be reported.
-        """
+    ) -> None:
+        """Write the frame to all groups' memories; nothing can fail from here on."""
         state.frame_index += 1
         state.slot_map, state.last_seen = outputs.slot_map, outputs.last_seen
         for memory, entry in zip(state.groups, outputs.entries, strict=True):
             memory.write(replace(entry, frame_index=state.frame_index))
         state.keep_features(encoded)
-        return outputs
