@@ -111,7 +111,7 @@ def test_crop_finds_a_hidden_object_again_farther_away() -> None:
 
 @pytest.mark.weights
 def test_larger_crop_then_the_whole_frame_go_on_with_an_object_that_grows() -> None:
-    video = draw(8, radii={index: 3.0 + 2.5 * max(index - 1, 0) for index in range(8)})
+    video = draw(8, radii=dict(enumerate((3, 3, 5, 7, 9, 14, 19, 24))))
     tracker = shipped_tracker("lite-vmos")
     state = start(tracker, video)
     sides = []

@@ -32,6 +32,8 @@ _MIN_SIDE = 24
 """Smallest side of a crop in pixels of the frame."""
 _MAX_STRETCH = 4
 """A lost object is looked for in a part of the frame that is so many times as long at most."""
+_MAX_GROWTH = 1.5
+"""A lost object that is found again is so many times as long at most, or it is another one."""
 _OWN, _OTHERS = ObjectId(1), ObjectId(2)
 """Ids within a crop: the small object, and all other objects together."""
 
@@ -178,7 +180,8 @@ class CroppingTracker(HQTracker):
             areas = (crop.state.given_areas * reduced).long()
             found = self._launch_segment(replace(inputs, given_areas=areas))
             moved, outputs = _merge(crop, found, outputs, state)
-            inner.append((crop.state, cut, found))
+            if crop.stretch == 1:  # all of its memory has one scale
+                inner.append((crop.state, cut, found))
             # A mask may be too large by mistake in a single frame.
             (grown if crop.is_outgrown and moved.is_outgrown else crops).append(moved)
         after = replace(
@@ -314,6 +317,12 @@ def _merge(
         return slot_map
 
     mask, scored = read(inner.slot_map), outputs.scored
+    moved = crop.after(mask, part[0].start, part[1].start)
+    if crop.stretch > 1 and moved.length > _MAX_GROWTH * max(crop.length, crop.side / SIDE):
+        return _merge(crop, _without_own(inner), outputs, state)
+    if not mask.any() and crop.stretch == _MAX_STRETCH:
+        elsewhere = (outputs.slot_map == slot).cpu().numpy()
+        moved = crop.after(elsewhere)
     numbers = scored.numbers.clone()
     numbers[slot - 1] = inner.scored.numbers[0]
     scored = replace(
@@ -322,8 +331,18 @@ def _merge(
         initial=put(read(inner.scored.initial), scored.initial),
         numbers=numbers,
     )
-    moved = crop.after(mask, part[0].start, part[1].start)
     return moved, replace(outputs, scored=scored, slot_map=put(mask, outputs.slot_map))
+
+
+def _without_own(inner: FrameOutputs) -> FrameOutputs:
+    """Return the outputs of a crop in which the object is not seen."""
+    scored = inner.scored
+    numbers = scored.numbers.clone()
+    numbers[0] = 0
+    maps = scored.slot_map, scored.initial, inner.slot_map
+    final, initial, written = (torch.where(each == _OWN, 0, each) for each in maps)
+    scored = replace(scored, slot_map=final, initial=initial, numbers=numbers)
+    return replace(inner, scored=scored, slot_map=written)
 
 
 def _side(part: tuple[slice, slice]) -> int:
