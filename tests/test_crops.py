@@ -16,7 +16,7 @@ from two_discs import texture
 
 from vots_hqtrack.build import build_untrained_parts, make_tracker
 from vots_hqtrack.crops import Crop, CroppingTracker
-from vots_hqtrack.errors import ConfigError
+from vots_hqtrack.errors import ConfigError, InputError
 from vots_hqtrack.frame import find_small
 from vots_hqtrack.memory import TrackState
 from vots_hqtrack.presets import load_preset
@@ -31,9 +31,20 @@ Video = list[tuple[FrameArray, dict[int, MaskArray]]]
 
 
 def draw(
-    num_frames: int, *, radii: Mapping[int, float] | None = None, hidden: tuple[int, ...] = ()
+    num_frames: int,
+    *,
+    radii: Mapping[int, float] | None = None,
+    hidden: tuple[int, ...] = (),
+    jump: int = 0,
 ) -> Video:
-    """Draw a ball of a few pixels and a large disc on a textured wall; both move."""
+    """Draw a ball of a few pixels and a large disc on a textured wall; both move.
+
+    Args:
+        num_frames: Length of the video.
+        radii: Radius of the ball by frame; 3 in others.
+        hidden: Frames without the ball.
+        jump: Columns between the places where the ball vanishes and comes back.
+    """
     scale = 4  # drawn larger and reduced, so that the ball has soft edges as in a camera image
     rows, columns = np.mgrid[: HEIGHT * scale, : WIDTH * scale] / scale
     wall = cv2.resize(texture(0, HEIGHT, WIDTH, (90, 110, 90)), None, fx=scale, fy=scale)
@@ -43,7 +54,8 @@ def draw(
         radius = (radii or {}).get(index, 3.0)
         frame, masks = wall.astype(np.float32), {}
         disc = (rows - 90) ** 2 + (columns - 90 - 3 * index) ** 2 < 24**2
-        ball = (rows - 40 - index) ** 2 + (columns - 200 + 2 * index) ** 2 < radius**2
+        column = 200 - 2 * index + (jump if index > max(hidden, default=index) else 0)
+        ball = (rows - 40 - index) ** 2 + (columns - column) ** 2 < radius**2
         frame[disc] = cloth[disc]
         if index not in hidden:
             frame[ball] = (235, 60, 40)
@@ -110,9 +122,33 @@ def test_crop_finds_a_hidden_object_again_farther_away() -> None:
 
 
 @pytest.mark.weights
+def test_mask_that_is_too_large_in_one_frame_ends_no_crop() -> None:
+    video = draw(6, radii={2: 10.0})
+    tracker = shipped_tracker("lite-vmos")
+    state = start(tracker, video)
+    results = [tracker.track(frame, state) for frame, _ in video[1:]]
+    assert [crop.side for crop in state.crops] == [24]
+    assert overlap(results[-1].masks[ObjectId(TINY)], video[-1][1][TINY]) > 0.7
+
+
+@pytest.mark.weights
+def test_crop_finds_a_lost_object_where_the_whole_frame_does_and_not_in_another_object() -> None:
+    video = draw(11, radii=dict.fromkeys(range(11), 8.0), hidden=(3, 4, 5, 6), jump=-150)
+    tracker = shipped_tracker("lite-vmos")
+    state = start(tracker, video)
+    results = [tracker.track(frame, state) for frame, _ in video[1:]]
+    found = [result.masks[ObjectId(TINY)] for result in results]
+    scores = [result.scores[ObjectId(TINY)] for result in results]
+    # The disc comes into the larger part of the frame where the ball is looked for meanwhile.
+    assert not any(mask.any() for mask in found[2:6])
+    assert scores[2:6] == [0, 0, 0, 0]
+    assert all(overlap(found[index - 1], video[index][1][TINY]) > 0.7 for index in (9, 10))
+
+
+@pytest.mark.weights
 def test_larger_crop_then_the_whole_frame_go_on_with_an_object_that_grows() -> None:
     video = draw(8, radii=dict(enumerate((3, 3, 5, 7, 9, 14, 19, 24))))
-    tracker = shipped_tracker("lite-vmos")
+    tracker = shipped_tracker("lite-vmos", [*SMALL, "tracking.search_reach=1"])
     state = start(tracker, video)
     sides = []
     for frame, masks in video[1:]:
@@ -249,31 +285,95 @@ def test_given_mask_that_is_large_ends_the_crop() -> None:
     assert not state.crops
 
 
-def test_long_thin_object_has_no_crop_that_would_not_enlarge_it(
-    caplog: pytest.LogCaptureFixture,
+@pytest.mark.parametrize(
+    ("height", "columns"),
+    [(HEIGHT, slice(20, 300)), (20, slice(20, 35))],
+    ids=["not enlarged", "frame too narrow"],
+)
+def test_long_thin_object_has_no_crop_that_would_not_help(
+    caplog: pytest.LogCaptureFixture, height: int, columns: slice
 ) -> None:
-    frame, mask = draw(1)[0][0], np.zeros((HEIGHT, WIDTH), bool)
-    mask[70, 20:300] = True
+    frame = np.ascontiguousarray(draw(1)[0][0][:height])
+    mask = np.zeros((height, WIDTH), bool)
+    mask[10, columns] = True
     with caplog.at_level(logging.WARNING):
         assert not untrained().initialize(frame, {1: mask}).crops
     assert "object 1 is tiny" in caplog.text
 
 
-def test_exception_in_a_crop_leaves_the_state_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("step", ["_segment", "_leave"])
+def test_exception_in_a_crop_leaves_all_states_as_they_were(
+    monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
     video = draw(2)
     tracker = untrained("tracking.max_crops=1")
-    state = start(tracker, video)
-    with monkeypatch.context() as patch:
+    states = [start(tracker, video), start(tracker, video)]
+    untouched = start(tracker, video)
+    steps_left = 1  # of the first video, so that the second one fails
 
-        def fail(self: Crop, frame: FrameArray) -> FrameArray:
+    def fail(*arguments: object) -> list[object]:
+        nonlocal steps_left
+        steps_left -= 1
+        if steps_left < 0:
             raise MemoryError
+        return []
 
-        patch.setattr(Crop, "cut", fail)
+    cut = Crop.cut
+    with monkeypatch.context() as patch:
+        if step == "_leave":
+            patch.setattr(Crop, "is_outgrown", True)
+            patch.setattr(CroppingTracker, "_leave", fail)
+        else:
+            patch.setattr(Crop, "cut", lambda crop, frame: (fail(), cut(crop, frame))[1])
         with pytest.raises(Exception, match="memory"):
-            tracker.track(video[1][0], state)
-    assert state.frame_index == state.crops[0].state.frame_index == 0
-    expected = tracker.track(video[1][0], start(tracker, video))
-    assert np.array_equal(tracker.track(video[1][0], state).label_map, expected.label_map)
+            tracker.track_together([video[1][0]] * 2, states)
+        with pytest.raises(Exception, match="memory"):
+            tracker.track(video[1][0], states[0])
+    for state in states:
+        assert state.frame_index == state.crops[0].state.frame_index == 0
+        assert save_state(state).digest == save_state(untouched).digest
+
+
+def test_predicted_mask_opens_no_crop() -> None:
+    frame, masks = draw(1)[0]
+    tracker = untrained("tracking.max_crops=1")
+    encoded, label_map = tracker.encode(frame), masks[TINY].astype(np.uint8)
+    state = tracker.begin(Size(HEIGHT, WIDTH), [TINY], num_references=12)
+    tracker.write_given(encoded, label_map, state, frame_index=0, is_reference=False)
+    assert not state.crops
+    tracker.write_given(encoded, label_map, state, frame_index=0)
+    (crop,) = state.crops
+    assert crop.state.groups[0].capacity == state.groups[0].capacity  # room for as many references
+
+
+def test_saved_state_with_more_crops_than_allowed_is_refused() -> None:
+    frame, masks = dots(3)
+    saved = save_state(untrained("tracking.max_crops=2").initialize(frame, masks))
+    assert len(untrained("tracking.max_crops=3").restore(saved).crops) == 2
+    for limit in (0, 1):
+        with pytest.raises(InputError, match=rf"crops around 2 .* tracking\.max_crops={limit}"):
+            untrained(f"tracking.max_crops={limit}").restore(saved)
+
+
+def test_crop_reads_as_much_memory_as_the_caller_wants_and_has_no_motion_gate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Crop, "is_outgrown", False)  # whatever the random network sees
+    video = draw(4)
+    tracker = untrained("tracking.max_crops=1", "tracking.search_reach=1")
+    state = start(tracker, video)
+    assert state.last_seen is not None
+    assert state.crops[0].state.last_seen is None
+    for frame, _ in video[1:3]:
+        state.crops = [replace(state.crops[0], stretch=1)]  # so that it writes its memory
+        tracker.track(frame, state)
+    state.crops = [replace(state.crops[0], stretch=1)]
+    saved = save_state(state)
+    every, few = (
+        tracker.track(video[3][0], tracker.restore(saved), memory_frames=number)
+        for number in (None, 1)
+    )
+    assert every.confidence_features[ObjectId(TINY)] != few.confidence_features[ObjectId(TINY)]
 
 
 def test_presets_of_the_paper_have_no_crops() -> None:

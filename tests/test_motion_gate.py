@@ -102,3 +102,13 @@ def test_an_object_that_jumps_is_found_when_the_window_has_grown() -> None:
 def test_only_where_asked_for() -> None:
     for name in PRESETS:
         assert load_preset(name).tracking.search_reach == 0
+
+
+def test_object_that_is_found_elsewhere_by_hand() -> None:
+    seen = LastSeen(torch.tensor([[0.0, 0, 2, 2], [1, 1, 3, 3]]), torch.tensor([4.0, 5]))
+    mask = torch.zeros(8, 8, dtype=torch.bool)
+    mask[2:4, 5:8] = True
+    found = seen.found(1, mask)
+    assert found.boxes.tolist() == [[0, 0, 2, 2], [5, 2, 8, 4]]
+    assert found.frames_unseen.tolist() == [4, 0]
+    assert seen.frames_unseen.tolist() == [4, 5]
