@@ -50,6 +50,24 @@ def test_densest_keeps_the_newest_entries_and_the_size(capacity: int, gap: int, 
     assert kept[0] == count * gap
 
 
+@given(
+    st.integers(1, 5),
+    st.sampled_from(["oldest", "densest"]),
+    st.lists(st.tuples(st.integers(0, 12), st.booleans(), st.integers(0, 9)), max_size=6),
+)
+def test_frames_that_are_tracked_again_are_stored_once(
+    capacity: int, eviction: Eviction, runs: list[tuple[int, bool, int]]
+) -> None:
+    group = group_of(capacity, eviction)
+    for start, is_kept, length in runs:  # the caller goes back, or ahead, and tracks from there
+        group.write_reference(entry(start), is_kept=is_kept)
+        for index in range(start + 1, start + 1 + length):
+            group.write(entry(index))
+            assert len(group.read().long_term) <= capacity
+        recent = [kept.frame_index for kept in group._recent]
+        assert len(set(recent)) == len(recent)
+
+
 @given(st.lists(st.booleans(), max_size=60), st.sampled_from(["oldest", "densest"]))
 def test_given_frames_that_are_not_kept_stay_bounded(
     is_given: list[bool], eviction: Eviction

@@ -3,7 +3,7 @@
 In the network image of a whole frame a small object is smaller than what the network can tell from
 its surroundings. So it is tracked once more in a square crop, which follows it. Its mask and score
 are those of the crop; the other objects have those of the whole frame. Once the object has grown,
-the whole frame goes on with the masks of the crop. The paper has no such rule.
+the whole frame goes on with the masks of the crop. The paper has no such rule; see decision 0086.
 """
 
 from __future__ import annotations
@@ -320,9 +320,8 @@ def _merge(
     moved = crop.after(mask, part[0].start, part[1].start)
     if crop.stretch > 1 and moved.length > _MAX_GROWTH * max(crop.length, crop.side / SIDE):
         return _merge(crop, _without_own(inner), outputs, state)
-    if not mask.any() and crop.stretch == _MAX_STRETCH:
-        elsewhere = (outputs.slot_map == slot).cpu().numpy()
-        moved = crop.after(elsewhere)
+    if not mask.any() and crop.stretch == _MAX_STRETCH:  # the crop looks there next
+        moved = crop.after((outputs.slot_map == slot).cpu().numpy())
     numbers = scored.numbers.clone()
     numbers[slot - 1] = inner.scored.numbers[0]
     scored = replace(

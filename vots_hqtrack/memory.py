@@ -229,12 +229,16 @@ class GroupMemory:
         self._evict()
 
     def write(self, entry: MemoryEntry) -> None:
-        """Store a tracked frame: always in the short-term memory, every ``gap`` frames for long."""
+        """Store a tracked frame: always in the short-term memory, every ``gap`` frames for long.
+
+        It replaces what is kept of the same frame, which was tracked before if the caller went back.
+        """
         self._short_term.append(entry)
         # References of later frames do not count for the gap.
         if 0 <= entry.frame_index - self.last_long_term < self.gap:
             return
         self.last_long_term = entry.frame_index
+        self._recent = [kept for kept in self._recent if kept.frame_index != entry.frame_index]
         self._recent.append(entry)
         self._evict()
 
