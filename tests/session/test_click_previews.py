@@ -79,9 +79,9 @@ def test_a_preview_does_not_wait_for_an_encoder_at_work(
 
     monkeypatch.setattr(predictor.tracker, "encode", wait_and_encode)
     monkeypatch.setattr(predictor.tracker, "encode_preview", count)
-    ahead = threading.Thread(
-        target=predictor.encode_ahead, args=(state, 0), kwargs={"for_previews": True}
-    )
+    predictor.encode_ahead(state, 0, is_preview=True)
+    assert not state.is_encoded(0)
+    ahead = threading.Thread(target=predictor.encode_ahead, args=(state, 0))
     ahead.start()
     assert begun.wait(60)
     predictor.add_new_points_or_box(state, 0, 1, **ON_DISC, preview=lambda _: go_on.set())

@@ -1,8 +1,8 @@
 """Measure the page in a real browser: time from a click to the mask, memory over a long run.
 
-``make page PAGE_ARGS=clicks`` prints the time from the mouse button's release to the image with the
-mask, by the page's own clock; ``memory`` tracks a long video and prints the memory of server and
-browser; ``--help`` lists the options.
+``make page PAGE_ARGS=clicks`` prints the time from the press of the mouse button to the image with
+the mask, by the page's own clock; ``memory`` tracks a long video and prints the memory of server
+and browser; ``--help`` lists the options.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TINY = ["frame.long_edge=256", "frame.min_short_edge=16", "refiner.enabled=false
 _CLOCK = """() => {
     const image = document.querySelector(".frame img");
     const revision = () => Number(new URL(image.src).searchParams.get("at"));
-    window.addEventListener("mouseup", () => {
+    window.addEventListener("mousedown", () => {
         window.click = {start: performance.now(), before: revision(), first: null, last: null};
     }, true);
     image.addEventListener("load", () => {

@@ -110,6 +110,8 @@ def test_a_preview_is_shown_until_its_edit_ends_and_is_never_written(
     workspace = Workspace(predictor, tmp_path)
     state = workspace.open(tmp_path / "clip")
     before = [workspace.image(index, 0.5) for index in (0, 1)]
+    assert not workspace.encode_ahead(0), "what a preview needs comes first, then all the rest"
+    assert (state.has_preview(0), state.is_encoded(0)) == (True, False)
     if not is_found:  # the preview finds a mask, the whole encoding none
         segment = predictor.tracker.segment
         monkeypatch.setattr(

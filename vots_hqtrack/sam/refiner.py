@@ -31,7 +31,12 @@ from vots_hqtrack.refiner import (
     register_refiner,
 )
 from vots_hqtrack.sam.components import clean_logits
-from vots_hqtrack.sam.corrections import correct_mask, first_agreeing, vicinity_of
+from vots_hqtrack.sam.corrections import (
+    correct_mask,
+    first_agreeing,
+    is_sure_correction,
+    vicinity_of,
+)
 from vots_hqtrack.sam.embed import OwnEmbedder, SharedEmbedder
 from vots_hqtrack.sam.geometry import SamGeometry, Window, masks_in_frame, scale_points
 from vots_hqtrack.sam.layers import SamWeights
@@ -269,15 +274,16 @@ class SamRefiner(nn.Module):
         mask = torch.from_numpy(so_far).to(next(self.parameters()).device)
         vicinity = vicinity_of(mask, newest)
         at_click = ObjectPrompt((newest._replace(is_inside=True),))
-        # The decoder's four masks of the whole prompt come at once, those of the click apart.
-        whole, parts = (
-            masks_in_frame(
-                self._decode(prompted, wanted, multimask=multimask, window=vicinity.window),
-                geometry,
-                vicinity.window,
-            )
-            for wanted, multimask in ((prompt, None), (at_click, True))
-        )
+
+        def decode(wanted: ObjectPrompt, *, multimask: bool | None) -> Tensor:
+            logits = self._decode(prompted, wanted, multimask=multimask, window=vicinity.window)
+            return masks_in_frame(logits, geometry, vicinity.window)
+
+        whole = decode(prompt, multimask=None)
+        single = correct_mask(mask, whole[:1], prompt.clicks, vicinity)
+        if is_sure_correction(mask, single, prompt.clicks):
+            return single
+        parts = decode(at_click, multimask=True)
         edited = mask | parts if newest.is_inside else mask & ~parts
         return correct_mask(mask, torch.cat([whole, edited]), prompt.clicks, vicinity)
 

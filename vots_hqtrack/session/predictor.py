@@ -127,8 +127,8 @@ class InteractivePredictor:
             labels: ``(K,)``, 1 inside the object and 0 outside of it.
             clear_old_points: Forget earlier clicks on this frame; False adds to them.
             box: ``(x0, y0, x1, y1)`` in frame pixels, edges.
-            preview: Called with a similar ``(H, W)`` bool mask that is known sooner, where the
-                frame is not encoded yet and there is one; nothing of it is kept.
+            preview: Called with a similar ``(H, W)`` bool mask that is known sooner, if there is
+                one and the frame is not encoded yet; nothing of it is kept.
 
         Returns:
             The frame's masks.
@@ -153,15 +153,7 @@ class InteractivePredictor:
             so_far = state.label_map(index) == object_id
             is_replaced = box is not None or not so_far.any()
             wanted = ObjectPrompt(old, frame_box, None if is_replaced else so_far)
-            rough = None if preview is None else state.encode_preview(self.tracker, index)
-            if preview is not None and rough is not None:
-                found = self._segment(rough, wanted, clicks)
-                if found.any():
-                    preview(found)
-            encoded = state.encode(self.tracker, index, for_clicks=True)
-            found = self._segment(encoded, wanted, clicks)
-            if not found.any():
-                raise InputError(f"the refiner found no object there on frame {index}")
+            found = self._segment(state, index, wanted, clicks, preview)
             is_drawn = not is_replaced and known is not None and known.is_drawn
             given = GivenPrompt(old + clicks, frame_box, is_drawn)
             self._give(state, index, object_id, found, given)
@@ -172,7 +164,7 @@ class InteractivePredictor:
         return self.tracker.plan_preview(state.size) is not None
 
     def encode_ahead(
-        self, state: SessionState, frame_idx: int, *, for_previews: bool = False
+        self, state: SessionState, frame_idx: int, *, is_preview: bool = False
     ) -> None:
         """Encode a frame, so that the first click on it need not wait for that.
 
@@ -181,14 +173,15 @@ class InteractivePredictor:
         Args:
             state: The session.
             frame_idx: The frame, from 0.
-            for_previews: Encode first what a preview needs, for clicks that come meanwhile.
+            is_preview: Encode only what a preview of the first click needs.
 
         Raises:
             InputError: The frame does not exist, or cannot be read.
         """
-        if for_previews:
+        if is_preview:
             state.encode_preview(self.tracker, frame_idx)
-        state.encode(self.tracker, frame_idx, for_clicks=True)
+        else:
+            state.encode(self.tracker, frame_idx, for_clicks=True)
 
     def add_new_mask(
         self, state: SessionState, frame_idx: int, obj_id: int, mask: MaskArray
@@ -389,19 +382,24 @@ class InteractivePredictor:
             return state.undo()
 
     def _segment(
-        self, encoded: EncodedFrame, prompt: ObjectPrompt, clicks: tuple[Click, ...]
+        self,
+        state: SessionState,
+        index: int,
+        prompt: ObjectPrompt,
+        clicks: tuple[Click, ...],
+        preview: Callable[[MaskArray], None] | None,
     ) -> MaskArray:
-        """Segment what a prompt and further clicks name.
-
-        Each click corrects the mask near it; without a mask they say together what is meant.
-        """
-        old, mask = prompt.clicks, prompt.mask
-        if mask is None:
-            return self.tracker.segment(encoded, ObjectPrompt(old + clicks, prompt.box))
-        for count in range(1, len(clicks) + 1):
-            corrected = ObjectPrompt(old + clicks[:count], prompt.box, mask)
-            mask = self.tracker.segment(encoded, corrected)
-        return mask
+        """Segment what a prompt and further clicks name on a frame, and a preview before."""
+        rough = None if preview is None else state.encode_preview(self.tracker, index)
+        if preview is not None and rough is not None:
+            found = _decode(self.tracker, rough, prompt, clicks)
+            if found.any():
+                preview(found)
+        encoded = state.encode(self.tracker, index, for_clicks=True)
+        found = _decode(self.tracker, encoded, prompt, clicks)
+        if not found.any():
+            raise InputError(f"the refiner found no object there on frame {index}")
+        return found
 
     def _give(
         self,
@@ -452,6 +450,21 @@ class InteractivePredictor:
             if state.is_closed:
                 return
             yield run.track(start + step * offset)
+
+
+def _decode(
+    tracker: HQTracker, encoded: EncodedFrame, prompt: ObjectPrompt, clicks: tuple[Click, ...]
+) -> MaskArray:
+    """Segment what a prompt and further clicks name.
+
+    Each click corrects the mask near it; without a mask they say together what is meant.
+    """
+    old, mask = prompt.clicks, prompt.mask
+    if mask is None:
+        return tracker.segment(encoded, ObjectPrompt(old + clicks, prompt.box))
+    for count in range(1, len(clicks) + 1):
+        mask = tracker.segment(encoded, ObjectPrompt(old + clicks[:count], prompt.box, mask))
+    return mask
 
 
 def _read_clicks(

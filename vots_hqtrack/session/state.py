@@ -314,6 +314,10 @@ class SessionState:
                 self._preview = tracker, frame_idx, encoded
             return self._preview[2]
 
+    def has_preview(self, frame_idx: int) -> bool:
+        """Whether :meth:`encode_preview` would return a frame at once."""
+        return self._preview is not None and self._preview[1] == frame_idx
+
     def is_encoded(self, frame_idx: int) -> bool:
         """Whether a click on a frame need not wait for the encoder."""
         encoded = self._encoded.get(frame_idx)

@@ -434,6 +434,8 @@ class Tab:
         # The right and bottom edge of the image belong to no pixel.
         point = min(event.image_x, width - 0.01), min(event.image_y, height - 0.01)
         if event.type == "mousedown" and event.button == 0:
+            if self._tool in ("add", "remove"):  # no need to wait for the button's release
+                return self._apply([point], is_opposite=event.shift)
             self._way = [point]
         elif event.type == "mousemove" and self._way and event.buttons & 1:
             self._way.append(point)

@@ -154,10 +154,11 @@ class Workspace:
             self._changed.wait_for(lambda: self.revision >= revision or not self._num_edits)
 
     def encode_ahead(self, frame: int) -> bool:
-        """Encode a frame before the first click on it.
+        """Encode a frame before the first click on it: first what a preview needs, then all of it.
 
         Returns:
-            False where another frame is being encoded so: ask again, if it is still wanted.
+            False where there is more to do, or another frame is being encoded so: ask again, if it
+            is still wanted.
         """
         state = self.state
         if state is None or self.is_busy or state.is_encoded(frame):
@@ -165,11 +166,12 @@ class Workspace:
         if not self._encodes_ahead.acquire(blocking=False):
             return False
         try:
-            self.predictor.encode_ahead(state, frame, for_previews=True)
+            is_preview = self.predictor.gives_previews(state) and not state.has_preview(frame)
+            self.predictor.encode_ahead(state, frame, is_preview=is_preview)
         except (HQTrackError, OSError):
             return True  # a click on the frame will say it
         else:
-            return True
+            return not is_preview
         finally:
             self._encodes_ahead.release()
 
