@@ -192,7 +192,7 @@ def test_a_correction_is_sure_up_to_three_tenths_of_the_mask_if_all_clicks_agree
 
 
 @pytest.mark.weights
-def test_a_small_correction_takes_one_pass_and_a_large_one_two(
+def test_a_small_correction_or_one_that_asks_for_nothing_takes_one_pass(
     trained_predictor: SamPredictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoder = MaskDecoder(SamWeights(trained_predictor.model.state_dict()), torch.float32).eval()
@@ -209,10 +209,11 @@ def test_a_small_correction_takes_one_pass_and_a_large_one_two(
     ys, xs = found.nonzero()
     inside = Click(float(xs[len(xs) // 2]) + 0.5, float(ys[len(ys) // 2]) + 0.5)
     asked.clear()
-    refiner.segment(embedding, ObjectPrompt((inside,), None, found))
-    assert asked == [None]
+    for agreeing in (found, np.ones_like(found)):
+        refiner.segment(embedding, ObjectPrompt((inside,), None, agreeing))
+    assert asked == [None, None]
     speck = np.zeros_like(found)
-    speck[ys[0], xs[0]] = True
+    speck[0, 0] = True
     asked.clear()
     refiner.segment(embedding, ObjectPrompt((inside,), None, speck))
     assert asked == [None, True]

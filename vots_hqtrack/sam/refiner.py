@@ -35,6 +35,7 @@ from vots_hqtrack.sam.corrections import (
     correct_mask,
     first_agreeing,
     is_sure_correction,
+    num_contradicted,
     vicinity_of,
 )
 from vots_hqtrack.sam.embed import OwnEmbedder, SharedEmbedder
@@ -283,6 +284,8 @@ class SamRefiner(nn.Module):
         single = correct_mask(mask, whole[:1], prompt.clicks, vicinity)
         if is_sure_correction(mask, single, prompt.clicks):
             return single
+        if not num_contradicted(prompt.clicks, mask):  # there is nothing to add or to take away
+            return correct_mask(mask, whole, prompt.clicks, vicinity)
         parts = decode(at_click, multimask=True)
         edited = mask | parts if newest.is_inside else mask & ~parts
         return correct_mask(mask, torch.cat([whole, edited]), prompt.clicks, vicinity)
