@@ -13,6 +13,7 @@ from vots_hqtrack.checkpoints.convert import DEAD_PREFIX, part_of
 from vots_hqtrack.checkpoints.load import load_into, load_weights, name_some
 from vots_hqtrack.checkpoints.manifest import published_folder, resolve
 from vots_hqtrack.config import TrackerConfig
+from vots_hqtrack.crops import CroppingTracker
 from vots_hqtrack.devices import pick_dtype
 from vots_hqtrack.encoder import find_encoder
 from vots_hqtrack.encoder.frames import FrameEncoder, NetworkEncoder
@@ -64,7 +65,7 @@ def make_tracker(
     device: torch.device,
     files: Mapping[str, Path] | None = None,
 ) -> HQTracker:
-    """Make a tracker of its parts: one that keeps a latency budget, where there is one.
+    """Make a tracker of its parts: one with a latency budget, with crops, or with neither.
 
     Sets the number of CPU threads of this process where the configuration names it.
 
@@ -76,7 +77,11 @@ def make_tracker(
     """
     if config.runtime.threads:
         torch.set_num_threads(config.runtime.threads)
-    kind = RealtimeTracker if config.runtime.frame_budget else HQTracker
+    kind: type[HQTracker] = HQTracker
+    if config.runtime.frame_budget:
+        kind = RealtimeTracker
+    elif config.tracking.max_crops:
+        kind = CroppingTracker
     return kind(config, *parts, device, files=files)
 
 

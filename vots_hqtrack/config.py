@@ -167,6 +167,9 @@ class TrackingConfig:
         search_reach: An object is looked for within its last box, extended by so many of the box's
             longer side, and farther with each frame in which it was not seen; 0 looks everywhere,
             as in the paper.
+        max_crops: Small objects that are tracked in a crop of the frame at a higher scale, at most,
+            each for about a fifth of a frame's time; 0 tracks the whole frame only, as in the
+            paper. Not with a latency budget.
     """
 
     mode: Literal["joint", "separate"] = "joint"
@@ -175,6 +178,7 @@ class TrackingConfig:
     agreement: float = 0.8
     absence_score: float = 0.0
     search_reach: float = 0.0
+    max_crops: int = 0
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -182,6 +186,7 @@ class TrackingConfig:
         _require_fraction("tracking.agreement", self.agreement)
         _require_fraction("tracking.absence_score", self.absence_score)
         require_within("tracking.search_reach", self.search_reach, 0, 1_000_000)
+        require_within("tracking.max_crops", self.max_crops, 0, 255)
 
 
 ConfidenceKind = Literal["probability", "calibrated"]

@@ -14,6 +14,7 @@ Interpolation tables are computed once for each size and device.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -26,7 +27,7 @@ from torch import Tensor
 
 from vots_hqtrack.devices import device_table, upload
 from vots_hqtrack.ops.resize import resize_bilinear, resize_cubic
-from vots_hqtrack.types import FrameArray, LabelArray, Size
+from vots_hqtrack.types import FrameArray, LabelArray, ObjectId, Size
 
 _logger = logging.getLogger(__name__)
 
@@ -155,26 +156,49 @@ def network_area(area: float, geometry: FrameGeometry) -> float:
     return area * network.height * network.width / (frame * divisor)
 
 
-def warn_if_tiny(label_map: LabelArray, geometry: FrameGeometry) -> None:
+def is_small(area: int, geometry: FrameGeometry) -> bool:
+    """Check whether an object of so many pixels of the frame has less than a memory token."""
+    return 0 < network_area(area, geometry) < TOKEN_STRIDE**2
+
+
+def find_small(label_map: LabelArray, geometry: FrameGeometry) -> dict[ObjectId, int]:
+    """Find objects that cover less than one memory token.
+
+    Args:
+        label_map: ``(H, W)`` integer object ids at frame size.
+        geometry: Layout of the frame.
+
+    Returns:
+        Pixels of the frame by object id.
+    """
+    areas = np.bincount(label_map.ravel())
+    return {
+        ObjectId(int(number)): int(areas[number])
+        for number in np.flatnonzero(areas)
+        if number and is_small(int(areas[number]), geometry)
+    }
+
+
+def warn_of_tiny(small: Mapping[ObjectId, int], geometry: FrameGeometry) -> None:
     """Warn of objects that are so small in the network image that they may vanish.
 
     Args:
-        label_map: ``(H, W)`` uint8 object ids of new objects at frame size.
+        small: Pixels of the frame by object id.
         geometry: Layout of the frame.
     """
-    areas = np.bincount(label_map.ravel())
-    for object_id in np.flatnonzero(areas[1:]) + 1:
-        area = network_area(int(areas[object_id]), geometry)
-        if area < _TINY_AREA:
-            _logger.warning(
-                "object %d is tiny: %d pixels of the frame are %.1f of the network image, %.2f of "
-                "a memory token, so it may vanish; %s helps",
-                object_id,
-                areas[object_id],
-                area,
-                area / TOKEN_STRIDE**2,
-                _enlargement(area, geometry),
-            )
+    for object_id, pixels in small.items():
+        area = network_area(pixels, geometry)
+        if area >= _TINY_AREA:
+            continue
+        _logger.warning(
+            "object %d is tiny: %d pixels of the frame are %.1f of the network image, %.2f of "
+            "a memory token, so it may vanish; %s helps",
+            object_id,
+            pixels,
+            area,
+            area / TOKEN_STRIDE**2,
+            _enlargement(area, geometry),
+        )
 
 
 def _enlargement(area: float, geometry: FrameGeometry) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,9 @@ from vots_hqtrack.types import (
     ObjectId,
     Slot,
 )
+
+if TYPE_CHECKING:
+    from vots_hqtrack.crops import Crop
 
 _SAMPLE_BYTES = 1 << 20
 """Bytes of a frame that are kept to recognise it, at most."""
@@ -263,6 +267,7 @@ class TrackState:
         slots: Object ids and their slots.
         frame_index: Last frame seen; the reference frame is 0.
         groups: Memory of each group.
+        crops: Parts of the frame in which small objects are tracked at a higher scale.
         given_areas: ``(N,)`` int64 on the device, pixels of the masks that the caller gave.
         features: Encoder features of the last frame, for objects that are added on it.
         last_seen: Boxes for the motion gate; None without one.
@@ -275,6 +280,7 @@ class TrackState:
     slots: ObjectSlots = field(default_factory=ObjectSlots)
     frame_index: int = 0
     groups: list[GroupMemory] = field(default_factory=list)
+    crops: list[Crop] = field(default_factory=list)
     given_areas: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     features: FrameFeatures | None = None
     last_seen: LastSeen | None = None
@@ -297,7 +303,8 @@ class TrackState:
     @property
     def nbytes(self) -> int:
         """Bytes of the memory; constant once it is full."""
-        return sum(group.nbytes for group in self.groups)
+        crops = sum(crop.state.nbytes for crop in self.crops)
+        return crops + sum(group.nbytes for group in self.groups)
 
 
 def _sample_rows(frame: FrameArray) -> FrameArray:

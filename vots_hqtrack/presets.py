@@ -34,7 +34,7 @@ def lite() -> TrackerConfig:
         refiner=RefinerConfig(hq=True, fill_holes=True, drop_islands=True),
         memory=MemoryConfig(capacity=6, gap=10, short_term_delay=1, eviction="densest"),
         # By far the most of the masks with so low a score show something else than the object.
-        tracking=TrackingConfig(absence_score=0.1),
+        tracking=TrackingConfig(absence_score=0.1, max_crops=5),
         confidence=ConfidenceConfig(
             kind="calibrated",
             constant=1.2477,

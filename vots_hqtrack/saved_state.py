@@ -10,9 +10,10 @@ import dataclasses
 import hashlib
 import json
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -26,6 +27,7 @@ from vots_hqtrack.motion_gate import LastSeen
 from vots_hqtrack.types import LayerMemory, MemoryEntry, ObjectId, Size
 
 _FORMAT = 1
+_CROP_PLACE = ("object_id", "row", "column", "length", "stretch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,13 @@ class SavedState:
         """Size of the video's frames."""
         height, width = self.tensors["slot_map"].shape
         return Size(height, width)
+
+    def crops(self) -> Iterator[tuple[dict[str, Any], SavedState]]:
+        """Return what is saved of each crop: its place, and its state."""
+        for number, values in enumerate(_dicts(self.values.get("crops"))):
+            place: dict[str, Any] = dict(values)
+            inner = place.pop("values")
+            yield place, SavedState(_below(f"crops.{number}", self.tensors), inner)
 
     @property
     def digest(self) -> str:
@@ -120,6 +129,12 @@ def save_state(state: TrackState) -> SavedState:
         parts, values = _save_group(group)
         tensors |= {f"groups.{number}.{name}": tensor for name, tensor in parts.items()}
         groups.append(values)
+    crops = []
+    for number, crop in enumerate(state.crops):
+        saved = save_state(crop.state)
+        tensors |= {f"crops.{number}.{name}": tensor for name, tensor in saved.tensors.items()}
+        place = {name: getattr(crop, name) for name in _CROP_PLACE}
+        crops.append({**place, "values": saved.values})
     values = {
         "format": _FORMAT,
         "geometry": dataclasses.asdict(state.geometry),
@@ -127,6 +142,7 @@ def save_state(state: TrackState) -> SavedState:
         "object_ids": [int(object_id) for object_id in state.slots.object_ids],
         "group_size": state.slots.group_size,
         "groups": groups,
+        "crops": crops,
     }
     copies = {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
     return SavedState(
@@ -162,9 +178,7 @@ def fill_state(state: TrackState, saved: SavedState, groups: Iterable[GroupMemor
     state.frame_index = saved.num_frames - 1
     state.slots.add(saved.object_ids)
     for number, (group, content) in enumerate(zip(groups, _dicts(values["groups"]), strict=False)):
-        start = f"groups.{number}."
-        own = {name.removeprefix(start): t for name, t in tensors.items() if name.startswith(start)}
-        _fill_group(group, own, content)
+        _fill_group(group, _below(f"groups.{number}", tensors), content)
         state.groups.append(group)
 
 
@@ -209,6 +223,11 @@ def _fill_group(
     group._recent = [entries[number] for number in _integers(values["recent"])]
     short_term = [entries[number] for number in _integers(values["short_term"])]
     group._short_term = deque(short_term, maxlen=group._short_term.maxlen)
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    start = f"{prefix}."
+    return {name.removeprefix(start): t for name, t in tensors.items() if name.startswith(start)}
 
 
 def _integers(value: object) -> list[int]:

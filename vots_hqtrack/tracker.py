@@ -21,12 +21,13 @@ from vots_hqtrack.devices import pick_device, pick_dtype
 from vots_hqtrack.encoder.frames import EncodedFrame, FrameEncoder
 from vots_hqtrack.entry import public, tracker_numbers
 from vots_hqtrack.errors import ConfigError, InputError
-from vots_hqtrack.frame import labels_to_network, warn_if_tiny
+from vots_hqtrack.frame import FrameGeometry, find_small, labels_to_network, warn_of_tiny
 from vots_hqtrack.masks import BACKGROUND, combine_masks, lay_over, split_slot_map
 from vots_hqtrack.memory import ObjectSlots, TrackState, new_group, without_numbers
 from vots_hqtrack.motion_gate import LastSeen
 from vots_hqtrack.presets import load_preset
 from vots_hqtrack.prompt_segmenter import PromptSegmenter
+from vots_hqtrack.published import PublishedTracker
 from vots_hqtrack.refiner import Refiner
 from vots_hqtrack.replay import SideStream, launched_once
 from vots_hqtrack.result import FrameResult, make_result
@@ -49,7 +50,7 @@ from vots_hqtrack.types import (
 from vots_hqtrack.vmos import VMOS
 
 
-class HQTracker(PromptSegmenter):
+class HQTracker(PublishedTracker, PromptSegmenter):
     """Tracks any number of objects through a video, frame by frame.
 
     The tracker holds weights only; a video's data is in the ``TrackState`` that :meth:`initialize`
@@ -130,88 +131,6 @@ class HQTracker(PromptSegmenter):
         place, file = pick_device(device), None if weights is None else check_path(weights)
         files = find_weights(config, file)
         return make_tracker(config, build_parts(config, place, file), place, files)
-
-    @classmethod
-    @public
-    def from_pretrained(
-        cls,
-        source: str | Path,
-        *,
-        revision: str | None = None,
-        cache_dir: str | Path | None = None,
-        token: str | bool | None = None,
-        local_files_only: bool = False,
-        device: str = "auto",
-        settings: Iterable[str] = (),
-    ) -> HQTracker:
-        """Build a tracker that somebody published: a folder, or a repository of the hub.
-
-        Args:
-            source: Folder that :meth:`save_pretrained` wrote, or an id such as ``owner/name`` on
-                the Hugging Face hub (extra ``hub``).
-            revision: Branch, tag or commit of the repository.
-            cache_dir: Folder of downloads instead of the hub's own cache.
-            token: Access token of the hub; None takes that of the user who is logged in.
-            local_files_only: Take what was downloaded before, without a connection.
-            device: As for :meth:`from_preset`.
-            settings: ``section.option=value`` strings, applied in order.
-
-        Raises:
-            ConfigError: The source or an option is not usable.
-            WeightsError: The hub has no such tracker, or a file is missing or damaged.
-        """
-        from vots_hqtrack.checkpoints.pretrained import find_pretrained
-
-        config, folder = find_pretrained(
-            source,
-            revision=revision,
-            cache_dir=cache_dir,
-            token=token,
-            local_files_only=local_files_only,
-        )
-        return cls.from_config(apply_settings(config, settings), device=device, weights=folder)
-
-    @public
-    def save_pretrained(
-        self,
-        folder: str | Path,
-        *,
-        push_to_hub: bool = False,
-        repo_id: str | None = None,
-        token: str | bool | None = None,
-        private: bool | None = None,
-    ) -> str | None:
-        """Write options, weights and a model card into a folder, and publish it if wanted.
-
-        Args:
-            folder: It is made; a tracker that is there is replaced. A ``README.md`` that you wrote
-                or changed stays.
-            push_to_hub: Upload the folder to the Hugging Face hub (extra ``hub``).
-            repo_id: Repository there, such as ``owner/name``; None takes the folder's name.
-            token: Access token of the hub; None takes that of the user who is logged in.
-            private: Make a new repository private; None leaves it to the owner's settings.
-
-        Returns:
-            Address of the commit on the hub, or None.
-
-        Raises:
-            ConfigError: The weights were not read from files, or the hub's options are not usable.
-            InputError: The folder has other files under the names to be written.
-            OutputError: The files cannot be written.
-            WeightsError: A weights file has gone, or the hub refuses.
-        """
-        from vots_hqtrack.checkpoints import pretrained
-
-        path = check_path(folder).expanduser()
-        name = path.resolve().name if repo_id is None else repo_id
-        if push_to_hub:
-            pretrained.check_upload(name)
-        elif (repo_id, token, private) != (None, None, None):
-            raise ConfigError("repo_id, token and private are for push_to_hub=True, got False")
-        pretrained.save_pretrained(self.config, self.files, path)
-        if not push_to_hub:
-            return None
-        return pretrained.push_folder(path, name, token=token, private=private)
 
     @public
     def initialize(self, frame: FrameArray, masks: Mapping[int, MaskArray]) -> TrackState:
@@ -372,9 +291,10 @@ class HQTracker(PromptSegmenter):
                 for each, state in zip(encoded, states, strict=True)
             ]
             found = self._batcher.segment(inputs)
-            for each, outputs, state in zip(encoded, found, states, strict=True):
-                self._write_memory(each, outputs, state)
-            pairs = zip(states, found, strict=True)
+            written = [
+                self._write_memory(*each) for each in zip(encoded, found, states, strict=True)
+            ]
+            pairs = zip(states, written, strict=True)
             return [make_result(state, each.scored, self.config) for state, each in pairs]
 
     @public
@@ -388,9 +308,7 @@ class HQTracker(PromptSegmenter):
             InputError: The options were others.
         """
         state = self._new_state(saved.frame_size)
-        num_groups = -(-len(saved.object_ids) // state.slots.group_size)
-        groups = [new_group(self.config.memory) for _ in range(num_groups)]
-        fill_state(state, saved, groups)
+        self._fill(state, saved)
         return state
 
     @public
@@ -408,13 +326,7 @@ class HQTracker(PromptSegmenter):
         if self.config.tracking.slots == "by_id":
             ids = [ObjectId(number) for number in range(1, max(ids) + 1)]
         state = self._new_state(frame_size)
-        state.slots.add(ids)
-        state.given_areas = state.given_areas.new_zeros(len(ids))
-        if state.last_seen is not None:
-            state.last_seen = state.last_seen.add(split_slot_map(state.slot_map, len(ids)))
-        state.groups = [
-            new_group(self.config.memory, num_references) for _ in range(state.slots.num_groups)
-        ]
+        self._add_unseen(ids, state, num_references)
         return state
 
     @public
@@ -455,13 +367,34 @@ class HQTracker(PromptSegmenter):
         state.keep_features(encoded)
 
     def _new_state(self, frame_size: Size, scale: float = 1.0) -> TrackState:
+        return self._make_state(self._encoder.plan(frame_size, scale))
+
+    def _make_state(self, geometry: FrameGeometry) -> TrackState:
         return TrackState(
-            self._encoder.plan(frame_size, scale),
-            torch.zeros(frame_size, dtype=torch.uint8, device=self.device),
+            geometry,
+            torch.zeros(geometry.frame_size, dtype=torch.uint8, device=self.device),
             ObjectSlots(self._segmenter.group_size),
             given_areas=torch.zeros(0, dtype=torch.int64, device=self.device),
             last_seen=LastSeen.nothing(self.device) if self.config.tracking.search_reach else None,
         )
+
+    def _add_unseen(
+        self, object_ids: Sequence[ObjectId], state: TrackState, num_references: int
+    ) -> None:
+        """Give objects their slots in a new state, the masks of which follow."""
+        state.slots.add(object_ids)
+        num_objects = len(object_ids)
+        state.given_areas = state.given_areas.new_zeros(num_objects)
+        if state.last_seen is not None:
+            state.last_seen = state.last_seen.add(split_slot_map(state.slot_map, num_objects))
+        state.groups = [
+            new_group(self.config.memory, num_references) for _ in range(state.slots.num_groups)
+        ]
+
+    def _fill(self, state: TrackState, saved: SavedState) -> None:
+        """Put what was saved into a new state."""
+        num_groups = -(-len(saved.object_ids) // state.slots.group_size)
+        fill_state(state, saved, [new_group(self.config.memory) for _ in range(num_groups)])
 
     def _complete(
         self, given: dict[ObjectId, MaskArray], size: Size, known: Sequence[ObjectId] = ()
@@ -486,7 +419,6 @@ class HQTracker(PromptSegmenter):
             label_map[np.isin(label_map, slots.object_ids)] = BACKGROUND
         else:
             label_map = combine_masks(given)
-        warn_if_tiny(label_map, state.geometry)
         slots.add(given)
         added = torch.from_numpy(slots.to_slots(label_map)).to(self.device)
         areas = torch.bincount(added.flatten(), minlength=len(slots.object_ids) + 1)
@@ -504,7 +436,15 @@ class HQTracker(PromptSegmenter):
             features = encoded.features
         groups = range(first // slots.group_size, slots.num_groups)
         self._write_reference(state.frame_index, features, state.slot_map, groups, state)
+        self._watch_small(frame, find_small(label_map, state.geometry), state)
         return groups
+
+    def _watch_small(
+        self, frame: FrameArray, small: Mapping[ObjectId, int], state: TrackState
+    ) -> None:
+        """Warn of new objects that are tiny; see `CroppingTracker` for more."""
+        del frame
+        warn_of_tiny(small, state.geometry)
 
     def _write_reference(
         self,
@@ -549,8 +489,7 @@ class HQTracker(PromptSegmenter):
             timer = self._timer(state)
             is_timed = timer is not nullcontext
             outputs = self._segment(inputs, timer) if is_timed else self._launch_segment(inputs)
-            self._write_memory(encoded, outputs, state)
-        return outputs
+            return self._write_memory(encoded, outputs, state)
 
     def _embed(self, encoded: EncodedFrame, state: TrackState) -> Any:  # noqa: ANN401 - the refiner's own
         """Return the refiner's embedding of a frame; None if the preset does not refine."""
@@ -588,10 +527,15 @@ class HQTracker(PromptSegmenter):
 
     def _write_memory(
         self, encoded: EncodedFrame, outputs: FrameOutputs, state: TrackState
-    ) -> None:
-        """Write the frame to all groups' memories; nothing can fail from here on."""
+    ) -> FrameOutputs:
+        """Write the frame to all groups' memories; nothing can fail from here on.
+
+        Returns:
+            What is to be reported.
+        """
         state.frame_index += 1
         state.slot_map, state.last_seen = outputs.slot_map, outputs.last_seen
         for memory, entry in zip(state.groups, outputs.entries, strict=True):
             memory.write(replace(entry, frame_index=state.frame_index))
         state.keep_features(encoded)
+        return outputs

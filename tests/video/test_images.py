@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from vots_hqtrack.errors import InputError
-from vots_hqtrack.frame import plan_frame, warn_if_tiny
+from vots_hqtrack.frame import find_small, plan_frame, warn_of_tiny
 from vots_hqtrack.types import Size
 from vots_hqtrack.video.images import leave_out_masks, read_frame
 from vots_hqtrack.video.losses import Losses
@@ -138,9 +138,10 @@ def test_given_mask_is_left_out_whatever_its_name(tmp_path):
 def test_tiny_objects_are_warned_of(caplog):
     label_map = np.zeros((1080, 1920), np.uint8)
     label_map[5:8, 5:8], label_map[100:200, 100:200] = 3, 4
-    warn_if_tiny(label_map, plan_frame(Size(1080, 1920)))
+    geometry = plan_frame(Size(1080, 1920))
+    warn_of_tiny(find_small(label_map, geometry), geometry)
     assert "object 3 is tiny: 9 pixels" in caplog.text
     assert "vanish; a video cut out around it, of 192 x 108 pixels at most, helps" in caplog.text
-    warn_if_tiny(label_map, plan_frame(Size(1080, 1920), 512))
+    warn_of_tiny(find_small(label_map, geometry), plan_frame(Size(1080, 1920), 512))
     assert "vanish; --set frame.long_edge=1024, or a video cut out around it" in caplog.text
     assert "object 4" not in caplog.text

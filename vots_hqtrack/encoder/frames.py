@@ -22,6 +22,9 @@ from vots_hqtrack.frame import (
 from vots_hqtrack.replay import launched_once
 from vots_hqtrack.types import FrameArray, FrameFeatures, Size
 
+_CROP_SCALE = 0.375
+"""Long side of a crop's network image as a fraction of that of frames."""
+
 
 @dataclass(slots=True)
 class EncodedFrame:
@@ -47,6 +50,9 @@ class FrameEncoder(Protocol):
 
     def plan(self, frame_size: Size, scale: float = 1.0) -> FrameGeometry:
         """Lay out a frame size, at a fraction of the usual resolution."""
+
+    def plan_crop(self, size: Size) -> FrameGeometry:
+        """Lay out a crop of a frame, enlarged to a fraction of a frame's long side."""
 
     def encode(self, frame: FrameArray, geometry: FrameGeometry) -> EncodedFrame:
         """Encode a uint8 ``(H, W, 3)`` RGB frame of the geometry's size."""
@@ -95,6 +101,13 @@ class NetworkEncoder:
             return usual
         edge = int(max(usual.network_size) * scale)
         return plan_aligned_frame(frame_size, min_short_edge=0, max_long_edge=edge)
+
+    def plan_crop(self, size: Size) -> FrameGeometry:
+        """Lay out a crop: its long side is 3/8 of a frame's at its largest."""
+        if not self._is_aligned:
+            return plan_frame(size, scaled_edge(self._config.long_edge, _CROP_SCALE))
+        edge = int(self._config.max_long_edge * _CROP_SCALE)
+        return plan_aligned_frame(size, min_short_edge=edge, max_long_edge=edge)
 
     def encode(self, frame: FrameArray, geometry: FrameGeometry) -> EncodedFrame:
         """Encode a frame once."""
