@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vots_hqtrack.config import HQOutput, RefinerConfig
 from vots_hqtrack.sam.geometry import SamGeometry, Window
 from vots_hqtrack.sam.mask_decoder import ALL_MASKS, MULTIMASK, SINGLE, Candidates
+from vots_hqtrack.sam.models import ImageEncoderViT, Sam, build_sam
 from vots_hqtrack.sam.prompts import Prompts
 from vots_hqtrack.sam.refiner import SamRefiner, sam_refiner
 from vots_hqtrack.sam.tiny_vit import WINDOW_BORDER, SharedFeatures, share_maps
@@ -68,6 +69,20 @@ class ReferenceDecoder(nn.Module):
         return last + self.decoder.compress_vit_feat(early)
 
 
+def narrow_sam(*, hq: bool) -> Sam:
+    """SAM with a narrow ViT: a block with windows, and one with global attention."""
+    sam: Any = build_sam("vit_tiny", hq=hq)
+    sam.image_encoder = ImageEncoderViT(
+        depth=2, embed_dim=96, num_heads=2, mlp_ratio=4, out_chans=256, use_rel_pos=True,
+        window_size=14, global_attn_indexes=(1,),
+    )  # fmt: skip
+    if hq:
+        compress = sam.mask_decoder.compress_vit_feat
+        compress[0] = nn.ConvTranspose2d(96, compress[0].out_channels, 2, stride=2)
+    narrow: Sam = sam.eval()
+    return narrow
+
+
 def reference_refiner(config: RefinerConfig, sam: Any, **options: Any) -> SamRefiner:
     """Build the refiner of a configuration on the modules of ``segment_anything_hq``."""
     return sam_refiner(ReferenceDecoder(sam, hq_output=config.hq_output), config, **options)
@@ -99,6 +114,9 @@ class ReferenceTinyViT(nn.Module):
             if len(maps) == 1:
                 stride8 = x
         return share_maps(stride8, maps[1], x, encoder.neck(x), Size(height, width))
+
+    def encode_empty(self) -> SharedFeatures:
+        return self(torch.zeros(1, 3, 1024, 1024))
 
 
 def _downsample(module: Any, x: Tensor) -> Tensor:

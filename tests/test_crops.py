@@ -238,6 +238,25 @@ def test_given_mask_moves_the_crop() -> None:
     assert state.crops[0].state.frame_index == 2
 
 
+def test_given_mask_that_is_large_ends_the_crop() -> None:
+    video = draw(2)
+    tracker = untrained("tracking.max_crops=1")
+    state = start(tracker, video)
+    label_map = np.where(video[1][1][LARGE], np.uint8(TINY), np.uint8(0))
+    tracker.write_given(tracker.encode(video[1][0]), label_map, state, frame_index=1)
+    assert not state.crops
+
+
+def test_long_thin_object_has_no_crop_that_would_not_enlarge_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    frame, mask = draw(1)[0][0], np.zeros((HEIGHT, WIDTH), bool)
+    mask[70, 20:300] = True
+    with caplog.at_level(logging.WARNING):
+        assert not untrained().initialize(frame, {1: mask}).crops
+    assert "object 1 is tiny" in caplog.text
+
+
 def test_exception_in_a_crop_leaves_the_state_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     video = draw(2)
     tracker = untrained("tracking.max_crops=1")

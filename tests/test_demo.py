@@ -164,19 +164,19 @@ def test_the_whole_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     steps: list[Step] = []
     tracker = TrackerEntry("Copy2", "The baseline again", "vots_hqtrack.vot.copy_first")
     scenes = SCENES[:2]
-    result = run_demo(Path("out"), tracker, num_frames=4, scenes=scenes, on_step=steps.append)
+    result = run_demo(Path("out"), tracker, num_frames=3, scenes=scenes, on_step=steps.append)
     evaluation = result.evaluation
     ours, baseline = (evaluation.measures[name] for name in ("Copy2", BASELINE_TRACKER))
     assert ours == baseline
     assert list(ours.sequences) == [scene.name for scene in scenes]
-    assert ours.overall.nre == pytest.approx(1 / 4)
+    assert ours.overall.nre == pytest.approx(1 / 3)
     paths = [result.overlay_path, result.preview_path]
     paths += [evaluation.report_path, evaluation.archive_path]
     for path in paths:
         assert path.is_absolute()
         assert path.stat().st_size > 1000
     video = cv2.VideoCapture(str(result.overlay_path))
-    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 4 * len(scenes)
+    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 3 * len(scenes)
     video.release()
     for step in steps:
         assert 0 <= step.num_done <= step.num_parts

@@ -15,6 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from pretend_cuda import CudaRefusesError, PretendCuda, cuda_dtypes, pretend_cuda
+from reference_sam import narrow_sam
 from torch import Tensor, nn
 from two_discs import draw_video
 
@@ -29,8 +30,6 @@ from vots_hqtrack.precision import cast_to_low_precision
 from vots_hqtrack.presets import PRESETS, load_preset
 from vots_hqtrack.result import FrameResult
 from vots_hqtrack.sam import refiner
-from vots_hqtrack.sam.models import ImageEncoderViT
-from vots_hqtrack.sam.vit import SamVitEncoder
 from vots_hqtrack.scoring import mean_probabilities
 from vots_hqtrack.settings import apply_settings
 from vots_hqtrack.tracker import HQTracker
@@ -58,7 +57,7 @@ def _torch_ops() -> Iterator[None]:
 
 
 def small_config(name: str, dtype: torch.dtype) -> TrackerConfig:
-    """Make a preset small; the refiner's ViT is that of `EncodedOnce`, with ViT-B's decoder."""
+    """Make a preset small; the refiner's ViT is narrow."""
     config = apply_settings(load_preset(name), [*SMALL, f"runtime.dtype={str(dtype)[6:]}"])
     if config.refiner.kind == "sam2":
         pytest.importorskip("transformers", reason="needs the extra transformers")
@@ -78,37 +77,11 @@ def small_video(num_frames: int) -> list[tuple[FrameArray, dict[int, MaskArray]]
     ]
 
 
-class EncodedOnce(nn.Module):
-    """A refiner's image encoder that three presets share, and that takes seconds an image."""
-
-    def __init__(self, dtype: torch.dtype) -> None:
-        super().__init__()
-        # One block with windows and one with global attention, as wide as ViT-B.
-        vit = ImageEncoderViT(
-            depth=2, embed_dim=768, num_heads=4, mlp_ratio=1, out_chans=256, use_rel_pos=True,
-            window_size=14, global_attn_indexes=(1,),
-        )  # fmt: skip
-        self.encoder = SamVitEncoder(vit, dtype)
-        self.known: dict[float, tuple[Tensor, list[Tensor]]] = {}
-
-    def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
-        key = float(image.sum())
-        if key not in self.known:
-            self.known[key] = self.encoder(image)
-        return self.known[key]
-
-
-@cache
-def shared_vit(dtype: torch.dtype) -> EncodedOnce:
-    with pretend_cuda() as device:
-        return EncodedOnce(dtype).to(device).eval()
-
-
 @cache
 def build_small(config: TrackerConfig) -> TrackerParts:
     with pytest.MonkeyPatch.context() as patch, pretend_cuda() as device:
         if config.refiner.model == "vit_b":
-            patch.setattr(refiner, "SamVitEncoder", lambda _, dtype: shared_vit(dtype))
+            patch.setattr(refiner, "build_sam", lambda _, *, hq: narrow_sam(hq=hq))
         return build_untrained_parts(config, device)
 
 
@@ -131,8 +104,15 @@ def check_result(result: FrameResult) -> None:
         assert np.isfinite(result.confidence_features[item]).all()
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        *((name, torch.bfloat16) for name in PRESETS),
+        # The rules are the same: every encoder and refiner once more.
+        *((name, torch.float16) for name in ("lite", "hqtrack", "vmos-r50")),
+    ],
+    ids=str,
+)
 def test_every_preset_tracks(name: str, dtype: torch.dtype) -> None:
     config = small_config(name, dtype)
     video = small_video(3 if name in ("lite", "vmos") else 2)

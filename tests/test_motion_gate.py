@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from shipped import shipped_tracker
 
-from vots_hqtrack import HQTracker
 from vots_hqtrack.errors import ConfigError
 from vots_hqtrack.frame import plan_frame
 from vots_hqtrack.motion_gate import CLOSED_LOGIT, LastSeen, close_outside, search_windows
@@ -84,11 +84,11 @@ def test_an_object_that_jumps_is_found_when_the_window_has_grown() -> None:
     found = {}
     for reach in (0.0, 1.0):
         settings = [
-            "frame.long_edge=512",
+            "frame.long_edge=256",
             "tracking.absence_score=0",
             f"tracking.search_reach={reach}",
         ]
-        tracker = HQTracker.from_preset("lite-vmos", device="cpu", settings=settings)
+        tracker = shipped_tracker("lite-vmos", settings)
         state = tracker.initialize(first, {1: before})
         tracker.track(first, state)
         found[reach] = [

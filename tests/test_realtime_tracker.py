@@ -11,7 +11,7 @@ import torch
 from two_discs import draw_video
 
 from vots_hqtrack import realtime as module
-from vots_hqtrack.build import build_untrained_parts, make_tracker
+from vots_hqtrack.build import TrackerParts, build_untrained_parts, make_tracker
 from vots_hqtrack.config import FrameConfig, RuntimeConfig, TrackerConfig
 from vots_hqtrack.encoder.frames import NetworkEncoder
 from vots_hqtrack.errors import ConfigError, InputError
@@ -38,10 +38,14 @@ class SteppingClock:
         return self.now
 
 
+@pytest.fixture(scope="module")
+def parts() -> TrackerParts:
+    return build_untrained_parts(apply_settings(vmos(), SMALL), CPU)
+
+
 @pytest.fixture
-def make(monkeypatch: pytest.MonkeyPatch) -> Callable[..., HQTracker]:
+def make(parts: TrackerParts, monkeypatch: pytest.MonkeyPatch) -> Callable[..., HQTracker]:
     """Makes trackers by budget; each step takes the same synthetic time."""
-    parts = build_untrained_parts(apply_settings(vmos(), SMALL), CPU)
 
     def with_budget(step: float, budget: float) -> HQTracker:
         monkeypatch.setattr(module, "device_clock", lambda _: SteppingClock(step))

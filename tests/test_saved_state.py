@@ -10,14 +10,12 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from shipped import shipped_tracker
 from two_discs import draw_video
 
-from vots_hqtrack.build import build_untrained_parts
 from vots_hqtrack.errors import HQTrackError, InputError
-from vots_hqtrack.presets import load_preset
 from vots_hqtrack.realtime import RealtimeState
 from vots_hqtrack.saved_state import SavedState, read_state, save_state
-from vots_hqtrack.settings import apply_settings
 from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.types import MaskArray
 
@@ -41,10 +39,7 @@ CASES = {
 
 
 def make_tracker(name: str, changes: tuple[str, ...]) -> HQTracker:
-    config = apply_settings(load_preset(name), [*SMALL, *changes])
-    torch.manual_seed(0)
-    device = torch.device("cpu")
-    return HQTracker(config, *build_untrained_parts(config, device), device)
+    return shipped_tracker(name, [*SMALL, *changes], is_trained=False)
 
 
 def twelve(masks: dict[int, MaskArray]) -> dict[int, MaskArray]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from device_runs import ON_CPU, ON_CUDA
+from shipped import shipped_tracker
 from two_discs import draw_video
 
 from vots_hqtrack.errors import ConfigError, HQTrackError, InputError, ShapeError
@@ -18,7 +19,7 @@ from vots_hqtrack.types import FrameArray
 
 pytestmark = pytest.mark.weights
 SMALL = ("frame.long_edge=256", "memory.gap=1", "memory.capacity=3", "runtime.dtype=float32")
-LONG, SHORT, OTHER = draw_video(5), draw_video(3, seed=9), draw_video(4, seed=50)
+LONG, SHORT, OTHER = draw_video(4), draw_video(3, seed=9), draw_video(4, seed=50)
 DIFFERENT = 1e-3
 """Fraction of pixels where two classes are as probable up to rounding, at most."""
 
@@ -115,7 +116,7 @@ def test_videos_beside_each_other_equal_each_alone(device: str) -> None:
     "settings", [(), ("tracking.mode=separate",), ("tracking.search_reach=1",)]
 )
 def test_batches_of_several_groups_and_with_search_windows(settings: tuple[str, ...]) -> None:
-    tracker = HQTracker.from_preset("lite-vmos", device="cpu", settings=[*SMALL, *settings])
+    tracker = shipped_tracker("lite-vmos", [*SMALL, *settings])
     videos = [Video(SHORT), Video(OTHER[:3])]
     for video, results in zip(videos, track_beside_each_other(tracker, videos), strict=True):
         check_equal(results, track_alone(tracker, video))
@@ -123,7 +124,7 @@ def test_batches_of_several_groups_and_with_search_windows(settings: tuple[str, 
 
 @pytest.fixture(scope="module")
 def tracker() -> HQTracker:
-    return HQTracker.from_preset("lite-vmos", device="cpu", settings=SMALL)
+    return shipped_tracker("lite-vmos", SMALL)
 
 
 def test_memory_of_a_video_does_not_hold_that_of_others(tracker: HQTracker) -> None:
@@ -163,7 +164,7 @@ def test_an_error_of_one_video_changes_none(tracker: HQTracker, kind: str) -> No
 
 def test_a_latency_budget_has_no_batches() -> None:
     settings = [*SMALL, "runtime.frame_budget=10"]
-    tracker = HQTracker.from_preset("lite-vmos", device="cpu", settings=settings)
+    tracker = shipped_tracker("lite-vmos", settings)
     with pytest.raises(ConfigError, match="one video at a time"):
         tracker.track_together([], [])
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from device_runs import ON_CUDA
+from shipped import shipped_tracker
 from two_discs import draw_video
 
 from vots_hqtrack.errors import InputError, ShapeError
@@ -26,6 +27,12 @@ DIFFERENT = 1e-4
 @pytest.fixture(scope="module")
 def tracker() -> HQTracker:
     return HQTracker.from_preset("lite", device="cpu", settings=SMALL)
+
+
+@pytest.fixture(scope="module")
+def unrefined() -> HQTracker:
+    """For what does not depend on the masks."""
+    return shipped_tracker("lite-vmos", SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +74,9 @@ def test_results_equal_those_of_track(
 @AHEAD
 @pytest.mark.parametrize("kind", ["unreadable", "other size", "no frame"])
 def test_an_error_comes_after_the_results_before_it(
-    tracker: HQTracker, monkeypatch: pytest.MonkeyPatch, kind: str, *, is_ahead: bool
+    unrefined: HQTracker, monkeypatch: pytest.MonkeyPatch, kind: str, *, is_ahead: bool
 ) -> None:
-    monkeypatch.setattr(tracker, "_encodes_ahead", is_ahead)
+    monkeypatch.setattr(unrefined, "_encodes_ahead", is_ahead)
 
     def frames() -> Iterator[FrameArray]:
         yield from FRAMES[1:3]
@@ -77,20 +84,20 @@ def test_an_error_comes_after_the_results_before_it(
             raise InputError("frame 3 cannot be read")
         yield FRAMES[3][:50] if kind == "other size" else None  # type: ignore[misc]
 
-    state = tracker.initialize(*VIDEO[0])
-    results = tracker.track_video(frames(), state)
+    state = unrefined.initialize(*VIDEO[0])
+    results = unrefined.track_video(frames(), state)
     assert [next(results).frame_index for _ in range(2)] == [1, 2]
     with pytest.raises(InputError if kind == "unreadable" else ShapeError):
         next(results)
     assert state.frame_index == 2
-    assert tracker.track(FRAMES[3], state).frame_index == 3
+    assert unrefined.track(FRAMES[3], state).frame_index == 3
 
 
 @AHEAD
 def test_frames_are_read_at_most_one_ahead(
-    tracker: HQTracker, monkeypatch: pytest.MonkeyPatch, *, is_ahead: bool
+    unrefined: HQTracker, monkeypatch: pytest.MonkeyPatch, *, is_ahead: bool
 ) -> None:
-    monkeypatch.setattr(tracker, "_encodes_ahead", is_ahead)
+    monkeypatch.setattr(unrefined, "_encodes_ahead", is_ahead)
     read: list[int] = []
 
     def frames() -> Iterator[FrameArray]:
@@ -98,26 +105,26 @@ def test_frames_are_read_at_most_one_ahead(
             read.append(number)
             yield FRAMES[number]
 
-    results = tracker.track_video(frames(), tracker.initialize(*VIDEO[0]))
+    results = unrefined.track_video(frames(), unrefined.initialize(*VIDEO[0]))
     next(results)
     assert read == ([1, 2] if is_ahead else [1])
     results.close()  # a run may end at any frame
-    assert list(tracker.track_video([], tracker.initialize(*VIDEO[0]))) == []
+    assert list(unrefined.track_video([], unrefined.initialize(*VIDEO[0]))) == []
 
 
 @AHEAD
 def test_the_arguments_are_checked(
-    tracker: HQTracker, monkeypatch: pytest.MonkeyPatch, *, is_ahead: bool
+    unrefined: HQTracker, monkeypatch: pytest.MonkeyPatch, *, is_ahead: bool
 ) -> None:
-    monkeypatch.setattr(tracker, "_encodes_ahead", is_ahead)
+    monkeypatch.setattr(unrefined, "_encodes_ahead", is_ahead)
     with pytest.raises(InputError, match="frames must be several arrays"):
-        next(tracker.track_video(5, None))  # type: ignore[arg-type]
+        next(unrefined.track_video(5, None))  # type: ignore[arg-type]
     with pytest.raises(InputError, match="must be the one that initialize returned"):
-        next(tracker.track_video(FRAMES, None))  # type: ignore[arg-type]
-    state = tracker.initialize(*VIDEO[0])
-    state.owner = tracker.number + 1
+        next(unrefined.track_video(FRAMES, None))  # type: ignore[arg-type]
+    state = unrefined.initialize(*VIDEO[0])
+    state.owner = unrefined.number + 1
     with pytest.raises(InputError, match="belongs to another tracker"):
-        next(tracker.track_video(FRAMES, state))
+        next(unrefined.track_video(FRAMES, state))
 
 
 @pytest.mark.parametrize("device", [ON_CUDA])

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vots_hqtrack.encoder.frames import EncodedFrame
 from vots_hqtrack.entry import public
-from vots_hqtrack.frame import find_small, is_small
+from vots_hqtrack.frame import find_small, is_small, network_area
 from vots_hqtrack.masks import mask_boxes
 from vots_hqtrack.memory import TrackState
 from vots_hqtrack.saved_state import SavedState
@@ -109,6 +109,10 @@ class CroppingTracker(HQTracker):
             encoded, label_map, state, frame_index=frame_index, is_reference=is_reference
         )
         for crop in state.crops:
+            if (own := _mask(crop.object_id, state)).any():
+                crop.follow(own.cpu().numpy())
+        state.crops = [crop for crop in state.crops if not crop.is_outgrown]
+        for crop in state.crops:
             self._give(crop, encoded.frame, state, is_reference=is_reference)
         small = find_small(state.label_map, state.geometry)
         self._open_crops(encoded.frame, small, state)
@@ -146,9 +150,8 @@ class CroppingTracker(HQTracker):
         """Go on with an object that has grown: in a larger crop, or else in the whole frame."""
         state.crops.remove(crop)
         area = int(_mask(crop.object_id, state).sum())
-        if is_small(area, state.geometry):
-            self._open_crops(encoded.frame, {crop.object_id: area}, state)
-        else:
+        small = {crop.object_id: area} if is_small(area, state.geometry) else {}
+        if not small or self._open_crops(encoded.frame, small, state):
             group, _ = state.slots.group_and_slot(crop.object_id)
             given = encoded.features, state.slot_map, [group], state
             self._write_reference(state.frame_index, *given, is_kept=False)
@@ -161,15 +164,22 @@ class CroppingTracker(HQTracker):
     def _open_crops(
         self, frame: FrameArray, small: Mapping[ObjectId, int], state: TrackState
     ) -> dict[ObjectId, int]:
-        """Begin to track small objects in crops, smallest first; return those without one."""
+        """Begin to track small objects in crops, smallest first; return those without one.
+
+        A long thin object may be small, and its crop too large to enlarge anything.
+        """
         known = {crop.object_id for crop in state.crops}
         left = {number: area for number, area in small.items() if number not in known}
-        room = max(self.config.tracking.max_crops - len(known), 0)
         ids = [_OWN, _OTHERS] if self.config.tracking.mode == "joint" else [_OWN]
-        for number in sorted(left, key=lambda number: left[number])[:room]:
+        for number, area in sorted(left.items(), key=lambda item: item[1]):
             x0, y0, x1, y1 = mask_boxes(_mask(number, state)[None])[0].tolist()
             side = int(min(max(SIDE * max(x1 - x0, y1 - y0), _MIN_SIDE), *frame.shape[:2]))
-            crop = Crop(number, self._make_state(self._encoder.plan_crop(Size(side, side))))
+            geometry = self._encoder.plan_crop(Size(side, side))
+            is_enlarged = network_area(area, geometry) > 2 * network_area(area, state.geometry)
+            if not is_enlarged or len(state.crops) >= self.config.tracking.max_crops:
+                continue
+            crop = Crop(number, self._make_state(geometry))
+            crop.follow(_mask(number, state).cpu().numpy())
             self._add_unseen(ids, crop.state, num_references=1)
             self._give(crop, frame, state)
             state.crops.append(crop)
@@ -181,8 +191,6 @@ class CroppingTracker(HQTracker):
     ) -> None:
         """Write the state's last frame with its masks to the memory of a crop."""
         own = _mask(crop.object_id, state).cpu().numpy()
-        if own.any():
-            crop.follow(own)
         part, size = crop.part(state.geometry.frame_size), crop.state.geometry.frame_size
         label_map = np.where(state.slot_map[part].cpu().numpy(), np.uint8(_OTHERS), np.uint8(0))
         label_map[own[part]] = _OWN

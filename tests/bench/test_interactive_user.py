@@ -40,7 +40,7 @@ def test_the_documented_command_plays_the_user(tmp_path: Path) -> None:
         Image.fromarray(frame).save(tmp_path / "frames" / f"{index:05d}.png")
         write_label_map(tmp_path / "truth" / f"{index:05d}.png", combine_masks(masks))
     command = ["bench", "--interactive", tmp_path / "truth", "--source", tmp_path / "frames"]
-    small = ["refiner.enabled=false", "frame.long_edge=512", "frame.min_short_edge=16"]
+    small = ["refiner.enabled=false", "frame.long_edge=256", "frame.min_short_edge=16"]
     words = [str(word) for word in command] + [part for text in small for part in ("--set", text)]
     shown = CliRunner().invoke(app, words, env={"COLUMNS": "120"}, catch_exceptions=False)
     rows = [line.split("│")[1:-1] for line in shown.stdout.splitlines() if line.startswith("│")]

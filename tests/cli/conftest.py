@@ -62,8 +62,10 @@ def trackers() -> dict:
 
 
 @pytest.fixture
-def track(runner, tmp_path, untrained, trackers, monkeypatch):
-    """Run ``hqtrack track``; return its result, its folder and the content of tracks.json."""
+def loaded_once(trackers, monkeypatch):
+    """Load each tracker of this process once, and encode each frame once."""
+    from shipped import EncodedOnce
+
     from vots_hqtrack.tracker import HQTracker
 
     load = HQTracker.from_config
@@ -72,9 +74,15 @@ def track(runner, tmp_path, untrained, trackers, monkeypatch):
         key = (config, *options.items())
         if key not in trackers:
             trackers[key] = load(config, **options)
+            trackers[key]._encoder = EncodedOnce(trackers[key]._encoder)
         return trackers[key]
 
     monkeypatch.setattr(HQTracker, "from_config", load_once)
+
+
+@pytest.fixture
+def track(runner, tmp_path, untrained, loaded_once):
+    """Run ``hqtrack track``; return its result, its folder and the content of tracks.json."""
 
     def run(*options, code=0):
         folder = tmp_path / "results"

@@ -56,7 +56,7 @@ def test_refiner_with_an_encoder_of_its_own_leaves_the_memory_alone(weights: Pat
     tracker = make(weights, RefinerConfig(prompt="box+mask"))
     state = tracker.initialize(clip.frames[0], {1: clip.labels[0] == 1})
     changed = False
-    for index, frame in enumerate(clip.frames[1:], start=1):
+    for index, frame in enumerate(clip.frames[1:3], start=1):
         result = tracker.track(frame, state)
         differs = result.initial_masks[ObjectId(1)] != (clip.labels[index] == 1)
         assert differs.mean() <= CLOSED_LOOP_SHARE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -16,6 +16,7 @@ from vots_hqtrack.encoder.frames import NetworkEncoder
 from vots_hqtrack.presets import lite
 from vots_hqtrack.sam.embed import SharedEmbedder
 from vots_hqtrack.sam.models import build_sam
+from vots_hqtrack.sam.tiny_vit import TinyViT
 from vots_hqtrack.sam.weights import load_sam_weights
 from vots_hqtrack.settings import apply_settings
 from vots_hqtrack.tracker import HQTracker
@@ -36,10 +37,10 @@ def follow(config: TrackerConfig, *, is_reference: bool = False) -> list[Any]:
         load_into(sam, tensors, source=options.weights)
         network = ReferenceTinyViT(sam).eval()
         encoder = NetworkEncoder(network, config.frame, strides=(8, 16, 32))
-        refiner = reference_refiner(options, sam, embed=SharedEmbedder(network))
+        refiner = reference_refiner(options, sam, embed=SharedEmbedder(cast(TinyViT, network)))
         parts = parts._replace(encoder=encoder, refiner=refiner)
     tracker = HQTracker(config, *parts, CPU)
-    video = draw_video(3)
+    video = draw_video(2)
     state = tracker.initialize(*video[0])
     return [tracker.track(frame, state) for frame, _ in video[1:]]
 

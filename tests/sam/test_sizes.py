@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from reference_sam import ReferenceDecoder
+from reference_sam import ReferenceDecoder, narrow_sam
 
 from vots_hqtrack.encoder.frames import EncodedFrame
 from vots_hqtrack.frame import plan_frame
@@ -29,7 +29,7 @@ ROUNDING = 1e-3
 def _sam(model: str, *, hq: bool) -> Sam:
     with torch.random.fork_rng():
         torch.manual_seed(11)
-        sam = build_sam(model, hq=hq)
+        sam = narrow_sam(hq=hq) if model == "narrow" else build_sam(model, hq=hq)
         with torch.no_grad():
             for parameter in sam.mask_decoder.parameters():
                 parameter.add_(torch.randn(parameter.shape), alpha=0.05)
@@ -98,26 +98,20 @@ def test_vit_b_batched_masks_equal_the_predictors() -> None:
     _check(sam, embedding, _predictor(sam, embedding))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("model", "hq", "blocks"),
+    ("model", "hq"),
     [
-        # The others are as the second block, with windows, and the third, with global attention.
-        ("vit_b", True, slice(1, 3)),
+        ("narrow", True),
         *(
-            pytest.param(model, hq, None, marks=pytest.mark.large)
+            pytest.param(model, hq, marks=pytest.mark.large)
             for model in ("vit_b", "vit_l", "vit_h")
             for hq in (False, True)
         ),
     ],
 )
-def test_whole_network_from_frame_to_masks(
-    model: str, hq: bool, blocks: slice | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_whole_network_from_frame_to_masks(model: str, hq: bool) -> None:
     """The frame encoder's one walk and the batched decoder, against the predictor's own way."""
     sam = _sam(model, hq=hq)
-    if blocks:
-        monkeypatch.setattr(sam.image_encoder, "blocks", sam.image_encoder.blocks[blocks])
     frame = np.random.default_rng(1).integers(0, 256, (*FRAME, 3), dtype=np.uint8)
     embed = OwnEmbedder(sam.image_encoder)
     geometry = plan_frame(FRAME)

@@ -149,3 +149,12 @@ def test_embedding_is_laid_over_the_background(encoder: TinyViT) -> None:
     assert torch.equal(found.embedding[:, :, :6], maps.neck)
     assert torch.equal(found.embedding[:, :, 6:], background.neck[:, :, 6:])
     assert found.early.shape == (1, 64, 64, 160)
+    assert torch.equal(found.early[:, 6:], background.early.permute(0, 2, 3, 1)[:, 6:])
+
+
+def test_trackers_with_the_same_weights_share_the_background(encoder: TinyViT, sam: Sam) -> None:
+    first, same = (SharedEmbedder(network).background for network in (encoder, build(sam)))
+    assert same is first
+    other = build(sam)
+    other.neck[0].weight.data[0, 0] += 0.1
+    assert not torch.equal(SharedEmbedder(other).background.neck, first.neck)

@@ -1,8 +1,7 @@
-"""Both stages, one after the other, and the demo with what they leave: all parts, toy sizes."""
+"""Both stages, one after the other, and a tracker with what they leave: all parts, toy sizes."""
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import cv2
@@ -10,9 +9,11 @@ import numpy as np
 import pytest
 
 from vots_hqtrack.settings import set_options
+from vots_hqtrack.tracker import HQTracker
 from vots_hqtrack.training.recipe_files import build_recipe, read_tables
 from vots_hqtrack.training.trainer import RunResult, Trainer
-from vots_hqtrack.vot.registry import hqtrack_entry
+from vots_hqtrack.video.label_maps import read_label_map
+from vots_hqtrack.video.reader import read_frame
 
 NETWORK = (
     "vmos.width_s16=16",
@@ -62,29 +63,24 @@ def run_stage(name: str, root: Path, settings: list[str], steps: int) -> RunResu
 
 
 @pytest.mark.weights
-@pytest.mark.vot
-@pytest.mark.slow
-def test_first_stage_second_stage_demo(tmp_path: Path) -> None:
-    if importlib.util.find_spec("skimage") is None:
-        pytest.skip("needs the extra 'demo'")
-    from vots_hqtrack.demo.run import run_demo
-    from vots_hqtrack.demo.scenes import load_scenes
-
+def test_first_stage_second_stage_tracker(tmp_path: Path) -> None:
     write_data(tmp_path)
     photos = ["data.kind=folder", "data.root=photos", "data.augment=photo"]
-    assert run_stage("paper-stage1", tmp_path, photos, 3).step == 3
+    assert run_stage("paper-stage1", tmp_path, photos, 2).step == 2
     first = tmp_path / "paper-stage1" / "last.safetensors"
     videos = ["data.kind=davis", "data.root=davis", f"model.weights={first}"]
     dev = ["dev.root=davis", "dev.sequences=disc", "dev.max_frames=3"]
-    result = run_stage("paper-stage2", tmp_path, [*videos, *dev, "augment.short_edge=192"], 2)
+    result = run_stage("paper-stage2", tmp_path, [*videos, *dev, "augment.short_edge=192"], 1)
     assert result.best is not None
     assert 0 <= result.best <= 1
     weights = tmp_path / "paper-stage2" / "best.safetensors"
-    tracker = hqtrack_entry(preset="lite-vmos", device="cpu", weights=weights, settings=NETWORK)
-    demo = run_demo(tmp_path / "demo", tracker, num_frames=3, scenes=load_scenes()[:1])
-    quality = demo.evaluation.measures["HQTrack"].overall.quality
-    assert quality is not None
-    assert 0 <= quality <= 1
+    tracker = HQTracker.from_preset("lite-vmos", device="cpu", weights=weights, settings=NETWORK)
+    frames = sorted((tmp_path / "davis").rglob("*.jpg"))
+    truth = read_label_map(tmp_path / "davis" / "Annotations" / "480p" / "disc" / "0.png") == 1
+    state = tracker.initialize(read_frame(frames[0]), {1: truth})
+    found = tracker.track(read_frame(frames[1]), state)
+    assert found.masks[1].shape == truth.shape
+    assert 0 <= found.scores[1] <= 1
 
 
 def test_second_stage_begins_with_the_first_ones_weights(tmp_path: Path) -> None:

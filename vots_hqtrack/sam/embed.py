@@ -3,39 +3,62 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from vots_hqtrack.checkpoints.load import digest_of
 from vots_hqtrack.config import CompileBackend
 from vots_hqtrack.encoder.frames import EncodedFrame
 from vots_hqtrack.errors import ConfigError
 from vots_hqtrack.frame import frame_to_image, plan_frame
 from vots_hqtrack.replay import launched_once
-from vots_hqtrack.sam.tiny_vit import SAM_INPUT, SharedFeatures
+from vots_hqtrack.sam.tiny_vit import SAM_INPUT, SharedFeatures, TinyViT
 from vots_hqtrack.types import FrameArray, ImageEmbedding, Size
+
+
+class EmptyInput(NamedTuple):
+    """SAM's maps of an input without a frame.
+
+    Attributes:
+        neck: ``(1, 256, 64, 64)``.
+        early: ``(1, 160, 64, 64)``.
+    """
+
+    neck: Tensor
+    early: Tensor
+
+
+MAX_KNOWN_INPUTS = 4
+"""Largest number of such maps that are kept, of 7 MB each in float32."""
+_known_inputs: dict[str, EmptyInput] = {}
+"""By the weights: trackers of one process share them."""
 
 
 class SharedEmbedder:
     """Makes the embedding from the features that the shared encoder gave VMOS.
 
     Args:
-        encoder: That encoder, which returns ``SharedFeatures``; in evaluation mode.
+        encoder: That encoder; in evaluation mode.
     """
 
-    def __init__(self, encoder: nn.Module) -> None:
+    def __init__(self, encoder: TinyViT) -> None:
         self._encoder = encoder
 
     @cached_property
-    def background(self) -> SharedFeatures:
-        """Features of the padding, the same for all frames; computed when first read."""
-        device = next(self._encoder.parameters()).device
-        with torch.inference_mode():
-            features: SharedFeatures = self._encoder(
-                torch.zeros(1, 3, SAM_INPUT, SAM_INPUT, device=device)
-            )
-        return features
+    def background(self) -> EmptyInput:
+        """Maps of the padding, the same for all frames; computed when first read."""
+        key = _fingerprint(self._encoder)
+        known = _known_inputs.get(key)
+        if known is None:
+            with torch.inference_mode():
+                features = self._encoder.encode_empty()
+            known = _known_inputs[key] = EmptyInput(features.neck, features.early)
+            for oldest in list(_known_inputs)[:-MAX_KNOWN_INPUTS]:
+                _known_inputs.pop(oldest, None)  # another thread may have been faster
+        return known
 
     def __call__(self, encoded: EncodedFrame) -> ImageEmbedding:
         """Paste a frame's maps over those of an empty SAM input.
@@ -96,3 +119,11 @@ def sam_image(frame: FrameArray, device: torch.device) -> tuple[Tensor, Size]:
     square = image.new_zeros(1, 3, SAM_INPUT, SAM_INPUT)
     square[..., : image.shape[-2], : image.shape[-1]] = image
     return square, geometry.input_size
+
+
+def _fingerprint(encoder: nn.Module) -> str:
+    """Name an encoder by its weights, their device, and the number of threads that compute."""
+    weights = chain(encoder.named_parameters(), encoder.named_buffers())
+    where = next(encoder.parameters()).device
+    digest = digest_of({name: tensor.detach().cpu() for name, tensor in weights})
+    return f"{digest} {where} {torch.get_num_threads()}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -394,7 +394,7 @@ def build_sam_refiner(config: RefinerConfig, options: RefinerOptions) -> SamRefi
     encoder = encoder.to(device).eval()
     embed: Callable[[EncodedFrame], Any]
     if options.shares_encoder:
-        embed = shared = SharedEmbedder(encoder)
+        embed = shared = SharedEmbedder(cast(TinyViT, encoder))  # by its name, above
         if config.enabled:  # else the first box or click computes it, if there ever is one
             _ = shared.background
     else:

@@ -30,6 +30,11 @@ SAM_STRIDE = 16
 WINDOW_BORDER = 224
 """Distance in pixels between common borders of the windows: 7 tokens at strides 8 and 16, and 14 at
 stride 16."""
+EMPTY_SIDE = 408
+"""Side of an input of zeros, at which :meth:`TinyViT.encode_empty` looks in place of SAM's: 77
+tokens less at stride 8, which are eleven windows."""
+EMPTY_BORDER = 28
+"""Tokens at stride 8, four windows, of which the last one is out of the border's reach."""
 
 WIDTHS = (64, 128, 160, 320)
 """Channels of the stages at strides 4, 8, 16 and 16. The first one has convolutions alone."""
@@ -118,13 +123,37 @@ class TinyViT(nn.Module):
             raise ShapeError(f"SAM's encoder wants sides that are {wanted}, got {width}x{height}")
         if is_padded:
             image = F.pad(image, (0, _missing(width), 0, _missing(height)))
-        x = image.to(self.dtype, memory_format=torch.channels_last)
         with torch.autocast(image.device.type, enabled=False):
-            x = self.downsamples[0](self.stages[0](self.stem(x)))
-            stride8 = self.stages[1](x)
-            early = self.downsamples[1](stride8)
-            last = self.stages[3](self.downsamples[2](self.stages[2](early)))
-            return share_maps(stride8, early, last, self.neck(last), Size(height, width))
+            return self._encode_stride8(self._to_stride8(image), Size(height, width))
+
+    def encode_empty(self) -> SharedFeatures:
+        """Encode SAM's input without a frame, 1024 x 1024 zeros, in half the time of ``forward``.
+
+        Up to stride 8 a window reaches its neighbours only, so that all windows of zeros are equal
+        but those near a border: a few are computed, and repeated.
+        """
+        image = torch.zeros(1, 3, EMPTY_SIDE, EMPTY_SIDE, device=next(self.parameters()).device)
+        with torch.autocast(image.device.type, enabled=False):
+            stride8 = self._to_stride8(image)
+            missing = SAM_INPUT // 8 - stride8.shape[-1]
+            index = torch.arange(stride8.shape[-1], device=image.device)
+            inside = index[EMPTY_BORDER - 7 : EMPTY_BORDER].repeat(missing // 7)
+            index = torch.cat([index[:EMPTY_BORDER], inside, index[EMPTY_BORDER:]])
+            stride8 = stride8.index_select(2, index).index_select(3, index)
+            stride8 = stride8.contiguous(memory_format=torch.channels_last)
+            return self._encode_stride8(stride8, Size(SAM_INPUT, SAM_INPUT))
+
+    def _to_stride8(self, image: Tensor) -> Tensor:
+        """Map ``(B, 3, H, W)`` to ``(B, 128, H/8, W/8)``."""
+        x = image.to(self.dtype, memory_format=torch.channels_last)
+        stride8: Tensor = self.stages[1](self.downsamples[0](self.stages[0](self.stem(x))))
+        return stride8
+
+    def _encode_stride8(self, stride8: Tensor, size: Size) -> SharedFeatures:
+        """Make the features of an input of a size from its map at stride 8."""
+        early = self.downsamples[1](stride8)
+        last = self.stages[3](self.downsamples[2](self.stages[2](early)))
+        return share_maps(stride8, early, last, self.neck(last), size)
 
 
 @register_encoder("sam", channels=(128, 576, 256), strides=(8, 16, 32), of_refiner="sam")
