@@ -81,10 +81,10 @@ def test_split_keeps_asked_objects_that_do_not_occur_and_leaves_others_out() -> 
 def test_combine_exceptions() -> None:
     with pytest.raises(InputError, match="at least one mask"):
         combine_masks({})
-    with pytest.raises(InputError, match=r"1\.\.255, got 0"):
+    with pytest.raises(InputError, match=r"1\.\.1000, got 0"):
         combine_masks({ObjectId(0): _mask("x")})
-    with pytest.raises(InputError, match="256"):
-        combine_masks({ObjectId(256): _mask("x")})
+    with pytest.raises(InputError, match="1001"):
+        combine_masks({ObjectId(1001): _mask("x")})
     with pytest.raises(ShapeError, match="one size"):
         combine_masks({ObjectId(1): _mask("x"), ObjectId(2): _mask("xx")})
     with pytest.raises(ShapeError, match="uint8"):

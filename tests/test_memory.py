@@ -13,7 +13,7 @@ from vots_hqtrack.errors import InputError
 from vots_hqtrack.memory import GroupMemory, ObjectSlots, new_group
 from vots_hqtrack.types import LayerMemory, MemoryEntry, ObjectId
 
-object_id_lists = st.lists(st.integers(1, 255).map(ObjectId), unique=True, min_size=1, max_size=60)
+object_id_lists = st.lists(st.integers(1, 1000).map(ObjectId), unique=True, min_size=1, max_size=60)
 
 
 def entry(frame_index: int) -> MemoryEntry:
@@ -211,7 +211,7 @@ def test_maps_are_converted_without_loss(
 ) -> None:
     slots = ObjectSlots(group_size)
     slots.add(object_ids)
-    label_map = np.random.default_rng(seed).choice([0, *object_ids], (6, 7)).astype(np.uint8)
+    label_map = np.random.default_rng(seed).choice([0, *object_ids], (6, 7)).astype(np.uint16)
     slot_map = slots.to_slots(label_map)
     assert np.array_equal(slots.to_object_ids(slot_map), label_map)
     for number in range(slots.num_groups):

@@ -147,8 +147,8 @@ class TestTracking:
             (None, {1: np.zeros(SIZE, bool)}, "object 1 is empty"),
             (None, {1: np.ones((9, 9), bool)}, "256x96, got 9x9"),
             (None, {1: np.ones(SIZE, np.uint8)}, "must be a bool array, got uint8"),
-            (None, {0: np.ones(SIZE, bool)}, "must be whole numbers 1..255, got 0"),
-            (None, {i: np.ones(SIZE, bool) for i in range(1, 301)}, "at most 255 objects"),
+            (None, {0: np.ones(SIZE, bool)}, "must be whole numbers 1..1000, got 0"),
+            (None, {i: np.ones(SIZE, bool) for i in range(1, 1002)}, "at most 1000 objects"),
         ],
     )
     def test_bad_input_is_named(

@@ -25,6 +25,7 @@ from vots_hqtrack.types import (
     MaskArray,
     ObjectId,
     check_object_id,
+    label_dtype,
 )
 
 _logger = logging.getLogger(__name__)
@@ -51,13 +52,13 @@ def combine_masks(masks: Mapping[ObjectId, MaskArray]) -> LabelArray:
     Of masks of one size the lowest object id wins. The order of the mapping does not matter.
 
     Args:
-        masks: Bool ``(H, W)`` by object id, 1..255.
+        masks: Bool ``(H, W)`` by object id, 1..1000.
 
     Returns:
-        ``(H, W)`` uint8, 0 = background.
+        ``(H, W)`` object ids, 0 = background.
 
     Raises:
-        InputError: The mapping is empty, an id is outside 1..255, or an object is left without
+        InputError: The mapping is empty, an id is outside 1..1000, or an object is left without
             pixels.
         ShapeError: A mask is not bool ``(H, W)``, or the sizes differ.
 
@@ -78,12 +79,19 @@ def combine_masks(masks: Mapping[ObjectId, MaskArray]) -> LabelArray:
                 f"masks must be bool (H, W) of one size, got {mask.dtype} {mask.shape} for "
                 f"object {object_id} where another mask has {shape}"
             )
+    label_map = paint_masks(by_id)
     areas = {object_id: int(np.count_nonzero(mask)) for object_id, mask in by_id.items()}
-    label_map = np.zeros(shape, dtype=np.uint8)
-    for object_id in sorted(by_id, key=lambda key: (areas[key], key), reverse=True):
-        label_map[by_id[object_id]] = object_id
     if sum(areas.values()) > np.count_nonzero(label_map):
         _check_visible(by_id, areas, label_map)
+    return label_map
+
+
+def paint_masks(masks: Mapping[ObjectId, MaskArray]) -> LabelArray:
+    """Paint checked masks as :func:`combine_masks` does; an object may be left without pixels."""
+    areas = {object_id: int(np.count_nonzero(mask)) for object_id, mask in masks.items()}
+    label_map = np.zeros(next(iter(masks.values())).shape, dtype=label_dtype(max(masks)))
+    for object_id in sorted(masks, key=lambda key: (areas[key], key), reverse=True):
+        label_map[masks[object_id]] = object_id
     return label_map
 
 
@@ -94,11 +102,11 @@ def lay_over(existing: LabelArray, added: Mapping[ObjectId, MaskArray]) -> Label
     logged: its mask may have been wrong.
 
     Args:
-        existing: ``(H, W)`` uint8, ids of known objects.
+        existing: ``(H, W)`` ids of known objects.
         added: Bool ``(H, W)`` by id, new objects; an empty mask is an object that is not seen.
 
     Returns:
-        ``(H, W)`` uint8 ids of all objects.
+        ``(H, W)`` ids of all objects.
 
     Raises:
         InputError: A new object is left without pixels.
@@ -138,7 +146,7 @@ def split_label_map(
         Bool ``(H, W)`` by object id, ids ascending; all False for an object that does not occur.
 
     Raises:
-        InputError: An id is outside 1..255.
+        InputError: An id is outside 1..1000.
         ShapeError: The label map is not an integer ``(H, W)``.
 
     Example:
@@ -191,12 +199,17 @@ def one_hot_slots(label_map: Tensor, num_slots: int = SLOTS_PER_GROUP) -> Tensor
     return (label_map.long().unsqueeze(1) == slots).to(torch.float32)
 
 
+def slot_dtype(num_objects: int) -> torch.dtype:
+    """Return the dtype of slot maps of so many objects: uint8, or int16 for more than 255."""
+    return torch.uint8 if num_objects <= torch.iinfo(torch.uint8).max else torch.int16
+
+
 def split_slot_map(slot_map: Tensor, num_objects: int) -> Tensor:
     """Split a slot map into masks.
 
     Args:
-        slot_map: ``(H, W)`` uint8, number of the object from 1; 0 = background.
-        num_objects: Number of masks ``N``, at most 255.
+        slot_map: ``(H, W)`` integer, number of the object from 1; 0 = background.
+        num_objects: Number of masks ``N``.
 
     Returns:
         ``(N, H, W)`` bool.
@@ -204,6 +217,8 @@ def split_slot_map(slot_map: Tensor, num_objects: int) -> Tensor:
     if not isinstance(slot_map, Tensor) or slot_map.ndim != 2:
         got = _describe(slot_map) if isinstance(slot_map, Tensor) else type(slot_map).__name__
         raise ShapeError(f"a slot map must be a tensor (H, W), got {got}")
+    if num_objects > torch.iinfo(slot_map.dtype).max:  # a row number must not wrap around
+        slot_map = slot_map.to(slot_dtype(num_objects))
     masks = slot_map.new_empty((num_objects, *slot_map.shape), dtype=torch.bool)
     for row, mask in enumerate(masks):
         torch.eq(slot_map, row + 1, out=mask)

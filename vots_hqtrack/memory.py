@@ -6,10 +6,11 @@ frames, and a short-term entry that is a few frames old.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,11 +32,20 @@ from vots_hqtrack.types import (
     MemoryFrames,
     ObjectId,
     Slot,
+    label_table,
 )
 
 if TYPE_CHECKING:
     from vots_hqtrack.crops import Crop
 
+SlotArray = npt.NDArray[np.integer[Any]]
+"""Slot map on the CPU, ``(H, W)``: uint8, or int16 of more than 255 objects."""
+
+_logger = logging.getLogger(__name__)
+
+_MANY_OBJECTS = 255
+_BYTES_OF_MASKS = 4
+"""Bytes that a pixel takes for each object while a frame is segmented: masks before and after."""
 _SAMPLE_BYTES = 1 << 20
 """Bytes of a frame that are kept to recognise it, at most."""
 
@@ -100,15 +110,17 @@ class ObjectSlots:
         start = group * self.group_size
         return tuple(self._order[start : start + self.group_size])
 
-    def to_slots(self, label_map: LabelArray) -> npt.NDArray[np.uint8]:
-        """Convert a label map of object ids to a slot map."""
-        table = np.zeros(MAX_OBJECTS + 1, np.uint8)
+    def to_slots(self, label_map: LabelArray) -> SlotArray:
+        """Convert a label map of object ids to a slot map; other ids are background."""
+        few = len(self._order) <= np.iinfo(np.uint8).max
+        table: SlotArray = np.zeros(MAX_OBJECTS + 2, np.uint8 if few else np.int16)
         table[self._order] = np.arange(1, len(self._order) + 1)
-        return table[label_map]
+        slot_map: npt.NDArray[Any] = table.take(label_map, mode="clip")
+        return slot_map
 
-    def to_object_ids(self, slot_map: npt.NDArray[np.uint8]) -> LabelArray:
+    def to_object_ids(self, slot_map: SlotArray) -> LabelArray:
         """Convert a slot map to a label map of object ids."""
-        return np.array([0, *self._order], np.uint8)[slot_map]
+        return label_table(self._order)[slot_map]
 
     def in_group(self, slot_map: Tensor, group: int) -> Tensor:
         """Keep the objects of one group.
@@ -126,7 +138,9 @@ class ObjectSlots:
 def slots_in_group(slot_map: Tensor, group: int, group_size: int) -> Tensor:
     """Keep the objects of one group, as :meth:`ObjectSlots.in_group`."""
     first = group * group_size
-    last = min(first + group_size, MAX_OBJECTS)
+    last = min(first + group_size, torch.iinfo(slot_map.dtype).max)
+    if first >= last:  # a number that the dtype cannot hold would wrap around
+        return torch.zeros_like(slot_map)
     return (slot_map - first) * ((slot_map > first) & (slot_map <= last))
 
 
@@ -263,7 +277,8 @@ class TrackState:
 
     Attributes:
         geometry: Layout of the video's frames in the network's input.
-        slot_map: ``(H, W)`` uint8 on the device, the masks of the last frame that went to memory.
+        slot_map: ``(H, W)`` on the device, uint8 or int16: the masks of the last frame that went to
+            memory.
         slots: Object ids and their slots.
         frame_index: Last frame seen; the reference frame is 0.
         groups: Memory of each group.
@@ -297,7 +312,7 @@ class TrackState:
 
     @property
     def label_map(self) -> LabelArray:
-        """``(H, W)`` uint8 object ids of the last frame's masks, as they went to memory."""
+        """``(H, W)`` object ids of the last frame's masks, as they went to memory."""
         return self.slots.to_object_ids(self.slot_map.cpu().numpy())
 
     @property
@@ -305,6 +320,29 @@ class TrackState:
         """Bytes of the memory; constant once it is full."""
         crops = sum(crop.state.nbytes for crop in self.crops)
         return crops + sum(group.nbytes for group in self.groups)
+
+
+def warn_if_many(state: TrackState, groups: Iterable[int], config: MemoryConfig) -> None:
+    """Warn of the memory that more than 255 objects will take, where groups of them begin.
+
+    Args:
+        state: The video.
+        groups: Groups to which a frame was just written.
+        config: Options of its memory.
+    """
+    num_objects, num_groups = len(state.slots.object_ids), state.slots.num_groups
+    written = [state.groups[number] for number in groups]
+    if num_objects <= _MANY_OBJECTS or all(len(group.frame_indices) > 1 for group in written):
+        return
+    entry = written[0].read().short_term.nbytes
+    full = num_groups * entry * (config.capacity + config.short_term_delay)
+    height, width = state.geometry.frame_size
+    masks = num_objects * height * width * _BYTES_OF_MASKS
+    _logger.warning(
+        "%d objects take %d passes a frame, %.1f GB for their memory once it is full, and %.1f GB "
+        "for the masks of a frame",
+        *(num_objects, num_groups, full / 1e9, masks / 1e9),
+    )
 
 
 def _sample_rows(frame: FrameArray) -> FrameArray:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vots_hqtrack.errors import ShapeError
-from vots_hqtrack.masks import split_slot_map
+from vots_hqtrack.masks import slot_dtype, split_slot_map
 from vots_hqtrack.types import Size
 
 PROBABILITY_MARGIN = 1e-5
@@ -28,7 +28,7 @@ class InitialMasks:
     """VMOS's masks of N objects in one frame, before refinement.
 
     Attributes:
-        slot_map: ``(H, W)`` uint8, number of the object from 1; 0 = background.
+        slot_map: ``(H, W)`` uint8 or int16, number of the object from 1; 0 = background.
         masks: ``(N, H, W)`` bool, the same object by object.
         probability: ``(H, W)`` float, of the class in the slot map.
     """
@@ -96,7 +96,7 @@ def initial_masks(probabilities: Tensor) -> InitialMasks:
     """Give every pixel to its most probable class, the first of equal ones.
 
     Args:
-        probabilities: ``(1 + N, H, W)`` float of at most 256 classes, the background first.
+        probabilities: ``(1 + N, H, W)`` float, the background first.
     """
     slot_map, best = _most_probable(probabilities)
     return InitialMasks(slot_map, split_slot_map(slot_map, len(probabilities) - 1), best)
@@ -128,10 +128,11 @@ def _most_probable(probabilities: Tensor) -> tuple[Tensor, Tensor]:
     """Return the most probable class of each pixel, and its probability."""
     # PyTorch's argmax over the first dimension takes twenty times as long on the CPU.
     best = probabilities[0].clone()
-    slot_map = torch.zeros_like(best, dtype=torch.uint8)
+    dtype = slot_dtype(len(probabilities) - 1)
+    slot_map = torch.zeros_like(best, dtype=dtype)
     for number, probability in enumerate(probabilities[1:], start=1):
         # Numbers grow, so the maximum is the newest; masked writes in PyTorch are 50 times slower.
-        newest = (probability > best).view(torch.uint8).mul_(number)
+        newest = (probability > best).view(torch.uint8).to(dtype).mul_(number)
         torch.maximum(slot_map, newest, out=slot_map)
         torch.maximum(best, probability, out=best)
     return slot_map, best

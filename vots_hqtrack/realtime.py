@@ -267,7 +267,7 @@ class ReferenceFrame:
     Attributes:
         frame_index: Index of the frame in the video.
         frame: uint8 ``(H, W, 3)`` RGB, a copy.
-        slot_map: ``(H, W)`` uint8 on the device, its masks.
+        slot_map: ``(H, W)`` on the device, its masks.
         groups: Groups of which it is a reference frame.
     """
 

@@ -25,6 +25,7 @@ from vots_hqtrack.types import (
     MaskArray,
     ObjectId,
     Source,
+    label_table,
 )
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class DeviceMasks(Mapping[ObjectId, MaskArray]):
     nobody changes a mask for others.
 
     Args:
-        slot_map: ``(H, W)`` uint8: number of the object in ``object_ids``, from 1; 0 = background.
+        slot_map: ``(H, W)``: number of the object in ``object_ids``, from 1; 0 = background.
         object_ids: The objects.
         absent: Objects without a mask here, whatever the slot map says.
     """
@@ -100,13 +101,13 @@ class DeviceMasks(Mapping[ObjectId, MaskArray]):
 
     @property
     def label_map(self) -> LabelArray:
-        """``(H, W)`` uint8 object ids on the CPU, 0 = background; a new array."""
+        """``(H, W)`` object ids on the CPU, 0 = background; a new array."""
         return self._label_map.copy()
 
     @cached_property
     def _label_map(self) -> LabelArray:
-        kept = [0 if number in self._absent else number for number in self._object_ids]
-        table = np.array([0, *kept], np.uint8)
+        table = label_table(self._object_ids)
+        table[np.isin(table, self._absent)] = 0
         label_map: LabelArray = table[self._slot_map.cpu().numpy()]
         del self._slot_map
         return label_map
@@ -140,7 +141,7 @@ class FrameResult:
 
     @property
     def label_map(self) -> LabelArray:
-        """``(H, W)`` uint8 object ids of the masks, 0 = background."""
+        """``(H, W)`` object ids of the masks, 0 = background."""
         masks = self.masks
         return masks.label_map if isinstance(masks, DeviceMasks) else combine_masks(masks)
 
@@ -163,8 +164,8 @@ class ScoredMasks:
     """Masks of N objects to report, on the device, with what their scores are computed from.
 
     Attributes:
-        slot_map: ``(H, W)`` uint8, number of the object from 1; 0 = background.
-        initial: ``(H, W)`` uint8, the same before refinement.
+        slot_map: ``(H, W)`` uint8 or int16, number of the object from 1; 0 = background.
+        initial: ``(H, W)``, the same before refinement.
         numbers: ``(N, 2 + K)`` float: the object has a pixel; its mask is the refined one; then the
             confidence features of calibrated scores, or the mean probability.
         probabilities: ``(1 + N, H'/4, W'/4)`` float, the background first.

@@ -74,7 +74,7 @@ class FrameOutputs:
 
     Attributes:
         scored: Masks to report, with what their scores are computed from.
-        slot_map: ``(H, W)`` uint8, the masks for the memory.
+        slot_map: ``(H, W)`` uint8 or int16, the masks for the memory.
         entries: The frame's memory entry of each group, without its number.
         last_seen: Boxes for the motion gate; None without one.
     """
@@ -221,7 +221,7 @@ class FrameSegmenter:
     def _choose_memory_masks(
         self, initial: InitialMasks, final: FinalMasks, inputs: FrameInputs
     ) -> Tensor:
-        """Return the masks for the memory that the preset names: ``(H, W)`` uint8."""
+        """Return the masks for the memory that the preset names, a slot map."""
         tracking = self._config.tracking
         if tracking.memory_masks == "initial":
             return initial.slot_map
@@ -251,7 +251,7 @@ class FrameSegmenter:
     def encode_masks(
         self, slots: Tensor, geometry: FrameGeometry, *, refused: Tensor | None = None
     ) -> IdentityEmbedding:
-        """Embed ``(H', W')`` uint8 slots of a group; refused pixels have no identity."""
+        """Embed ``(H', W')`` integer slots of a group; refused pixels have no identity."""
         one_hot = one_hot_slots(slots[None])
         if refused is not None:
             one_hot = one_hot * ~mask_to_network(refused, geometry)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vots_hqtrack.errors import InputError, ShapeError
-from vots_hqtrack.masks import check_mask_stack, has_pixels, mask_overlap
+from vots_hqtrack.masks import check_mask_stack, has_pixels, mask_overlap, slot_dtype
 from vots_hqtrack.merge import InitialMasks
 from vots_hqtrack.types import ObjectId
 
@@ -39,7 +39,7 @@ class FinalMasks:
     """Masks of one frame to report.
 
     Attributes:
-        slot_map: ``(H, W)`` uint8, number of the object from 1; 0 = background.
+        slot_map: ``(H, W)`` uint8 or int16, number of the object from 1; 0 = background.
         is_refined: ``(N,)`` bool, True where the refined mask was taken.
     """
 
@@ -116,7 +116,7 @@ def resolve_overlaps(
         initial: ``(N, H, W)`` bool, VMOS's masks in the same order; None goes by id alone.
 
     Returns:
-        ``(H, W)`` uint8 slot map: row of the object, from 1; 0 = background.
+        ``(H, W)`` slot map, uint8 or int16: row of the object, from 1; 0 = background.
 
     Raises:
         InputError: The ids are not as many as the masks, or an id occurs twice.
@@ -132,7 +132,7 @@ def resolve_overlaps(
         raise InputError(
             f"wanted {len(masks)} different object ids, one for each mask, got {list(object_ids)}"
         )
-    slot_map = masks.new_zeros(masks.shape[1:], dtype=torch.uint8)
+    slot_map = masks.new_zeros(masks.shape[1:], dtype=slot_dtype(len(masks)))
     has_stronger = taken = masks.new_zeros(masks.shape[1:])
     if initial is not None:
         check_mask_stack(initial)
@@ -148,5 +148,5 @@ def resolve_overlaps(
         if initial is not None:
             claimed &= initial[row] | ~has_stronger
         taken = taken | claimed
-        slot_map += claimed.view(torch.uint8) * (row + 1)
+        slot_map += claimed.view(torch.uint8).to(slot_map.dtype) * (row + 1)
     return slot_map

@@ -23,7 +23,7 @@ from vots_hqtrack.entry import public, tracker_numbers
 from vots_hqtrack.errors import ConfigError, InputError
 from vots_hqtrack.frame import FrameGeometry, find_small, labels_to_network, warn_of_tiny
 from vots_hqtrack.masks import BACKGROUND, combine_masks, lay_over, split_slot_map
-from vots_hqtrack.memory import ObjectSlots, TrackState, new_group, without_numbers
+from vots_hqtrack.memory import ObjectSlots, TrackState, new_group, warn_if_many, without_numbers
 from vots_hqtrack.motion_gate import LastSeen
 from vots_hqtrack.presets import load_preset
 from vots_hqtrack.prompt_segmenter import PromptSegmenter
@@ -138,7 +138,7 @@ class HQTracker(PublishedTracker, PromptSegmenter):
 
         Args:
             frame: Reference frame, uint8 ``(H, W, 3)`` RGB.
-            masks: Bool ``(H, W)`` by object id, 1..255. Where several claim a pixel, the smallest
+            masks: Bool ``(H, W)`` by object id, 1..1000. Where several claim a pixel, the smallest
                 gets it.
 
         Returns:
@@ -319,7 +319,7 @@ class HQTracker(PublishedTracker, PromptSegmenter):
 
         Args:
             frame_size: Size of its frames.
-            object_ids: All its objects, 1..255.
+            object_ids: All its objects, 1..1000.
             num_references: Reference frames to make room for, beside the frames that are tracked.
         """
         ids = sorted(ObjectId(number) for number in object_ids)
@@ -345,7 +345,7 @@ class HQTracker(PublishedTracker, PromptSegmenter):
 
         Args:
             encoded: The frame, of :meth:`encode`.
-            label_map: ``(H, W)`` uint8 object ids of all objects, 0 = background; other ids are
+            label_map: ``(H, W)`` object ids of all objects, 0 = background; other ids are
                 background.
             state: The video; it is changed.
             frame_index: Index of the frame: the next frame that is tracked is the one after it.
@@ -464,6 +464,7 @@ class HQTracker(PublishedTracker, PromptSegmenter):
             output = self._vmos.propagate(features, identity)
             entry = self._vmos.write_memory(frame_index, output.proposals, identity)
             state.groups[number].write_reference(entry, is_kept=is_kept)
+        warn_if_many(state, groups, self.config.memory)
 
     @public
     def _encode_ahead(self, frame: FrameArray, state: TrackState) -> EncodedFrame:

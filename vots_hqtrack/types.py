@@ -15,7 +15,7 @@ import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, NewType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NewType
 
 import numpy as np
 import numpy.typing as npt
@@ -26,20 +26,26 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ObjectId = NewType("ObjectId", int)
-"""The caller's name of an object, 1..255, for ever."""
+"""The caller's name of an object, 1..1000, for ever."""
 
 Slot = NewType("Slot", int)
 """An object's index in a tensor, 1..10 inside its group; 0 is the background."""
 
 MaskArray = npt.NDArray[np.bool_]
 FrameArray = npt.NDArray[np.uint8]
-LabelArray = npt.NDArray[np.uint8]
+LabelArray = npt.NDArray[np.unsignedinteger[Any]]
+"""Object ids ``(H, W)``, 0 = background: uint8, or uint16 for ids above 255."""
 
 Source = Literal["given", "initial", "refined", "absent"]
 """Origin of a reported mask: the caller, VMOS, the refiner, or none (the object is not seen)."""
 
 SLOTS_PER_GROUP = 10
-MAX_OBJECTS = 255
+MAX_OBJECTS = 1000
+"""Objects of a video at most, and the highest object id."""
+VOID_LABEL = 255
+"""Value of pixels without a label in 8-bit masks."""
+PROMPT_IDS = f"1 to {MAX_OBJECTS} without {VOID_LABEL}"
+"""Ids of objects that prompts name, in words; see `is_prompt_id`."""
 
 
 class Size(NamedTuple):
@@ -283,7 +289,7 @@ def check_frame(frame: object, *, expected: Size | None = None) -> Size:
 
 
 def check_object_id(object_id: object) -> ObjectId:
-    """Check an object id: a whole number of Python or NumPy, 1..255.
+    """Check an object id: a whole number of Python or NumPy, 1..1000.
 
     Raises:
         InputError: It is another object or number.
@@ -293,6 +299,26 @@ def check_object_id(object_id: object) -> ObjectId:
         got = reprlib.repr(object_id)
         raise InputError(f"object ids must be whole numbers 1..{MAX_OBJECTS}, got {got}")
     return ObjectId(int(object_id))  # type: ignore[call-overload]
+
+
+def is_prompt_id(number: float) -> bool:
+    """Whether prompts may name an object so: its masks must not look like pixels without a label.
+
+    Example:
+        >>> [is_prompt_id(number) for number in (1, 254, 255, 1000, 1001)]
+        [True, True, False, True, False]
+    """
+    return 1 <= number <= MAX_OBJECTS and number != VOID_LABEL
+
+
+def label_dtype(last: int) -> type[np.uint8] | type[np.uint16]:
+    """Return the dtype of label maps with object ids up to ``last``."""
+    return np.uint8 if last <= np.iinfo(np.uint8).max else np.uint16
+
+
+def label_table(object_ids: Sequence[ObjectId]) -> LabelArray:
+    """Return the object id of each number in a slot map; 0 is the background."""
+    return np.array([0, *object_ids], label_dtype(max(object_ids, default=0)))
 
 
 def check_boxes(boxes: object) -> list[tuple[float, float, float, float]]:
@@ -354,7 +380,7 @@ def check_masks(masks: Mapping[int, MaskArray], size: Size) -> dict[ObjectId, Ma
         The same masks, C-contiguous.
 
     Raises:
-        InputError: No object, an id outside 1..255, or a mask without a pixel.
+        InputError: No object, an id outside 1..1000, or a mask without a pixel.
         ShapeError: A mask is not bool or has another size than the frame.
     """
     if not isinstance(masks, Mapping):

@@ -101,7 +101,7 @@ def test_synthetic_objects_are_whole_and_apart(objects: int, size: tuple[int, in
     assert np.array_equal(frame, SyntheticVideo(Size(*size), objects).frame(3))
 
 
-@pytest.mark.parametrize(("objects", "size"), [(0, (48, 64)), (256, (480, 854)), (9, (6, 6))])
+@pytest.mark.parametrize(("objects", "size"), [(0, (48, 64)), (1001, (480, 854)), (9, (6, 6))])
 def test_exception_objects_that_do_not_fit(objects: int, size: tuple[int, int]) -> None:
     with pytest.raises(ConfigError, match=str(objects)):
         SyntheticVideo(Size(*size), objects)

@@ -98,17 +98,17 @@ def test_mask_without_an_object(refuse, given, first_mask):
     assert refuse(*given).endswith("is empty: wanted at least one object, got none")
 
 
-def test_three_hundred_objects(refuse, frames, untrained, tmp_path):
+def test_more_than_a_thousand_objects(refuse, frames, untrained, tmp_path):
     labels = np.zeros(SIZE, dtype=np.uint16)
-    labels.flat[:300] = np.arange(1, 301)
+    labels.flat[:1001] = np.arange(1, 1002)
     path = save(tmp_path / "many.png", labels)
     line = refuse(frames, "--mask", path, "--weights", untrained)
-    assert line.endswith("must hold object ids from 1 to 255, got 300 ids from 1 to 300")
+    assert line.endswith("must hold object ids from 1 to 1000, got 1001 ids from 1 to 1001")
 
 
-def test_three_hundred_boxes(refuse, frames):
-    boxes = [part for _ in range(300) for part in ("--box", "1,1,9,9")]
-    assert refuse(frames, *boxes) == "at most 255 objects fit one video, got 300 boxes"
+def test_more_than_a_thousand_boxes(refuse, frames):
+    boxes = [part for _ in range(1001) for part in ("--box", "1,1,9,9")]
+    assert refuse(frames, *boxes) == "at most 1000 objects fit one video, got 1001 boxes"
 
 
 def test_photo_as_mask(refuse, frames, untrained, tmp_path):

@@ -79,9 +79,18 @@ FIRST = ("frames", "0", "1")
         (_changed("frames", "01", to={}), "frames.01: wanted a frame number from 0"),
         (_changed("frames", "٣", to={}), "wanted a frame number from 0"),
         (_changed("frames", "0", to={}), "frames.0: wanted an object {...} that is not empty"),
-        (_changed("frames", "0", "0", to={"box": [1, 1, 1, 1]}), "object ids from 1 to 254"),
-        (_changed("frames", "0", "255", to={"box": [1, 1, 1, 1]}), "object ids from 1 to 254"),
-        (_changed("frames", "0", "a", to={"box": [1, 1, 1, 1]}), "object ids from 1 to 254"),
+        (
+            _changed("frames", "0", "0", to={"box": [1, 1, 1, 1]}),
+            "object ids from 1 to 1000 without 255",
+        ),
+        (
+            _changed("frames", "0", "255", to={"box": [1, 1, 1, 1]}),
+            "object ids from 1 to 1000 without 255",
+        ),
+        (
+            _changed("frames", "0", "a", to={"box": [1, 1, 1, 1]}),
+            "object ids from 1 to 1000 without 255",
+        ),
         (_changed(*FIRST, to={}), "frames.0.1: wanted an object {...} that is not empty"),
         (_changed(*FIRST, to=[1]), "frames.0.1: wanted an object"),
         (_changed(*FIRST, "point", to=[1, 2]), "frames.0.1: wanted the keys points, labels, box"),

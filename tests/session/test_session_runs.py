@@ -510,9 +510,9 @@ def test_a_killed_process_loses_the_frame_at_work_and_no_more(
         ({"box": [1, 2, 30, 40], "clear_old_points": False}, "replaces the mask"),
         ({"frame_idx": 7, "box": [1, 2, 30, 40]}, "0 to 6, got 7"),
         ({"frame_idx": -1, "box": [1, 2, 30, 40]}, "0 to 6, got -1"),
-        ({"obj_id": 0, "box": [1, 2, 30, 40]}, "1..254"),
-        ({"obj_id": 255, "box": [1, 2, 30, 40]}, "1..254"),
-        ({"obj_id": "1", "box": [1, 2, 30, 40]}, "1..254"),
+        ({"obj_id": 0, "box": [1, 2, 30, 40]}, "1 to 1000 without 255"),
+        ({"obj_id": 255, "box": [1, 2, 30, 40]}, "1 to 1000 without 255"),
+        ({"obj_id": "1", "box": [1, 2, 30, 40]}, "1 to 1000 without 255"),
     ],
 )
 def test_exception_of_prompts(
@@ -521,6 +521,17 @@ def test_exception_of_prompts(
     with pytest.raises(InputError, match=error):
         predictor.add_new_points_or_box(state, **{"frame_idx": 0, "obj_id": 1, **options})
     assert (state.object_ids, dict(state.records), state.can_undo) == ((), {}, False)
+
+
+def test_an_id_above_255_is_kept_on_disk(predictor: InteractivePredictor, tmp_path: Path) -> None:
+    with predictor.init_state(FRAMES, project=tmp_path / "project") as state:
+        for number, object_id in ((1, 300), (2, 1000)):
+            predictor.add_new_mask(state, 0, object_id, TRUTH[0][number])
+        list(predictor.propagate_in_video(state, max_frame_num_to_track=2))
+        maps = [state.label_map(index) for index in range(2)]
+    assert [sorted(np.unique(found)) for found in maps] == [[0, 300, 1000]] * 2
+    with predictor.init_state(FRAMES, project=tmp_path / "project") as again:
+        assert all(np.array_equal(again.label_map(i), found) for i, found in enumerate(maps))
 
 
 def test_exception_of_the_other_methods(

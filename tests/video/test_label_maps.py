@@ -14,6 +14,7 @@ from vots_hqtrack.video.label_maps import (
     mask_box,
     palette,
     read_label_map,
+    read_written_map,
     write_label_map,
 )
 
@@ -113,10 +114,39 @@ def test_empty_map_is_read(tmp_path):
     assert not read_label_map(save(tmp_path / "empty.png", np.zeros((2, 3), np.uint8))).any()
 
 
-def test_three_hundred_objects_are_an_error(tmp_path):
-    path = save(tmp_path / "many.png", np.arange(301, dtype=np.uint16).reshape(7, 43))
-    with pytest.raises(InputError, match=r"many\.png must hold object ids from 1 to 255, got 300"):
+def test_more_than_a_thousand_objects_are_an_error(tmp_path):
+    path = save(tmp_path / "many.png", np.arange(1002, dtype=np.uint16).reshape(3, 334))
+    with pytest.raises(
+        InputError, match=r"many\.png must hold object ids from 1 to 1000, got 1001"
+    ):
         read_label_map(path)
+
+
+@pytest.mark.parametrize("last", [256, 300, 1000])
+def test_ids_above_255_are_read_from_16_bits_as_they_were_written(tmp_path, last):
+    labels = np.array([[0, 1, 254, 255], [last, last, 3, 0]], dtype=np.uint16)
+    write_label_map(tmp_path / "many.png", labels)
+    for read in (read_label_map, read_written_map):
+        found = read(tmp_path / "many.png")
+        assert found.dtype == np.uint16
+        assert np.array_equal(found, labels)
+
+
+def test_a_label_map_with_ids_that_no_object_has_was_not_written_by_us(tmp_path):
+    path = save(tmp_path / "other.png", np.full((2, 3), 1001, np.uint16))
+    with pytest.raises(InputError, match="must hold ids up to 1000, got 1001"):
+        read_written_map(path)
+    with pytest.raises(InputError, match="indexed PNG, or grey of 16 bits, got mode L"):
+        read_written_map(save(tmp_path / "grey.png", np.zeros((2, 3), np.uint8)))
+
+
+def test_255_is_an_object_where_the_sequence_has_higher_ids(tmp_path):
+    shown = save(tmp_path / "a.png", np.array([[0, 1, 255]], np.uint16))
+    high = save(tmp_path / "b.png", np.array([[0, 1, 300]], np.uint16))
+    assert LabelMaps([shown, high]).read(shown).tolist() == [[0, 1, 255]]
+    assert LabelMaps([shown]).read(shown).tolist() == [[0, 1, 0]]
+    void = save(tmp_path / "c.png", np.array([[0, 300, 65535]], np.uint16))
+    assert LabelMaps([void]).read(void).tolist() == [[0, 300, 0]]
 
 
 def test_photo_is_an_error(tmp_path):

@@ -14,7 +14,14 @@ from rich.table import Table
 
 from vots_hqtrack.allocation import keep_freed_memory
 from vots_hqtrack.cli.console import err, out, show
-from vots_hqtrack.cli.options import DeviceOption, SettingsOption, refuse_nan
+from vots_hqtrack.cli.options import (
+    DeviceOption,
+    SettingsOption,
+    given_options,
+    refuse_nan,
+    refuse_set_too,
+    refuse_unread,
+)
 from vots_hqtrack.errors import ConfigError, InputError
 from vots_hqtrack.io import atomic_path
 
@@ -51,7 +58,7 @@ SizesOption = Annotated[
 ObjectsOption = Annotated[
     list[int] | None,
     typer.Option(
-        "--objects", min=1, max=255, metavar="N", help="Objects; may be repeated. [default: 3]"
+        "--objects", min=1, max=1000, metavar="N", help="Objects; may be repeated. [default: 3]"
     ),
 ]
 MemoryOption = Annotated[
@@ -202,17 +209,10 @@ def bench(
 
 def _check_options(ctx: typer.Context, json_path: Path | None) -> None:
     """Refuse options that this kind of measurement would not read, before it begins."""
-    given = [
-        option.opts[0]
-        for option in ctx.command.params
-        if (source := ctx.get_parameter_source(option.name or "")) and source.name == "COMMANDLINE"
-    ]
+    given = given_options(ctx)
     for kind, read in _OTHER_KINDS.items():
-        ignored = [name for name in given if name not in (kind, *read)]
-        if kind in given and ignored:
-            raise ConfigError(
-                f"{kind} does not read {', '.join(ignored)}; it reads {', '.join(read)}"
-            )
+        if kind in given:
+            refuse_unread(ctx, kind, read)
     for name, other in _NEEDS.items():
         if name in given and other not in given:
             raise ConfigError(f"{name} goes with {other}")
@@ -261,9 +261,13 @@ def _make_case(preset: str, memory: str, dtype: str, settings: Sequence[str], de
 
     if memory != "full" and not memory.isdecimal():
         raise ConfigError(f"--memory must be full or a number of frames, got {memory!r}")
-    wanted = [] if memory == "full" else [f"memory.capacity={memory}"]
-    wanted += [] if dtype == "auto" else [f"runtime.dtype={dtype}"]
-    return Case(apply_settings(load_preset(preset), [*wanted, *settings]), device)
+    wanted = {"--memory": ("memory.capacity", memory), "--dtype": ("runtime.dtype", dtype)}
+    changes = []
+    for option, (changed, value) in wanted.items():
+        if value not in ("full", "auto"):
+            refuse_set_too(settings, option, changed)
+            changes.append(f"{changed}={value}")
+    return Case(apply_settings(load_preset(preset), [*changes, *settings]), device)
 
 
 def _parse_size(text: str) -> Size:

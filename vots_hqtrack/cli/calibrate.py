@@ -13,7 +13,14 @@ import typer
 from rich.table import Table
 
 from vots_hqtrack.cli.console import out, say, show
-from vots_hqtrack.cli.options import DeviceOption, PresetOption, SettingsOption, WeightsOption
+from vots_hqtrack.cli.options import (
+    DeviceOption,
+    PresetOption,
+    SettingsOption,
+    WeightsOption,
+    refuse_needless,
+    refuse_set_too,
+)
 from vots_hqtrack.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -54,6 +61,7 @@ ClipsOption = Annotated[
 
 @calibrate_app.command(no_args_is_help=True)
 def observe(
+    ctx: typer.Context,
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder that holds the data sets.")],
     to: Annotated[Path, typer.Option("--out", metavar="FILE", help="Observations are added here.")],
     preset: PresetOption = "lite",
@@ -89,8 +97,7 @@ def observe(
     from vots_hqtrack.training.recipe_files import load_recipe
     from vots_hqtrack.types import Size
 
-    if composed and step:
-        raise ConfigError("wanted either --step or --composed, got both")
+    _check_options(ctx, settings)
     _check_out(to)
     chosen = _split(sets), _split(sequences)
     opened = stress_clips.open_stress_data(load_recipe(recipe), data, *chosen)
@@ -111,6 +118,15 @@ def observe(
         good = f"{sum(each.is_good for each in found)} of {len(found)} masks good"
         say(f"{clip.kind} {clip.origin}: {good}")
     show(to)
+
+
+def _check_options(ctx: typer.Context, settings: list[str] | None) -> None:
+    if ctx.params["step"]:
+        if ctx.params["composed"]:
+            raise ConfigError("wanted either --step or --composed, got both")
+        refuse_needless(ctx, ("--seed",), "with --step, which samples nothing")
+    for text in ALL_MASKS:
+        refuse_set_too(settings, "observe", text.partition("=")[0])
 
 
 def _check_out(path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vots_hqtrack.cli.console import err, out, show
+from vots_hqtrack.cli.options import refuse_unread
 from vots_hqtrack.cli.progress import frame_progress
 from vots_hqtrack.errors import InputError, PartialError, printable
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 
 def export(
+    ctx: typer.Context,
     source: Annotated[
         Path | None,
         typer.Argument(
@@ -60,7 +62,7 @@ def export(
     lost, because the run was cut or because they overlap, give exit code 5.
     """
     if list_formats:
-        _print_formats()
+        _print_formats(ctx)
         return
     if source is None or to is None or target is None:
         given = {"SOURCE": source, "--to": to, "--out": target}
@@ -87,7 +89,8 @@ def _run(plan: ExportPlan) -> None:
         raise PartialError(f"the export is partial: {'; '.join(faults)}")
 
 
-def _print_formats() -> None:
+def _print_formats(ctx: typer.Context) -> None:
+    refuse_unread(ctx, "--list", ())
     from vots_hqtrack.formats.registry import FORMATS
 
     for name, found in FORMATS.items():

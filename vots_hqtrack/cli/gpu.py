@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vots_hqtrack.cli.console import say, show
-from vots_hqtrack.cli.options import refuse_nan
+from vots_hqtrack.cli.options import refuse_nan, refuse_needless
 from vots_hqtrack.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -51,9 +51,13 @@ MinutesOption = Annotated[
     ),
 ]
 
+_OF_STEPS = {"proof": ("--test-args",), "speed": ("--model",), "train": ("--data", "--train-args")}
+"""Options that one step alone reads."""
+
 
 @gpu_app.command()
 def run(
+    ctx: typer.Context,
     out_folder: OutOption = Path("gpu-out"),
     steps: Annotated[
         str, typer.Option("--steps", metavar="NAMES", help="Out of proof,speed,train.")
@@ -81,9 +85,15 @@ def run(
     """Run the steps, each in processes of its own with a time limit; write report.md as it goes."""
     from vots_hqtrack.bench.gpu.kit import KitOptions, run_kit
 
+    chosen = tuple(name.strip() for name in steps.split(",") if name.strip())
+    for step, names in _OF_STEPS.items():
+        if step not in chosen:
+            refuse_needless(ctx, names, f"without the step {step}")
+    if data is None:
+        refuse_needless(ctx, ("--train-args",), "without --data")
     options = KitOptions(
         out=out_folder,
-        steps=tuple(name.strip() for name in steps.split(",") if name.strip()),
+        steps=chosen,
         device=device,
         is_quick=quick,
         seconds=60 * minutes,

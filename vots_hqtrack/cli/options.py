@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -22,6 +22,68 @@ def refuse_nan(value: float | None) -> float | None:
     if value is not None and math.isnan(value):
         raise typer.BadParameter("wanted a number, got nan")
     return value
+
+
+def given_options(ctx: typer.Context) -> list[str]:
+    """Return the options and arguments that the command line has, by the names that users know."""
+    found = []
+    for option in ctx.command.params:
+        source = ctx.get_parameter_source(option.name or "")
+        if source is not None and source.name == "COMMANDLINE":
+            name = option.opts[0]
+            found.append(
+                name
+                if name.startswith("-")
+                else str(getattr(option, "metavar", None) or name.upper())
+            )
+    return found
+
+
+def refuse_unread(ctx: typer.Context, kind: str, read: Collection[str]) -> None:
+    """Refuse options that a command does not read beside another one.
+
+    Args:
+        ctx: Context of the command.
+        kind: Option by which it does something else.
+        read: Options and arguments that it reads then.
+
+    Raises:
+        ConfigError: There are others.
+    """
+    if unread := [name for name in given_options(ctx) if name not in (kind, *read)]:
+        reads = f"it reads {', '.join(read)}" if read else "it goes alone"
+        raise ConfigError(f"{kind} does not read {', '.join(unread)}; {reads}")
+
+
+def refuse_needless(ctx: typer.Context, names: Collection[str], why: str) -> None:
+    """Refuse options that would change nothing.
+
+    Args:
+        ctx: Context of the command.
+        names: The options.
+        why: Reason, after "... changes nothing".
+
+    Raises:
+        ConfigError: One of them is given.
+    """
+    if needless := [name for name in given_options(ctx) if name in names]:
+        verb = "changes" if len(needless) == 1 else "change"
+        raise ConfigError(f"{', '.join(needless)} {verb} nothing {why}")
+
+
+def refuse_set_too(settings: Iterable[str] | None, option: str, changed: str) -> None:
+    """Refuse ``--set`` of what another option that is given decides.
+
+    Args:
+        settings: ``section.option=value`` texts, or None.
+        option: The other option, or the command.
+        changed: Name of what it decides, ``section.option``.
+
+    Raises:
+        ConfigError: It is among the settings.
+    """
+    if any(text.partition("=")[0].strip() == changed for text in settings or ()):
+        raise ConfigError(f"{option} decides {changed}: leave --set {changed} out")
 
 
 PresetOption = Annotated[
@@ -80,8 +142,7 @@ def find_model(ctx: typer.Context, model: str, weights: Path | None) -> Model:
         ConfigError: Another option says otherwise, or there is no such tracker.
         WeightsError: The hub has no such tracker, or its files are missing.
     """
-    source = ctx.get_parameter_source("preset")
-    is_given = source is not None and source.name != "DEFAULT"
+    is_given = "--preset" in given_options(ctx)
     for name, is_there in (("--preset", is_given), ("--weights", weights is not None)):
         if is_there:
             raise ConfigError(f"wanted either --model or {name}, got both")
@@ -119,6 +180,7 @@ def build_config(
         built = load_toml(built, config)
     built = apply_settings(built, settings or ())
     if not refine:
+        refuse_set_too(settings, "--no-refine", "refiner.enabled")
         refiner = dataclasses.replace(built.refiner, enabled=False)
         built = dataclasses.replace(built, refiner=refiner)
     return built

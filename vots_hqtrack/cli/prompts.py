@@ -22,10 +22,9 @@ from typing import Any, NamedTuple
 
 from vots_hqtrack.cli.boxes import Box, parse_box
 from vots_hqtrack.errors import InputError
+from vots_hqtrack.types import MAX_OBJECTS, PROMPT_IDS, is_prompt_id
 
 FORMAT_VERSION = 1
-LAST_OBJECT = 254
-"""Highest object id of points and files; masks have 255 for pixels without a label."""
 _POINT = re.compile(r"([^,@]+),([^,@]+)(?:,([+-]))?(?:@([0-9]{1,9}))?")
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,8}", re.ASCII)
 
@@ -114,8 +113,8 @@ def parse_point(text: str) -> tuple[int, Point]:
     if not (math.isfinite(x) and math.isfinite(y)):
         raise InputError(f"a point must have finite numbers, got {text!r}")
     number = int(found[4] or 1)
-    if not 1 <= number <= LAST_OBJECT:
-        raise InputError(f"the object of a point must be 1 to {LAST_OBJECT}, got {text!r}")
+    if not is_prompt_id(number):
+        raise InputError(f"the object of a point must be {PROMPT_IDS}, got {text!r}")
     return number, Point(x, y, found[3] != "-")
 
 
@@ -125,8 +124,6 @@ def frame_prompt(boxes: Sequence[str], points: Sequence[str]) -> FramePrompt:
     Raises:
         InputError: One cannot be read, or an object has only points outside of it.
     """
-    from vots_hqtrack.types import MAX_OBJECTS
-
     if len(boxes) > MAX_OBJECTS:
         raise InputError(f"at most {MAX_OBJECTS} objects fit one video, got {len(boxes)} boxes")
     boxes_by_id = dict(enumerate(map(parse_box, boxes), start=1))
@@ -249,9 +246,9 @@ def _numbers(value: object, count: int, where: str, wanted: str) -> list[float]:
 
 
 def _object_id(name: str, where: str) -> int:
-    wanted = f"object ids from 1 to {LAST_OBJECT}"
+    wanted = f"object ids from {PROMPT_IDS}"
     number = _number(name, where, wanted)
-    if not 1 <= number <= LAST_OBJECT:
+    if not is_prompt_id(number):
         raise _wrong(where, wanted, name)
     return number
 

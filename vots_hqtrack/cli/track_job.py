@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from vots_hqtrack.cli.prompts import LAST_OBJECT, FramePrompt, read_prompts
+from vots_hqtrack.cli.prompts import FramePrompt, read_prompts
 from vots_hqtrack.cli.spans import Pass, Span, plan_passes
 from vots_hqtrack.errors import HQTrackError, InputError
 
@@ -274,6 +274,7 @@ def _plan(source: FrameSource, given: GivenPrompts, span: Span) -> list[Pass]:
 
 def _check_session(job: Job) -> None:
     """Refuse what runs backward, and prompts on other frames than the first, cannot keep."""
+    from vots_hqtrack.types import PROMPT_IDS, is_prompt_id
     from vots_hqtrack.video.result_folder import PASSES_NAME, SESSION_NAME
 
     options = job.options
@@ -286,8 +287,8 @@ def _check_session(job: Job) -> None:
     if os.path.lexists(project) and not (job.folder / PASSES_NAME).is_file():
         raise InputError(f"{project} is not of a run that was cut; move it, or give another --out")
     ids = [number for prompt in job.prompts.values() for number in prompt.objects]
-    if max(ids, default=0) > LAST_OBJECT:
-        raise InputError(f"{what} take object ids up to {LAST_OBJECT}, got {max(ids)}")
+    if wrong := [number for number in ids if not is_prompt_id(number)]:
+        raise InputError(f"{what} take object ids from {PROMPT_IDS}, got {wrong[0]}")
 
 
 def _files_of(source: FrameSource) -> list[Path]:

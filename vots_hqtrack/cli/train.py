@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from vots_hqtrack.cli.console import say, show
-from vots_hqtrack.cli.options import refuse_nan
+from vots_hqtrack.cli.options import refuse_nan, refuse_set_too, refuse_unread
 from vots_hqtrack.cli.signals import SIGNAL_EXIT
 from vots_hqtrack.cli.train_pack import pack
 from vots_hqtrack.cli.train_progress import TrainProgress
@@ -66,6 +66,7 @@ AVERAGE_HELP = "Averaged weights of that run; without, last.safetensors beside i
 
 @train_app.command(DEFAULT_COMMAND, hidden=True)
 def train(
+    ctx: typer.Context,
     config: Annotated[str, typer.Argument(metavar="CONFIG", help=RECIPE_HELP)],
     run: Annotated[Path | None, typer.Option("--out", metavar="RUN", help=FOLDER_HELP)] = None,
     data: Annotated[
@@ -96,6 +97,7 @@ def train(
 
     Several GPUs or machines: accelerate launch -m vots_hqtrack train CONFIG ...
     """
+    _check_options(ctx, settings)
     from vots_hqtrack.settings import set_options
     from vots_hqtrack.training.recipe import Recipe
     from vots_hqtrack.training.recipe_files import (
@@ -118,11 +120,20 @@ def train(
         return
     if run is None:
         raise ConfigError("wanted a folder for the run: --out RUN, or --inspect DIR to look only")
-    if average is not None and state is None:
-        raise ConfigError("--from-average wants --from STATE, got none")
     if importlib.util.find_spec("accelerate") is None:
         raise missing_extra("training", "train")
     _train(recipe, data, run, state, average)
+
+
+def _check_options(ctx: typer.Context, settings: list[str] | None) -> None:
+    if ctx.params["print_only"]:
+        refuse_unread(ctx, "--print", ("CONFIG", "--set", "--without", "--max-minutes"))
+    elif ctx.params["inspect"] is not None:
+        refuse_unread(ctx, "--inspect", ("CONFIG", "--data", "--set", "--without"))
+    if ctx.params["max_minutes"] is not None:
+        refuse_set_too(settings, "--max-minutes", "train.max_minutes")
+    if ctx.params["average"] is not None and ctx.params["state"] is None:
+        raise ConfigError("--from-average wants --from STATE, got none")
 
 
 def _train(

@@ -17,6 +17,7 @@ from vots_hqtrack.cli.options import (
     WeightsOption,
     build_config,
     refuse_nan,
+    refuse_needless,
 )
 from vots_hqtrack.cli.steps import measures_table, show_paths, show_steps, show_tool_errors
 from vots_hqtrack.errors import ConfigError, ProtocolError
@@ -251,6 +252,7 @@ def evaluate(
 
 @vot_app.command("check")
 def check(
+    ctx: typer.Context,
     source: Annotated[
         Path, typer.Argument(metavar="WORKSPACE|ZIP", help="Workspace, or what was packed in one.")
     ],
@@ -275,6 +277,8 @@ def check(
     """
     from vots_hqtrack.vot.check import check_submission
 
+    if source.is_file() and not repair:
+        refuse_needless(ctx, ("--tracker",), "for an archive, which names its own")
     if registry is not None and not repair:
         raise ConfigError("--registry says which tracker --repair runs: give both")
     if repair:

@@ -175,13 +175,16 @@ def _with_frames(videos: Sequence[MaskVideo], frames: str | Path, to: str) -> Ma
 
 
 def _check_ids(video: MaskVideo, to: str) -> None:
-    last, highest = FORMATS[to].last_id, max(video.objects, default=0)
-    if last is None or highest <= last:
+    kind, highest = FORMATS[to], max(video.objects, default=0)
+    if kind.void_id in video.objects:
+        problem = f"holds no object {kind.void_id}, which marks pixels without a label"
+    elif kind.last_id is not None and highest > kind.last_id:
+        problem = f"holds object ids up to {kind.last_id}, got {highest} in {video.name}"
+    else:
         return
-    hint = "--renumber gives new ones" if len(video.objects) <= last else "take another format"
-    raise InputError(
-        f"the format {to} holds object ids up to {last}, got {highest} in {video.name}; {hint}"
-    )
+    room = (kind.void_id or (kind.last_id or 0) + 1) - 1
+    hint = "--renumber gives new ones" if len(video.objects) <= room else "take another format"
+    raise InputError(f"the format {to} {problem}; {hint}")
 
 
 def _notes(videos: Sequence[MaskVideo], target: Format) -> tuple[str, ...]:

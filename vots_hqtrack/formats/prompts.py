@@ -10,7 +10,7 @@ import numpy as np
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.formats.stream import MaskVideo, Overlaps
 from vots_hqtrack.io import write_json
-from vots_hqtrack.types import MaskArray
+from vots_hqtrack.types import MaskArray, label_dtype
 from vots_hqtrack.video.label_maps import write_label_map
 
 PROMPTS_NAME = "prompts.json"
@@ -34,7 +34,7 @@ def write_prompts(videos: Sequence[MaskVideo], out: Path, overlaps: Overlaps) ->
             continue
         ids = overlaps.paint(new, video.size)
         name = f"{MASKS}/{frame.index:05d}.png"
-        write_label_map(out / name, ids.astype(np.uint8))
+        write_label_map(out / name, ids.astype(label_dtype(max(video.objects))))
         shown = [int(number) for number in np.unique(ids) if number]
         frames[str(frame.index)] = {str(number): {"mask": name} for number in shown}
         given |= set(shown)

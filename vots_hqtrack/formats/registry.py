@@ -42,6 +42,7 @@ from vots_hqtrack.formats.results import (
 from vots_hqtrack.formats.stream import MaskVideo, Overlaps
 from vots_hqtrack.formats.vos import is_vos, read_vos, write_davis, write_youtube_vos
 from vots_hqtrack.formats.vot import is_vot, read_vot, write_vot
+from vots_hqtrack.types import MAX_OBJECTS, VOID_LABEL
 
 Reader = Callable[[Path], list[MaskVideo]]
 Writer = Callable[[Sequence[MaskVideo], Path, Overlaps], None]
@@ -60,6 +61,7 @@ class Format:
         write: Writes videos to a new path; None if the format is only read.
         suffix: Suffix of the file that it is; empty if it is a folder.
         last_id: Highest object id that it holds; None without a limit.
+        void_id: Id that it does not hold, because it marks pixels without a label; None without.
         has_scores: Whether it holds scores.
         has_names: Whether it holds names of objects.
         is_single: Whether it holds one video.
@@ -72,6 +74,7 @@ class Format:
     write: Writer | None = None
     suffix: str = ""
     last_id: int | None = None
+    void_id: int | None = None
     has_scores: bool = False
     has_names: bool = False
     is_single: bool = False
@@ -165,7 +168,8 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         "prompts": Format(
             "prompts for `hqtrack track`: first masks of objects",
             write=write_prompts,
-            last_id=LAST_LABEL,
+            last_id=MAX_OBJECTS,
+            void_id=VOID_LABEL,
             is_single=True,
         ),
     }

@@ -32,7 +32,7 @@ from vots_hqtrack.session.run import Run
 from vots_hqtrack.session.state import FrameMasks, SessionState
 from vots_hqtrack.session.video import Video, open_video
 from vots_hqtrack.tracker import HQTracker
-from vots_hqtrack.types import MAX_OBJECTS, MaskArray, ObjectId, check_frame
+from vots_hqtrack.types import PROMPT_IDS, MaskArray, ObjectId, check_frame, is_prompt_id
 
 
 class InteractivePredictor:
@@ -122,7 +122,7 @@ class InteractivePredictor:
         Args:
             state: The session.
             frame_idx: The frame, from 0.
-            obj_id: The object, 1..254; a new one is added.
+            obj_id: The object, 1..1000 without 255; a new one is added.
             points: ``(K, 2)`` clicks ``(x, y)`` in frame pixels.
             labels: ``(K,)``, 1 inside the object and 0 outside of it.
             clear_old_points: Forget earlier clicks on this frame; False adds to them.
@@ -191,7 +191,7 @@ class InteractivePredictor:
         Args:
             state: The session.
             frame_idx: The frame, from 0.
-            obj_id: The object, 1..254; a new one is added.
+            obj_id: The object, 1..1000 without 255; a new one is added.
             mask: ``(H, W)`` bool; all False says that a known object is not seen there.
 
         Returns:
@@ -228,7 +228,7 @@ class InteractivePredictor:
         Args:
             state: The session.
             frame_idx: The frame, from 0.
-            obj_id: The object, 1..254; a new one is added.
+            obj_id: The object, 1..1000 without 255; a new one is added.
             points: ``(K, 2)`` way of the brush, ``(x, y)`` in frame pixels.
             radius: Radius of the brush in pixels.
             erase: Take pixels from the mask.
@@ -516,9 +516,8 @@ def _read_numbers(values: object, what: str) -> npt.NDArray[np.float64]:
 
 def _check_object_id(obj_id: int) -> ObjectId:
     number = obj_id if isinstance(obj_id, int | np.integer) else math.nan
-    if not 1 <= number < MAX_OBJECTS:
-        last = MAX_OBJECTS - 1  # label maps have 255 for pixels without a label
-        raise InputError(f"object ids must be whole numbers 1..{last}, got {obj_id!r}")
+    if not is_prompt_id(number):
+        raise InputError(f"object ids must be whole numbers from {PROMPT_IDS}, got {obj_id!r}")
     return ObjectId(int(number))
 
 

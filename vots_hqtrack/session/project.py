@@ -185,7 +185,7 @@ class Project:
         return self.folder / MASKS_FOLDER / f"{frame_index:05d}.png"
 
     def read_label_map(self, frame_index: int) -> LabelArray:
-        """Read the ``(H, W)`` uint8 label map of a frame; all 0 where there is none.
+        """Read the ``(H, W)`` label map of a frame; all 0 where there is none.
 
         The newest one is kept, and read again only where its file has changed; it is read-only.
 

@@ -19,7 +19,7 @@ from vots_hqtrack.session.project import FrameRecord, ObjectRecord
 from vots_hqtrack.session.references import choose_references
 from vots_hqtrack.session.state import FrameMasks, SessionState
 from vots_hqtrack.tracker import HQTracker
-from vots_hqtrack.types import FrameArray, ObjectId
+from vots_hqtrack.types import FrameArray, ObjectId, label_dtype
 
 UNSEEN_SCORE = 0.5
 """Score by which "the object is not seen" competes with the mask of another run."""
@@ -155,7 +155,7 @@ class Run:
             known = objects.get(number)
             if known is None or not self._is_valid(number, known) or is_better(found, known):
                 objects[number], masks[number] = found, mask
-        label_map = np.zeros(state.size, np.uint8)
+        label_map = np.zeros(state.size, label_dtype(max(masks, default=0)))
         # Where masks overlap, the one from the nearest given mask wins, then the lowest id.
         for number in sorted(masks, key=lambda i: (self._distance(i, objects[i]), i), reverse=True):
             label_map[masks[number]] = number

@@ -20,7 +20,15 @@ from vots_hqtrack.result import FrameResult
 from vots_hqtrack.session.project import FrameRecord, ObjectInfo, Project
 from vots_hqtrack.session.video import Video, fps_of, named_frame
 from vots_hqtrack.tracker import HQTracker
-from vots_hqtrack.types import MAX_OBJECTS, FrameArray, LabelArray, ObjectId, Size, check_frame
+from vots_hqtrack.types import (
+    MAX_OBJECTS,
+    FrameArray,
+    LabelArray,
+    ObjectId,
+    Size,
+    check_frame,
+    label_dtype,
+)
 from vots_hqtrack.video.reader import NamedFrame
 
 _ENCODED_FRAMES = 4
@@ -132,9 +140,10 @@ class SessionState:
         return bool(self._edits)
 
     def label_map(self, frame_idx: int) -> LabelArray:
-        """``(H, W)`` uint8 object ids of a frame, 0 = background and where nothing is known."""
+        """``(H, W)`` object ids of a frame, 0 = background and where nothing is known."""
         label_map = self.project.read_label_map(self.check_index(frame_idx))
-        ids, known = list(self.object_ids), np.zeros(MAX_OBJECTS + 1, np.uint8)
+        ids = list(self.object_ids)
+        known = np.zeros(MAX_OBJECTS + 1, label_dtype(max(ids, default=0)))
         known[ids] = ids
         return known[label_map]
 

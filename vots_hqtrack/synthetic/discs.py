@@ -22,7 +22,7 @@ class SyntheticVideo:
 
     Args:
         size: Size of the frames.
-        num_objects: Number of discs, 1..255.
+        num_objects: Number of discs, 1..1000.
         seed: Seed of the textures.
 
     Raises:

@@ -16,7 +16,7 @@ from vots_hqtrack.errors import HQTrackError, InputError
 from vots_hqtrack.session import SessionState
 from vots_hqtrack.session.export import EXPORTS, EXPORTS_FOLDER
 from vots_hqtrack.session.project import FrameRecord
-from vots_hqtrack.types import ObjectId
+from vots_hqtrack.types import ObjectId, is_prompt_id
 from vots_hqtrack.ui.drawing import (
     DOUBTFUL,
     STRIP_SIZE,
@@ -426,7 +426,8 @@ class Tab:
             self._refresh()
 
     def _new_object(self) -> None:
-        self._object = ObjectId(max(self._state.object_ids, default=0) + 1)
+        highest = max(self._state.object_ids, default=0)
+        self._object = ObjectId(highest + (1 if is_prompt_id(highest + 1) else 2))
         self._refresh()
 
     def _on_mouse(self, event: events.MouseEventArguments) -> Any:  # noqa: ANN401 - a coroutine

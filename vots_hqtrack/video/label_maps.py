@@ -1,7 +1,8 @@
 """Label maps as image files, the colours of objects, and the boxes of masks.
 
 Written files are indexed PNGs as in DAVIS and YouTube-VOS: the pixel value is the object id, 0 is
-the background, and the palette only makes them pleasant to look at.
+the background, and the palette only makes them pleasant to look at. Videos with an id above 255 get
+grey PNGs of 16 bits.
 """
 
 from __future__ import annotations
@@ -20,14 +21,24 @@ from PIL import Image
 
 from vots_hqtrack.errors import InputError, ShapeError
 from vots_hqtrack.io import atomic_path
-from vots_hqtrack.types import MAX_OBJECTS, FrameArray, LabelArray, MaskArray
+from vots_hqtrack.types import (
+    MAX_OBJECTS,
+    VOID_LABEL,
+    FrameArray,
+    LabelArray,
+    MaskArray,
+    label_dtype,
+)
 
 _logger = logging.getLogger(__name__)
 
 _LOSSLESS = ("PNG", "BMP", "TIFF", "GIF")
 _ORIENTATION = 274
 """EXIF tag."""
-_WHITE = (255, 65535)
+_WHITE = (VOID_LABEL, 65535)
+_MAX_COLOURS = 255
+_DEEP = ("I;16", "I")
+"""Pillow's modes of grey images of 16 bits; older versions have the second."""
 _CODE = np.array([1 << 16, 1 << 8, 1])
 _AROUND = np.ones((3, 3), np.uint8)
 _MIN_SOFT_VALUES = 4
@@ -84,7 +95,8 @@ class LabelMaps:
     - indexed (palette) and grey images: the value is the object id, whatever the colours; but where
       the palette paints another index than 0 black, and 0 not, the colours count;
     - black-and-white ones (1 bit, or no value but 0 and white): white is object 1;
-    - 255 (or 65535) beside other ids is void, and becomes background;
+    - 255 (or 65535) beside other ids is void, and becomes background; but 255 is an object where
+      the sequence has higher ids;
     - soft edges between black and one other value: what is brighter than half of it is object 1;
     - coloured ones: black is the background. If every colour of the sequence is in the DAVIS
       palette, its index there is the object id; otherwise the colours of all the sequence's files
@@ -101,14 +113,15 @@ class LabelMaps:
         self._paths = tuple(paths)
         self._colours: npt.NDArray[np.int64] | None = None
         self._has_colours: bool | None = None
+        self._has_high_ids: bool | None = None
         self._notes: set[str] = set()
 
     def read(self, path: Path) -> LabelArray:
-        """Read one of the files, a PNG, BMP, TIFF or GIF: ``(H, W)`` uint8, 0 = background.
+        """Read one of the files, a PNG, BMP, TIFF or GIF: ``(H, W)`` object ids, 0 = background.
 
         Raises:
             InputError: The file cannot be read, is stored with loss (JPEG, WebP), has soft edges
-                between several objects, or holds ids above 255 or more than 255 objects.
+                between several objects, or holds ids above 1000 or more than 255 colours.
         """
         values, is_by_colour, is_rgb, is_indexed = _read_values(path)
         if is_rgb and values.ndim == 2 and self._is_coloured(path):
@@ -123,9 +136,11 @@ class LabelMaps:
             labels = self._labels_of_colours(values, path)
         else:
             labels = self._labels_of_values(values, path, is_indexed=is_indexed)
-        if labels.max(initial=0) == MAX_OBJECTS and np.any((labels > 0) & (labels < MAX_OBJECTS)):
-            labels[labels == MAX_OBJECTS] = 0
-            self._note(path, f"{MAX_OBJECTS} beside other ids is void, and left out")
+        top = labels.max(initial=0)
+        if top == VOID_LABEL and np.any((labels > 0) & (labels < top)):
+            if values.dtype == np.uint8 or not self._is_above_void(path):
+                labels[labels == VOID_LABEL] = 0
+                self._note(path, f"{VOID_LABEL} beside other ids is void, and left out")
         return labels
 
     def _labels_of_values(
@@ -141,16 +156,19 @@ class LabelMaps:
             )
             return (values > threshold).astype(np.uint8)
         if found and found[-1] == _WHITE[1]:  # white in 16 bits: void, or the only object
-            values = np.where(values == _WHITE[1], MAX_OBJECTS, values)
-            found[-1] = MAX_OBJECTS
-        if found == [MAX_OBJECTS]:
+            *found, white = found
+            values = np.where(values == white, 0 if found else VOID_LABEL, values)
+            if found:
+                self._note(path, f"{white} beside other ids is void, and left out")
+            found = found or [VOID_LABEL]
+        if found == [VOID_LABEL]:
             values, found = values != 0, [1]
         if found and not 1 <= min(found) <= max(found) <= MAX_OBJECTS:
             raise InputError(
                 f"the mask {path} must hold object ids from 1 to {MAX_OBJECTS}, got {len(found)} "
                 f"ids from {min(found)} to {max(found)}"
             )
-        labels: LabelArray = values.astype(np.uint8)
+        labels: LabelArray = values.astype(label_dtype(max(found, default=0)))
         return labels
 
     def _labels_of_colours(self, values: npt.NDArray[Any], path: Path) -> LabelArray:
@@ -164,9 +182,9 @@ class LabelMaps:
             known = palette().astype(np.int64) @ _CODE
             self._colours = known if np.isin(found, known).all() else np.union1d([0], found)
         colours = self._colours
-        if len(colours) > MAX_OBJECTS + 1:
+        if len(colours) > _MAX_COLOURS + 1:
             raise InputError(
-                f"the mask {path} must have at most {MAX_OBJECTS} colours besides black, one an "
+                f"the mask {path} must have at most {_MAX_COLOURS} colours besides black, one an "
                 f"object, got {len(colours) - 1}; is it a photo, or are its edges soft?"
             )
         order = np.argsort(colours)
@@ -183,6 +201,15 @@ class LabelMaps:
             self._has_colours = any(_read_values(other).values.ndim == 3 for other in others)
         return self._has_colours
 
+    def _is_above_void(self, path: Path) -> bool:
+        """Check whether other files of the sequence have ids above the mark of void."""
+        if self._has_high_ids is None:
+            others = (_read_values(other).values for other in self._paths if other != path)
+            self._has_high_ids = any(
+                bool(((values > VOID_LABEL) & (values <= MAX_OBJECTS)).any()) for values in others
+            )
+        return self._has_high_ids
+
     def _note(self, path: Path, text: str) -> None:
         kind = text.split()[-1]
         if kind not in self._notes:
@@ -191,7 +218,7 @@ class LabelMaps:
 
 
 def read_label_map(path: str | Path) -> LabelArray:
-    """Read a label map that is alone, ``(H, W)`` uint8, 0 = background; see `LabelMaps`.
+    """Read a label map that is alone, ``(H, W)``, 0 = background; see `LabelMaps`.
 
     Raises:
         InputError: As `LabelMaps.read`.
@@ -200,17 +227,22 @@ def read_label_map(path: str | Path) -> LabelArray:
 
 
 def write_label_map(path: str | Path, label_map: LabelArray) -> None:
-    """Write a uint8 ``(H, W)`` label map as an indexed PNG, which appears whole or not at all.
+    """Write a label map as a PNG, which appears whole or not at all.
+
+    Args:
+        path: The file.
+        label_map: ``(H, W)`` uint8, for an indexed PNG, or uint16, for a grey one of 16 bits.
 
     Raises:
         ShapeError: The label map has another shape or dtype.
     """
-    if label_map.ndim != 2 or label_map.dtype != np.uint8:
+    if label_map.ndim != 2 or label_map.dtype not in (np.uint8, np.uint16):
         raise ShapeError(
-            f"a label map must be uint8 (H, W), got {label_map.dtype} {label_map.shape}"
+            f"a label map must be uint8 (H, W), or uint16, got {label_map.dtype} {label_map.shape}"
         )
     image = Image.fromarray(label_map)
-    image.putpalette(palette().tobytes())
+    if label_map.dtype == np.uint8:
+        image.putpalette(palette().tobytes())
     encoded = io.BytesIO()  # Pillow's own writing does not tell why it failed
     image.save(encoded, format="PNG")
     with atomic_path(Path(path)) as temporary:
@@ -218,7 +250,7 @@ def write_label_map(path: str | Path, label_map: LabelArray) -> None:
 
 
 def read_written_map(path: Path) -> LabelArray:
-    """Read what :func:`write_label_map` wrote: ``(H, W)`` uint8, every value an object id.
+    """Read what :func:`write_label_map` wrote: ``(H, W)``, every value an object id.
 
     Raises:
         InputError: The file is missing, damaged, or another kind of image.
@@ -228,9 +260,14 @@ def read_written_map(path: Path) -> LabelArray:
             mode, label_map = image.mode, np.asarray(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"cannot read the label map {path}: {error}") from error
-    if mode != "P":
-        raise InputError(f"the label map {path} must be an indexed PNG, got mode {mode}")
-    return label_map
+    if mode == "P":
+        return label_map
+    if mode not in _DEEP:
+        wanted = "an indexed PNG, or grey of 16 bits"
+        raise InputError(f"the label map {path} must be {wanted}, got mode {mode}")
+    if (highest := label_map.max(initial=0)) > MAX_OBJECTS:
+        raise InputError(f"the label map {path} must hold ids up to {MAX_OBJECTS}, got {highest}")
+    return label_map.astype(np.uint16)
 
 
 def mask_box(mask: MaskArray) -> tuple[int, int, int, int] | None:
@@ -315,10 +352,10 @@ def _soft_threshold(values: npt.NDArray[Any], found: list[int], path: Path) -> f
     """
     if len(found) < 2 or found[-1] < _MIN_SOFT_TOP:
         return None
-    is_consecutive = found == list(range(1, len(found) + 1)) and found[-1] != MAX_OBJECTS
-    if is_consecutive:
-        return None
     top = found[-1]
+    is_consecutive = found == list(range(1, len(found) + 1)) and top != VOID_LABEL
+    if is_consecutive or VOID_LABEL < top <= MAX_OBJECTS:
+        return None
     grey = np.asarray(values, dtype=np.float32)
     low, high = cv2.erode(grey, _AROUND), cv2.dilate(grey, _AROUND)
     # A plateau is a value with a pixel all neighbours of which have it too.

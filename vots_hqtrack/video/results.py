@@ -20,7 +20,7 @@ from vots_hqtrack.io import atomic_path, to_json
 from vots_hqtrack.result import FrameResult
 from vots_hqtrack.saved_state import SavedState
 from vots_hqtrack.summary import TrackSummary
-from vots_hqtrack.types import FrameArray, MaskArray, ObjectId, check_frame
+from vots_hqtrack.types import MAX_OBJECTS, FrameArray, MaskArray, ObjectId, check_frame
 from vots_hqtrack.video.cutout import Cutout, CutoutWriter
 from vots_hqtrack.video.label_maps import mask_box, read_written_map, write_label_map
 from vots_hqtrack.video.losses import Losses
@@ -308,7 +308,7 @@ def count_whole_frames(folder: Path, earlier: EarlierRun, num_frames: int) -> in
     for index, frame in enumerate(earlier.frames[:num_frames]):
         try:
             label_map = read_written_map(folder / MASKS_FOLDER / f"{frame['name']}.png")
-            areas = np.bincount(label_map.ravel(), minlength=256)
+            areas = np.bincount(label_map.ravel(), minlength=MAX_OBJECTS + 1)
             if any(areas[number] != area for number, area in _areas(frame).items()):
                 return index
         except (HQTrackError, KeyError, TypeError, AttributeError, IndexError, ValueError):

@@ -11,7 +11,7 @@ import numpy as np
 
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.measures import jaccard
-from vots_hqtrack.types import LabelArray, MaskArray, ObjectId
+from vots_hqtrack.types import MAX_OBJECTS, LabelArray, MaskArray, ObjectId, label_dtype
 from vots_hqtrack.video.reader import read_frame
 from vots_hqtrack.video.sheet import SheetRow, draw_thumbnail, write_sheet
 from vots_hqtrack.vot.results import TrackedFrame, read_tracked
@@ -85,12 +85,14 @@ def write_failures(path: Path, failures: list[Failure]) -> None:
 def join_masks(masks: Mapping[ObjectId, MaskArray | None]) -> LabelArray:
     """Join masks of one frame for a picture, of which at least one is known; the last is on top.
 
-    Where an id is above 255 the objects are numbered from 1 in their order.
+    Where an id is above 1000 the objects are numbered from 1 in their order.
     """
     known = {object_id: mask for object_id, mask in masks.items() if mask is not None}
-    label_map = np.zeros(next(iter(known.values())).shape, dtype=np.uint8)
-    for index, (object_id, mask) in enumerate(known.items(), start=1):
-        label_map[mask] = object_id if max(known) <= 255 else index
+    numbers = known if max(known) <= MAX_OBJECTS else range(1, len(known) + 1)
+    dtype = label_dtype(max(numbers))
+    label_map = np.zeros(next(iter(known.values())).shape, dtype)
+    for number, mask in zip(numbers, known.values(), strict=True):
+        label_map[mask] = number
     return label_map
 
 

@@ -15,6 +15,9 @@ from vots_hqtrack.formats.files import IdArray
 from vots_hqtrack.types import LabelArray
 from vots_hqtrack.video.reader import IMAGE_SUFFIXES
 
+MAX_LABELS = 255
+"""Objects of an image at most: label maps of training have 8 bits."""
+
 
 def require_folder(kind: str, *candidates: Path) -> Path:
     """Return the first of several folders that exists.

@@ -16,6 +16,7 @@ import numpy as np
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.formats.files import IdArray
 from vots_hqtrack.training.adapters.files import (
+    MAX_LABELS,
     number_objects,
     numbers_in,
     require_folder,
@@ -23,7 +24,7 @@ from vots_hqtrack.training.adapters.files import (
 from vots_hqtrack.training.adapters.packs.reader import open_packed
 from vots_hqtrack.training.adapters.videos import choose_objects
 from vots_hqtrack.training.datasets import Clip, Photo
-from vots_hqtrack.types import MAX_OBJECTS, FrameArray
+from vots_hqtrack.types import FrameArray
 from vots_hqtrack.video.label_maps import LabelMaps
 from vots_hqtrack.video.reader import IMAGE_SUFFIXES, natural_key, read_frame
 
@@ -70,7 +71,7 @@ class PhotoClips:
         """
         _, read = self._photos[index]
         image, ids = read()
-        return Photo(image, number_objects(ids, numbers_in(ids)[:MAX_OBJECTS]))
+        return Photo(image, number_objects(ids, numbers_in(ids)[:MAX_LABELS]))
 
     def sample(
         self, index: int, num_frames: int, max_gap: int, generator: np.random.Generator

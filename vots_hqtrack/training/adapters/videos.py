@@ -16,9 +16,9 @@ import numpy as np
 
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.formats.files import IdArray
-from vots_hqtrack.training.adapters.files import number_objects, numbers_in
+from vots_hqtrack.training.adapters.files import MAX_LABELS, number_objects, numbers_in
 from vots_hqtrack.training.datasets import Clip, Photo
-from vots_hqtrack.types import MAX_OBJECTS, SLOTS_PER_GROUP, FrameArray, MaskArray
+from vots_hqtrack.types import SLOTS_PER_GROUP, FrameArray, MaskArray
 from vots_hqtrack.video.reader import read_frame
 
 ATTEMPTS = 5
@@ -94,9 +94,9 @@ class Video:
             InputError: Its files are missing or damaged, or a number is above 255.
         """
         ids = self.read_ids(position)
-        if ids.size and int(ids.max()) > MAX_OBJECTS:
+        if ids.size and int(ids.max()) > MAX_LABELS:
             raise InputError(
-                f"the object numbers of video {self.name} must be 0..{MAX_OBJECTS} to be read as "
+                f"the object numbers of video {self.name} must be 0..{MAX_LABELS} to be read as "
                 f"they are, got {int(ids.max())}"
             )
         return Photo(self.frame(position, ids), ids.astype(np.uint8))
