@@ -321,7 +321,8 @@ def _merge(
     if crop.stretch > 1 and moved.length > _MAX_GROWTH * max(crop.length, crop.side / SIDE):
         return _merge(crop, _without_own(inner), outputs, state)
     if not mask.any() and crop.stretch == _MAX_STRETCH:  # the crop looks there next
-        moved = crop.after((outputs.slot_map == slot).cpu().numpy())
+        elsewhere = crop.after((outputs.slot_map == slot).cpu().numpy())
+        moved = replace(elsewhere, length=crop.length)
     numbers = scored.numbers.clone()
     numbers[slot - 1] = inner.scored.numbers[0]
     scored = replace(

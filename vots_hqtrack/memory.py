@@ -231,7 +231,7 @@ class GroupMemory:
     def write(self, entry: MemoryEntry) -> None:
         """Store a tracked frame: always in the short-term memory, every ``gap`` frames for long.
 
-        It replaces what is kept of the same frame, which was tracked before if the caller went back.
+        It replaces what is kept of the same frame: a caller may go back and track again.
         """
         self._short_term.append(entry)
         # References of later frames do not count for the gap.
