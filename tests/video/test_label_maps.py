@@ -145,6 +145,11 @@ def test_255_is_an_object_where_the_sequence_has_higher_ids(tmp_path):
     high = save(tmp_path / "b.png", np.array([[0, 1, 300]], np.uint16))
     assert LabelMaps([shown, high]).read(shown).tolist() == [[0, 1, 255]]
     assert LabelMaps([shown]).read(shown).tolist() == [[0, 1, 0]]
+    alone = save(tmp_path / "d.png", np.array([[0, 255]], np.uint16))
+    white = save(tmp_path / "e.png", np.array([[0, 65535]], np.uint16))
+    maps = LabelMaps([shown, high, alone, white])
+    assert [maps.read(path).tolist() for path in (alone, white)] == [[[0, 255]], [[0, 1]]]
+    assert LabelMaps([shown, alone]).read(alone).tolist() == [[0, 1]]
     void = save(tmp_path / "c.png", np.array([[0, 300, 65535]], np.uint16))
     assert LabelMaps([void]).read(void).tolist() == [[0, 300, 0]]
 
