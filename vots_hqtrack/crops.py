@@ -172,11 +172,13 @@ class CroppingTracker(HQTracker):
         left = {number: area for number, area in small.items() if number not in known}
         ids = [_OWN, _OTHERS] if self.config.tracking.mode == "joint" else [_OWN]
         for number, area in sorted(left.items(), key=lambda item: item[1]):
+            if len(state.crops) >= self.config.tracking.max_crops:
+                break
             x0, y0, x1, y1 = mask_boxes(_mask(number, state)[None])[0].tolist()
             side = int(min(max(SIDE * max(x1 - x0, y1 - y0), _MIN_SIDE), *frame.shape[:2]))
             geometry = self._encoder.plan_crop(Size(side, side))
             is_enlarged = network_area(area, geometry) > 2 * network_area(area, state.geometry)
-            if not is_enlarged or len(state.crops) >= self.config.tracking.max_crops:
+            if not is_enlarged:
                 continue
             crop = Crop(number, self._make_state(geometry))
             crop.follow(_mask(number, state).cpu().numpy())

@@ -95,10 +95,10 @@ class McByteMaskGenerator:
 class McByteMaskPropagator:
     """A ``MaskPropagator`` of McByte: the tracker finds the masks of all tracks on the next frame.
 
-    The slot of a track that ended is not used again, and keeps its object. Once such slots outnumber
-    the others by ten, or 1,000 are used, or a new track has the object of an ended one, the memory
-    begins again with the masks of the last frame; tracks that are not seen there go on without a
-    mask.
+    The slot of a track that ended is not used again, and keeps its object. Once such slots
+    outnumber the others by ten, or 1,000 are used, or a new track has the object of an ended one,
+    the memory begins again with the masks of the last frame; tracks that are not seen there go on
+    without a mask.
 
     Args:
         tracker: The tracker.
