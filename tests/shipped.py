@@ -32,6 +32,9 @@ class EncodedOnce:
     def plan(self, frame_size: Size, scale: float = 1.0) -> FrameGeometry:
         return self._encoder.plan(frame_size, scale)
 
+    def plan_crop(self, size: Size) -> FrameGeometry:
+        return self._encoder.plan_crop(size)
+
     def encode(self, frame: FrameArray, geometry: FrameGeometry) -> EncodedFrame:
         key = frame.tobytes(), geometry
         if key not in self._known:
