@@ -355,7 +355,7 @@ def _soft_threshold(values: npt.NDArray[Any], found: list[int], path: Path) -> f
         return None
     top = found[-1]
     is_consecutive = found == list(range(1, len(found) + 1)) and top != VOID_LABEL
-    if is_consecutive or VOID_LABEL < top <= MAX_OBJECTS:
+    if is_consecutive:
         return None
     grey = np.asarray(values, dtype=np.float32)
     low, high = cv2.erode(grey, _AROUND), cv2.dilate(grey, _AROUND)
@@ -376,9 +376,12 @@ def _soft_threshold(values: npt.NDArray[Any], found: list[int], path: Path) -> f
     bright = [value for value in found if value >= top - _NOISE]
     in_noise = int(np.isin(values, dark + bright).sum()) / max(1, int((values != 0).sum()))
     is_noisy = min(len(dark), len(bright)) >= _MIN_SOFT_VALUES and in_noise > _MIN_SOFT_FRACTION
+    fills_area = any(_NOISE < value < top - _NOISE for value in plateaus)
+    if VOID_LABEL < top <= MAX_OBJECTS:  # of 16 bits: ids, unless all between is an edge
+        is_soft, is_noisy = is_soft and not fills_area, False
     if not is_soft and not is_noisy:
         return None
-    if any(_NOISE < value < top - _NOISE for value in plateaus):
+    if fills_area:
         raise InputError(
             f"the mask {path} has soft edges: {len(found)} values, of which {len(plateaus)} fill "
             "an area; save it without smoothing (anti-aliasing), each object with one value"
