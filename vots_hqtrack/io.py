@@ -11,10 +11,14 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from vots_hqtrack.errors import ConfigError, HQTrackError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _TEMPORARY_NAME = re.compile(r"\.hqtrack-[0-9a-f]{16}\.part(\.[0-9a-z]+)?")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -55,6 +59,41 @@ def atomic_path(path: Path, *, durable: bool = False, suffix: str = "") -> Itera
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_tensors(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, str] | None = None,
+    *,
+    durable: bool = False,
+) -> None:
+    """Write a safetensors file, whole or not at all; the same content makes the same file.
+
+    The library's own writer would leave a file of another name behind where it is killed, and
+    writes the metadata in a random order.
+
+    Args:
+        path: The file.
+        tensors: Contiguous, on the CPU, by name; no two share memory.
+        metadata: Strings for the header.
+        durable: As for :func:`atomic_path`.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    from safetensors.torch import save
+
+    content = memoryview(save(dict(tensors), dict(metadata or {})))
+    length = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(bytes(content[8:length]))
+    if metadata:
+        header["__metadata__"] = dict(sorted(metadata.items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text = text.ljust(-(-len(text) // 8) * 8)  # the tensors begin at a multiple of 8
+    with atomic_path(path, durable=durable) as temporary, temporary.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.write(content[length:])
 
 
 @contextlib.contextmanager

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from vots_hqtrack.config import CompileBackend, RefinerConfig
 from vots_hqtrack.encoder.frames import EncodedFrame
 from vots_hqtrack.errors import ConfigError
+from vots_hqtrack.frame import FrameGeometry
 from vots_hqtrack.registry import Registry
-from vots_hqtrack.types import MaskArray
+from vots_hqtrack.types import FrameArray, FrameFeatures, MaskArray
 
 Box = tuple[float, float, float, float]
 """``(x, y, width, height)`` in frame pixels, pixel edges."""
@@ -98,6 +99,21 @@ class PrecomputesForClicks(Protocol):
 
     def precompute(self, embedding: Any) -> Any:  # noqa: ANN401
         """Return what ``segment`` takes in place of the frame's embedding."""
+
+
+@runtime_checkable
+class EncodesPreviews(Protocol):
+    """Interface of a refiner that can read a frame at a reduced resolution.
+
+    Attributes:
+        saves_time_by_previews: Whether that takes less time than the whole frame.
+    """
+
+    @property
+    def saves_time_by_previews(self) -> bool: ...  # noqa: D102 - see above
+
+    def encode_preview(self, frame: FrameArray, geometry: FrameGeometry) -> FrameFeatures:
+        """Encode a frame for masks that others will replace."""
 
 
 @dataclass(frozen=True, slots=True)

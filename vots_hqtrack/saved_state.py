@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vots_hqtrack.errors import InputError
-from vots_hqtrack.io import atomic_path
+from vots_hqtrack.io import write_tensors
 from vots_hqtrack.memory import GroupMemory, TrackState
 from vots_hqtrack.motion_gate import LastSeen
 from vots_hqtrack.types import LayerMemory, MemoryEntry, ObjectId, Size
@@ -81,13 +80,7 @@ class SavedState:
             OSError: It cannot be written.
         """
         header = {"values": json.dumps(self.values), "sha256": self.digest}
-        with atomic_path(path, durable=True) as temporary:
-            mode = temporary.stat().st_mode
-            try:
-                safetensors.torch.save_file(dict(self.tensors), temporary, header)
-            except SafetensorError as error:
-                raise OSError(f"cannot write {path}: {error}") from error
-            temporary.chmod(mode)  # the library keeps the file from everybody else
+        write_tensors(path, self.tensors, header, durable=True)
 
 
 def read_state(path: Path) -> SavedState:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,9 +24,14 @@ from reference_sam import ReferenceDecoder, reference_refiner
 from vots_hqtrack.config import CandidateChoice, PromptKind, RefinerConfig
 from vots_hqtrack.errors import InputError, ShapeError
 from vots_hqtrack.refiner import Box, Click, ObjectPrompt
-from vots_hqtrack.sam.corrections import correct_mask, num_contradicted, vicinity_of
+from vots_hqtrack.sam.corrections import (
+    correct_mask,
+    is_sure_correction,
+    num_contradicted,
+    vicinity_of,
+)
 from vots_hqtrack.sam.layers import SamWeights
-from vots_hqtrack.sam.mask_decoder import MaskDecoder
+from vots_hqtrack.sam.mask_decoder import Candidates, MaskDecoder
 from vots_hqtrack.sam.models import SamPredictor
 from vots_hqtrack.sam.prompts import prompt_boxes
 from vots_hqtrack.sam.refiner import SamRefiner
@@ -166,6 +172,49 @@ def test_a_correction_is_the_smallest_change_near_the_click() -> None:
     assert torch.equal(found, near)
     assert found[20, 33]
     assert not found[:, 60:].any()
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "is_inside", "is_sure"),
+    [(12, True, True), (13, True, False), (12, False, False), (0, True, False)],
+)
+def test_a_correction_is_sure_up_to_three_tenths_of_the_mask_if_all_clicks_agree(
+    num_rows: int, *, is_inside: bool, is_sure: bool
+) -> None:
+    mask = torch.zeros(60, 60, dtype=torch.bool)
+    mask[10:50, 20:30] = True
+    single = mask.clone()
+    single[15 : 15 + num_rows, 30:40] = True
+    clicks = [Click(25.5, 30.5), Click(32.5, 16.5, is_inside)]
+    assert is_sure_correction(mask, single, clicks) == is_sure
+
+
+@pytest.mark.weights
+def test_a_small_correction_or_one_that_asks_for_nothing_takes_one_pass(
+    trained_predictor: SamPredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder = MaskDecoder(SamWeights(trained_predictor.model.state_dict()), torch.float32).eval()
+    refiner, asked = SamRefiner(decoder), []
+    forward = decoder.forward
+
+    def count(*given: Any, multimask: bool | None, **options: Any) -> Candidates:
+        asked.append(multimask)
+        return forward(*given, multimask=multimask, **options)
+
+    monkeypatch.setattr(decoder, "forward", count)
+    embedding = embedding_of(trained_predictor)
+    found = refiner.segment(embedding, ObjectPrompt((), (30.0, 20.0, 40.0, 30.0))).numpy()
+    ys, xs = found.nonzero()
+    inside = Click(float(xs[len(xs) // 2]) + 0.5, float(ys[len(ys) // 2]) + 0.5)
+    asked.clear()
+    for agreeing in (found, np.ones_like(found)):
+        refiner.segment(embedding, ObjectPrompt((inside,), None, agreeing))
+    assert asked == [None, None]
+    speck = np.zeros_like(found)
+    speck[0, 0] = True
+    asked.clear()
+    refiner.segment(embedding, ObjectPrompt((inside,), None, speck))
+    assert asked == [None, True]
 
 
 @pytest.mark.parametrize("is_inside", [True, False])

@@ -1,8 +1,8 @@
 """Measure the page in a real browser: time from a click to the mask, memory over a long run.
 
-``make page PAGE_ARGS=clicks`` prints the time from the mouse button's release to the image with the
-mask, by the page's own clock; ``memory`` tracks a long video and prints the memory of server and
-browser; ``--help`` lists the options.
+``make page PAGE_ARGS=clicks`` prints the time from the press of the mouse button to the image with
+the mask, by the page's own clock; ``memory`` tracks a long video and prints the memory of server
+and browser; ``--help`` lists the options.
 """
 
 from __future__ import annotations
@@ -24,20 +24,32 @@ from two_discs import draw_video
 
 TINY = ["frame.long_edge=256", "frame.min_short_edge=16", "refiner.enabled=false"]
 _CLOCK = """() => {
-    window.clicks = [];
-    window.addEventListener("mouseup", () => window.clicks.push({start: performance.now()}), true);
     const image = document.querySelector(".frame img");
+    const revision = () => Number(new URL(image.src).searchParams.get("at"));
+    window.addEventListener("mousedown", () => {
+        window.click = {start: performance.now(), before: revision(), first: null, last: null};
+    }, true);
     image.addEventListener("load", () => {
-        for (const click of window.clicks) click.end = performance.now();
+        const click = window.click;
+        if (!click || revision() <= click.before) return;
+        click.last = performance.now();
+        click.first ??= click.last;
     });
 }"""
-"""Each click ends with the last image that was loaded before the next one is made."""
+"""A click ends with an image of a later revision: the first with a preview or the mask, the last
+with the mask."""
 REST_MS = 4000
 """For so long the user looks at a frame before he clicks it; the frame is encoded meanwhile."""
 
 
 def measure_clicks(frames: Path | None, clicks: int, settings: Sequence[str]) -> None:
-    """Click on the first frame, then on new ones; print the medians in a Markdown table."""
+    """Click on the first frame, then on new ones; print the medians in a Markdown table.
+
+    Args:
+        frames: Folder of frames; None makes some.
+        clicks: Number of new frames.
+        settings: Options of the tracker.
+    """
     with tempfile.TemporaryDirectory() as folder:
         size, num_frames = _copy_frames(frames, Path(folder, "clip"), clicks + 1)
         with serve(Path(folder), "clip", settings) as server, start_browser() as browser:
@@ -52,30 +64,34 @@ def measure_clicks(frames: Path | None, clicks: int, settings: Sequence[str]) ->
                     page.tab.wait_for_timeout(REST_MS)
                 (rested if is_rested else new).append(_click(page, place))
                 encoded += [_click(page, (place[0] + 4 * step, place[1])) for step in (1, 2)]
+            assert not page.errors, page.errors
     _say(f"{size[1]} x {size[0]}, {num_frames - 1} frames, the first left out\n")
-    _say("| mask after a click on | median, s | longest, s |\n|---|---|---|")
+    _say("| click on | first mask, s | longest | final mask, s | longest |\n|---|---|---|---|---|")
     rows = {
         "a frame that was clicked before": encoded[2:],
         f"a new frame, looked at for {REST_MS / 1000:.0f} s": rested[1:],
         "a new frame, at once": new,
     }
     for label, found in rows.items():
-        _say(f"| {label} | {statistics.median(found):.2f} | {max(found):.2f} |")
+        first, last = zip(*found, strict=True)
+        numbers = [
+            value for part in (first, last) for value in (statistics.median(part), max(part))
+        ]
+        _say(f"| {label} | {' | '.join(f'{value:.2f}' for value in numbers)} |")
 
 
-def _click(page: Page, point: tuple[float, float]) -> float:
-    """Click, and return the seconds to the image that shows the edit."""
-    page.tab.evaluate("window.clicks = []")
+def _click(page: Page, point: tuple[float, float]) -> tuple[float, float]:
+    """Click; return the seconds to the first image that shows a mask, and to the final one."""
     number = page.server.num_edits()
     page.tab.mouse.click(*page.point(*point))
     deadline = time.monotonic() + WAIT_MS / 1000
     while page.server.num_edits() == number:
         if time.monotonic() > deadline:
             raise TimeoutError("no mask came after the click")
-        page.tab.wait_for_timeout(10)
+        page.tab.wait_for_timeout(50)
     page.tab.wait_for_timeout(600)  # until the last image is loaded
-    (click,) = page.tab.evaluate("window.clicks")
-    return float(click["end"] - click["start"]) / 1000
+    click = page.tab.evaluate("window.click")
+    return (click["first"] - click["start"]) / 1000, (click["last"] - click["start"]) / 1000
 
 
 def measure_memory(num_frames: int, step: int, settings: Sequence[str]) -> None:

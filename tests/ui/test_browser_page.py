@@ -29,6 +29,15 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 SMALL = ["frame.long_edge=512", "runtime.threads=1"]
+LARGE = ["frame.long_edge=768", "runtime.threads=1"]
+_NOTE_PREVIEWS = """() => {
+    window.notes = [];
+    new MutationObserver(() => {
+        const isNoted = document.querySelector(".frame svg text") !== null;
+        if (isNoted !== (window.notes.at(-1) ?? false)) window.notes.push(isNoted);
+    }).observe(document.querySelector(".frame svg"), {childList: true, subtree: true});
+}"""
+"""Whether the page says that it refines a preview, in turns."""
 VIDEO = draw_video(8)
 LAST = len(VIDEO) - 1
 
@@ -135,6 +144,41 @@ def test_two_tabs_see_the_same(page: Page) -> None:
     content = json.loads((page.server.project / "project.json").read_text())
     assert content["objects"].keys() == {"1"}
     other.close()
+
+
+def test_a_click_on_a_new_frame_shows_a_preview_and_then_the_mask_that_is_written(
+    tmp_path: Path, browser: Any
+) -> None:
+    write_clip(tmp_path)
+    with serve(tmp_path, "clip", LARGE) as server:
+        page = Page.open(browser, server, SIZE, LAST)
+        images: list[tuple[str, Any]] = []
+        page.tab.on("response", lambda found: images.append((found.url, found)))
+        page.tab.evaluate(_NOTE_PREVIEWS)
+        place = page.point(65, 40)
+        page.tab.keyboard.press("ArrowRight")
+        page.tab.mouse.click(*place)  # at once: a frame that is looked at is encoded
+        page.wait_until_given()
+        page.tab.locator(".frame svg text").wait_for(state="detached", timeout=WAIT_MS)
+        page.tab.wait_for_timeout(300)  # until the last image is loaded
+        notes = page.tab.evaluate("window.notes")
+        bodies = [found.body() for url, found in images if "/frame/1.jpg" in url]
+        assert page.errors == []
+        written, record = server.mask(1), server.record(1)
+        page.tab.context.close()
+    assert notes == [True, False]
+    preview, final = (cv2.imdecode(np.frombuffer(body, np.uint8), 1) for body in bodies[-2:])
+    assert not np.array_equal(preview, final)
+    frame, truth = VIDEO[1][0][:, :, ::-1], VIDEO[1][1][1]
+    change = [
+        float(np.abs(image - frame.astype(float))[truth].mean()) for image in (preview, final)
+    ]
+    assert change[0] < 0.8 * change[1], "a preview is lighter than a mask"
+    predictor = InteractivePredictor.from_preset("lite", device="cpu", settings=LARGE)
+    with predictor.init_state([frame for frame, _ in VIDEO]) as state:
+        ((x, y, _),) = record["objects"]["1"]["prompt"]["clicks"]
+        predictor.add_new_points_or_box(state, 1, 1, points=[[x, y]], labels=[1])
+        assert np.array_equal(written, state.label_map(1))
 
 
 def test_an_upload_of_nonsense_is_refused_and_leaves_no_file(page: Page) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 
 import cv2
@@ -15,7 +16,7 @@ from vots_hqtrack.encoder.frames import EncodedFrame
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.session import InteractivePredictor
 from vots_hqtrack.tracker import HQTracker
-from vots_hqtrack.types import FrameArray
+from vots_hqtrack.types import FrameArray, MaskArray, ObjectId
 from vots_hqtrack.ui.workspace import Workspace
 
 pytestmark = pytest.mark.weights
@@ -95,4 +96,52 @@ def test_a_frame_is_encoded_ahead_by_one_tab_at_a_time(
     assert not state.is_encoded(1)
     assert workspace.encode_ahead(0)
     assert workspace.encode_ahead(2), "there is no such frame"
+    workspace.close()
+
+
+@pytest.mark.parametrize("is_found", [True, False])
+def test_a_preview_is_shown_until_its_edit_ends_and_is_never_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_found: bool
+) -> None:
+    (tmp_path / "clip").mkdir()
+    for index in (0, 1):
+        cv2.imwrite(str(tmp_path / "clip" / f"{index}.png"), VIDEO[index][0][:, :, ::-1])
+    predictor = InteractivePredictor(shipped_tracker("lite", ["frame.long_edge=768"]))
+    workspace = Workspace(predictor, tmp_path)
+    state = workspace.open(tmp_path / "clip")
+    before = [workspace.image(index, 0.5) for index in (0, 1)]
+    assert not workspace.encode_ahead(0), "what a preview needs comes first, then all the rest"
+    assert (state.has_preview(0), state.is_encoded(0)) == (True, False)
+    if not is_found:  # the preview finds a mask, the whole encoding none
+        segment = predictor.tracker.segment
+        monkeypatch.setattr(
+            predictor.tracker,
+            "segment",
+            lambda encoded, prompt: (
+                segment(encoded, prompt) & (encoded.geometry.input_size.width == 384)
+            ),
+        )
+
+    def show(mask: MaskArray) -> None:
+        workspace.show_preview(0, ObjectId(1), mask)
+        workspace.wait_for_edit(revision)
+        assert (workspace.has_preview(0), workspace.has_preview(1)) == (True, False)
+        previews.append(workspace.image(0, 0.5))
+        assert workspace.image(1, 0.5) == before[1]
+        assert not state.records
+
+    previews: list[bytes] = []
+    assert workspace.answers_soon(0)
+    revision = workspace.begin_edit()
+    assert not workspace.answers_soon(1), "the edit in work may take long"
+    with nullcontext() if is_found else pytest.raises(InputError, match="found no object"):
+        workspace.edit(
+            lambda: predictor.add_new_points_or_box(state, 0, 1, [[60, 40]], [1], preview=show)
+        )
+    after = workspace.image(0, 0.5)
+    assert not workspace.has_preview(0)
+    assert len({before[0], *previews, after}) == (3 if is_found else 2)
+    assert (after == before[0]) != is_found
+    assert bool(state.records) == is_found
+    assert workspace.revision == revision + 1
     workspace.close()

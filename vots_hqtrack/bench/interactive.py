@@ -6,7 +6,7 @@ which the masks are worst, gives the true masks there, and tracks again what tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,33 +90,36 @@ def play_user(
         while True:
             overlaps = {index: _overlaps(state, index, truth[index], ids) for index in measured}
             yield _summarise(overlaps, corrected)
-            left = [index for index in measured if index not in corrected]
-            if len(corrected) == num_corrections or not left:
+            if len(corrected) == min(num_corrections, len(measured)):
                 return
-            worst = choose_frame({index: float(np.mean(overlaps[index])) for index in left})
+            means = {index: float(np.mean(overlaps[index])) for index in measured}
+            worst = choose_frame(means, corrected)
             _give(predictor, state, worst, truth[worst], ids)
             corrected.append(worst)
             for _ in predictor.propagate_correction(state, worst):
                 pass
 
 
-def choose_frame(overlaps: Mapping[int, float]) -> int:
+def choose_frame(overlaps: Mapping[int, float], corrected: Collection[int] = ()) -> int:
     """Choose the frame to correct: the middle of the longest stretch of bad ones.
 
     A user who looks over the masks mends what is wrong for long. A frame is bad if it is at most
-    a tenth better than the worst one.
+    a tenth better than the worst one; a corrected frame ends a stretch.
 
     Args:
-        overlaps: J by frame, of the frames that are not corrected yet.
+        overlaps: J by frame.
+        corrected: Frames that are corrected already, not all of them.
 
     Example:
         >>> choose_frame({1: 0.0, 2: 0.6, 3: 0.05, 4: 0.0, 5: 0.02, 6: 0.7})
         4
+        >>> choose_frame({1: 0.5, 2: 0.5, 3: 1.0, 4: 0.5, 5: 0.5, 6: 0.5, 7: 0.9}, [3])
+        5
     """
-    limit = min(overlaps.values()) + _BAD_MARGIN
+    limit = min(j for index, j in overlaps.items() if index not in corrected) + _BAD_MARGIN
     stretches: list[list[int]] = [[]]
     for index, overlap in sorted(overlaps.items()):
-        if overlap <= limit:
+        if overlap <= limit and index not in corrected:
             stretches[-1].append(index)
         elif stretches[-1]:
             stretches.append([])

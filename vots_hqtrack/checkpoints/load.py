@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import BinaryIO
 
 import safetensors
 import safetensors.torch
@@ -21,7 +19,7 @@ from torch import Tensor, nn
 from vots_hqtrack.checkpoints.manifest import locate, published_folder, resolve, sha256_of
 from vots_hqtrack.checkpoints.reader import PLAIN_DTYPES
 from vots_hqtrack.errors import WeightsError
-from vots_hqtrack.io import atomic_path
+from vots_hqtrack.io import write_tensors
 
 DIGEST_KEY = "tensors_sha256"
 """Entry of a file's header with the hash of its tensors, so that a file can be verified alone."""
@@ -227,30 +225,11 @@ def save_tensors(
     )
     _require_finite(stored, f"for {path.name} as {str(dtype).removeprefix('torch.')}")
     try:
-        with atomic_path(path, durable=True) as temporary:
-            temporary.touch()
-            mode = temporary.stat().st_mode
-            safetensors.torch.save_file(stored, temporary, {"format": "pt", **metadata})
-            with temporary.open("r+b") as file:
-                _sort_metadata(file)
-            temporary.chmod(mode)  # the library keeps the file from everybody else
-    except (OSError, safetensors.SafetensorError) as error:
-        reason = error.strerror if isinstance(error, OSError) else None
-        raise WeightsError(f"cannot write the weights file {path}: {reason or error}") from error
-
-
-def _sort_metadata(file: BinaryIO) -> None:
-    """Sort the header's strings, so that the same content makes the same file.
-
-    The library writes them in a random order.
-    """
-    length = int.from_bytes(file.read(8), "little")
-    header = json.loads(file.read(length))
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    if len(text) <= length:
-        file.seek(8)
-        file.write(text.ljust(length))
+        write_tensors(path, stored, {"format": "pt", **metadata}, durable=True)
+    except OSError as error:
+        raise WeightsError(
+            f"cannot write the weights file {path}: {error.strerror or error}"
+        ) from error
 
 
 def _own_storage(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,7 +1,8 @@
 """Correction of a mask by a click: the smallest change that agrees with it, near the click.
 
 Trained prompts are boxes and clicks on whole objects. With a mask and a corrective click the tiny
-SAM often changes more than the click asked for, and makes the mask worse; see decision 0050.
+SAM often changes more than the click asked for, and makes the mask worse; see decisions 0050 and
+0092.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ REACH = 3.0
 """Reach of a correction, in distances from the click to where the mask is already right."""
 MIN_REACH = 0.01
 """Smallest reach, as a fraction of the frame's longer side."""
+
+MAX_SURE_CHANGE = 0.3
+"""Largest change that is taken of SAM's single mask without another candidate, as a fraction of the
+mask."""
 
 
 class Vicinity(NamedTuple):
@@ -82,6 +87,18 @@ def correct_mask(
     wrong = [num_contradicted(clicks, candidate) for candidate in edited]
     best = min(range(len(edited)), key=lambda index: (wrong[index], sizes[index]))
     return edited[best]
+
+
+def is_sure_correction(mask: Tensor, single: Tensor, clicks: Sequence[Click]) -> bool:
+    """Whether the correction by SAM's single mask for clear prompts needs no other candidate.
+
+    Args:
+        mask: ``(H, W)`` bool, the mask so far.
+        single: ``(H, W)`` bool, that mask corrected by SAM's single one.
+        clicks: All clicks.
+    """
+    change = int((mask ^ single).sum())
+    return change <= MAX_SURE_CHANGE * int(mask.sum()) and not num_contradicted(clicks, single)
 
 
 def vicinity_of(mask: Tensor, click: Click) -> Vicinity:

@@ -322,8 +322,10 @@ class HQHead(nn.Module):
         height, width = fine.shape[-2:]
         read: Tensor = self.reader(token).float()
         kernels = torch.einsum("no,coij->cnij", read, self.fused).flatten(1)
-        quads = (features @ kernels.to(fine.dtype)).view(height // 2, width // 2, len(read), 2, 2)
-        masks = quads.permute(2, 0, 3, 1, 4).reshape(len(read), height, width).float()
+        # A product with few rows takes a third of the time of one with few columns.
+        quads = kernels.to(fine.dtype).t() @ features.t()
+        quads = quads.view(len(read), 2, 2, height // 2, width // 2)
+        masks = quads.permute(0, 3, 1, 4, 2).reshape(len(read), height, width).float()
         masks += (read @ self.bias)[:, None, None]
         kernels = torch.einsum("no,ocij->nijc", read, self.fine).flatten(1, 2)
         sharp = self.sharpen(fine).permute(0, 2, 3, 1).flatten(1, 2)

@@ -20,6 +20,7 @@ from vots_hqtrack.config import CandidateChoice, PromptKind, RefinerConfig
 from vots_hqtrack.devices import host_can_read
 from vots_hqtrack.encoder.frames import EncodedFrame
 from vots_hqtrack.errors import ConfigError, InputError, ShapeError
+from vots_hqtrack.frame import FrameGeometry, frame_to_image
 from vots_hqtrack.masks import check_mask_stack, has_pixels
 from vots_hqtrack.refiner import (
     Box,
@@ -30,17 +31,23 @@ from vots_hqtrack.refiner import (
     register_refiner,
 )
 from vots_hqtrack.sam.components import clean_logits
-from vots_hqtrack.sam.corrections import correct_mask, first_agreeing, vicinity_of
+from vots_hqtrack.sam.corrections import (
+    correct_mask,
+    first_agreeing,
+    is_sure_correction,
+    num_contradicted,
+    vicinity_of,
+)
 from vots_hqtrack.sam.embed import OwnEmbedder, SharedEmbedder
 from vots_hqtrack.sam.geometry import SamGeometry, Window, masks_in_frame, scale_points
 from vots_hqtrack.sam.layers import SamWeights
 from vots_hqtrack.sam.mask_decoder import Candidates, MaskDecoder
 from vots_hqtrack.sam.models import build_empty_sam, build_sam
 from vots_hqtrack.sam.prompts import Prompts, make_prompts, prompt_masks
-from vots_hqtrack.sam.tiny_vit import TinyViT
+from vots_hqtrack.sam.tiny_vit import SharedFeatures, TinyViT
 from vots_hqtrack.sam.vit import SamVitEncoder
 from vots_hqtrack.sam.weights import load_sam_weights
-from vots_hqtrack.types import MaskArray, Size
+from vots_hqtrack.types import FrameArray, MaskArray, Size
 
 MASK_LOGIT = 20.0
 """Confidence of the mask prompt, in logits: on DAVIS frames 4 is clearly worse, 48 no better."""
@@ -217,6 +224,22 @@ class SamRefiner(nn.Module):
         geometry = self._geometry(embedding)
         return PromptedFrame(geometry, self.decoder.precompute(embedding, geometry))
 
+    @property
+    def saves_time_by_previews(self) -> bool:
+        """Whether VMOS's encoder is the refiner's, on a CPU: a GPU encodes whole frames as fast."""
+        is_cpu = next(self.parameters()).device.type == "cpu"
+        return is_cpu and isinstance(self.shared_encoder, TinyViT)
+
+    @torch.no_grad()
+    def encode_preview(self, frame: FrameArray, geometry: FrameGeometry) -> SharedFeatures:
+        """Encode a frame by the shared encoder, at a reduced resolution and without its padding."""
+        encoder = self.shared_encoder
+        if not isinstance(encoder, TinyViT):
+            raise ConfigError("this refiner shares no image encoder that could give a preview")
+        image = frame_to_image(frame, geometry, next(self.parameters()).device)
+        features: SharedFeatures = encoder(image, is_padded=False)
+        return features
+
     @torch.no_grad()
     def segment(self, embedding: Any, prompt: ObjectPrompt) -> Tensor:  # noqa: ANN401
         """Segment the object that clicks or a box name.
@@ -252,15 +275,18 @@ class SamRefiner(nn.Module):
         mask = torch.from_numpy(so_far).to(next(self.parameters()).device)
         vicinity = vicinity_of(mask, newest)
         at_click = ObjectPrompt((newest._replace(is_inside=True),))
-        # The decoder's four masks of the whole prompt come at once, those of the click apart.
-        whole, parts = (
-            masks_in_frame(
-                self._decode(prompted, wanted, multimask=multimask, window=vicinity.window),
-                geometry,
-                vicinity.window,
-            )
-            for wanted, multimask in ((prompt, None), (at_click, True))
-        )
+
+        def decode(wanted: ObjectPrompt, *, multimask: bool | None) -> Tensor:
+            logits = self._decode(prompted, wanted, multimask=multimask, window=vicinity.window)
+            return masks_in_frame(logits, geometry, vicinity.window)
+
+        whole = decode(prompt, multimask=None)
+        single = correct_mask(mask, whole[:1], prompt.clicks, vicinity)
+        if is_sure_correction(mask, single, prompt.clicks):
+            return single
+        if not num_contradicted(prompt.clicks, mask):  # there is nothing to add or to take away
+            return correct_mask(mask, whole, prompt.clicks, vicinity)
+        parts = decode(at_click, multimask=True)
         edited = mask | parts if newest.is_inside else mask & ~parts
         return correct_mask(mask, torch.cat([whole, edited]), prompt.clicks, vicinity)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from vots_hqtrack.encoder.frames import EncodedFrame
 from vots_hqtrack.errors import ConfigError, InputError, ShapeError
 from vots_hqtrack.refiner import Box, Click, ObjectPrompt
 from vots_hqtrack.session.project import (
@@ -111,6 +112,7 @@ class InteractivePredictor:
         *,
         clear_old_points: bool = True,
         box: Sequence[float] | npt.NDArray[np.floating] | None = None,
+        preview: Callable[[MaskArray], None] | None = None,
     ) -> FrameMasks:
         """Give an object's mask on a frame by clicks, a box, or both.
 
@@ -125,6 +127,8 @@ class InteractivePredictor:
             labels: ``(K,)``, 1 inside the object and 0 outside of it.
             clear_old_points: Forget earlier clicks on this frame; False adds to them.
             box: ``(x0, y0, x1, y1)`` in frame pixels, edges.
+            preview: Called with a similar ``(H, W)`` bool mask that is known sooner, if there is
+                one and the frame is not encoded yet; nothing of it is kept.
 
         Returns:
             The frame's masks.
@@ -146,31 +150,38 @@ class InteractivePredictor:
             old: tuple[Click, ...] = ()
             if known is not None and not clear_old_points:
                 old, frame_box = known.clicks, known.box
-            found = state.label_map(index) == object_id
-            is_replaced = box is not None or not found.any()
-            encoded = state.encode(self.tracker, index, for_clicks=True)
-            # Each click corrects the mask near it; without a mask they say together what is meant.
-            first = len(clicks) if is_replaced else 1
-            for count in range(first, max(len(clicks), first) + 1):
-                so_far = None if is_replaced else found
-                prompt = ObjectPrompt(old + clicks[:count], frame_box, so_far)
-                found = self.tracker.segment(encoded, prompt)
-            if not found.any():
-                raise InputError(f"the refiner found no object there on frame {index}")
+            so_far = state.label_map(index) == object_id
+            is_replaced = box is not None or not so_far.any()
+            wanted = ObjectPrompt(old, frame_box, None if is_replaced else so_far)
+            found = self._segment(state, index, wanted, clicks, preview)
             is_drawn = not is_replaced and known is not None and known.is_drawn
             given = GivenPrompt(old + clicks, frame_box, is_drawn)
             self._give(state, index, object_id, found, given)
             return state.masks(index)
 
-    def encode_ahead(self, state: SessionState, frame_idx: int) -> None:
+    def gives_previews(self, state: SessionState) -> bool:
+        """Whether frames that are not encoded yet get a preview by a click or box."""
+        return self.tracker.plan_preview(state.size) is not None
+
+    def encode_ahead(
+        self, state: SessionState, frame_idx: int, *, is_preview: bool = False
+    ) -> None:
         """Encode a frame, so that the first click on it need not wait for that.
 
         Another thread may call it; edits and runs go on meanwhile.
 
+        Args:
+            state: The session.
+            frame_idx: The frame, from 0.
+            is_preview: Encode only what a preview of the first click needs.
+
         Raises:
             InputError: The frame does not exist, or cannot be read.
         """
-        state.encode(self.tracker, frame_idx, for_clicks=True)
+        if is_preview:
+            state.encode_preview(self.tracker, frame_idx)
+        else:
+            state.encode(self.tracker, frame_idx, for_clicks=True)
 
     def add_new_mask(
         self, state: SessionState, frame_idx: int, obj_id: int, mask: MaskArray
@@ -370,6 +381,26 @@ class InteractivePredictor:
             state.check_open()
             return state.undo()
 
+    def _segment(
+        self,
+        state: SessionState,
+        index: int,
+        prompt: ObjectPrompt,
+        clicks: tuple[Click, ...],
+        preview: Callable[[MaskArray], None] | None,
+    ) -> MaskArray:
+        """Segment what a prompt and further clicks name on a frame, and a preview before."""
+        rough = None if preview is None else state.encode_preview(self.tracker, index)
+        if preview is not None and rough is not None:
+            found = _decode(self.tracker, rough, prompt, clicks)
+            if found.any():
+                preview(found)
+        encoded = state.encode(self.tracker, index, for_clicks=True)
+        found = _decode(self.tracker, encoded, prompt, clicks)
+        if not found.any():
+            raise InputError(f"the refiner found no object there on frame {index}")
+        return found
+
     def _give(
         self,
         state: SessionState,
@@ -419,6 +450,21 @@ class InteractivePredictor:
             if state.is_closed:
                 return
             yield run.track(start + step * offset)
+
+
+def _decode(
+    tracker: HQTracker, encoded: EncodedFrame, prompt: ObjectPrompt, clicks: tuple[Click, ...]
+) -> MaskArray:
+    """Segment what a prompt and further clicks name.
+
+    Each click corrects the mask near it; without a mask they say together what is meant.
+    """
+    old, mask = prompt.clicks, prompt.mask
+    if mask is None:
+        return tracker.segment(encoded, ObjectPrompt(old + clicks, prompt.box))
+    for count in range(1, len(clicks) + 1):
+        mask = tracker.segment(encoded, ObjectPrompt(old + clicks[:count], prompt.box, mask))
+    return mask
 
 
 def _read_clicks(

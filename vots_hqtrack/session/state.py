@@ -80,6 +80,8 @@ class SessionState:
         self._keep = keep
         self._encoded: OrderedDict[int, EncodedFrame] = OrderedDict()
         self._encoder: HQTracker | None = None
+        self._preview_lock = threading.Lock()
+        self._preview: tuple[HQTracker, int, EncodedFrame] | None = None
         self._edits: deque[_Edit] = deque(maxlen=_UNDO_STEPS)
         self.is_closed = False
 
@@ -100,8 +102,9 @@ class SessionState:
         """Release the project; a run ends before its next frame."""
         with self.lock:
             self.is_closed = True
-            with self._encode_lock:
+            with self._encode_lock, self._preview_lock:
                 self._encoded.clear()
+                self._preview = None
             self.project.close()
             if isinstance(self._keep, tempfile.TemporaryDirectory):
                 self._keep.cleanup()
@@ -249,7 +252,9 @@ class SessionState:
             InputError: It cannot be read.
             ShapeError: Its size differs from the first frame's.
         """
-        encoded = self._encoded.get(self.check_index(frame_idx))
+        encoded, preview = self._encoded.get(self.check_index(frame_idx)), self._preview
+        if encoded is None and preview is not None and preview[1] == frame_idx:
+            encoded = preview[2]
         return self.named_frame(frame_idx).frame if encoded is None else encoded.frame
 
     def named_frame(self, frame_idx: int) -> NamedFrame:
@@ -295,6 +300,32 @@ class SessionState:
                 tracker.precompute(encoded)
             self._encoded.move_to_end(frame_idx)
         return encoded
+
+    def encode_preview(self, tracker: HQTracker, frame_idx: int) -> EncodedFrame | None:
+        """Encode a frame at half the resolution, or return it where it was the last one.
+
+        It waits for no frame that another thread encodes.
+
+        Args:
+            tracker: The tracker.
+            frame_idx: Index of the frame.
+
+        Returns:
+            None where the frame is encoded, or where it would save no time.
+        """
+        with self._preview_lock:
+            if self.is_encoded(self.check_index(frame_idx)) and self._encoder is tracker:
+                return None
+            if self._preview is None or self._preview[:2] != (tracker, frame_idx):
+                encoded = tracker.encode_preview(self.frame(frame_idx))
+                if encoded is None:
+                    return None
+                self._preview = tracker, frame_idx, encoded
+            return self._preview[2]
+
+    def has_preview(self, frame_idx: int) -> bool:
+        """Whether :meth:`encode_preview` would return a frame at once."""
+        return self._preview is not None and self._preview[1] == frame_idx
 
     def is_encoded(self, frame_idx: int) -> bool:
         """Whether a click on a frame need not wait for the encoder."""

@@ -21,12 +21,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vots_hqtrack.errors import InputError
 from vots_hqtrack.frame import frame_to_image, labels_to_network, plan_frame
-from vots_hqtrack.io import atomic_path
+from vots_hqtrack.io import write_tensors
 from vots_hqtrack.training.adapters.videos import VideoClips
 from vots_hqtrack.training.batch import ClipBatch
 from vots_hqtrack.training.datasets import ClipDataset, Photo, keep_visible
@@ -152,8 +151,7 @@ def _cache_clip(encoder: nn.Module, frames: Iterable[Photo], path: Path, long_ed
         columns["s4"].append(features.s4[0].permute(1, 2, 0).bfloat16().cpu())
         columns["s8"].append(features.s8[0].permute(1, 2, 0).bfloat16().cpu())
         columns["labels"].append(labels_to_network(torch.from_numpy(labels), geometry))
-    with atomic_path(path) as temporary:
-        save_file({name: torch.stack(parts) for name, parts in columns.items()}, temporary)
+    write_tensors(path, {name: torch.stack(parts) for name, parts in columns.items()})
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,15 @@ def draw_stroke(points: Sequence[Point], radius: float, colour: str) -> str:
     )
 
 
+def draw_note(note: str, size: Size) -> str:
+    """Draw a short note in the upper left corner of a frame."""
+    unit = max(size) / 100
+    return (
+        f'<text x="{unit:.1f}" y="{3 * unit:.1f}" font-size="{2 * unit:.1f}" fill="white"'
+        f' stroke="black" stroke-width="{unit / 3:.1f}" paint-order="stroke">{note}</text>'
+    )
+
+
 def draw_strip(
     records: Mapping[int, FrameRecord], object_ids: Sequence[ObjectId], num_frames: int, now: int
 ) -> str:

@@ -23,6 +23,7 @@ from vots_hqtrack.ui.drawing import (
     Point,
     colour_of,
     draw_box,
+    draw_note,
     draw_prompts,
     draw_strip,
     draw_stroke,
@@ -287,7 +288,10 @@ class Tab:
         self._show_frame(job.done if job else 0)
         self._encode_at_rest()
         record = state.records.get(self._frame, FrameRecord())
-        self._image.content = draw_prompts(record, state.size, self._object)
+        drawn = draw_prompts(record, state.size, self._object)
+        if workspace.has_preview(self._frame):
+            drawn += draw_note("refining …", state.size)
+        self._image.content = drawn
         self._slider.value = self._frame
         self._number.text = f"{self._frame} / {state.num_frames - 1}"
         for name, button in self._tool_buttons.items():
@@ -434,6 +438,8 @@ class Tab:
         # The right and bottom edge of the image belong to no pixel.
         point = min(event.image_x, width - 0.01), min(event.image_y, height - 0.01)
         if event.type == "mousedown" and event.button == 0:
+            if self._tool in ("add", "remove"):  # no need to wait for the button's release
+                return self._apply([point], is_opposite=event.shift)
             self._way = [point]
         elif event.type == "mousemove" and self._way and event.buttons & 1:
             self._way.append(point)
@@ -457,33 +463,32 @@ class Tab:
 
     async def _apply(self, way: list[Point], *, is_opposite: bool) -> None:
         """Give the mask that the mouse described."""
-        predictor, target = self._predictor, (self._state, self._frame, self._object)
+        target = self._state, self._frame, self._object
+        preview = partial(self._workspace.show_preview, self._frame, self._object)
+        give = partial(self._predictor.add_new_points_or_box, *target, preview=preview)
         if self._tool == "box":
             x, y, width, height = _box_of(way)
             if min(width, height) < 2:  # a click, by mistake
                 self._refresh()
                 return
-            box = (x, y, x + width, y + height)
-            await self._edit(lambda: predictor.add_new_points_or_box(*target, box=box))
+            await self._edit(partial(give, box=(x, y, x + width, y + height)))
         elif self._tool in ("brush", "eraser"):
             erase = (self._tool == "eraser") != is_opposite
-            radius = float(self._radius.value)
-            await self._edit(lambda: predictor.paint(*target, way, radius, erase=erase))
+            paint, radius = self._predictor.paint, float(self._radius.value)
+            await self._edit(partial(paint, *target, way, radius, erase=erase))
         else:
             label = int((self._tool == "add") != is_opposite)
-            await self._edit(
-                lambda: predictor.add_new_points_or_box(
-                    *target, points=[way[0]], labels=[label], clear_old_points=False
-                )
-            )
+            points = {"points": [way[0]], "labels": [label], "clear_old_points": False}
+            await self._edit(partial(give, **points))
 
     async def _edit(self, change: Callable[[], object]) -> None:
         """Change the session in another thread, and show it in all tabs."""
         self._is_following = False
         workspace = self._workspace
+        is_soon = workspace.answers_soon(self._frame)
         revision = workspace.begin_edit()
-        if self._state.is_encoded(self._frame) and not workspace.is_busy:
-            # The browser asks for the image now, and has it the moment that the edit is made.
+        if is_soon:
+            # The browser asks for the image now, and has it the moment that there is a mask.
             self._awaited = self._frame, revision
             self._show_frame()
         try:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 
@@ -15,12 +16,23 @@ from vots_hqtrack.errors import HQTrackError, InputError
 from vots_hqtrack.masks import split_label_map
 from vots_hqtrack.session import InteractivePredictor, SessionState
 from vots_hqtrack.session.export import export
+from vots_hqtrack.types import MaskArray, ObjectId
 from vots_hqtrack.ui.job import Job
 from vots_hqtrack.video.overlay import draw_overlay
 
 PROJECT_SUFFIX = ".hqtrack"
+PREVIEW_TINT = 0.5
+"""Strength of a preview's tint, as a fraction of that of masks."""
 UPLOADS_FOLDER = "hqtrack-uploads"
 _JPEG_QUALITY = 88
+
+
+class Preview(NamedTuple):
+    """A mask that is shown until the mask of the edit in work is there."""
+
+    frame_index: int
+    object_id: ObjectId
+    mask: MaskArray
 
 
 class Workspace:
@@ -44,6 +56,7 @@ class Workspace:
         self._lock = threading.Lock()
         self._changed = threading.Condition()
         self._num_edits = 0
+        self._previews: dict[int, Preview] = {}  # by the thread of the edit
         self._encodes_ahead = threading.Lock()
 
     @property
@@ -114,9 +127,26 @@ class Workspace:
             change()
         finally:
             with self._changed:
+                self._previews.pop(threading.get_ident(), None)
                 self._num_edits = max(self._num_edits - 1, 0)
                 self.revision += 1
                 self._changed.notify_all()
+
+    def show_preview(self, frame: int, object_id: ObjectId, mask: MaskArray) -> None:
+        """Show a mask in all tabs, until the edit that this thread makes has its own."""
+        self._previews[threading.get_ident()] = Preview(frame, object_id, mask)
+        self.note_change()
+
+    def has_preview(self, frame: int) -> bool:
+        """Whether an edit in work shows a preview on a frame."""
+        return any(found.frame_index == frame for found in list(self._previews.values()))
+
+    def answers_soon(self, frame: int) -> bool:
+        """Whether an edit that begins now has its mask, or a preview of it, before long."""
+        state = self.state
+        if state is None or self.is_busy or self._num_edits:
+            return False
+        return state.is_encoded(frame) or self.predictor.gives_previews(state)
 
     def wait_for_edit(self, revision: int) -> None:
         """Wait until a revision is there, or no edit that could bring it is in work."""
@@ -124,10 +154,11 @@ class Workspace:
             self._changed.wait_for(lambda: self.revision >= revision or not self._num_edits)
 
     def encode_ahead(self, frame: int) -> bool:
-        """Encode a frame before the first click on it.
+        """Encode a frame before the first click on it: first what a preview needs, then all of it.
 
         Returns:
-            False where another frame is being encoded so: ask again, if it is still wanted.
+            False where there is more to do, or another frame is being encoded so: ask again, if it
+            is still wanted.
         """
         state = self.state
         if state is None or self.is_busy or state.is_encoded(frame):
@@ -135,11 +166,12 @@ class Workspace:
         if not self._encodes_ahead.acquire(blocking=False):
             return False
         try:
-            self.predictor.encode_ahead(state, frame)
+            is_preview = self.predictor.gives_previews(state) and not state.has_preview(frame)
+            self.predictor.encode_ahead(state, frame, is_preview=is_preview)
         except (HQTrackError, OSError):
             return True  # a click on the frame will say it
         else:
-            return True
+            return not is_preview
         finally:
             self._encodes_ahead.release()
 
@@ -196,7 +228,7 @@ class Workspace:
         return path
 
     def image(self, frame: int, alpha: float) -> bytes:
-        """Draw a frame with the masks of its visible objects, as JPEG.
+        """Draw a frame with the masks of its visible objects, and with previews, as JPEG.
 
         Args:
             frame: Index of the frame.
@@ -206,8 +238,14 @@ class Workspace:
         picture = state.frame(frame)
         objects = list(state.project.objects.items())  # an edit may add one meanwhile
         shown = [number for number, info in objects if info.is_visible]
-        masks = split_label_map(state.label_map(frame), shown)
-        drawn = draw_overlay(picture, masks, alpha=alpha)
+        hidden = {number for number, info in objects if not info.is_visible}
+        label_map, rough = state.label_map(frame), {}
+        for index, number, mask in list(self._previews.values()):
+            if index == frame and number not in hidden:
+                label_map[mask | (label_map == number)] = 0
+                rough[number] = mask
+        drawn = draw_overlay(picture, split_label_map(label_map, shown), alpha=alpha)
+        drawn = draw_overlay(drawn, rough, alpha=PREVIEW_TINT * alpha)
         _, data = cv2.imencode(
             ".jpg",
             cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR),

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from vots_hqtrack.build import build_networks
@@ -25,7 +25,7 @@ from vots_hqtrack.devices import lower_precision, pick_dtype
 from vots_hqtrack.encoder import Triple, find_encoder
 from vots_hqtrack.encoder.frames import EncodedFrame, NetworkEncoder
 from vots_hqtrack.frame import FrameGeometry, plan_frame
-from vots_hqtrack.io import atomic_path
+from vots_hqtrack.io import write_tensors
 from vots_hqtrack.precision import cast_to_low_precision
 from vots_hqtrack.presets import load_preset
 from vots_hqtrack.sam.embed import SharedEmbedder
@@ -83,8 +83,7 @@ def write_image(path: Path, image: HQImage) -> None:
         "labels": torch.from_numpy(np.ascontiguousarray(image.labels)),
         "initial": torch.from_numpy(np.ascontiguousarray(initial)),
     }
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary)
+    write_tensors(path, tensors)
 
 
 def fill_cache(options: HQCacheOptions, data: Path, folder: Path, report: Report) -> None:
