@@ -219,4 +219,6 @@ def test_many_tiny_objects_have_three_lines_and_one_for_the_others(
     lines = [record.getMessage() for record in caplog.records]
     assert [line.split(":")[0] for line in lines[:3]] == [f"object {n} is tiny" for n in (5, 6, 7)]
     (rest,) = lines[3:]
-    assert rest.startswith("37 more objects are tiny, down to 16 pixels of the frame (object 44)")
+    assert rest.startswith(
+        "tiny objects beside these: 37, down to 16 pixels of the frame (object 44)"
+    )

@@ -205,8 +205,8 @@ def warn_of_tiny(small: Mapping[ObjectId, int], geometry: FrameGeometry) -> None
     if others := tiny[_NAMED_TINY:]:
         smallest = min(others, key=areas.__getitem__)
         _logger.warning(
-            "%d more objects are tiny, down to %d pixels of the frame (object %d), so they may "
-            "vanish; %s helps",
+            "tiny objects beside these: %d, down to %d pixels of the frame (object %d), so they "
+            "may vanish; %s helps",
             len(others),
             small[smallest],
             smallest,
