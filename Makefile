@@ -18,7 +18,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "Options: PYTHON=python3.12  VENV=folder  PYTEST_ARGS='-k memory'"
-	@echo "make gpu: PYTHON=python3  WHEELS=folder  DATA=folder  OUT=folder  GPU_ARGS='--steps proof'"
+	@echo "make gpu: PYTHON=python3  WHEELS=folder  DATA=folder  OUT=folder  GPU_ARGS='--minutes 8'"
 
 demo: $(VENV)/.installed-demo ## Track made-up videos through the VOT toolkit and print the measures
 	$(BIN)/hqtrack demo

@@ -1,5 +1,7 @@
 """Geometry: sizes, labels down, logits up; pixel centres lie at i + 0.5."""
 
+import logging
+
 import numpy as np
 import pytest
 import torch
@@ -15,8 +17,9 @@ from vots_hqtrack.frame import (
     logits_to_frame,
     plan_aligned_frame,
     plan_frame,
+    warn_of_tiny,
 )
-from vots_hqtrack.types import Size
+from vots_hqtrack.types import ObjectId, Size
 
 CPU = torch.device("cpu")
 sides = st.integers(1, 2500)
@@ -202,3 +205,20 @@ def test_image_made_on_a_gpu_is_the_same(device: str, *, is_aligned: bool) -> No
     limit = 1.01 / (255 * 0.224) if is_aligned else 0
     assert (found - wanted).abs().max() <= limit
     assert (found != wanted).float().mean() <= (0.01 if is_aligned else 0)
+
+
+def test_many_tiny_objects_have_three_lines_and_one_for_the_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    geometry = plan_frame(Size(1080, 1920))
+    with caplog.at_level(logging.WARNING):
+        warn_of_tiny({ObjectId(number): number for number in range(1, 4)}, geometry)
+        assert len(caplog.records) == 3
+        caplog.clear()
+        warn_of_tiny({ObjectId(number): 60 - number for number in range(5, 45)}, geometry)
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line.split(":")[0] for line in lines[:3]] == [f"object {n} is tiny" for n in (5, 6, 7)]
+    (rest,) = lines[3:]
+    assert rest.startswith(
+        "tiny objects beside these: 37, down to 16 pixels of the frame (object 44)"
+    )

@@ -254,14 +254,15 @@ class CroppingTracker(HQTracker):
         ids = [_OWN, _OTHERS] if self.config.tracking.mode == "joint" else [_OWN]
         num_references = state.groups[0].capacity - self.config.memory.capacity + 1
         for number, area in sorted(left.items(), key=lambda item: item[1]):
+            if len(state.crops) >= self.config.tracking.max_crops:
+                break
             mask = _mask(number, state)
             x0, y0, x1, y1 = mask_boxes(mask[None])[0].tolist()
             side = int(min(max(SIDE * max(x1 - x0, y1 - y0), _MIN_SIDE), *frame.shape[:2]))
             crop = Crop(number, self._crop_state(side)).after(mask.cpu().numpy())
             enlarged = network_area(area, crop.state.geometry)
             is_enlarged = enlarged > 2 * network_area(area, state.geometry)
-            is_full = len(state.crops) >= self.config.tracking.max_crops
-            if is_full or not is_enlarged or crop.is_outgrown:
+            if crop.is_outgrown or not is_enlarged:
                 continue
             self._add_unseen(ids, crop.state, num_references)
             self._give(crop, frame, state)

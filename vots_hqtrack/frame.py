@@ -44,6 +44,7 @@ TOKEN_STRIDE = 16
 """Pixels of the network image for each token of the memory, along each side."""
 _TINY_AREA = 64
 """Pixels of the network image, four of the logits', below which an object is tiny."""
+_NAMED_TINY = 3
 _MAX_LONG_EDGE = 1024
 """Largest value of the option ``frame.long_edge``."""
 ALIGNED_STRIDE = 16
@@ -182,22 +183,34 @@ def find_small(label_map: LabelArray, geometry: FrameGeometry) -> dict[ObjectId,
 def warn_of_tiny(small: Mapping[ObjectId, int], geometry: FrameGeometry) -> None:
     """Warn of objects that are so small in the network image that they may vanish.
 
+    The first three have a line each, all others one together.
+
     Args:
         small: Pixels of the frame by object id.
         geometry: Layout of the frame.
     """
-    for object_id, pixels in small.items():
-        area = network_area(pixels, geometry)
-        if area >= _TINY_AREA:
-            continue
+    areas = {number: network_area(pixels, geometry) for number, pixels in small.items()}
+    tiny = [number for number, area in areas.items() if area < _TINY_AREA]
+    for object_id in tiny[:_NAMED_TINY]:
+        area = areas[object_id]
         _logger.warning(
             "object %d is tiny: %d pixels of the frame are %.1f of the network image, %.2f of "
             "a memory token, so it may vanish; %s helps",
             object_id,
-            pixels,
+            small[object_id],
             area,
             area / TOKEN_STRIDE**2,
             _enlargement(area, geometry),
+        )
+    if others := tiny[_NAMED_TINY:]:
+        smallest = min(others, key=areas.__getitem__)
+        _logger.warning(
+            "tiny objects beside these: %d, down to %d pixels of the frame (object %d), so they "
+            "may vanish; %s helps",
+            len(others),
+            small[smallest],
+            smallest,
+            _enlargement(areas[smallest], geometry),
         )
 
 

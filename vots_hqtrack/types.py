@@ -12,7 +12,7 @@ import math
 import operator
 import os
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NewType
@@ -309,6 +309,25 @@ def is_prompt_id(number: float) -> bool:
         [True, True, False, True, False]
     """
     return 1 <= number <= MAX_OBJECTS and number != VOID_LABEL
+
+
+def next_prompt_id(taken: Collection[int]) -> ObjectId | None:
+    """Return an id for a new object: the next above all others, or else the lowest that is free.
+
+    Args:
+        taken: Ids of the other objects.
+
+    Returns:
+        The id; None where all are taken.
+
+    Example:
+        >>> next_prompt_id([]), next_prompt_id([2, 254]), next_prompt_id([1, 1000])
+        (1, 256, 2)
+    """
+    highest = max(taken, default=0)
+    numbers = (*range(highest + 1, MAX_OBJECTS + 1), *range(1, highest))
+    free = (ObjectId(number) for number in numbers if number not in taken and is_prompt_id(number))
+    return next(free, None)
 
 
 def label_dtype(last: int) -> type[np.uint8] | type[np.uint16]:

@@ -52,6 +52,17 @@ def _iou(left, right):
     return (left & right).sum() / (left | right).sum()
 
 
+def test_exception_mask_of_an_object_that_no_session_keeps(track, frames, tmp_path):
+    high = np.asarray(make_mask(1) * np.uint16(255))
+    high[0, 0] = 300
+    mask = save(tmp_path / "high.png", high)
+    given = [frames, "--mask", mask, "--start", "1", "--both", *QUICK]
+    result, folder, _ = track(*given, code=2)
+    assert "frame 1: prompts on other frames" in result.output
+    assert "from 1 to 1000 without 255, got 255" in " ".join(result.output.split())
+    assert not folder.exists()
+
+
 def test_both_directions_from_a_frame(track, frames, second_mask):
     given = [frames, "--mask", second_mask, "--start", "1", "--both", "--no-refine", "--fps", "5"]
     result, folder, tracks = track(*given)

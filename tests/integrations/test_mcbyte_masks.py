@@ -86,6 +86,25 @@ def test_tracks_come_and_go(quick_tracker):
     assert propagator.propagate(video[3][0]) is None
 
 
+@pytest.mark.parametrize("change", [np.add, np.subtract], ids=["wider", "narrower"])
+def test_the_object_of_an_ended_track_belongs_to_the_new_one(quick_tracker, change):
+    video = draw_video(6)
+    propagator = mcbyte.McByteMaskPropagator(quick_tracker)
+    propagator.initialize(video[0][0], output({0: video[0][1][1], 1: video[0][1][2]}))
+    propagator.propagate(video[1][0])
+    propagator.remove_masks([1])
+    propagator.propagate(video[2][0])
+    left, top, right, bottom = map(int, box_of(video[2][1][2]))
+    given = np.zeros_like(video[2][1][2])
+    given[change(top, -3) : change(bottom, 3), change(left, -3) : change(right, 3)] = True
+    propagator.add_masks(video[2][0], output({9: given}))
+    for frame, masks in video[3:]:
+        found = propagator.propagate(frame)
+        assert found.tracklet_mask_dict == {0: 0, 9: 1}
+        assert iou(found.masks[0], masks[1]) > 0.6
+        assert iou(found.masks[1], masks[2]) > 0.4
+
+
 def test_masks_without_a_pixel_of_their_own_are_left_out(quick_tracker):
     frame = draw_video(1)[0][0]
     propagator = mcbyte.McByteMaskPropagator(quick_tracker)

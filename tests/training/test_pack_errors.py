@@ -134,12 +134,16 @@ def test_exception_usage(packable_data, packed, tmp_path):
     assert not list(out.glob("part-*"))
 
 
-def test_exception_sizes_that_differ(packable_data, tmp_path):
+def test_exception_sizes_that_differ_and_ids_of_16_bits(packable_data, tmp_path):
     folder = Path(shutil.copytree(packable_data / "odd", tmp_path / "data" / "odd"))
     path = folder / "Annotations" / "odd one" / "00001.png"
     with Image.open(path) as picture:
         picture.crop((0, 0, 20, 20)).save(path)
     with pytest.raises(InputError, match="the label maps of odd/odd one differ in size"):
+        pack_data(tmp_path / "data", tmp_path / "out")
+    for path in (folder / "Annotations" / "odd one").iterdir():
+        Image.fromarray(np.full((20, 20), 256, np.uint16)).save(path)
+    with pytest.raises(InputError, match="packs hold object ids up to 255, got 256 in odd/odd one"):
         pack_data(tmp_path / "data", tmp_path / "out")
     for path in (folder / "Annotations" / "odd one").iterdir():
         Image.fromarray(np.ones((20, 20), np.uint8)).save(path)

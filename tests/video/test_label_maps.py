@@ -145,6 +145,11 @@ def test_255_is_an_object_where_the_sequence_has_higher_ids(tmp_path):
     high = save(tmp_path / "b.png", np.array([[0, 1, 300]], np.uint16))
     assert LabelMaps([shown, high]).read(shown).tolist() == [[0, 1, 255]]
     assert LabelMaps([shown]).read(shown).tolist() == [[0, 1, 0]]
+    alone = save(tmp_path / "d.png", np.array([[0, 255]], np.uint16))
+    white = save(tmp_path / "e.png", np.array([[0, 65535]], np.uint16))
+    maps = LabelMaps([shown, high, alone, white])
+    assert [maps.read(path).tolist() for path in (alone, white)] == [[[0, 255]], [[0, 1]]]
+    assert LabelMaps([shown, alone]).read(alone).tolist() == [[0, 1]]
     void = save(tmp_path / "c.png", np.array([[0, 300, 65535]], np.uint16))
     assert LabelMaps([void]).read(void).tolist() == [[0, 300, 0]]
 
@@ -193,7 +198,10 @@ def disc(size=96, value=255, radius=30):
     return cv2.circle(image, (4 * size, 4 * size), 8 * radius, value, -1)
 
 
-@pytest.mark.parametrize("kind", ["area", "gauss", "line", "rgb", "deep", "dim", "lossy", "twice"])
+SOFT = ("area", "gauss", "line", "rgb", "deep", "thousand", "dim", "lossy", "twice")
+
+
+@pytest.mark.parametrize("kind", SOFT)
 def test_soft_edges_are_one_object(tmp_path, caplog, kind):
     sharp = disc()
     soft = cv2.resize(sharp, (96, 96), interpolation=cv2.INTER_AREA)
@@ -206,6 +214,8 @@ def test_soft_edges_are_one_object(tmp_path, caplog, kind):
         soft = np.repeat(soft[..., None], 3, axis=2)
     elif kind == "deep":
         soft = soft.astype(np.uint16) * 257
+    elif kind == "thousand":
+        soft = (cv2.GaussianBlur(soft, (0, 0), 1).astype(np.uint32) * 1000 // 255).astype(np.uint16)
     elif kind == "dim":
         soft = (soft * 0.8).astype(np.uint8)
     elif kind == "lossy":
@@ -223,6 +233,16 @@ def test_soft_edges_of_several_objects_are_refused(tmp_path):
     soft = cv2.resize(both, (96, 96), interpolation=cv2.INTER_AREA)
     with pytest.raises(InputError, match=r"soft\.png has soft edges: .*without smoothing"):
         read_label_map(save(tmp_path / "soft.png", soft))
+
+
+@pytest.mark.parametrize("gap", [0, 1])
+@pytest.mark.parametrize("side", [1, 2, 3, 4])
+def test_many_real_objects_of_16_bits_stay(tmp_path, side, gap):
+    labels = np.zeros((80, 120), np.uint16)
+    for index, number in enumerate(np.random.default_rng(side).permutation(np.arange(1, 1000, 3))):
+        top, left = ((side + gap) * place for place in divmod(index, 20))
+        labels[top : top + side, left : left + side] = number
+    np.testing.assert_array_equal(read_label_map(save(tmp_path / "many.png", labels)), labels)
 
 
 @pytest.mark.parametrize("side", [1, 2, 3])

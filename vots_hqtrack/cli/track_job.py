@@ -274,7 +274,6 @@ def _plan(source: FrameSource, given: GivenPrompts, span: Span) -> list[Pass]:
 
 def _check_session(job: Job) -> None:
     """Refuse what runs backward, and prompts on other frames than the first, cannot keep."""
-    from vots_hqtrack.types import PROMPT_IDS, is_prompt_id
     from vots_hqtrack.video.result_folder import PASSES_NAME, SESSION_NAME
 
     options = job.options
@@ -286,9 +285,6 @@ def _check_session(job: Job) -> None:
     project = job.folder / SESSION_NAME
     if os.path.lexists(project) and not (job.folder / PASSES_NAME).is_file():
         raise InputError(f"{project} is not of a run that was cut; move it, or give another --out")
-    ids = [number for prompt in job.prompts.values() for number in prompt.objects]
-    if wrong := [number for number in ids if not is_prompt_id(number)]:
-        raise InputError(f"{what} take object ids from {PROMPT_IDS}, got {wrong[0]}")
 
 
 def _files_of(source: FrameSource) -> list[Path]:

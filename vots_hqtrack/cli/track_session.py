@@ -29,7 +29,7 @@ from vots_hqtrack.session import InteractivePredictor, SessionState
 from vots_hqtrack.session.project import PROJECT_NAME, delete_project
 from vots_hqtrack.session.video import SourceVideo
 from vots_hqtrack.tracker import HQTracker
-from vots_hqtrack.types import check_frame
+from vots_hqtrack.types import PROMPT_IDS, check_frame, is_prompt_id
 from vots_hqtrack.video.background import BackgroundWriter, call, prefetch
 from vots_hqtrack.video.result_folder import PASSES_NAME, SESSION_NAME, Journal, read_journal
 from vots_hqtrack.video.results import ResultWriter
@@ -60,7 +60,7 @@ class SessionRun:
         for index, prompt in job.prompts.items():
             try:
                 check_frame(job.source[index].frame, expected=self.size)
-                self._given[index] = check_prompt(prompt, self.size)
+                self._given[index] = _check_ids(check_prompt(prompt, self.size))
             except (InputError, ShapeError) as error:
                 raise type(error)(f"frame {index}: {error}") from error
         frames = (job.source[index].frame for index in job.prompts)
@@ -216,6 +216,17 @@ class Progress:
         else:
             self.seconds[int(step["frame"])] += float(step["seconds"])
             self._lengths[int(step["pass"])] += 1
+
+
+def _check_ids(given: CheckedPrompt) -> CheckedPrompt:
+    """Refuse objects that a session cannot keep, before anything is written."""
+    for number in (*given.masks, *given.prompts):
+        if not is_prompt_id(number):
+            raise InputError(
+                "prompts on other frames than the first, and runs backward, take object ids from "
+                f"{PROMPT_IDS}, got {number}"
+            )
+    return given
 
 
 def remove_session(folder: Path) -> None:

@@ -7,7 +7,7 @@ this package here, in place of SAM and Cutie; see docs/formats.md.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -95,9 +95,10 @@ class McByteMaskGenerator:
 class McByteMaskPropagator:
     """A ``MaskPropagator`` of McByte: the tracker finds the masks of all tracks on the next frame.
 
-    The slot of a track that ended is not used again. Once those of ended tracks outnumber the
-    others by ten, or 1,000 are used, the memory begins again with the masks of the last frame;
-    tracks that are not seen there go on without a mask.
+    The slot of a track that ended is not used again, and keeps its object. Once such slots
+    outnumber the others by ten, or 1,000 are used, or a new track has the object of an ended one,
+    the memory begins again with the masks of the last frame; tracks that are not seen there go on
+    without a mask.
 
     Args:
         tracker: The tracker.
@@ -137,10 +138,13 @@ class McByteMaskPropagator:
         new = _masks_of(mask_output, check_frame(frame))
         if not new:
             return
-        state, known = self._state, self._known_masks(frame)
+        state, seen = self._state, self._seen_masks(frame)
+        known = {
+            track: seen.pop(number) for track, number in self._numbers.items() if number in seen
+        }
         used = 0 if state is None else max(state.slots.object_ids)
         is_full = used + len(new) > min(2 * len(known | new) + SLOTS_PER_GROUP, MAX_OBJECTS)
-        if state is None or is_full:
+        if state is None or is_full or _is_one_of(new.values(), seen.values()):
             numbers = {
                 track: check_object_id(number) for number, track in enumerate(known | new, 1)
             }
@@ -180,15 +184,13 @@ class McByteMaskPropagator:
         scores = {track: result.scores[number] for track, number in self._numbers.items()}
         return self._make_output(_stack(masks, check_frame(frame)), _rows(masks), scores)
 
-    def _known_masks(self, frame: FrameArray) -> dict[int, MaskArray]:
-        """Return the masks of tracks that are seen on a frame, tracking it if it is a later one."""
+    def _seen_masks(self, frame: FrameArray) -> dict[ObjectId, MaskArray]:
+        """Return the masks that are seen on a frame, tracking it if it is a later one."""
         if self._state is None:
             return {}
         if not self._state.has_seen(frame):  # McByte passed over a frame without new time
             self._tracker.track(frame, self._state)
-        masks = split_label_map(self._state.label_map)
-        numbers = self._numbers.items()
-        return {track: masks[number] for track, number in numbers if number in masks}
+        return split_label_map(self._state.label_map)
 
 
 def _find_output_class() -> type[MaskOutput]:
@@ -217,6 +219,15 @@ def _masks_of(output: MaskOutput, size: Size) -> dict[int, MaskArray]:
         raise ShapeError(f"masks must be (N, H, W) of the frame size {size}, got {masks.shape}")
     rows = output.tracklet_mask_dict.items()
     return {track: masks[row].astype(np.bool_) for track, row in rows if row < len(masks)}
+
+
+def _is_one_of(masks: Iterable[MaskArray], ended: Collection[MaskArray]) -> bool:
+    """Check whether one of the masks shares more than half of the smaller with an ended track's."""
+    return any(
+        2 * np.count_nonzero(mask & other) > min(np.count_nonzero(mask), np.count_nonzero(other))
+        for mask in masks
+        for other in ended
+    )
 
 
 def _visible_masks(

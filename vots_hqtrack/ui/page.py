@@ -16,7 +16,7 @@ from vots_hqtrack.errors import HQTrackError, InputError
 from vots_hqtrack.session import SessionState
 from vots_hqtrack.session.export import EXPORTS, EXPORTS_FOLDER
 from vots_hqtrack.session.project import FrameRecord
-from vots_hqtrack.types import ObjectId, is_prompt_id
+from vots_hqtrack.types import PROMPT_IDS, ObjectId, next_prompt_id
 from vots_hqtrack.ui.drawing import (
     DOUBTFUL,
     STRIP_SIZE,
@@ -426,8 +426,11 @@ class Tab:
             self._refresh()
 
     def _new_object(self) -> None:
-        highest = max(self._state.object_ids, default=0)
-        self._object = ObjectId(highest + (1 if is_prompt_id(highest + 1) else 2))
+        number = next_prompt_id(self._state.object_ids)
+        if number is None:
+            ui.notify(f"The session has all objects that it can hold, {PROMPT_IDS}")
+            return
+        self._object = number
         self._refresh()
 
     def _on_mouse(self, event: events.MouseEventArguments) -> Any:  # noqa: ANN401 - a coroutine

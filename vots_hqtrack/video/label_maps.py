@@ -138,7 +138,7 @@ class LabelMaps:
             labels = self._labels_of_values(values, path, is_indexed=is_indexed)
         top = labels.max(initial=0)
         if top == VOID_LABEL and np.any((labels > 0) & (labels < top)):
-            if values.dtype == np.uint8 or not self._is_above_void(path):
+            if not self._is_above_void(path, values):
                 labels[labels == VOID_LABEL] = 0
                 self._note(path, f"{VOID_LABEL} beside other ids is void, and left out")
         return labels
@@ -157,11 +157,10 @@ class LabelMaps:
             return (values > threshold).astype(np.uint8)
         if found and found[-1] == _WHITE[1]:  # white in 16 bits: void, or the only object
             *found, white = found
-            values = np.where(values == white, 0 if found else VOID_LABEL, values)
             if found:
                 self._note(path, f"{white} beside other ids is void, and left out")
-            found = found or [VOID_LABEL]
-        if found == [VOID_LABEL]:
+            values, found = (values * (values != white), found) if found else (values != 0, [1])
+        elif found == [VOID_LABEL] and not self._is_above_void(path, values):
             values, found = values != 0, [1]
         if found and not 1 <= min(found) <= max(found) <= MAX_OBJECTS:
             raise InputError(
@@ -201,8 +200,10 @@ class LabelMaps:
             self._has_colours = any(_read_values(other).values.ndim == 3 for other in others)
         return self._has_colours
 
-    def _is_above_void(self, path: Path) -> bool:
-        """Check whether other files of the sequence have ids above the mark of void."""
+    def _is_above_void(self, path: Path, values: npt.NDArray[Any]) -> bool:
+        """Check whether a file of 16 bits belongs to a sequence with ids above the mark of void."""
+        if values.dtype.itemsize == 1:
+            return False
         if self._has_high_ids is None:
             others = (_read_values(other).values for other in self._paths if other != path)
             self._has_high_ids = any(
@@ -354,7 +355,7 @@ def _soft_threshold(values: npt.NDArray[Any], found: list[int], path: Path) -> f
         return None
     top = found[-1]
     is_consecutive = found == list(range(1, len(found) + 1)) and top != VOID_LABEL
-    if is_consecutive or VOID_LABEL < top <= MAX_OBJECTS:
+    if is_consecutive:
         return None
     grey = np.asarray(values, dtype=np.float32)
     low, high = cv2.erode(grey, _AROUND), cv2.dilate(grey, _AROUND)
@@ -375,9 +376,12 @@ def _soft_threshold(values: npt.NDArray[Any], found: list[int], path: Path) -> f
     bright = [value for value in found if value >= top - _NOISE]
     in_noise = int(np.isin(values, dark + bright).sum()) / max(1, int((values != 0).sum()))
     is_noisy = min(len(dark), len(bright)) >= _MIN_SOFT_VALUES and in_noise > _MIN_SOFT_FRACTION
+    fills_area = any(_NOISE < value < top - _NOISE for value in plateaus)
+    if VOID_LABEL < top <= MAX_OBJECTS:  # of 16 bits: ids, unless all between is an edge
+        is_soft, is_noisy = is_soft and not fills_area, False
     if not is_soft and not is_noisy:
         return None
-    if any(_NOISE < value < top - _NOISE for value in plateaus):
+    if fills_area:
         raise InputError(
             f"the mask {path} has soft edges: {len(found)} values, of which {len(plateaus)} fill "
             "an area; save it without smoothing (anti-aliasing), each object with one value"

@@ -19,7 +19,7 @@ import numpy as np
 
 from vots_hqtrack.errors import ConfigError, InputError
 from vots_hqtrack.io import atomic_path
-from vots_hqtrack.training.adapters.files import list_folders
+from vots_hqtrack.training.adapters.files import MAX_LABELS, list_folders
 from vots_hqtrack.training.adapters.packs import codecs
 from vots_hqtrack.training.adapters.packs.codecs import CodecOptions
 from vots_hqtrack.training.adapters.packs.reader import (
@@ -304,6 +304,8 @@ def _encode(
     name = f"{source.name}/{item.name}"
     reader = LabelMaps(item.labels)
     maps = [reader.read(path) for path in item.labels]
+    if (highest := max(int(labels.max(initial=0)) for labels in maps)) > MAX_LABELS:
+        raise InputError(f"packs hold object ids up to {MAX_LABELS}, got {highest} in {name}")
     sizes = sorted({labels.shape for labels in maps})
     if len(sizes) > 1:
         raise InputError(f"the label maps of {name} differ in size: {sizes}")
