@@ -19,7 +19,7 @@ from torch import Tensor
 from vots_hqtrack.encoder.frames import EncodedFrame
 from vots_hqtrack.entry import public
 from vots_hqtrack.frame import find_small, is_small, network_area
-from vots_hqtrack.masks import mask_boxes
+from vots_hqtrack.masks import mask_boxes, mask_iou
 from vots_hqtrack.memory import TrackState
 from vots_hqtrack.saved_state import SavedState
 from vots_hqtrack.segmenter import FrameOutputs
@@ -34,6 +34,8 @@ _MAX_STRETCH = 4
 """A lost object is looked for in a part of the frame that is so many times as long at most."""
 _MAX_GROWTH = 1.5
 """A lost object that is found again is so many times as long at most, or it is another one."""
+_MIN_AGREEMENT = 0.1
+"""IoU with the mask of a crop from which on the whole frame is believed to see the same object."""
 _OWN, _OTHERS = ObjectId(1), ObjectId(2)
 """Ids within a crop: the small object, and all other objects together."""
 
@@ -169,6 +171,7 @@ class CroppingTracker(HQTracker):
     ) -> FrameOutputs:
         if not state.crops:
             return outputs
+        whole = outputs.slot_map
         inner: list[tuple[TrackState, EncodedFrame, FrameOutputs]] = []
         crops: list[Crop] = []
         grown: list[Crop] = []
@@ -193,7 +196,7 @@ class CroppingTracker(HQTracker):
         )
         references: list[tuple[int, MemoryEntry]] = []
         for crop in grown:
-            references += self._leave(crop, encoded, after)
+            references += self._leave(crop, encoded, whole, after)
         values = {field.name: getattr(outputs, field.name) for field in fields(FrameOutputs)}
         values["last_seen"] = after.last_seen
         return CroppedOutputs(
@@ -213,13 +216,17 @@ class CroppingTracker(HQTracker):
             state.groups[group].write_reference(entry, is_kept=False)
 
     def _leave(
-        self, crop: Crop, encoded: EncodedFrame, after: TrackState
+        self, crop: Crop, encoded: EncodedFrame, whole: Tensor, after: TrackState
     ) -> list[tuple[int, MemoryEntry]]:
         """Go on with an object that has grown: in a larger crop, or else in the whole frame.
+
+        Where the whole frame has found it by itself, its memory stays as it is, and with it the
+        masks of the other objects.
 
         Args:
             crop: The crop that it leaves.
             encoded: The frame.
+            whole: ``(H, W)`` slot map of the whole frame alone.
             after: Copy of the state as it will be after the frame; it is changed.
 
         Returns:
@@ -236,6 +243,9 @@ class CroppingTracker(HQTracker):
         if after.last_seen is not None:
             index = after.slots.object_ids.index(crop.object_id)
             after.last_seen = after.last_seen.found(index, mask)
+        slot = after.slots.object_ids.index(crop.object_id) + 1
+        if mask_iou((whole == slot)[None], mask[None]) >= _MIN_AGREEMENT:
+            return []
         group, _ = after.slots.group_and_slot(crop.object_id)
         given = after.frame_index, encoded.features, after.slot_map, [group], after
         (entry,) = self._make_references(*given)

@@ -48,6 +48,12 @@ def draw_prompts(record: FrameRecord, size: Size, selected: ObjectId | None) -> 
     return "".join(parts)
 
 
+def box_of(way: Sequence[Point]) -> tuple[float, float, float, float]:
+    """Return the box ``(x, y, width, height)`` from the first to the last point of a drag."""
+    (x0, y0), (x1, y1) = way[0], way[-1]
+    return min(x0, x1), min(y0, y1), abs(x1 - x0), abs(y1 - y0)
+
+
 def draw_box(box: Box, colour: str, size: Size, *, opacity: float = 1.0) -> str:
     """Draw a box ``(x, y, width, height)``."""
     x, y, width, height = box

@@ -48,11 +48,13 @@ class Job:
         self._thread.join()
 
     @property
-    def seconds_left(self) -> float | None:
-        """Estimated time to its end; None before the first frame."""
+    def time_left(self) -> str:
+        """Estimated time to its end as minutes and seconds; empty before the first frame."""
         if not self.done:
-            return None
-        return (time.monotonic() - self._began) / self.done * max(self.total - self.done, 0)
+            return ""
+        elapsed = time.monotonic() - self._began
+        seconds = elapsed / self.done * max(self.total - self.done, 0)
+        return f"{seconds // 60:.0f}:{seconds % 60:02.0f} left"
 
     def _run(self) -> None:
         try:

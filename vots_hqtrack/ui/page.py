@@ -21,6 +21,7 @@ from vots_hqtrack.ui.drawing import (
     DOUBTFUL,
     STRIP_SIZE,
     Point,
+    box_of,
     colour_of,
     draw_box,
     draw_note,
@@ -62,6 +63,8 @@ KEYS = {
 REFRESH_SECONDS = 0.2
 REST_SECONDS = 0.15
 """A frame that is shown for so long is encoded before it is clicked."""
+IMAGE_SECONDS = 0.05
+"""An edit's image is sent within so long, while nothing else is computed for the page."""
 PLAY_SECONDS = 0.1
 _STYLE = Path(__file__).with_name("page.css")
 _NO_FOCUS = """document.addEventListener("mouseup", () => setTimeout(() => {
@@ -303,8 +306,7 @@ class Tab:
             element.set_visibility(job is not None)
         if job is not None:
             self._progress.value = job.done / job.total
-            left = job.seconds_left
-            self._left.text = "" if left is None else f"{left // 60:.0f}:{left % 60:02.0f} left"
+            self._left.text = job.time_left
         opposite = "" if self._tool == "box" else " With shift it means the opposite."
         self._help.text = f"{TOOLS[self._tool][2]}.{opposite}"
         self._show_objects(record)
@@ -455,7 +457,7 @@ class Tab:
         record = self._state.records.get(self._frame, FrameRecord())
         drawn = draw_prompts(record, size, self._object)
         if self._tool == "box":
-            drawn += draw_box(_box_of(self._way), colour, size)
+            drawn += draw_box(box_of(self._way), colour, size)
         elif self._tool in ("brush", "eraser"):
             shade = colour if self._tool == "brush" else "#000000"
             drawn += draw_stroke(self._way, self._radius.value, shade)
@@ -467,10 +469,9 @@ class Tab:
         preview = partial(self._workspace.show_preview, self._frame, self._object)
         give = partial(self._predictor.add_new_points_or_box, *target, preview=preview)
         if self._tool == "box":
-            x, y, width, height = _box_of(way)
+            x, y, width, height = box_of(way)
             if min(width, height) < 2:  # a click, by mistake
-                self._refresh()
-                return
+                return self._refresh()
             await self._edit(partial(give, box=(x, y, x + width, y + height)))
         elif self._tool in ("brush", "eraser"):
             erase = (self._tool == "eraser") != is_opposite
@@ -478,8 +479,8 @@ class Tab:
             await self._edit(partial(paint, *target, way, radius, erase=erase))
         else:
             label = int((self._tool == "add") != is_opposite)
-            points = {"points": [way[0]], "labels": [label], "clear_old_points": False}
-            await self._edit(partial(give, **points))
+            at = {"points": [way[0]], "labels": [label], "clear_old_points": False}
+            await self._edit(partial(give, **at))
 
     async def _edit(self, change: Callable[[], object]) -> None:
         """Change the session in another thread, and show it in all tabs."""
@@ -495,6 +496,8 @@ class Tab:
             await run.io_bound(workspace.edit, change)
         except (HQTrackError, OSError) as error:
             self._notify(str(error), "negative")
+        if is_soon:
+            await asyncio.sleep(IMAGE_SECONDS)  # the page's other parts would delay the image
         self._refresh()
 
     async def _undo(self) -> None:
@@ -595,9 +598,3 @@ class Tab:
             **{key: partial(self._choose_tool, name) for key, name in TOOL_KEYS.items()},
             **{key: partial(self._track, kind) for key, kind in RUN_KEYS.items()},
         }
-
-
-def _box_of(way: list[Point]) -> tuple[float, float, float, float]:
-    """Return the box ``(x, y, width, height)`` from the first to the last point of a drag."""
-    (x0, y0), (x1, y1) = way[0], way[-1]
-    return min(x0, x1), min(y0, y1), abs(x1 - x0), abs(y1 - y0)
