@@ -22,6 +22,10 @@ SMALL = ("frame.long_edge=384",)
 """Frames of 96 x 256 pixels at one and a half their size: a fifth of the work of the default."""
 
 
+KNOWN_FRAMES = 24
+"""Encoded frames of each network that are kept, the newest ones."""
+
+
 class EncodedOnce:
     """Encodes a frame once, however many tests track it: most of a frame's time goes there."""
 
@@ -39,6 +43,8 @@ class EncodedOnce:
         key = frame.tobytes(), geometry
         if key not in self._known:
             self._known[key] = self._encoder.encode(frame, geometry).features
+            while len(self._known) > KNOWN_FRAMES:
+                del self._known[next(iter(self._known))]
         return EncodedFrame(frame, geometry, self._known[key])
 
     def encode_together(

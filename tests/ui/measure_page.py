@@ -103,7 +103,7 @@ def measure_memory(num_frames: int, step: int, settings: Sequence[str]) -> None:
             page = Page.open(browser, server, size, num_frames - 1)
             _say(f"{num_frames} frames open after {time.perf_counter() - started:.1f} s")
             page.tool("brush")
-            page.drag((60, 40), (62, 42))
+            page.drag((120, 80), (124, 84))
             page.wait_until_given()
             page.run("Track forward")
             _say("| frame | server, MiB | tab's scripts, MiB |\n|---|---|---|")
@@ -139,7 +139,8 @@ def _copy_frames(frames: Path | None, folder: Path, count: int) -> tuple[tuple[i
 
 
 def _write_long_video(path: Path, num_frames: int) -> tuple[int, int]:
-    drawn = [frame for frame, _ in draw_video(16)]
+    """Write a video whose frames fill the session's cache of frames after some 900."""
+    drawn = [cv2.resize(frame, None, fx=2, fy=2) for frame, _ in draw_video(16)]
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25)
         stream.height, stream.width = drawn[0].shape[:2]
