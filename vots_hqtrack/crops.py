@@ -240,10 +240,9 @@ class CroppingTracker(HQTracker):
         small = {crop.object_id: area} if is_small(area, after.geometry) else {}
         if small and not self._open_crops(encoded.frame, small, after):
             return []
+        slot = after.slots.number_of(crop.object_id)
         if after.last_seen is not None:
-            index = after.slots.object_ids.index(crop.object_id)
-            after.last_seen = after.last_seen.found(index, mask)
-        slot = after.slots.object_ids.index(crop.object_id) + 1
+            after.last_seen = after.last_seen.found(slot - 1, mask)
         if mask_iou((whole == slot)[None], mask[None]) >= _MIN_AGREEMENT:
             return []
         group, _ = after.slots.group_and_slot(crop.object_id)
@@ -312,7 +311,7 @@ def _merge(
     Returns:
         The crop after the frame, and the outputs.
     """
-    slot = state.slots.object_ids.index(crop.object_id) + 1
+    slot = state.slots.number_of(crop.object_id)
     part, device = crop.part(state.geometry.frame_size), state.slot_map.device
     side = _side(part)
 
@@ -363,4 +362,4 @@ def _side(part: tuple[slice, slice]) -> int:
 
 
 def _mask(object_id: ObjectId, state: TrackState) -> Tensor:
-    return state.slot_map == state.slots.object_ids.index(object_id) + 1
+    return state.slot_map == state.slots.number_of(object_id)

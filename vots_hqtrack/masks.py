@@ -79,19 +79,12 @@ def combine_masks(masks: Mapping[ObjectId, MaskArray]) -> LabelArray:
                 f"masks must be bool (H, W) of one size, got {mask.dtype} {mask.shape} for "
                 f"object {object_id} where another mask has {shape}"
             )
-    label_map = paint_masks(by_id)
     areas = {object_id: int(np.count_nonzero(mask)) for object_id, mask in by_id.items()}
+    label_map = np.zeros(shape, dtype=label_dtype(max(by_id)))
+    for object_id in sorted(by_id, key=lambda key: (areas[key], key), reverse=True):
+        label_map[by_id[object_id]] = object_id
     if sum(areas.values()) > np.count_nonzero(label_map):
         _check_visible(by_id, areas, label_map)
-    return label_map
-
-
-def paint_masks(masks: Mapping[ObjectId, MaskArray]) -> LabelArray:
-    """Paint checked masks as :func:`combine_masks` does; an object may be left without pixels."""
-    areas = {object_id: int(np.count_nonzero(mask)) for object_id, mask in masks.items()}
-    label_map = np.zeros(next(iter(masks.values())).shape, dtype=label_dtype(max(masks)))
-    for object_id in sorted(masks, key=lambda key: (areas[key], key), reverse=True):
-        label_map[masks[object_id]] = object_id
     return label_map
 
 

@@ -100,10 +100,14 @@ class ObjectSlots:
         Raises:
             InputError: The object was never added.
         """
+        group, offset = divmod(self.number_of(object_id) - 1, self.group_size)
+        return group, Slot(offset + 1)
+
+    def number_of(self, object_id: ObjectId) -> int:
+        """Return an object's number in slot maps, from 1; `InputError` if it was never added."""
         if object_id not in self._order:
             raise InputError(f"object {object_id} is not tracked; known are {self._order}")
-        group, offset = divmod(self._order.index(object_id), self.group_size)
-        return group, Slot(offset + 1)
+        return self._order.index(object_id) + 1
 
     def members(self, group: int) -> tuple[ObjectId, ...]:
         """Return the objects of a group in the order of their slots, slot 1 first."""

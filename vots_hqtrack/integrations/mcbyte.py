@@ -14,7 +14,8 @@ import numpy as np
 
 from vots_hqtrack.errors import ConfigError, ShapeError
 from vots_hqtrack.extras import missing_extra
-from vots_hqtrack.masks import paint_masks, split_label_map
+from vots_hqtrack.formats.stream import paint_masks, split_ids
+from vots_hqtrack.masks import split_label_map
 from vots_hqtrack.memory import TrackState
 from vots_hqtrack.refiner import Box, ObjectPrompt
 from vots_hqtrack.tracker import HQTracker
@@ -135,7 +136,8 @@ class McByteMaskPropagator:
             InputError: There are more than 1,000 masks at a time.
             ShapeError: The frame or a mask has another size than the video.
         """
-        new = _masks_of(mask_output, check_frame(frame))
+        size = check_frame(frame)
+        new = _masks_of(mask_output, size)
         if not new:
             return
         state, seen = self._state, self._seen_masks(frame)
@@ -148,14 +150,14 @@ class McByteMaskPropagator:
             numbers = {
                 track: check_object_id(number) for number, track in enumerate(known | new, 1)
             }
-            visible = _visible_masks(known | new, numbers)
+            visible = _visible_masks(known | new, numbers, size)
             self._state = self._tracker.initialize(frame, visible) if visible else None
             self._numbers = {
                 track: number for track, number in numbers.items() if number in visible
             }
             return
         added = {track: check_object_id(number) for number, track in enumerate(new, used + 1)}
-        visible = _visible_masks(known | new, self._numbers | added)
+        visible = _visible_masks(known | new, self._numbers | added, size)
         given = {int(number): visible[number] for number in added.values() if number in visible}
         if given:
             self._tracker.add_objects(frame, given, state)
@@ -231,11 +233,10 @@ def _is_one_of(masks: Iterable[MaskArray], ended: Collection[MaskArray]) -> bool
 
 
 def _visible_masks(
-    masks: dict[int, MaskArray], numbers: dict[int, ObjectId]
+    masks: dict[int, MaskArray], numbers: dict[int, ObjectId], size: Size
 ) -> dict[int, MaskArray]:
     """Give each pixel to the smallest mask; masks without a pixel are left out."""
-    painted = paint_masks({numbers[track]: mask for track, mask in masks.items()})
-    return {number: mask for number, mask in split_label_map(painted).items()}
+    return split_ids(paint_masks({numbers[track]: masks[track] for track in masks}, size))
 
 
 def _stack(masks: dict[int, MaskArray], size: Size) -> MaskArray:
