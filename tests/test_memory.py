@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vots_hqtrack.config import Eviction, MemoryConfig
@@ -50,6 +50,7 @@ def test_densest_keeps_the_newest_entries_and_the_size(capacity: int, gap: int, 
     assert kept[0] == count * gap
 
 
+@example(2, "densest", [(1, True, 0), (0, False, 1), (0, True, 0)])
 @given(
     st.integers(1, 5),
     st.sampled_from(["oldest", "densest"]),

@@ -226,8 +226,10 @@ class GroupMemory:
         if is_kept:
             self._references.append(entry)
             if len(self._references) > self._max_references:
-                self._recent.append(self._references.pop(min(1, self._max_references - 1)))
-                self._recent.sort(key=lambda kept: kept.frame_index)
+                left = self._references.pop(min(1, self._max_references - 1))
+                # Its frame may have been tracked since: the given masks are the better ones.
+                others = [kept for kept in self._recent if kept.frame_index != left.frame_index]
+                self._recent = sorted([*others, left], key=lambda kept: kept.frame_index)
         else:
             self._recent.append(entry)
         self._evict()
