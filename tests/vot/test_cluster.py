@@ -60,14 +60,15 @@ def nodes() -> Iterator[Cluster]:
         "RAY_health_check_timeout_ms": "60000",
     }
     with pytest.MonkeyPatch.context() as patch, scratch_folder() as folder:
-        for name, value in slow.items():
+        for name, value in (slow | {"RAY_TMPDIR": str(folder)}).items():
             patch.setenv(name, value)
+        (folder / "ray").mkdir()  # the helper that makes the nodes takes it to be there
         from ray._private import services
         from ray.cluster_utils import Cluster
 
         # Ray itself gives a node 30 seconds, without an option.
         patch.setattr(services, "get_node", patiently(services.get_node))
-        head = {"include_dashboard": False, "no_monitor": True, "temp_dir": str(folder)}
+        head = {"include_dashboard": False, "no_monitor": True}
         made = Cluster()
         try:
             made.add_node(**NODE, **head)

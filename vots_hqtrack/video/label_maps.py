@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import io
 import logging
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -245,7 +246,8 @@ def write_label_map(path: str | Path, label_map: LabelArray) -> None:
     if label_map.dtype == np.uint8:
         image.putpalette(palette().tobytes())
     encoded = io.BytesIO()  # Pillow's own writing does not tell why it failed
-    image.save(encoded, format="PNG")
+    # Rows of equal values: looking for nothing else takes half the time for the same size.
+    image.save(encoded, format="PNG", compress_type=zlib.Z_RLE)
     with atomic_path(Path(path)) as temporary:
         temporary.write_bytes(encoded.getvalue())
 
