@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,6 +87,31 @@ def test_the_strip_is_red_where_the_object_is_doubtful(num_frames: int, width: f
     assert f'<rect x="500.00" y="1" fill="#e5484d" width="{width:.2f}"' in drawn
     assert drawn.count('fill="white"') == 1
     assert draw_strip({}, [], num_frames, 0).count("<rect") == 0
+
+
+class AddedFrames:
+    """Garbage in a circle: each collection adds a frame, as a run's thread may at such a moment."""
+
+    def __init__(self, records: dict[int, FrameRecord], limit: int) -> None:
+        self.circle, self.records, self.limit = self, records, limit
+
+    def __del__(self) -> None:
+        self.records[len(self.records)] = FrameRecord()
+        if len(self.records) < self.limit:
+            AddedFrames(self.records, self.limit)
+
+
+def test_a_strip_is_drawn_while_frames_are_added() -> None:
+    records = {index: FrameRecord() for index in range(5000)}
+    thresholds = gc.get_threshold()
+    gc.set_threshold(1)
+    try:
+        AddedFrames(records, 50_000)
+        draw_strip(records, [ONE], 50_000, 0)
+    finally:
+        gc.set_threshold(*thresholds)
+    assert 5000 < len(records) < 50_000
+    gc.collect()
 
 
 def frames(count: int) -> Iterator[FrameMasks]:

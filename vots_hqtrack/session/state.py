@@ -131,7 +131,10 @@ class SessionState:
 
     @property
     def records(self) -> Mapping[int, FrameRecord]:
-        """Scores and prompts by frame, of the frames that have any."""
+        """Scores and prompts by frame, of the frames that have any.
+
+        A run adds frames: whoever goes through them beside one takes a ``dict`` of them first.
+        """
         return self.project.records
 
     @property
@@ -157,7 +160,7 @@ class SessionState:
         """Scores of an object by frame, where it was given or tracked; 0 where it is not seen."""
         return {
             index: record.objects[object_id].score
-            for index, record in sorted(self.records.items())
+            for index, record in sorted(dict(self.records).items())
             if object_id in record.objects
         }
 
@@ -168,7 +171,7 @@ class SessionState:
         """
         return sorted(
             index
-            for index, record in list(self.records.items())
+            for index, record in dict(self.records).items()
             if any(
                 found.is_given and found.score > 0 and object_id in (None, number)
                 for number, found in record.objects.items()
@@ -179,7 +182,7 @@ class SessionState:
         """Return the frames on which an object has a lower score, or is not seen, ascending."""
         return sorted(
             index
-            for index, record in list(self.records.items())
+            for index, record in dict(self.records).items()
             if any(found.score < score and not found.is_given for found in record.objects.values())
         )
 
@@ -197,7 +200,7 @@ class SessionState:
         Raises:
             InputError: Nothing is given on the frame, or it does not exist.
         """
-        given = sorted(index for index, record in list(self.records.items()) if record.given)
+        given = sorted(index for index, record in dict(self.records).items() if record.given)
         if self.check_index(frame_idx) not in given:
             raise InputError(f"nothing is given on frame {frame_idx}: correct it first")
         before = max((index for index in given if index < frame_idx), default=0)

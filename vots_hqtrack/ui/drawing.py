@@ -128,7 +128,9 @@ def _bins(
 ) -> tuple[list[int], list[int]]:
     """Return each bin's kind, 0 unknown, 1 good or 2 doubtful, and the bins with given masks."""
     kinds, given = [0] * num_bins, []
-    for index, record in list(records.items()):
+    # A run adds records meanwhile. Listing pairs makes objects, so Python may turn to its thread
+    # in the middle; copying a dict does not.
+    for index, record in dict(records).items():
         found = record.objects.get(number)
         if found is None:
             continue
