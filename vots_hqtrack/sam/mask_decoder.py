@@ -203,8 +203,8 @@ class PromptEncoder(nn.Module):
             masks.load("3", nn.Conv2d(4, 16, 2, 2)),
             masks.load("4", ChannelNorm(16)),
             nn.GELU(),
-            masks.load("6", nn.Conv2d(16, WIDTH, 1)),
         )
+        self.widening = masks.load("6", nn.Conv2d(16, WIDTH, 1))
 
     def tokens(self, prompts: Prompts) -> Tensor:
         """Encode points and boxes, if there are any: ``(N, K, 256)`` float32."""
@@ -234,8 +234,11 @@ class PromptEncoder(nn.Module):
         """
         if masks is None:
             return (tokens + self.without_mask.to(tokens.dtype)).expand(num_objects, -1, -1)
-        dense: Tensor = self.downscaling(masks)
-        return tokens + dense.flatten(2).transpose(1, 2).to(tokens.dtype)
+        narrow: Tensor = self.downscaling(masks)
+        # Of tokens, the convolution is a product; of maps, it would have to be turned round.
+        weight, bias = self.widening.weight.flatten(1), self.widening.bias
+        dense = F.linear(narrow.flatten(2).transpose(1, 2), weight, bias)
+        return tokens + dense.to(tokens.dtype)
 
     def image_positions(self) -> Tensor:
         """Return the positional encoding of the image's tokens: ``(1, H' W', 256)`` float32."""
@@ -321,9 +324,9 @@ class HQHead(nn.Module):
         """
         height, width = fine.shape[-2:]
         read: Tensor = self.reader(token).float()
-        kernels = torch.einsum("no,coij->cnij", read, self.fused).flatten(1)
-        # A product with few rows takes a third of the time of one with few columns.
-        quads = kernels.to(fine.dtype).t() @ features.t()
+        kernels = torch.einsum("no,coij->nijc", read, self.fused).flatten(0, 2)
+        # A product with few rows, one after another in memory, takes the least time.
+        quads = kernels.to(fine.dtype).contiguous() @ features.t()
         quads = quads.view(len(read), 2, 2, height // 2, width // 2)
         masks = quads.permute(0, 3, 1, 4, 2).reshape(len(read), height, width).float()
         masks += (read @ self.bias)[:, None, None]

@@ -173,7 +173,8 @@ class SamRefiner(nn.Module):
         is_present = has_pixels(masks)
         # Without the host nobody knows which are empty: all are decoded, and those dropped after.
         present = torch.arange(len(masks), device=masks.device)
-        if host_can_read(masks):
+        is_known = host_can_read(masks)
+        if is_known:
             present = present[is_present]
         if not len(present):
             return Refinement(refined, predicted_iou)
@@ -187,6 +188,8 @@ class SamRefiner(nn.Module):
             logits = self._clean(found.logits[picked], part, prompts.masks, geometry)
             refined[rows] = masks_in_frame(logits, geometry)
             predicted_iou[rows] = found.predicted_iou[picked].clamp(0, 1)
+        if is_known:
+            return Refinement(refined, predicted_iou)
         return Refinement(refined & is_present[:, None, None], predicted_iou * is_present)
 
     @torch.no_grad()
