@@ -69,13 +69,21 @@ class SharedEmbedder:
         features, geometry = encoded.features, encoded.geometry
         if not isinstance(features, SharedFeatures):
             raise ConfigError("this refiner reads frames that SAM's encoder encoded")
-        rows, columns = features.neck.shape[-2:]
-        neck, early = self.background.neck.clone(), self.background.early.clone()
-        neck[..., :rows, :columns] = features.neck
-        early[..., :rows, :columns] = features.early
+        neck = _pasted(features.neck, self.background.neck)
+        early = _pasted(features.early, self.background.early)
         return ImageEmbedding(
             neck, early.permute(0, 2, 3, 1), geometry.input_size, geometry.frame_size
         )
+
+
+def _pasted(part: Tensor, background: Tensor) -> Tensor:
+    """Return the background with a map over its first rows and columns."""
+    rows, columns = part.shape[-2:]
+    whole = torch.empty_like(background)  # cloning it would write the map's place twice
+    whole[..., :rows, :columns] = part
+    whole[..., :rows, columns:] = background[..., :rows, columns:]
+    whole[..., rows:, :] = background[..., rows:, :]
+    return whole
 
 
 class OwnEmbedder:
