@@ -132,6 +132,18 @@ def test_known_object_inside_a_larger_new_one_stays_above() -> None:
     assert lay_over(spilt, {two: _mask("..xxx")}).tolist() == [[1, 1, 1, 2, 2]]
 
 
+def test_predicted_object_stays_above_a_larger_new_one_where_it_lies_on_it() -> None:
+    two = ObjectId(2)
+    known = np.array([[0, 1, 1, 1, 0]], np.uint8)
+    for new, wanted in {
+        "xxxxx": [2, 1, 1, 1, 2],
+        "xxx.x": [2, 1, 1, 1, 2],
+        "xx..x": [2, 2, 1, 1, 2],
+    }.items():
+        combined = lay_over(known, {two: _mask(new)}, is_predicted=True)
+        assert combined.tolist() == [wanted]
+
+
 def test_smaller_of_a_known_and_a_new_object_lies_above_as_whole_masks_go() -> None:
     known = np.array([[1, 1, 0, 0, 0]], np.uint8)
     new = {ObjectId(2): _mask("xxxx."), ObjectId(3): _mask("..x..")}

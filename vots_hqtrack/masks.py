@@ -88,15 +88,19 @@ def combine_masks(masks: Mapping[ObjectId, MaskArray]) -> LabelArray:
     return label_map
 
 
-def lay_over(existing: LabelArray, added: Mapping[ObjectId, MaskArray]) -> LabelArray:
+def lay_over(
+    existing: LabelArray, added: Mapping[ObjectId, MaskArray], *, is_predicted: bool = False
+) -> LabelArray:
     """Lay masks of new objects over a label map of known ones; the smaller of two lies above.
 
-    A known object lies above a new one of its size. One that smaller new objects cover whole is
-    logged: its mask may have been wrong.
+    A known object lies above a new one of its size. One that new objects cover whole is logged: its
+    mask may have been wrong. So may be what a predicted mask has of a new object: it lies above
+    only with more than half of its pixels inside of larger new objects, as a plate on a board.
 
     Args:
         existing: ``(H, W)`` ids of known objects.
         added: Bool ``(H, W)`` by id, new objects; an empty mask is an object that is not seen.
+        is_predicted: The masks of known objects were predicted; False if they were given as well.
 
     Returns:
         ``(H, W)`` ids of all objects.
@@ -117,7 +121,9 @@ def lay_over(existing: LabelArray, added: Mapping[ObjectId, MaskArray]) -> Label
         known = existing == label
         area = int(np.count_nonzero(known))
         below = [object_id for object_id in areas if areas[object_id] >= area]
-        combined[known & np.isin(given, below)] = label
+        shared = known & np.isin(given, below)
+        if not is_predicted or 2 * np.count_nonzero(shared) > area:
+            combined[shared] = label
         if not (combined == label).any():
             covered.append(str(label))
     _check_visible(added, areas, combined)

@@ -163,9 +163,10 @@ class HQTracker(PublishedTracker, PromptSegmenter):
     ) -> None:
         """Add objects on the frame that :meth:`track` or :meth:`initialize` saw last.
 
-        Where a given mask meets what was predicted there, the smaller of the two lies above. The
-        frame becomes a reference frame of the groups that the new objects join, together with the
-        predicted masks of the objects that they join. The features of the frame are used again.
+        The masks hold where they meet what was predicted there, but for a known object that lies on
+        them (:func:`masks.lay_over`). The frame becomes a reference frame of the groups that the new
+        objects join, together with the predicted masks of the objects that they join. The features
+        of the frame are used again.
 
         Args:
             frame: That frame again, uint8 ``(H, W, 3)`` RGB.
@@ -422,7 +423,8 @@ class HQTracker(PublishedTracker, PromptSegmenter):
         first = len(slots.object_ids)
         if first:
             # Object ids, in which new and known objects cannot be mistaken for each other.
-            label_map = lay_over(slots.to_object_ids(state.slot_map.cpu().numpy()), given)
+            known = slots.to_object_ids(state.slot_map.cpu().numpy())
+            label_map = lay_over(known, given, is_predicted=state.frame_index > 0)
             label_map[np.isin(label_map, slots.object_ids)] = BACKGROUND
         else:
             label_map = combine_masks(given)
