@@ -164,9 +164,9 @@ class HQTracker(PublishedTracker, PromptSegmenter):
         """Add objects on the frame that :meth:`track` or :meth:`initialize` saw last.
 
         The masks hold where they meet what was predicted there, but for a known object that lies on
-        them (:func:`masks.lay_over`). The frame becomes a reference frame of the groups that the new
-        objects join, together with the predicted masks of the objects that they join. The features
-        of the frame are used again.
+        them (:func:`masks.lay_over`). The frame becomes a reference frame of the groups that the
+        new objects join, together with the predicted masks of the objects that they join. The
+        features of the frame are used again.
 
         Args:
             frame: That frame again, uint8 ``(H, W, 3)`` RGB.
