@@ -202,6 +202,33 @@ def test_smaller_mask_lies_above_when_objects_are_added_as_when_they_are_first(
         tracker.add_objects(FRAME, {4: small}, state)
 
 
+def test_added_mask_holds_where_it_meets_a_prediction_but_not_where_it_meets_a_given_one(
+    tracker: HQTracker,
+) -> None:
+    large = np.zeros_like(MASK)
+    small = np.zeros_like(MASK)
+    large[20:60, 20:60], small[10:28, 20:40] = True, True
+    state = tracker.initialize(FRAME, {1: small})
+    assert state.given == {1}
+    tracker.track(FRAME, state)
+    assert state.given == set()
+    state.slot_map = torch.from_numpy(small.astype(np.uint8))  # a prediction that is known
+    tracker.add_objects(FRAME, {2: large}, state)
+    assert np.array_equal(state.label_map == 2, large)
+    assert np.array_equal(state.label_map == 1, small & ~large)
+    larger = np.zeros_like(MASK)
+    larger[:, 40:] = True
+    tracker.add_objects(FRAME, {3: larger}, state)  # both are given on this frame
+    assert np.array_equal(state.label_map == 2, large)
+    assert np.array_equal(state.label_map == 3, larger & ~large)
+
+    encoded, known = tracker.encode(FRAME), small.astype(np.uint8)
+    state = tracker.initialize(FRAME, {1: small})
+    tracker.write_given(encoded, known, state, frame_index=5)
+    tracker.add_objects(FRAME, {2: large}, state)
+    assert np.array_equal(state.label_map == 1, small)
+
+
 def test_a_state_refuses_a_second_user_at_the_same_time(tracker: HQTracker) -> None:
     state, another = tracker.initialize(FRAME, {1: MASK}), tracker.initialize(FRAME, {1: MASK})
     found: list[object] = []

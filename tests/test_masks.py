@@ -140,8 +140,19 @@ def test_predicted_object_stays_above_a_larger_new_one_where_it_lies_on_it() -> 
         "xxx.x": [2, 1, 1, 1, 2],
         "xx..x": [2, 2, 1, 1, 2],
     }.items():
-        combined = lay_over(known, {two: _mask(new)}, is_predicted=True)
+        combined = lay_over(known, {two: _mask(new)}, predicted=[ObjectId(1)])
         assert combined.tolist() == [wanted]
+
+
+def test_predicted_object_counts_as_on_a_new_one_by_itself_and_where_others_cover_it() -> None:
+    board, cup = ObjectId(2), ObjectId(3)
+    plate = np.array([[0, 1, 1, 1, 1, 1, 0]], np.uint8)
+    new = {board: _mask("xxxxxxx"), cup: _mask(".xxx...")}
+    assert lay_over(plate, new, predicted=[ObjectId(1)]).tolist() == [[2, 3, 3, 3, 1, 1, 2]]
+    sides = {board: _mask("xxx....xxx"), cup: _mask("......xx..")}
+    leaking = np.array([[0, 0, 1, 1, 1, 1, 1, 0, 0, 0]], np.uint8)
+    found = lay_over(leaking, sides, predicted=[ObjectId(1)])
+    assert found.tolist() == [[2, 2, 2, 1, 1, 1, 3, 3, 2, 2]]
 
 
 def test_smaller_of_a_known_and_a_new_object_lies_above_as_whole_masks_go() -> None:

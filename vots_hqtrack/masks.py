@@ -1,14 +1,14 @@
 """Label maps, masks, one-hot maps, boxes and IoU: the conversions that every stage shares.
 
-Owns three conventions of the package: label 0 is the background; of two masks that claim one pixel
-the smaller one gets it, as a plate lies on a board; a box is ``xyxy`` in pixel edges, right and
-bottom exclusive.
+Owns three conventions of the package: label 0 is the background; of two given masks that claim one
+pixel the smaller one gets it, as a plate lies on a board; a box is ``xyxy`` in pixel edges, right
+and bottom exclusive.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,18 +89,21 @@ def combine_masks(masks: Mapping[ObjectId, MaskArray]) -> LabelArray:
 
 
 def lay_over(
-    existing: LabelArray, added: Mapping[ObjectId, MaskArray], *, is_predicted: bool = False
+    existing: LabelArray,
+    added: Mapping[ObjectId, MaskArray],
+    *,
+    predicted: Collection[ObjectId] = (),
 ) -> LabelArray:
     """Lay masks of new objects over a label map of known ones; the smaller of two lies above.
 
-    A known object lies above a new one of its size. One that new objects cover whole is logged: its
-    mask may have been wrong. So may be what a predicted mask has of a new object: it lies above
-    only with more than half of its pixels inside of larger new objects, as a plate on a board.
+    A known object lies above a new one of its size. What a predicted mask has of a new object may
+    be an error, so that it lies above a larger new one only with more than half of its pixels
+    inside: as a plate on a board. One that new objects cover whole is logged.
 
     Args:
         existing: ``(H, W)`` ids of known objects.
         added: Bool ``(H, W)`` by id, new objects; an empty mask is an object that is not seen.
-        is_predicted: The masks of known objects were predicted; False if they were given as well.
+        predicted: Known objects whose masks were predicted; those of the others were given.
 
     Returns:
         ``(H, W)`` ids of all objects.
@@ -120,10 +123,13 @@ def lay_over(
     for label in np.unique(existing[(existing > 0) & (given > 0)]):
         known = existing == label
         area = int(np.count_nonzero(known))
-        below = [object_id for object_id in areas if areas[object_id] >= area]
-        shared = known & np.isin(given, below)
-        if not is_predicted or 2 * np.count_nonzero(shared) > area:
-            combined[shared] = label
+        needed = area / 2 if label in predicted else 0
+        below = [
+            object_id
+            for object_id, mask in added.items()
+            if areas[object_id] >= area and np.count_nonzero(known & mask) > needed
+        ]
+        combined[known & np.isin(given, below)] = label
         if not (combined == label).any():
             covered.append(str(label))
     _check_visible(added, areas, combined)

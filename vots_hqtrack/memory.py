@@ -297,6 +297,7 @@ class TrackState:
         groups: Memory of each group.
         crops: Parts of the frame in which small objects are tracked at a higher scale.
         given_areas: ``(N,)`` int64 on the device, pixels of the masks that the caller gave.
+        given: Objects whose masks of the last frame the caller gave; those of others are predicted.
         features: Encoder features of the last frame, for objects that are added on it.
         last_seen: Boxes for the motion gate; None without one.
         owner: Number of the tracker; None fits the first one that it is given to.
@@ -310,6 +311,7 @@ class TrackState:
     groups: list[GroupMemory] = field(default_factory=list)
     crops: list[Crop] = field(default_factory=list)
     given_areas: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    given: frozenset[ObjectId] = frozenset()
     features: FrameFeatures | None = None
     last_seen: LastSeen | None = None
     owner: int | None = None

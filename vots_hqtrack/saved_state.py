@@ -170,6 +170,7 @@ def fill_state(state: TrackState, saved: SavedState, groups: Iterable[GroupMemor
         state.last_seen = LastSeen(boxes, unseen)
     state.frame_index = saved.num_frames - 1
     state.slots.add(saved.object_ids)
+    state.given = frozenset(() if state.frame_index else saved.object_ids)
     for number, (group, content) in enumerate(zip(groups, _dicts(values["groups"]), strict=False)):
         _fill_group(group, _below(f"groups.{number}", tensors), content)
         state.groups.append(group)

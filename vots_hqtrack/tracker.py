@@ -164,9 +164,9 @@ class HQTracker(PublishedTracker, PromptSegmenter):
         """Add objects on the frame that :meth:`track` or :meth:`initialize` saw last.
 
         The masks hold where they meet what was predicted there, but for a known object that lies on
-        them (:func:`masks.lay_over`). The frame becomes a reference frame of the groups that the
-        new objects join, together with the predicted masks of the objects that they join. The
-        features of the frame are used again.
+        them; of two given masks the smaller lies above (:func:`masks.lay_over`). The frame becomes
+        a reference frame of the groups that the new objects join, together with the predicted masks
+        of the objects that they join. The features of the frame are used again.
 
         Args:
             frame: That frame again, uint8 ``(H, W, 3)`` RGB.
@@ -372,6 +372,7 @@ class HQTracker(PublishedTracker, PromptSegmenter):
             if state.last_seen is not None:
                 state.last_seen = state.last_seen.update(masks)
         state.frame_index, state.slot_map = frame_index, slot_map
+        state.given = frozenset(state.slots.object_ids)
         state.keep_features(encoded)
 
     def _new_state(self, frame_size: Size, scale: float = 1.0) -> TrackState:
@@ -424,11 +425,13 @@ class HQTracker(PublishedTracker, PromptSegmenter):
         if first:
             # Object ids, in which new and known objects cannot be mistaken for each other.
             known = slots.to_object_ids(state.slot_map.cpu().numpy())
-            label_map = lay_over(known, given, is_predicted=state.frame_index > 0)
+            predicted = set(slots.object_ids) - state.given
+            label_map = lay_over(known, given, predicted=predicted)
             label_map[np.isin(label_map, slots.object_ids)] = BACKGROUND
         else:
             label_map = combine_masks(given)
         slots.add(given)
+        state.given = state.given.union(given)
         added = torch.from_numpy(slots.to_slots(label_map)).to(self.device)
         areas = torch.bincount(added.flatten(), minlength=len(slots.object_ids) + 1)
         state.given_areas = torch.cat([state.given_areas, areas[first + 1 :]])
@@ -571,6 +574,7 @@ class HQTracker(PublishedTracker, PromptSegmenter):
         """Write the frame to all groups' memories; nothing can fail from here on."""
         state.frame_index += 1
         state.slot_map, state.last_seen = outputs.slot_map, outputs.last_seen
+        state.given = frozenset()
         for memory, entry in zip(state.groups, outputs.entries, strict=True):
             memory.write(replace(entry, frame_index=state.frame_index))
         state.keep_features(encoded)

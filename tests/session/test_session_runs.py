@@ -457,7 +457,8 @@ sys.path.insert(0, {tests!r})
 from shipped import SMALL, shipped_tracker
 from test_session_runs import FRAMES, TRUTH
 from vots_hqtrack.session import InteractivePredictor
-predictor = InteractivePredictor(shipped_tracker("lite-vmos"))
+settings = (*SMALL, "runtime.dtype=float32")
+predictor = InteractivePredictor(shipped_tracker("lite-vmos", settings))
 state = predictor.init_state(FRAMES, {project!r})
 predictor.add_new_mask(state, 0, 1, TRUTH[0][1])
 for found in predictor.propagate_in_video(state):

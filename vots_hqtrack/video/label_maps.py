@@ -242,12 +242,14 @@ def write_label_map(path: str | Path, label_map: LabelArray) -> None:
         raise ShapeError(
             f"a label map must be uint8 (H, W), or uint16, got {label_map.dtype} {label_map.shape}"
         )
-    image = Image.fromarray(label_map)
+    image, options = Image.fromarray(label_map), {}
     if label_map.dtype == np.uint8:
         image.putpalette(palette().tobytes())
+        # Looking for repeated values alone takes half the time; with many objects the file is a
+        # fifth larger.
+        options["compress_type"] = zlib.Z_RLE
     encoded = io.BytesIO()  # Pillow's own writing does not tell why it failed
-    # Rows of equal values: looking for nothing else takes half the time for the same size.
-    image.save(encoded, format="PNG", compress_type=zlib.Z_RLE)
+    image.save(encoded, format="PNG", **options)
     with atomic_path(Path(path)) as temporary:
         temporary.write_bytes(encoded.getvalue())
 
